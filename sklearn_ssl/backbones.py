@@ -1,0 +1,222 @@
+"""Networks that encoders are built from: our two small ones, and torchvision's and timm's by name.
+
+A backbone is any module that takes images (n, c, h, w); its named children are the layers that an
+:class:`~sklearn_ssl.encoders.Encoder` can read.
+"""
+
+import math
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.resnet import ResNet
+
+__all__ = ["SmallResNet", "SmallViT", "adapt_first_conv", "build_timm", "build_torchvision"]
+
+
+# Our own
+
+
+class _BasicBlock(nn.Module):
+    """Two 3x3 convolutions with a shortcut (He et al. 2016)."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(n_out)
+        self.conv2 = nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(n_out)
+        self.relu = nn.ReLU(inplace=True)
+        self.shortcut = (
+            nn.Identity()
+            if stride == 1 and n_in == n_out
+            else nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        return self.relu(out + self.shortcut(x))
+
+
+class _Stem(nn.Module):
+    """First convolution of a ResNet, as wide and as coarse as the image size asks for.
+
+    Below 64 pixels: 3x3, stride 1, as in the CIFAR experiments of He et al. (2016) and Chen et al.
+    (2020). Below 128: 7x7, stride 2. From 128 on: the ImageNet stem, with max pooling.
+    """
+
+    def __init__(self, channels: int, width: int, image_size: tuple[int, int]):
+        super().__init__()
+        side = max(image_size)
+        kernel, stride = (3, 1) if side < 64 else (7, 2)
+        self.conv1 = nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, 1) if side >= 128 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.maxpool(self.relu(self.bn1(self.conv1(x))))
+
+
+class SmallResNet(nn.Sequential):
+    """A ResNet with one block a stage: 32, 64, 128, 256 channels, 1.2 million parameters."""
+
+    def __init__(self, channels: int, image_size: tuple[int, int]):
+        super().__init__()
+        self.stem = _Stem(channels, 32, image_size)
+        widths = [32, 32, 64, 128, 256]
+        for i in range(4):
+            self.add_module(
+                f"layer{i + 1}", _BasicBlock(widths[i], widths[i + 1], stride=1 if i == 0 else 2)
+            )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+class _PatchEmbedding(nn.Module):
+    """Non-overlapping patches to tokens (n, gh * gw, d), with fixed 2-D sine-cosine positions."""
+
+    def __init__(self, channels: int, width: int, patch_size: int):
+        super().__init__()
+        self.project = nn.Conv2d(channels, width, patch_size, patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.project(x)
+        tokens = x.flatten(2).transpose(1, 2)
+        return tokens + sincos_positions(x.shape[1], *x.shape[2:], device=x.device)
+
+
+def sincos_positions(
+    width: int, rows: int, columns: int, device: torch.device | str | None = None
+) -> Tensor:
+    """Fixed position codes (rows * columns, width): half for the row, half for the column."""
+    frequency = torch.arange(width // 4, device=device) / (width / 4)
+    frequency = torch.exp(-math.log(10_000) * frequency)
+    codes = []
+    for n in (rows, columns):
+        angle = torch.arange(n, device=device)[:, None] * frequency
+        codes.append(torch.cat([angle.sin(), angle.cos()], dim=1))
+    row = codes[0][:, None].expand(rows, columns, -1)
+    column = codes[1][None].expand(rows, columns, -1)
+    return torch.cat([row, column], dim=2).flatten(0, 1)
+
+
+class SmallViT(nn.Sequential):
+    """A vision transformer (Dosovitskiy et al. 2021): 6 blocks, width 192, 3 heads, no class token.
+
+    The patch side is an eighth of the image's, at least 2 and at most 16 pixels, and images of any
+    size that holds a patch can be given later.
+    """
+
+    def __init__(self, channels: int, image_size: tuple[int, int]):
+        super().__init__()
+        width = 192
+        patch_size = min(max(min(image_size) // 8, 2), 16, min(image_size))
+        self.patch_embedding = _PatchEmbedding(channels, width, patch_size)
+        for i in range(6):
+            self.add_module(
+                f"block{i}",
+                nn.TransformerEncoderLayer(
+                    width, 3, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
+                ),
+            )
+        self.norm = nn.LayerNorm(width)
+
+
+# Others, by name
+
+
+def adapt_first_conv(model: nn.Module, channels: int) -> None:
+    """Make a model for RGB take ``channels`` channels, keeping what its first layer has learned.
+
+    One channel gets the sum of the three filters; other counts repeat them in turn, scaled so that
+    the response keeps its size.
+    """
+    name, conv = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
+    if conv.in_channels == channels:
+        return
+    fresh = nn.Conv2d(
+        channels,
+        conv.out_channels,
+        conv.kernel_size,  # type: ignore[arg-type]
+        conv.stride,  # type: ignore[arg-type]
+        conv.padding,  # type: ignore[arg-type]
+        conv.dilation,  # type: ignore[arg-type]
+        bias=conv.bias is not None,
+    )
+    with torch.no_grad():
+        repeats = -(-channels // conv.in_channels)
+        weight = conv.weight.repeat(1, repeats, 1, 1)[:, :channels] * conv.in_channels / channels
+        if channels == 1:
+            weight = conv.weight.sum(1, keepdim=True)
+        fresh.weight.copy_(weight)
+        if conv.bias is not None and fresh.bias is not None:
+            fresh.bias.copy_(conv.bias)
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, fresh)
+
+
+def _resnet_stages(model: ResNet, channels: int, image_size: tuple[int, int], weights) -> nn.Module:
+    """A torchvision ResNet as stem, layer1 ... layer4, with a stem that fits the image size."""
+    stem = _Stem(channels, model.conv1.out_channels, image_size)
+    if weights is not None:  # learned 7x7 filters stay, only their stride follows the image size
+        adapt_first_conv(model, channels)
+        model.conv1.stride = stem.conv1.stride
+        stem.conv1, stem.bn1 = model.conv1, model.bn1
+    else:
+        nn.init.kaiming_normal_(stem.conv1.weight, mode="fan_out", nonlinearity="relu")
+    stages = nn.Sequential()
+    stages.add_module("stem", stem)
+    for i in range(1, 5):
+        stages.add_module(f"layer{i}", getattr(model, f"layer{i}"))
+    return stages
+
+
+def build_torchvision(
+    name: str, channels: int, image_size: tuple[int, int], weights: str | None
+) -> nn.Module:
+    """A torchvision classification model without its classifier."""
+    options = {}
+    if name.startswith("vit_"):
+        options["image_size"] = image_size[0]
+        if image_size[0] != image_size[1]:
+            raise ValueError(f"encoder={name!r} needs square images, got {image_size}")
+    elif name == "maxvit_t":
+        options["input_size"] = image_size
+    elif name in ("googlenet", "inception_v3"):
+        options |= {"init_weights": True} if weights is None else {}
+        options |= {"aux_logits": True} if weights else {"aux_logits": False}
+    model = torchvision.models.get_model(name, weights=weights, **options)
+    if type(model) is ResNet:
+        return _resnet_stages(model, channels, image_size, weights)
+    adapt_first_conv(model, channels)
+    if hasattr(model, "transform_input"):  # inception's own scaling of RGB; images come standardised
+        model.transform_input = False
+    for part in ("classifier", "head", "heads", "fc", "avgpool", "AuxLogits", "aux1", "aux2"):
+        if hasattr(model, part):
+            setattr(model, part, nn.Identity())
+    if hasattr(model, "aux_logits"):
+        model.aux_logits = False
+    return model
+
+
+def build_timm(
+    name: str, channels: int, image_size: tuple[int, int], weights: str | None
+) -> nn.Module:
+    """A timm model without its classifier."""
+    try:
+        import timm
+    except ImportError:
+        raise ImportError(
+            f"encoder='timm/{name}' needs timm: pip install 'sklearn-ssl[timm]'"
+        ) from None
+    # models that cannot take images of another size must be told it when they are built
+    fixed = timm.get_pretrained_cfg(name).fixed_input_size
+    return timm.create_model(
+        name,
+        pretrained=weights is not None,
+        in_chans=channels,
+        num_classes=0,
+        **({"img_size": image_size} if fixed else {}),
+    )

@@ -1,0 +1,497 @@
+"""The learner: the scikit-learn face of every pretext method."""
+
+import contextlib
+import copy
+import warnings
+from abc import ABCMeta, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from sklearn_ssl.encoders import Encoder, make_encoder, pool_features, pooled_width
+from sklearn_ssl.exceptions import CollapseWarning, UnavailableDeviceWarning
+from sklearn_ssl.images import Images, PixelRange, read_images
+from sklearn_ssl.metrics import rank_me
+from sklearn_ssl.optimizers import OPTIMIZERS
+from sklearn_ssl.task import PretextTask
+from sklearn_ssl.training import (
+    PretextModule,
+    PretextNet,
+    ProgressBar,
+    Watcher,
+    resolve_device,
+    seeded,
+)
+from sklearn_ssl.views import Views
+
+try:  # experimental, since scikit-learn 1.9
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        pass
+
+    def with_callbacks(method):  # type: ignore[misc]
+        return method
+
+
+__all__ = ["PretextLearner"]
+
+_COLLAPSED = 1e-3  # feature spread below which all images look the same
+
+_DEFAULTS_OF_METHODS = ("max_epochs", "lr", "weight_decay")
+
+_SHARED_PARAMETERS = """
+    encoder : str, class or callable, default="small_resnet"
+        Network that is pretrained: ``"small_resnet"``, ``"small_vit"``, the name of a torchvision
+        classification model (``"resnet18"``), ``"timm/NAME"`` for a model of timm, or a class or
+        function that builds a module. It is called with ``in_channels`` and ``image_shape`` if it
+        takes arguments of these names.
+    weights : str or None, default=None
+        Pretrained weights to continue from, by torchvision's names; ``"DEFAULT"`` takes the best
+        ones. The first layer is adapted to the number of channels.
+    layer : str or None, default=None
+        Layer whose features :meth:`transform` gives; see :meth:`encoder_layers`. ``None`` takes the
+        last stage but one, which mostly serves other tasks better than the last.
+    pool : {"avg", "max"}, int or None, default=3
+        How a feature map becomes a vector: its mean or maximum over positions, means over a grid of
+        ``pool`` x ``pool`` cells, or all of it. ``layer`` and ``pool`` can be changed on a fitted
+        learner.
+    image_shape : tuple of int or None, default=None
+        Height and width, or height, width and channels, of the images in rows of a 2-D ``X``.
+        ``None`` takes squares of one or three channels, else strips of height 1.
+    views : Views or None, default=None
+        How images are augmented; ``None`` is the recipe of this method.
+    max_epochs : int, default=<max_epochs>
+        Number of passes over the images. 0 leaves the encoder as it starts, which is the baseline
+        to compare with.
+    batch_size : int or None, default=None
+        Images in a step. ``None`` takes 256, but no more than a quarter of the images.
+    lr : float, default=<lr>
+        Largest learning rate. It rises over ``warmup`` and then falls to 0 along half a cosine.
+    weight_decay : float, default=<weight_decay>
+        Decay of weights; biases and norms do not decay.
+    warmup : float, default=0.1
+        Share of the steps in which the learning rate rises.
+    optimizer : {"adamw", "sgd", "lars"} or type, default="adamw"
+        Optimizer, by name or as a torch optimizer class.
+    precision : {"auto", "bfloat16", "float32"}, default="auto"
+        Number format of the network's products. ``"auto"`` takes bfloat16 where the hardware
+        multiplies it natively.
+    device : str or torch.device, default="auto"
+        ``"auto"`` takes a GPU when there is one.
+    random_state : int, RandomState instance or None, default=None
+        Seeds weights, order and views. With an int, fits are reproducible on one machine with one
+        number of threads. No global random number generator is touched, also not with ``None``.
+    warm_start : bool, default=False
+        Whether :meth:`fit` continues from where the last one ended.
+    callbacks : list or None, default=None
+        Callbacks of skorch, which see the training as ``net_``.
+    verbose : int, default=0
+        1 shows a progress bar.
+"""
+
+_ATTRIBUTES = """
+    net_ : PretextNet
+        The trained skorch net; ``net_.module_.task`` is the pretext task with its heads.
+    encoder_ : Encoder
+        The trained encoder, a torch module that takes images in [0, 1].
+    history_ : list of dict
+        For each epoch: the terms of the loss, learning rate, seconds, images per second, and the
+        feature spread (0 when all features are the same).
+    n_epochs_ : int
+        Number of epochs that the encoder was trained for.
+    image_shape_ : tuple of int
+        Height, width and channels of the images.
+    device_ : torch.device
+        Where the encoder is.
+    n_features_in_ : int
+        Number of values of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns of a data frame.
+"""
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class PretextLearner(
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+    metaclass=ABCMeta,
+):
+    """Base of all learners. A method says in :meth:`_make_task` what its task is."""
+
+    encoder: str | Callable[..., nn.Module] = "small_resnet"
+    weights: str | None = None
+    layer: str | None = None
+    pool: str | int | None = 3
+    image_shape: tuple[int, ...] | None = None
+    views: Views | None = None
+    max_epochs: int = 50
+    batch_size: int | None = None
+    lr: float = 2e-3
+    weight_decay: float = 1e-4
+    warmup: float = 0.1
+    optimizer: str | type = "adamw"
+    precision: str = "auto"
+    device: str | torch.device = "auto"
+    random_state: int | np.random.RandomState | None = None
+    warm_start: bool = False
+    callbacks: list | None = None
+    verbose: int = 0
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        "encoder": [str, callable],
+        "weights": [str, None],
+        "layer": [str, None],
+        "pool": [StrOptions({"avg", "max"}), Interval(Integral, 1, None, closed="left"), None],
+        "image_shape": [tuple, list, None],
+        "views": [Views, None],
+        "max_epochs": [Interval(Integral, 0, None, closed="left")],
+        "batch_size": [Interval(Integral, 2, None, closed="left"), None],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "warmup": [Interval(Real, 0, 1, closed="both")],
+        "optimizer": [StrOptions(set(OPTIMIZERS)), type],
+        "precision": [StrOptions({"auto", "bfloat16", "float32"})],
+        "device": [str, torch.device],
+        "random_state": ["random_state"],
+        "warm_start": ["boolean"],
+        "callbacks": [list, None],
+        "verbose": ["verbose"],
+    }
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Fill the shared parts of the docstring in."""
+        super().__init_subclass__(**kwargs)
+        parts = {
+            "    <shared parameters>": _SHARED_PARAMETERS.strip("\n"),
+            "    <attributes>": _ATTRIBUTES.strip("\n"),
+            **{f"<{name}>": str(getattr(cls, name)) for name in _DEFAULTS_OF_METHODS},
+        }
+        for placeholder, text in parts.items():
+            cls.__doc__ = cls.__doc__ and cls.__doc__.replace(placeholder, text)
+
+    @abstractmethod
+    def _make_task(self, encoder: Encoder) -> PretextTask:
+        """The task that trains ``encoder``."""
+
+    def _make_encoder(
+        self, image_shape: tuple[int, int, int], mean: Sequence[float], std: Sequence[float]
+    ) -> Encoder:
+        return make_encoder(self.encoder, image_shape, mean, std, self.weights)
+
+    # Fitting
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any = None, *, X_unlabeled: Any = None) -> Self:
+        """Pretrain the encoder on images.
+
+        Parameters
+        ----------
+        X : array-like
+            Images: an array of shape (n, pixels), (n, height, width) or (n, height, width,
+            channels), a tensor of shape (n, channels, height, width), or a data frame of pixels.
+        y : ignored
+            For consistency with scikit-learn.
+        X_unlabeled : array-like, optional
+            More images to pretrain on, of the same shape and dtype. This is how a pipeline that is
+            fitted to a few labelled images learns from many unlabelled ones.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument or the images are not usable; the message says what is.
+        DivergenceError
+            If the loss becomes NaN or infinite.
+        """
+        return self._fit(X, X_unlabeled, epochs=self.max_epochs, continued=self.warm_start)
+
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Train for one more pass over these images, at a constant learning rate.
+
+        The first call learns the value range and the normalisation of the images. Parameters,
+        return value and errors are those of :meth:`fit`; a ``batch_size`` larger than the number
+        of images is cut to it.
+        """
+        return self._fit(X, None, epochs=1, continued=True, streamed=True)
+
+    def _fit(
+        self, X: Any, X_unlabeled: Any, *, epochs: int, continued: bool, streamed: bool = False
+    ) -> Self:
+        self._validate_params()
+        continued = continued and self.__sklearn_is_fitted__()
+        with self._all_or_nothing():
+            images = self._read_training_images(X, X_unlabeled, continued)
+            batch_size = self._batch_size(len(images), cut=streamed)
+            device = resolve_device(self.device)
+            with seeded(self._draw_seed(continued), device):
+                if continued:
+                    net = copy.deepcopy(self.net_)  # a failure must not touch what is fitted
+                    net.set_training(self._training_options(), batch_size, device)
+                else:
+                    net = self._build_net(images, batch_size, device)
+                    self._check_layer(net.encoder)
+                epochs_before = len(net.history)
+
+                def fitted() -> dict[str, Any]:
+                    return self._fitted_attributes(net, images.shape)
+
+                watchers: list[Any] = []
+                if self.verbose:
+                    watchers.append(ProgressBar(type(self).__name__))
+                if hasattr(self, "_init_callback_context") and not streamed:
+                    watchers.append(_SklearnCallbacks(self, X, epochs, fitted))
+                net.train(images, epochs, constant_lr=streamed, watchers=watchers)
+            vars(self).update(fitted())
+        self._warn_if_collapsed(trained=len(net.history) > epochs_before)
+        return self
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Leave the learner as it was if fitting fails."""
+        before = {name: value for name, value in vars(self).items() if name.endswith("_")}
+        try:
+            yield
+        except BaseException:
+            for name in [name for name in vars(self) if name.endswith("_")]:
+                delattr(self, name)
+            vars(self).update(before)
+            raise
+
+    def _read_training_images(self, X: Any, X_unlabeled: Any, continued: bool) -> Images:
+        shape = self.image_shape_ if continued else None
+        images = read_images(
+            X, estimator=self, image_shape=self.image_shape, fitted_shape=shape
+        )
+        if X_unlabeled is None:
+            return images
+        more = read_images(X_unlabeled, estimator=self, fitted_shape=images.shape, min_images=1)
+        if more.is_uint8 != images.is_uint8:
+            raise ValueError(
+                f"X has dtype {images.dtype} and X_unlabeled {more.dtype}; give both in one range "
+                "of values, both as uint8 or both as floats"
+            )
+        return Images(*images.arrays, *more.arrays, shape=images.shape)
+
+    def _batch_size(self, n_images: int, cut: bool) -> int:
+        if self.batch_size is None:
+            return min(256, max(2, n_images // 4))
+        if self.batch_size > n_images and not cut:
+            raise ValueError(
+                f"batch_size={self.batch_size} is larger than the number of images, {n_images}; "
+                "give a smaller one, or None to have it chosen"
+            )
+        return min(self.batch_size, n_images)
+
+    def _draw_seed(self, continued: bool) -> int:
+        if self.random_state is None:  # numpy's global generator is not ours to advance
+            return int(np.random.default_rng().integers(2**31))
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        return seed + (self.n_epochs_ if continued else 0)
+
+    def _build_net(self, images: Images, batch_size: int, device: torch.device) -> PretextNet:
+        sample = images.sample()
+        pixels = PixelRange.of(sample)
+        values = pixels(sample)
+        mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3))
+        std = torch.where(std > 0, std, 1.0)
+        task = self._make_task(self._make_encoder(images.shape, mean.tolist(), std.tolist()))
+        net = PretextNet(
+            PretextModule(pixels, task),
+            batch_size=batch_size,
+            device=str(device),
+            **self._training_options(),
+        )
+        return net.initialize()
+
+    def _training_options(self) -> dict[str, Any]:
+        names = ("optimizer", "lr", "weight_decay", "warmup", "precision", "callbacks")
+        return {name: getattr(self, name) for name in names}
+
+    def _fitted_attributes(self, net: PretextNet, shape: tuple[int, ...]) -> dict[str, Any]:
+        history = [{k: v for k, v in row.items() if k != "batches"} for row in net.history]
+        return {
+            "net_": net,
+            "history_": history,
+            "n_epochs_": len(history),
+            "image_shape_": shape,
+            "device_": torch.device(net.device),
+        }
+
+    def _warn_if_collapsed(self, trained: bool) -> None:
+        if trained and (spread := self.history_[-1]["feature_spread"]) < _COLLAPSED:
+            warnings.warn(
+                f"the features of {type(self).__name__} are nearly the same for all images (spread "
+                f"{spread:.1e}): the representation has collapsed. Try a smaller lr, a larger "
+                "batch_size, or another random_state",
+                CollapseWarning,
+                stacklevel=4,
+            )
+
+    # Features
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Features of ``layer``, pooled by ``pool``.
+
+        Parameters
+        ----------
+        X : array-like
+            Images of the shape that was fitted, in any form that :meth:`fit` takes.
+
+        Returns
+        -------
+        ndarray of shape (n, n_features_out), float32
+        """
+        check_is_fitted(self)
+        self._validate_params()
+        images = read_images(X, estimator=self, fitted_shape=self.image_shape_, min_images=1)
+        layer = self._check_layer(self.encoder_)
+
+        def features(pixels: torch.Tensor) -> torch.Tensor:
+            return pool_features(self.encoder_(pixels, layer).float(), self.pool)
+
+        return self.net_.map(images, features)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Effective rank of the features (RankMe), which needs no labels; higher is better.
+
+        Parameters
+        ----------
+        X : array-like
+            Images.
+        y : ignored
+
+        Returns
+        -------
+        float
+            Between 1 and the number of features. Compare learners on the same images and with the
+            same number of features.
+
+        References
+        ----------
+        Garrido et al. (2023), RankMe: Assessing the Downstream Performance of Pretrained
+        Self-Supervised Representations by Their Rank.
+        """
+        return rank_me(torch.as_tensor(np.asarray(self.transform(X))))
+
+    def encoder_layers(
+        self, image_shape: tuple[int, ...] | None = None
+    ) -> dict[str, tuple[int, int, int]]:
+        """Names of the encoder's layers, and the shape of their feature maps.
+
+        Parameters
+        ----------
+        image_shape : tuple of int, optional
+            Height, width and channels of the images; by default those that were fitted, else the
+            argument ``image_shape``. No fit is needed.
+
+        Returns
+        -------
+        dict of str to tuple of int
+            (channels, height, width) of each layer's map, from input to output.
+
+        Examples
+        --------
+        >>> from sklearn_ssl import SimCLR
+        >>> for name, shape in SimCLR().encoder_layers((32, 32, 3)).items():
+        ...     print(name, shape)
+        stem (32, 32, 32)
+        layer1 (32, 32, 32)
+        layer2 (64, 16, 16)
+        layer3 (128, 8, 8)
+        layer4 (256, 4, 4)
+        """
+        if image_shape is None and self.__sklearn_is_fitted__():
+            return dict(self.encoder_.layers)
+        shape = tuple(image_shape or self.image_shape or ())
+        if len(shape) not in (2, 3):
+            raise ValueError(
+                f"image_shape={shape or None} must be (height, width) or (height, width, channels)"
+            )
+        shape = shape if len(shape) == 3 else (*shape, 1)
+        with seeded(0, torch.device("cpu")):
+            return dict(self._make_encoder(shape, [0.0] * shape[2], [1.0] * shape[2]).layers)
+
+    def _check_layer(self, encoder: Encoder) -> str:
+        if self.layer is None:
+            return encoder.default_layer
+        if self.layer not in encoder.layers:
+            raise ValueError(
+                f"layer={self.layer!r} is not a layer of encoder={self.encoder!r}, which has "
+                f"{', '.join(encoder.layers)}"
+            )
+        return self.layer
+
+    @property
+    def encoder_(self) -> Encoder:
+        """The trained encoder."""
+        return self.net_.encoder
+
+    @property
+    def _n_features_out(self) -> int:
+        return pooled_width(self.encoder_.layers[self._check_layer(self.encoder_)], self.pool)
+
+    # What scikit-learn asks for
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "net_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Go to the device that was asked for, or with a warning to the CPU if it is missing."""
+        super().__setstate__(state)
+        if not self.__sklearn_is_fitted__():
+            return
+        try:
+            self.device_ = resolve_device(self.device)
+        except ValueError as error:
+            warnings.warn(f"{error}; using the CPU", UnavailableDeviceWarning, stacklevel=2)
+            self.device_ = torch.device("cpu")
+        self.net_.move_to(self.device_)
+
+
+class _SklearnCallbacks(Watcher):
+    """Report a fit and its epochs through scikit-learn's callback protocol."""
+
+    def __init__(
+        self,
+        learner: PretextLearner,
+        X: Any,
+        epochs: int,
+        fitted: Callable[[], dict[str, Any]],
+    ):
+        self.given = {"estimator": learner, "X": X, "reconstruction_attributes": fitted}
+        self.fit_context = learner._init_callback_context(max_subtasks=epochs)
+
+    def on_train_begin(self, net, **kwargs):
+        self.fit_context.call_on_fit_task_begin(**self.given)
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.epoch_context = self.fit_context.subcontext(task_name="epoch")
+        self.epoch_context.call_on_fit_task_begin(**self.given)
+
+    def on_epoch_end(self, net, **kwargs):
+        if self.epoch_context.call_on_fit_task_end(**self.given):
+            raise KeyboardInterrupt
+
+    def on_train_end(self, net, **kwargs):
+        self.fit_context.call_on_fit_task_end(**self.given)

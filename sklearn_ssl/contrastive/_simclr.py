@@ -1,0 +1,86 @@
+"""SimCLR: two views of an image agree, against all other images of the batch."""
+
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import ClassVar
+
+import torch
+from sklearn.utils._param_validation import Interval
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.heads import mlp
+from sklearn_ssl.losses import nt_xent
+from sklearn_ssl.task import PretextTask
+from sklearn_ssl.views import Views
+
+__all__ = ["SimCLR"]
+
+
+class SimCLRTask(PretextTask):
+    def __init__(self, encoder, views, hidden_dim, projection_dim, temperature):
+        super().__init__(encoder)
+        self.views = views
+        self.temperature = temperature
+        self.projector = mlp(encoder.out_shape[0], hidden_dim, projection_dim)
+
+    def forward(self, images, index):
+        both = torch.cat([self.views(images, view) for view in (0, 1)])  # (2n, c, h, w)
+        z = self.projector(self.encoder.embed(both))  # (2n, projection_dim)
+        return {"loss": nt_xent(*z.chunk(2), self.temperature)}
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SimCLR(PretextLearner):
+    """Simple framework for contrastive learning of visual representations [1]_.
+
+    Two random views of each image go through encoder and projector. Each embedding has to find the
+    other view of its image among all other embeddings of the batch (NT-Xent loss).
+
+    Parameters
+    ----------
+    temperature : float, default=0.2
+        Divides the cosine similarities; small values weigh near negatives more.
+    hidden_dim : int, default=512
+        Width of the projector's hidden layer.
+    projection_dim : int, default=128
+        Width of the embedding that the loss sees.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Chen, Kornblith, Norouzi and Hinton (2020), A Simple Framework for Contrastive Learning
+       of Visual Representations, https://arxiv.org/abs/2002.05709
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import SimCLR
+    >>> X = load_digits().images[:256]
+    >>> ssl = SimCLR(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.transform(X).shape
+    (256, 512)
+    """
+
+    temperature: float = 0.2
+    hidden_dim: int = 512
+    projection_dim: int = 128
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "temperature": [Interval(Real, 0, None, closed="neither")],
+        "hidden_dim": [Interval(Integral, 1, None, closed="left")],
+        "projection_dim": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def _make_task(self, encoder):
+        return SimCLRTask(
+            encoder,
+            self.views or Views(),
+            self.hidden_dim,
+            self.projection_dim,
+            self.temperature,
+        )

@@ -1,0 +1,253 @@
+"""Encoders: a backbone with named layers, each giving a feature map that can be pooled."""
+
+import contextvars
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+from torchvision.models import SwinTransformer
+from torchvision.ops.misc import Permute
+
+from sklearn_ssl import backbones
+
+__all__ = ["Encoder", "batch_to_layer_norm", "encoder_names", "make_encoder", "pool_features"]
+
+_OWN = {"small_resnet": backbones.SmallResNet, "small_vit": backbones.SmallViT}
+_NO_LAYER = (nn.Identity, nn.Dropout, Permute)
+_SEQUENCES = (nn.Sequential, nn.ModuleList)
+
+# the layer at which the running forward pass of this thread ends
+_wanted: contextvars.ContextVar[str | None] = contextvars.ContextVar("wanted", default=None)
+
+
+class _Reached(Exception):  # noqa: N818 (a signal, not an error)
+    def __init__(self, output: Tensor):
+        self.output = output
+
+
+def _end_here(name: str, _module: nn.Module, _args, output) -> None:
+    if _wanted.get() == name:
+        raise _Reached(output)
+
+
+class Encoder(nn.Module):
+    """Images in [0, 1] to the feature map of a named layer; what is behind that layer is not run.
+
+    Parameters
+    ----------
+    backbone : nn.Module
+        Takes images (n, c, h, w). Its named children, and the members of its ``nn.Sequential`` and
+        ``nn.ModuleList`` children, are the layers, where they give a tensor of at least three
+        dimensions: maps (n, d, gh, gw) or tokens (n, t, d).
+    image_shape : tuple of int
+        Height, width and channels of the images.
+    mean, std : sequence of float
+        Per channel, of images in [0, 1]; the backbone sees standardised images.
+
+    Attributes
+    ----------
+    layers : dict of str to tuple of int
+        Shape (d, gh, gw) of each layer's map for images of ``image_shape``, in the order in which
+        the layers are reached. The last one is what pretext tasks train.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        image_shape: tuple[int, int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.image_shape = image_shape
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+        self._channels_last = (
+            isinstance(backbone, SwinTransformer) or getattr(backbone, "output_fmt", "") == "NHWC"
+        )
+        self.layers = self._find_layers()
+
+    @property
+    def out_shape(self) -> tuple[int, int, int]:
+        """Shape (d, gh, gw) of the last layer's map, which pretext tasks train."""
+        return next(reversed(self.layers.values()))
+
+    @property
+    def default_layer(self) -> str:
+        """The last layer with a finer map than the output, or a late one where none is finer."""
+        _, rows, columns = self.out_shape
+        finer = [name for name, (_, h, w) in self.layers.items() if h * w > rows * columns]
+        return finer[-1] if finer else list(self.layers)[max(0, len(self.layers) - 3)]
+
+    def standardise(self, images: Tensor) -> Tensor:
+        """Images in [0, 1] to zero mean and unit variance per channel."""
+        return (images - self.mean) / self.std
+
+    def forward(self, images: Tensor, layer: str | None = None) -> Tensor:
+        """Feature map (n, d, gh, gw) of ``layer``, by default the last one."""
+        token = _wanted.set(layer or next(reversed(self.layers)))
+        try:
+            self.backbone(self.standardise(images))
+        except _Reached as reached:
+            return self._as_map(reached.output, images.shape[-2:])
+        finally:
+            _wanted.reset(token)
+        raise ValueError(f"the backbone's forward pass never reached layer {layer!r}")
+
+    def embed(self, images: Tensor) -> Tensor:
+        """The last layer's map averaged over positions, (n, d): what heads are put on."""
+        return self(images).mean((2, 3))
+
+    def _as_map(self, output: Tensor, size: Sequence[int]) -> Tensor:
+        if output.ndim == 4:
+            return output.permute(0, 3, 1, 2) if self._channels_last else output
+        rows, columns, extra = _token_grid(output.shape[1], *size)
+        return output[:, extra:].transpose(1, 2).unflatten(2, (rows, columns))
+
+    @torch.no_grad()
+    def _find_layers(self) -> dict[str, tuple[int, int, int]]:
+        """Run one blank image, note the shapes, and leave a hook at each layer."""
+        height, width, channels = self.image_shape
+        found: dict[str, tuple[int, int, int]] = {}
+
+        def note(name: str, _module: nn.Module, _args, output) -> None:
+            if isinstance(output, Tensor) and output.ndim in (3, 4):
+                found[name] = tuple(self._as_map(output, (height, width)).shape[1:])
+
+        names = list(_layer_names(self.backbone))
+        hooks = [
+            self.backbone.get_submodule(name).register_forward_hook(functools.partial(note, name))
+            for name in names
+        ]
+        training = self.backbone.training
+        self.backbone.eval()
+        try:
+            self.backbone(torch.zeros(1, channels, height, width))
+        finally:
+            for hook in hooks:
+                hook.remove()
+            self.backbone.train(training)
+        if not found:
+            raise ValueError(
+                f"no layer of {type(self.backbone).__name__} gives a tensor of shape (n, d, h, w) "
+                "or (n, tokens, d); an encoder needs named children that do"
+            )
+        for name in found:
+            self.backbone.get_submodule(name).register_forward_hook(
+                functools.partial(_end_here, name)
+            )
+        return found
+
+
+def _layer_names(module: nn.Module, prefix: str = "", depth: int = 0) -> Iterator[str]:
+    for name, child in module.named_children():
+        if isinstance(child, _NO_LAYER):
+            continue
+        yield prefix + name
+        if isinstance(child, _SEQUENCES) or (depth == 0 and _holds_stages(child)):
+            yield from _layer_names(child, f"{prefix}{name}.", depth + 1)
+
+
+def _holds_stages(module: nn.Module) -> bool:
+    """Whether a module wraps the sequence of layers, as a transformer's trunk does."""
+    return any(isinstance(child, _SEQUENCES) and len(child) > 2 for child in module.children())
+
+
+def _token_grid(tokens: int, height: int, width: int) -> tuple[int, int, int]:
+    """Rows and columns of patch tokens with the image's aspect, and the class tokens before them.
+
+    Tokens that fit no such grid are a single row.
+    """
+    for extra in range(min(tokens, 6)):
+        rows = round(((tokens - extra) * height / width) ** 0.5)
+        if rows and (tokens - extra) % rows == 0:
+            columns = (tokens - extra) // rows
+            if abs(rows * width - columns * height) < max(height, width):
+                return rows, columns, extra
+    return 1, tokens, 0
+
+
+def encoder_names() -> list[str]:
+    """Names that ``encoder=`` takes, beside ``timm/NAME``."""
+    return [*_OWN, *torchvision.models.list_models(module=torchvision.models)]
+
+
+def make_encoder(
+    encoder: str | Callable,
+    image_shape: tuple[int, int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    weights: str | None = None,
+) -> Encoder:
+    """Build the encoder that a name, class or factory stands for.
+
+    Raises
+    ------
+    TypeError
+        For a module instance, which could not be cloned.
+    ValueError
+        For a name that is unknown, or weights where there are none.
+    """
+    height, width, channels = image_shape
+    if isinstance(encoder, nn.Module):
+        raise TypeError(
+            f"encoder is an instance of {type(encoder).__name__}; pass the class itself or a "
+            "function that builds it, so that clones of the learner start from fresh weights"
+        )
+    if isinstance(encoder, str) and encoder not in _OWN:
+        if encoder.startswith("timm/"):
+            build = functools.partial(backbones.build_timm, encoder.removeprefix("timm/"))
+        elif encoder in encoder_names():
+            build = functools.partial(backbones.build_torchvision, encoder)
+        else:
+            raise ValueError(
+                f"encoder={encoder!r} is unknown. Known are {', '.join(encoder_names())}, "
+                "'timm/NAME' for a model of timm, a class, or a function that builds a module"
+            )
+        return Encoder(build(channels, (height, width), weights), image_shape, mean, std)
+    if weights is not None:
+        raise ValueError(f"weights={weights!r}: there are none for encoder={encoder!r}, only None")
+    if isinstance(encoder, str):
+        backbone = _OWN[encoder](channels, (height, width))
+    else:
+        offered = {"in_channels": channels, "image_shape": image_shape}
+        accepted = inspect.signature(encoder).parameters
+        backbone = encoder(**{k: v for k, v in offered.items() if k in accepted})
+        if not isinstance(backbone, nn.Module):
+            raise TypeError(f"encoder={encoder!r} built a {type(backbone).__name__}, not a module")
+    return Encoder(backbone, image_shape, mean, std)
+
+
+def batch_to_layer_norm(module: nn.Module) -> None:
+    """Replace every 2-D batch norm inside by a layer norm over channels and positions."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, nn.GroupNorm(1, child.num_features))
+        else:
+            batch_to_layer_norm(child)
+
+
+def pool_features(features: Tensor, pool: str | int | None) -> Tensor:
+    """Feature maps (n, d, gh, gw) to vectors: ``"avg"``, ``"max"``, a grid side, or all values."""
+    if pool == "avg":
+        return features.mean((2, 3))
+    if pool == "max":
+        return features.amax((2, 3))
+    if pool is not None:
+        rows, columns = (min(int(pool), side) for side in features.shape[2:])
+        features = F.adaptive_avg_pool2d(features, (rows, columns))
+    return features.flatten(1)
+
+
+def pooled_width(map_shape: tuple[int, int, int], pool: str | int | None) -> int:
+    """Number of features that ``pool_features`` makes of a map (d, gh, gw)."""
+    with torch.device("meta"):
+        return pool_features(torch.empty(1, *map_shape), pool).shape[1]

@@ -1,0 +1,19 @@
+"""Errors and warnings with a name, so that they can be caught or filtered."""
+
+__all__ = ["CollapseWarning", "DivergenceError", "ImageShapeWarning", "UnavailableDeviceWarning"]
+
+
+class DivergenceError(ArithmeticError):
+    """The pretext loss became NaN or infinite; nothing was learned that is worth keeping."""
+
+
+class CollapseWarning(UserWarning):
+    """The encoder gives (nearly) the same features for every image."""
+
+
+class ImageShapeWarning(UserWarning):
+    """The shape of the images had to be guessed, or looks wrong."""
+
+
+class UnavailableDeviceWarning(UserWarning):
+    """A fitted learner was loaded where the device that it asks for is missing."""

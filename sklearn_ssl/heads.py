@@ -1,0 +1,66 @@
+"""Heads that tasks put on an encoder: projectors and decoders."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["ConvDecoder", "mlp"]
+
+
+def mlp(*widths: int, last_norm: bool = False) -> nn.Sequential:
+    """Linear layers with batch norm and ReLU between them: ``mlp(in, hidden, out)``.
+
+    Linear layers followed by a batch norm have no bias. ``last_norm`` puts a batch norm without
+    ReLU behind the last layer.
+    """
+    layers: list[nn.Module] = []
+    for i, (n_in, n_out) in enumerate(zip(widths, widths[1:], strict=False)):
+        last = i == len(widths) - 2
+        normed = not last or last_norm
+        layers.append(nn.Linear(n_in, n_out, bias=not normed))
+        if normed:
+            layers.append(nn.BatchNorm1d(n_out))
+        if not last:
+            layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
+class ConvDecoder(nn.Module):
+    """From a feature map (n, d, gh, gw) to an image (n, c, h, w): upsample, convolve, repeat.
+
+    Parameters
+    ----------
+    map_shape : tuple of int
+        d, gh, gw.
+    channels : int
+        c.
+    size : tuple of int
+        h, w; they need not be multiples of gh, gw.
+    """
+
+    def __init__(self, map_shape: tuple[int, int, int], channels: int, size: tuple[int, int]):
+        super().__init__()
+        width, *grid = map_shape
+        self.size = size
+        # each stage at most doubles the grid and ends on a size that leads to the image's
+        sizes = [size]
+        while any(side > 2 * start for side, start in zip(sizes[0], grid, strict=True)):
+            height, length = (
+                max(-(-side // 2), start) for side, start in zip(sizes[0], grid, strict=True)
+            )
+            sizes.insert(0, (height, length))
+        self.sizes = sizes
+        widths = [width] + [max(width // 2 ** (i + 1), 32) for i in range(len(sizes))]
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(n_in, n_out, 3, padding=1, bias=False),
+                nn.BatchNorm2d(n_out),
+                nn.ReLU(inplace=True),
+            )
+            for n_in, n_out in zip(widths, widths[1:], strict=False)
+        )
+        self.head = nn.Conv2d(widths[-1], channels, 3, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        for size, stage in zip(self.sizes, self.stages, strict=True):
+            features = stage(F.interpolate(features, size, mode="nearest"))
+        return self.head(features)

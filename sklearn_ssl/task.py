@@ -1,0 +1,44 @@
+"""The contract of a pretext task."""
+
+from torch import Tensor, nn
+
+__all__ = ["PretextTask"]
+
+
+class PretextTask(nn.Module):
+    """Views, heads and loss of a pretext method, on an encoder that it is given.
+
+    All state lives in parameters and persistent buffers, so that it is saved and resumed. Random
+    numbers come from torch's default generator on the images' device (the training loop seeds and
+    restores it). A step never reads a value back from the device: no ``.item()``, no indexing by a
+    mask, no tensor made on the CPU.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Kept as ``self.encoder``; features are read from this attribute after training.
+    """
+
+    def __init__(self, encoder: nn.Module):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, images: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """Compute the terms of the loss for one batch.
+
+        Parameters
+        ----------
+        images : float Tensor of shape (n, c, h, w)
+            Images with values in [0, 1], without augmentation.
+        index : int64 Tensor of shape (n,)
+            Positions of the images in the training set.
+
+        Returns
+        -------
+        dict of scalar tensors
+            ``"loss"``, which is minimised, and any other term worth a place in ``history_``.
+        """
+        raise NotImplementedError
+
+    def after_step(self, progress: float) -> None:
+        """Update what is not learned by gradient (averages, queues); ``progress`` is in (0, 1]."""

@@ -1,0 +1,401 @@
+"""The training loop: a skorch net whose steps leave everything on the device."""
+
+import contextlib
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import skorch
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from sklearn_ssl.exceptions import DivergenceError
+from sklearn_ssl.images import Images, PixelRange
+from sklearn_ssl.metrics import feature_spread
+from sklearn_ssl.optimizers import OPTIMIZERS, parameter_groups
+from sklearn_ssl.schedules import warmup_cosine
+from sklearn_ssl.task import PretextTask
+
+__all__ = ["PretextModule", "PretextNet", "autocast", "bfloat16_is_native", "seeded"]
+
+_RESIDENT_SHARE = 0.5  # of the free device memory that the images may take
+
+
+def bfloat16_is_native(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware (CUDA from sm80 on, AVX512-BF16, AMX)."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, check, bool)() for check in checks)
+    return False
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """The device that an argument stands for; ``"auto"`` is a GPU when there is one.
+
+    Raises
+    ------
+    ValueError
+        If it is no name of a device, or there is no such device.
+    """
+    found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    if device == "auto":
+        return torch.device(found[1] if len(found) > 1 else "cpu")
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        wanted = None
+    if wanted is not None and wanted.type == "cuda" and wanted.index is None:
+        wanted = torch.device("cuda:0")
+    if wanted is None or str(wanted) not in found:
+        raise ValueError(f"device={str(device)!r} is not available here; use 'auto' or one of {found}")
+    return wanted
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
+    """The context of a forward pass at ``precision``: ``"auto"``, ``"bfloat16"``, ``"float32"``."""
+    wanted = precision == "bfloat16" or (precision == "auto" and bfloat16_is_native(device))
+    if not wanted:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's generators of the CPU and ``device``, and put them back at the end."""
+    on_cpu = device.type == "cpu"
+    devices = [] if on_cpu else [device.index or 0]
+    with torch.random.fork_rng(devices, device_type="cuda" if on_cpu else device.type):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU
+        if device.type == "mps":
+            torch.mps.manual_seed(seed)
+        if device.type != "cuda":
+            yield
+            return
+        with (
+            torch.cuda.device(device),
+            torch.backends.cudnn.flags(
+                enabled=True, benchmark=False, deterministic=True, allow_tf32=True
+            ),
+        ):
+            torch.cuda.manual_seed(seed)
+            yield
+
+
+class PretextModule(nn.Module):
+    """Pixels as they come in, scaled to [0, 1], to a task's loss."""
+
+    def __init__(self, pixels: PixelRange, task: PretextTask):
+        super().__init__()
+        self.pixels = pixels
+        self.task = task
+
+    def forward(self, pixels: Tensor, index: Tensor) -> dict[str, Tensor]:
+        return self.task(self.pixels(pixels), index)
+
+
+class Batches:
+    """Shuffled batches of (images, index) on a device; a last, smaller one is dropped.
+
+    Images that fit are moved to the device once. Others are read and moved a batch ahead, in a
+    thread.
+    """
+
+    def __init__(self, images: Images, batch_size: int, device: torch.device):
+        self.images = images
+        self.batch_size = batch_size
+        self.device = device
+        everything = np.arange(len(images))
+        self.resident = images.take(everything).to(device) if self._fits() else None
+
+    def __len__(self) -> int:
+        return len(self.images) // self.batch_size
+
+    def _fits(self) -> bool:
+        if self.device.type == "meta":
+            return True
+        if self.device.type != "cuda":  # host memory, where the array is already
+            return False
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return self.images.nbytes < _RESIDENT_SHARE * free
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.randperm(len(self.images))[: len(self) * self.batch_size]
+        if self.resident is not None:
+            for index in order.to(self.device).split(self.batch_size):
+                yield self.resident[index], index
+            return
+        indices = order.split(self.batch_size)
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            ahead = reader.submit(self._read, indices[0])
+            for index in indices[1:]:
+                batch, ahead = ahead.result(), reader.submit(self._read, index)
+                yield batch
+            yield ahead.result()
+
+    def _read(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        images = self.images.take(index.numpy())
+        if self.device.type == "cuda":
+            images, index = images.pin_memory(), index.pin_memory()
+        return (
+            images.to(self.device, non_blocking=True),
+            index.to(self.device, non_blocking=True),
+        )
+
+
+class StopTraining(Exception):  # noqa: N818 (a signal, not an error)
+    """A callback asked for the end of the training after an epoch."""
+
+
+class PretextNet(skorch.NeuralNet):
+    """skorch's loop for a pretext task: no labels, no validation split, no sync within an epoch.
+
+    Parameters
+    ----------
+    module : PretextModule
+    optimizer : str or type
+        A name in ``OPTIMIZERS`` or a torch optimizer class.
+    weight_decay : float
+    warmup : float
+        Share of the steps in which the learning rate rises; a cosine follows.
+    precision : str
+    **options
+        Of :class:`skorch.NeuralNet`: ``lr``, ``batch_size``, ``device``, ``callbacks``.
+    """
+
+    def __init__(
+        self,
+        module: PretextModule,
+        *,
+        optimizer: str | type = "adamw",
+        weight_decay: float = 0.0,
+        warmup: float = 0.0,
+        precision: str = "auto",
+        **options: Any,
+    ):
+        self.weight_decay = weight_decay
+        self.warmup = warmup
+        self.precision = precision
+        options |= {"criterion": None, "train_split": None, "iterator_train": Batches}
+        super().__init__(module, optimizer=optimizer, **options)
+
+    # What skorch builds
+
+    def initialize_criterion(self):
+        """Nothing: a task computes its own loss."""
+        return self
+
+    def initialize_module(self):
+        super().initialize_module()
+        self.module_.to(memory_format=torch.channels_last)
+        return self
+
+    def initialize_optimizer(self, triggered_directly=None):
+        groups = parameter_groups(self.module_, self.weight_decay)
+        make = OPTIMIZERS.get(self.optimizer, self.optimizer)
+        self.optimizer_ = make(groups, lr=self.lr, weight_decay=self.weight_decay)
+        return self
+
+    def get_default_callbacks(self):
+        return []
+
+    def get_iterator(self, dataset, training=False):
+        return Batches(dataset, self.batch_size, torch.device(self.device))
+
+    # The loop
+
+    def train(
+        self, images: Images, epochs: int, *, constant_lr: bool = False, watchers: Sequence = ()
+    ) -> None:
+        """Train for ``epochs`` more, as skorch's ``partial_fit`` does but for three things.
+
+        Ctrl-C is not swallowed, the schedules run once over these epochs (or stay at their start
+        with ``constant_lr``), and ``watchers`` are callbacks that are gone afterwards.
+        """
+        steps = epochs * max(1, len(images) // self.batch_size)
+        self.steps_done, self.total_steps, self.constant_lr = 0, steps, constant_lr
+        kept = self.callbacks_
+        self.callbacks_ = [*kept, *((f"watcher{i}", cb) for i, cb in enumerate(watchers))]
+        try:
+            self.notify("on_train_begin", X=images)
+            with contextlib.suppress(StopTraining):
+                self.fit_loop(images, epochs=epochs)
+            self.notify("on_train_end", X=images)
+        finally:
+            self.callbacks_ = kept
+            self._set_training(False)
+
+    def notify(self, method_name: str, **kwargs: Any) -> None:
+        """Call the callbacks; one that raises KeyboardInterrupt after an epoch ends the training.
+
+        This is how skorch's callbacks stop a training; a Ctrl-C elsewhere goes to the caller.
+        """
+        try:
+            super().notify(method_name, **kwargs)
+        except KeyboardInterrupt:
+            if method_name != "on_epoch_end":
+                raise
+            raise StopTraining from None
+
+    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+        """Record nothing: values of single batches would have to be read from the device."""
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        if iterator is None:
+            return
+        began = time.perf_counter()
+        self._set_training(True)
+        records = []
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=True)
+            lr = self._schedule_lr()
+            terms = step_fn(batch)
+            records.append({name: term.detach() for name, term in terms.items()})
+            self.notify("on_batch_end", batch=batch, training=True, **terms)
+        # from here on values are read from the device
+        means = {
+            name: torch.stack([record[name] for record in records]).float().mean().item()
+            for name in records[0]
+        }
+        seconds = time.perf_counter() - began
+        for name, value in means.items():
+            self.history.record("train_loss" if name == "loss" else name, value)
+        self.history.record("lr", lr)
+        self.history.record("seconds", seconds)
+        self.history.record("images_per_second", len(records) * iterator.batch_size / seconds)
+        self.history.record("feature_spread", self._feature_spread(batch[0]))
+        self._check_epoch(means["loss"])
+
+    def train_step_single(self, batch, **fit_params):
+        pixels, index = batch
+        with autocast(pixels.device, self.precision):
+            terms = self.module_(pixels, index)
+        terms["loss"].backward()
+        return terms
+
+    def train_step(self, batch, **fit_params):
+        terms = super().train_step(batch, **fit_params)
+        self.steps_done += 1
+        self.module_.task.after_step(self._progress(self.steps_done))
+        return terms
+
+    def _progress(self, step: float) -> float:
+        return 0.0 if self.constant_lr else step / self.total_steps
+
+    def _schedule_lr(self) -> float:
+        # a step is scheduled by its middle, so that neither the first nor the last has an lr of 0
+        progress = self._progress(self.steps_done + 0.5)
+        lr = self.lr * (1.0 if self.constant_lr else warmup_cosine(progress, self.warmup))
+        for group in self.optimizer_.param_groups:
+            group["lr"] = lr
+        return lr
+
+    @torch.no_grad()
+    def _feature_spread(self, pixels: Tensor) -> float:
+        self._set_training(False)
+        with autocast(pixels.device, self.precision):
+            features = self.module_.task.encoder.embed(self.module_.pixels(pixels))
+        return feature_spread(features).item()
+
+    def _check_epoch(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise DivergenceError(
+                f"the pretext loss became {loss} in epoch {len(self.history)}. Try a smaller lr "
+                f"(it is {self.lr}), a longer warmup (it is {self.warmup}) or "
+                f"precision='float32' (it is {self.precision!r})"
+            )
+
+    @property
+    def encoder(self) -> nn.Module:
+        return self.module_.task.encoder
+
+    @torch.no_grad()
+    def map(self, images: Images, function: Callable[[Tensor], Tensor]) -> np.ndarray:
+        """Apply ``function`` to all images, scaled to [0, 1], and put the results in an array.
+
+        Chunks have one size, the last one padded: the same image then gives the same bits whatever
+        the images around it are.
+        """
+        device = torch.device(self.device)
+        pixels_a_chunk = 2**20 if device.type == "cuda" else 2**16
+        height, width, _ = images.shape
+        size = min(max(1, pixels_a_chunk // (height * width)), 512)
+        results = []
+        for start in range(0, len(images), size):
+            rows = np.arange(start, start + size)
+            batch = images.take(np.minimum(rows, len(images) - 1)).to(device)
+            with autocast(device, self.precision):
+                result = function(self.module_.pixels(batch))
+            results.append(result[: len(images) - start].cpu().numpy())
+        return np.concatenate(results)
+
+    # State, wherever it goes
+
+    def set_training(
+        self, options: dict[str, Any], batch_size: int, device: torch.device
+    ) -> None:
+        """Continue with other options. The optimizer is a new one only if another is wanted."""
+        fresh = options["optimizer"] != self.optimizer
+        vars(self).update(options, batch_size=batch_size)
+        self.move_to(device)
+        self.initialize_callbacks()
+        if fresh:
+            with self._current_init_context("optimizer"):
+                self.initialize_optimizer()
+        for group in self.optimizer_.param_groups:
+            if group["weight_decay"]:
+                group["weight_decay"] = self.weight_decay
+
+    def move_to(self, device: torch.device) -> None:
+        """Move the module and the optimizer's state."""
+        self.device = str(device)
+        self.module_.to(device)
+        for state in self.optimizer_.state.values():
+            for name, value in state.items():
+                if isinstance(value, Tensor):
+                    state[name] = value.to(device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All tensors on the CPU, so that any machine can load them."""
+        state = self.__dict__.copy()
+        if torch.device(self.device).type == "cpu":
+            return state
+        there = copy.copy(self)
+        module, optimizer = copy.deepcopy((self.module_, self.optimizer_))
+        there.__dict__ |= {"module": module, "module_": module, "optimizer_": optimizer}
+        there.move_to(torch.device("cpu"))
+        return there.__dict__.copy()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+Watcher = skorch.callbacks.Callback
+
+
+class ProgressBar(Watcher):
+    """A bar over all steps of a training, with the loss of the last epoch."""
+
+    def __init__(self, description: str):
+        self.description = description
+
+    def on_train_begin(self, net, **kwargs):
+        self.bar_ = tqdm(total=net.total_steps, desc=self.description, unit="step")
+
+    def on_batch_end(self, net, **kwargs):
+        self.bar_.update()
+
+    def on_epoch_end(self, net, **kwargs):
+        record = net.history[-1]
+        self.bar_.set_postfix(epoch=record["epoch"], loss=f"{record['train_loss']:.4g}")
+
+    def on_train_end(self, net, **kwargs):
+        self.bar_.close()
