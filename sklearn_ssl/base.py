@@ -75,7 +75,7 @@ _SHARED_PARAMETERS = """
         Number of passes over the images. 0 leaves the encoder as it starts, which is the baseline
         to compare with.
     batch_size : int or None, default=None
-        Images in a step. ``None`` takes 256, but no more than a quarter of the images.
+        Images in a step. ``None`` takes 128, but no more than a quarter of the images.
     lr : float, default=<lr>
         Largest learning rate. It rises over ``warmup`` and then falls to 0 along half a cosine.
     weight_decay : float, default=<weight_decay>
@@ -290,7 +290,7 @@ class PretextLearner(
 
     def _batch_size(self, n_images: int, cut: bool) -> int:
         if self.batch_size is None:
-            return min(256, max(2, n_images // 4))
+            return min(128, max(2, n_images // 4))
         if self.batch_size > n_images and not cut:
             raise ValueError(
                 f"batch_size={self.batch_size} is larger than the number of images, {n_images}; "

@@ -1,5 +1,8 @@
 """Heads that tasks put on an encoder: projectors and decoders."""
 
+import math
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -25,31 +28,24 @@ def mlp(*widths: int, last_norm: bool = False) -> nn.Sequential:
 
 
 class ConvDecoder(nn.Module):
-    """From a feature map (n, d, gh, gw) to an image (n, c, h, w): upsample, convolve, repeat.
+    """From a feature map (n, d, gh, gw) to an image: double the size, convolve, repeat.
 
     Parameters
     ----------
     map_shape : tuple of int
-        d, gh, gw.
+        d, gh, gw for images of ``size``.
     channels : int
-        c.
+        Of the image.
     size : tuple of int
-        h, w; they need not be multiples of gh, gw.
+        Height and width of the images.
     """
 
     def __init__(self, map_shape: tuple[int, int, int], channels: int, size: tuple[int, int]):
         super().__init__()
         width, *grid = map_shape
-        self.size = size
-        # each stage at most doubles the grid and ends on a size that leads to the image's
-        sizes = [size]
-        while any(side > 2 * start for side, start in zip(sizes[0], grid, strict=True)):
-            height, length = (
-                max(-(-side // 2), start) for side, start in zip(sizes[0], grid, strict=True)
-            )
-            sizes.insert(0, (height, length))
-        self.sizes = sizes
-        widths = [width] + [max(width // 2 ** (i + 1), 32) for i in range(len(sizes))]
+        factor = max(side / cells for side, cells in zip(size, grid, strict=True))
+        n_stages = max(1, math.ceil(math.log2(factor)))
+        widths = [width] + [max(width // 2 ** (i + 1), 32) for i in range(n_stages)]
         self.stages = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(n_in, n_out, 3, padding=1, bias=False),
@@ -60,7 +56,9 @@ class ConvDecoder(nn.Module):
         )
         self.head = nn.Conv2d(widths[-1], channels, 3, padding=1)
 
-    def forward(self, features: Tensor) -> Tensor:
-        for size, stage in zip(self.sizes, self.stages, strict=True):
-            features = stage(F.interpolate(features, size, mode="nearest"))
+    def forward(self, features: Tensor, size: Sequence[int]) -> Tensor:
+        """An image of ``size``, which need not be a multiple of the map's."""
+        for left, stage in zip(reversed(range(len(self.stages))), self.stages, strict=True):
+            shape = [-(-side // 2**left) for side in size]
+            features = stage(F.interpolate(features, shape, mode="nearest"))
         return self.head(features)

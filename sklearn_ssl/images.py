@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from sklearn_ssl.exceptions import ImageShapeWarning
 
-__all__ = ["Images", "PixelRange", "read_images"]
+__all__ = ["Images", "PixelRange", "images_like", "read_images"]
 
 _STATISTICS_SAMPLE = 10_000  # images that the value range and normalisation are learned from
 
@@ -164,6 +164,25 @@ def read_images(
     return Images(flat, shape=shape)
 
 
+def images_like(X: Any, images: np.ndarray) -> Any:
+    """Put images (n, c, h, w), in the range of the training images, in the form that X has.
+
+    Data frames become 2-D arrays. Integers are rounded and clipped to what their type holds.
+    """
+    dtype = np.dtype(getattr(X, "dtype", np.float32)) if not isinstance(X, Tensor) else None
+    integer = dtype is not None and np.issubdtype(dtype, np.integer)
+    if isinstance(X, Tensor):
+        tensor = torch.from_numpy(images)
+        if not X.is_floating_point():
+            limits = torch.iinfo(X.dtype)
+            tensor = tensor.round().clamp(limits.min, limits.max)
+        return tensor.reshape(X.shape).to(X.dtype)
+    images = images.transpose(0, 2, 3, 1)
+    if integer:
+        images = np.clip(images.round(), np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return images.reshape(np.shape(X)).astype(dtype)
+
+
 def _to_array(X: Any) -> Any:
     """Tensors to arrays with the channels last; lists to arrays; the rest as it is."""
     if isinstance(X, Tensor):
@@ -202,7 +221,7 @@ def _compare_shapes(
 def _guess_shape(n_values: int) -> tuple[int, int, int]:
     for channels in (1, 3):
         side = math.isqrt(n_values // channels)
-        if side * side * channels == n_values:
+        if side > 1 and side * side * channels == n_values:
             return (side, side, channels)
     warnings.warn(
         f"rows of {n_values} values are no square images; taking them as strips of shape "

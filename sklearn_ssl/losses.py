@@ -1,30 +1,14 @@
-"""Losses that two or more pretext tasks use. All are computed in float32, also under autocast."""
-
-import functools
-from collections.abc import Callable
+"""Losses that two or more pretext tasks use, computed in float32 also under autocast."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["full_precision", "info_nce", "nt_xent"]
+from sklearn_ssl.precision import full_precision
+
+__all__ = ["info_nce", "nt_xent"]
 
 
-def full_precision(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Run ``loss`` in float32: logits divided by a temperature do not survive bfloat16."""
-
-    @functools.wraps(loss)
-    def wrapped(*args, **kwargs):
-        args = [a.float() if isinstance(a, Tensor) and a.is_floating_point() else a for a in args]
-        if args[0].device.type == "meta":  # autocast knows no meta device
-            return loss(*args, **kwargs)
-        with torch.autocast(args[0].device.type, enabled=False):
-            return loss(*args, **kwargs)
-
-    return wrapped
-
-
-@full_precision
 def info_nce(queries: Tensor, keys: Tensor, temperature: float = 1.0) -> Tensor:
     """InfoNCE: the i-th key is the positive of the i-th query, all other keys are negatives.
 
@@ -43,11 +27,11 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float = 1.0) -> Tensor:
     ----------
     Oord et al. (2018), Representation Learning with Contrastive Predictive Coding, equation 4.
     """
-    logits = queries @ keys.mT / temperature
+    with full_precision(queries.device):
+        logits = queries.float() @ keys.float().mT / temperature
     return (logits.logsumexp(-1) - logits.diagonal(dim1=-2, dim2=-1)).mean()
 
 
-@full_precision
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     """Normalised temperature-scaled cross entropy of two views (n, d) of the same n images.
 
@@ -59,8 +43,9 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     equation 1.
     """
     n = len(first)
-    z = F.normalize(torch.cat([first, second]), dim=1)  # (2n, d)
+    z = F.normalize(torch.cat([first, second]).float(), dim=1)  # (2n, d)
     itself = torch.eye(2 * n, dtype=torch.bool, device=z.device)
-    logits = (z @ z.T / temperature).masked_fill(itself, -torch.inf)
+    with full_precision(z.device):
+        logits = (z @ z.T / temperature).masked_fill(itself, -torch.inf)
     positive = torch.arange(2 * n, device=z.device).roll(n)
     return F.cross_entropy(logits, positive)

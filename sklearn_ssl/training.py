@@ -18,22 +18,13 @@ from sklearn_ssl.exceptions import DivergenceError
 from sklearn_ssl.images import Images, PixelRange
 from sklearn_ssl.metrics import feature_spread
 from sklearn_ssl.optimizers import OPTIMIZERS, parameter_groups
+from sklearn_ssl.precision import autocast
 from sklearn_ssl.schedules import warmup_cosine
 from sklearn_ssl.task import PretextTask
 
-__all__ = ["PretextModule", "PretextNet", "autocast", "bfloat16_is_native", "seeded"]
+__all__ = ["PretextModule", "PretextNet", "ProgressBar", "Watcher", "resolve_device", "seeded"]
 
 _RESIDENT_SHARE = 0.5  # of the free device memory that the images may take
-
-
-def bfloat16_is_native(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware (CUDA from sm80 on, AVX512-BF16, AMX)."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":
-        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        return any(getattr(torch.cpu, check, bool)() for check in checks)
-    return False
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -58,14 +49,6 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if wanted is None or str(wanted) not in found:
         raise ValueError(f"device={str(device)!r} is not available here; use 'auto' or one of {found}")
     return wanted
-
-
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
-    """The context of a forward pass at ``precision``: ``"auto"``, ``"bfloat16"``, ``"float32"``."""
-    wanted = precision == "bfloat16" or (precision == "auto" and bfloat16_is_native(device))
-    if not wanted:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 @contextlib.contextmanager

@@ -5,13 +5,14 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from sklearn_ssl import augment
+from sklearn_ssl.precision import full_precision
 
-__all__ = ["Views"]
+__all__ = ["Views", "view_size"]
 
 
 def view_size(image_size: tuple[int, int]) -> tuple[int, int]:
-    """Size of a view where none is asked for: three quarters of a side, small sides whole."""
-    height, width = (side if side <= 16 else round(0.75 * side) for side in image_size)
+    """Size of a view where none is asked for: half of each side, but no less than 16 pixels."""
+    height, width = (min(side, max(16, side // 2)) for side in image_size)
     return height, width
 
 
@@ -27,8 +28,8 @@ class Views(BaseEstimator):
     ----------
     size : int, tuple of int or None, default=None
         Side, or height and width, of a view in pixels. Views smaller than the image train faster
-        and often better. ``None`` takes three quarters of each side above 16 pixels.
-    crop_scale : tuple of float or None, default=(0.2, 1.0)
+        and often better. ``None`` takes half of each side, but no less than 16 pixels.
+    crop_scale : tuple of float or None, default=(0.1, 1.0)
         Range of the share of the image's area that is cropped. ``None`` resizes the whole image.
     crop_ratio : tuple of float, default=(3/4, 4/3)
         Range of the crop's aspect ratio, width to height.
@@ -72,7 +73,7 @@ class Views(BaseEstimator):
         self,
         *,
         size=None,
-        crop_scale=(0.2, 1.0),
+        crop_scale=(0.1, 1.0),
         crop_ratio=(3 / 4, 4 / 3),
         flip=0.5,
         rotate=False,
@@ -113,6 +114,10 @@ class Views(BaseEstimator):
         -------
         Tensor of shape (n, c, \\*size)
         """
+        with full_precision(images.device):
+            return self._draw(images, view)
+
+    def _draw(self, images: Tensor, view: int) -> Tensor:
         n, channels = images.shape[:2]
         images = self._crop(images)
         if self.rotate:

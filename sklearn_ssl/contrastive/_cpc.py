@@ -1,0 +1,254 @@
+"""CPC: from the patches above, tell the patch further down among many others."""
+
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from sklearn.base import clone
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import Tensor, nn
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.encoders import Encoder, batch_to_layer_norm
+from sklearn_ssl.losses import info_nce
+from sklearn_ssl.task import PretextTask
+from sklearn_ssl.views import Views
+
+__all__ = ["CPC"]
+
+# how to turn a grid (..., rows, columns) so that a direction becomes downwards
+_TURNS = {
+    "down": lambda grid: grid,
+    "up": lambda grid: grid.flip(2),
+    "right": lambda grid: grid.transpose(2, 3),
+    "left": lambda grid: grid.flip(3).transpose(2, 3),
+}
+
+
+class PatchEncoder(nn.Module):
+    """Overlapping patches, each encoded alone, as a map (n, d, rows, columns)."""
+
+    def __init__(self, encoder: Encoder, patch_size: tuple[int, int], stride: tuple[int, int]):
+        super().__init__()
+        self.encoder = encoder
+        self.patch_size = patch_size
+        self.stride = stride
+        self.image_shape = encoder.image_shape
+        self.grid = tuple(
+            (side - patch) // step + 1
+            for side, patch, step in zip(self.image_shape, patch_size, stride, strict=False)
+        )
+        self.layers = {name: (d, *self.grid) for name, (d, _, _) in encoder.layers.items()}
+        self.default_layer = encoder.default_layer
+        self.out_shape = next(reversed(self.layers.values()))
+
+    def patches(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) -> (n * rows * columns, c, *patch_size)."""
+        for dim, (size, step) in enumerate(zip(self.patch_size, self.stride, strict=True)):
+            images = images.unfold(2 + dim, size, step)  # (n, c, rows, columns, *patch_size)
+        return images.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+
+    def encode(self, patches: Tensor, layer: str | None = None) -> Tensor:
+        """(n * rows * columns, c, *patch_size) -> (n, d, rows, columns)."""
+        features = self.encoder(patches, layer).mean((2, 3))
+        return features.unflatten(0, (-1, *self.grid)).permute(0, 3, 1, 2)
+
+    def forward(self, images: Tensor, layer: str | None = None) -> Tensor:
+        return self.encode(self.patches(images), layer)
+
+    def embed(self, images: Tensor) -> Tensor:
+        return self(images).mean((2, 3))
+
+
+class Context(nn.Module):
+    """Masked convolutions (as in PixelCNN): each place sees its own row and the rows above."""
+
+    def __init__(self, width: int, blocks: int):
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.GroupNorm(1, width),
+                nn.Conv2d(width, width // 2, 1),
+                nn.ReLU(inplace=True),
+                nn.ZeroPad2d((1, 1, 1, 0)),  # the row below is masked
+                nn.Conv2d(width // 2, width // 2, (2, 3)),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(width // 2, width, 1),
+            )
+            for _ in range(blocks)
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        for block in self.blocks:
+            z = z + block(z)
+        return F.relu(z)
+
+
+class CPCTask(PretextTask):
+    encoder: PatchEncoder
+
+    def __init__(self, encoder, views, directions, steps, context_blocks, negative_images):
+        super().__init__(encoder)
+        self.views = views
+        self.steps = steps  # direction -> how many rows ahead
+        self.negative_images = negative_images
+        width = encoder.out_shape[0]
+        self.contexts = nn.ModuleDict({d: Context(width, context_blocks) for d in directions})
+        self.predictors = nn.ModuleDict(
+            {d: nn.ModuleList(nn.Conv2d(width, width, 1) for _ in steps[d]) for d in directions}
+        )
+
+    def forward(self, images, index):
+        patches = self.views(self.encoder.patches(images))  # every patch is changed on its own
+        z = self.encoder.encode(patches)  # (n, d, rows, columns)
+        losses = [
+            self._look_ahead(_TURNS[direction](z), step, context, predictor)
+            for direction in self.contexts
+            for context in [self.contexts[direction](_TURNS[direction](z))]
+            for step, predictor in zip(
+                self.steps[direction], self.predictors[direction], strict=True
+            )
+        ]
+        return {"loss": torch.stack(losses).mean()}
+
+    def _look_ahead(self, z: Tensor, step: int, context: Tensor, predictor: nn.Module) -> Tensor:
+        """InfoNCE of the patches ``step`` rows below; all patches of a group are negatives."""
+        target = z[:, :, step:]  # (n, d, rows - step, columns)
+        prediction = predictor(context[:, :, :-step])
+        group = min(self.negative_images, len(z))
+        shape = (len(z) // group, -1, z.shape[1])
+        prediction, target = (
+            grid[: shape[0] * group].permute(0, 2, 3, 1).reshape(shape)
+            for grid in (prediction, target)
+        )
+        return info_nce(prediction, target, temperature=z.shape[1] ** 0.5)
+
+
+def _default_patch(side: int) -> int:
+    return max(side // 4, min(4, side // 2), 1)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class CPC(PretextLearner):
+    """Contrastive predictive coding [1]_, with the changes of its second version [2]_.
+
+    An image is cut into a grid of overlapping patches, and each patch is encoded alone. A context
+    network of masked convolutions summarises the encodings of the rows seen so far; from it the
+    encodings of the patches some rows ahead are predicted. The loss (InfoNCE) asks to tell the
+    right patch among patches of the same and of other images. As in [2]_ this is done in four
+    directions, with layer norm, and with augmentations drawn for every patch.
+
+    Features of an image are its patch encodings, on their grid, pooled.
+
+    Parameters
+    ----------
+    patch_size : int or None, default=None
+        Side of a patch in pixels. ``None`` takes a quarter of the smaller side, at least 4 pixels
+        where the image has them: a grid of 7 x 7 patches for most images, as in the paper.
+    overlap : float, default=0.5
+        Share of a patch that the next one covers, in [0, 1).
+    directions : tuple of {"down", "up", "right", "left"} or None, default=None
+        Where to predict. ``None`` takes all for which the grid is large enough.
+    prediction_steps : int or None, default=None
+        At most how many different distances to predict at, from the nearest patch without overlap
+        on. ``None`` takes up to 3.
+    context_blocks : int, default=2
+        Residual blocks of the context network.
+    negative_images : int, default=16
+        Number of images whose patches are each other's negatives.
+    norm : {"layer", "batch"} or None, default=None
+        What the encoder's batch norms become: batch statistics over patches give the solution away.
+        ``None`` takes layer norm, but leaves pretrained weights as they are.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] van den Oord, Li and Vinyals (2018), Representation Learning with Contrastive Predictive
+       Coding, https://arxiv.org/abs/1807.03748
+    .. [2] Hénaff et al. (2020), Data-Efficient Image Recognition with Contrastive Predictive
+       Coding, https://arxiv.org/abs/1905.09272
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import CPC
+    >>> X = load_digits().images[:256]
+    >>> ssl = CPC(max_epochs=1, pool="avg", random_state=0).fit(X)
+    >>> ssl.encoder_.grid, ssl.transform(X).shape
+    ((3, 3), (256, 128))
+    """
+
+    patch_size: int | None = None
+    overlap: float = 0.5
+    directions: tuple[str, ...] | None = None
+    prediction_steps: int | None = None
+    context_blocks: int = 2
+    negative_images: int = 16
+    norm: str | None = None
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "patch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "overlap": [Interval(Real, 0, 1, closed="left")],
+        "directions": [tuple, list, None],
+        "prediction_steps": [Interval(Integral, 1, None, closed="left"), None],
+        "context_blocks": [Interval(Integral, 1, None, closed="left")],
+        "negative_images": [Interval(Integral, 1, None, closed="left")],
+        "norm": [StrOptions({"layer", "batch"}), None],
+    }
+
+    def _make_task(self, encoder):
+        height, width, _ = encoder.image_shape
+        if self.patch_size is not None:
+            patch = (min(self.patch_size, height), min(self.patch_size, width))
+        elif min(height, width) >= 4:
+            patch = (_default_patch(min(height, width)),) * 2
+        else:  # strips and the like
+            patch = (_default_patch(height), _default_patch(width))
+        stride = tuple(max(1, round(side * (1 - self.overlap))) for side in patch)
+        if self.norm == "layer" or (self.norm is None and self.weights is None):
+            batch_to_layer_norm(encoder)
+        patches = PatchEncoder(encoder, patch, stride)
+        steps = self._steps(patches)
+        views = clone(self.views) if self.views else Views(crop_scale=(0.6, 1.0))
+        if views.size is None:
+            views.size = patch
+        return CPCTask(
+            patches, views, list(steps), steps, self.context_blocks, self.negative_images
+        )
+
+    def _steps(self, patches: PatchEncoder) -> dict[str, list[int]]:
+        """For each direction, how many rows ahead to predict."""
+        known = set(self.directions or ()) <= set(_TURNS)
+        if not known or (self.directions is not None and not self.directions):
+            raise ValueError(
+                f"directions={self.directions!r} must be some of {', '.join(_TURNS)}, or None"
+            )
+        steps = {}
+        for direction in self.directions or _TURNS:
+            axis = 0 if direction in ("down", "up") else 1
+            ahead = patches.grid[axis] - 1
+            if ahead < 1:
+                if self.directions is None:
+                    continue
+                raise ValueError(
+                    f"directions={self.directions!r}: the grid of {patches.grid} patches leaves "
+                    f"nothing to predict {direction}; give a smaller patch_size or more overlap"
+                )
+            apart = -(-patches.patch_size[axis] // patches.stride[axis])  # no pixel in common
+            first = min(apart, ahead)
+            steps[direction] = list(range(first, ahead + 1))[: self.prediction_steps or 3]
+        if not steps:
+            height, width, channels = patches.image_shape
+            raise ValueError(
+                f"images of {height} x {width} pixels (n_features = {height * width * channels}) "
+                f"give one patch of {patches.patch_size}, and CPC needs at least two; give a "
+                "smaller patch_size or larger images"
+            )
+        return steps

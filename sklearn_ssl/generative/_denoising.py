@@ -1,0 +1,121 @@
+"""Denoising autoencoder: reconstruct the clean image from a corrupted one."""
+
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.heads import ConvDecoder
+from sklearn_ssl.images import images_like, read_images
+from sklearn_ssl.task import PretextTask
+from sklearn_ssl.views import Views
+
+__all__ = ["DenoisingAutoencoder"]
+
+
+class DenoisingTask(PretextTask):
+    def __init__(self, encoder, views, corruption, corruption_level):
+        super().__init__(encoder)
+        self.views = views
+        self.corruption = corruption
+        self.level = corruption_level
+        height, width, channels = encoder.image_shape
+        self.decoder = ConvDecoder(encoder.out_shape, channels, (height, width))
+
+    def corrupt(self, images: Tensor) -> Tensor:
+        """Images in [0, 1] with noise; pixels are hit in all their channels."""
+        if self.corruption == "gaussian":
+            return images + self.level * self.encoder.std * torch.randn_like(images)
+        noise = torch.rand_like(images[:, :1])
+        if self.corruption == "salt_and_pepper":
+            value = torch.randint_like(noise, 2)
+        else:
+            value = self.encoder.mean  # which is 0 for the network
+        return torch.where(noise < self.level, value, images)
+
+    def forward(self, images, index):
+        clean = self.views(images)
+        output = self.decoder(self.encoder(self.corrupt(clean)), clean.shape[2:])
+        return {"loss": F.mse_loss(output.float(), self.encoder.standardise(clean))}
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Images in [0, 1], through encoder and decoder."""
+        output = self.decoder(self.encoder(images), images.shape[2:]).float()
+        return output * self.encoder.std + self.encoder.mean
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class DenoisingAutoencoder(PretextLearner):
+    """Convolutional denoising autoencoder [1]_.
+
+    Pixels of an image are destroyed; encoder and decoder have to give the clean image back (mean
+    squared error on standardised pixels). What cannot be copied has to be understood.
+
+    Parameters
+    ----------
+    corruption : {"masking", "gaussian", "salt_and_pepper"}, default="masking"
+        Set pixels to the mean value, add noise to them, or set them to the lowest or highest value.
+    corruption_level : float, default=0.5
+        Share of pixels that are hit; for ``"gaussian"``, the noise's standard deviation relative to
+        that of the images.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Vincent, Larochelle, Bengio and Manzagol (2008), Extracting and Composing Robust Features
+       with Denoising Autoencoders, https://doi.org/10.1145/1390156.1390294
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import DenoisingAutoencoder
+    >>> X = load_digits().images[:256]
+    >>> ssl = DenoisingAutoencoder(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.reconstruct(X).shape
+    (256, 8, 8)
+    """
+
+    corruption: str = "masking"
+    corruption_level: float = 0.5
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "corruption": [StrOptions({"masking", "gaussian", "salt_and_pepper"})],
+        "corruption_level": [Interval(Real, 0, None, closed="left")],
+    }
+
+    def _make_task(self, encoder):
+        views = self.views or Views(jitter=None, grey=0)
+        return DenoisingTask(encoder, views, self.corruption, self.corruption_level)
+
+    def reconstruct(self, X: Any) -> Any:
+        """Images as the decoder gives them back, without corruption.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as for :meth:`transform`.
+
+        Returns
+        -------
+        array or tensor
+            In the shape, type and value range of ``X``; a 2-D array for a data frame.
+        """
+        check_is_fitted(self)
+        images = read_images(X, estimator=self, fitted_shape=self.image_shape_, min_images=1)
+        module = self.net_.module_
+
+        def pixels(values: Tensor) -> Tensor:
+            return module.pixels.inverse(module.task.reconstruct(values).clamp(0, 1))
+
+        return images_like(X, self.net_.map(images, pixels))

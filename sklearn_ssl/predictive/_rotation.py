@@ -1,0 +1,72 @@
+"""Rotation prediction: tell by how many quarter turns an image was rotated."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from sklearn.base import clone
+from torch import nn
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.task import PretextTask
+from sklearn_ssl.views import Views, view_size
+
+__all__ = ["RotationPrediction"]
+
+
+class RotationTask(PretextTask):
+    def __init__(self, encoder, views):
+        super().__init__(encoder)
+        self.views = views
+        self.classifier = nn.Linear(encoder.out_shape[0], 4)
+
+    def forward(self, images, index):
+        images = self.views(images)  # (n, c, side, side)
+        turned = torch.cat([torch.rot90(images, k, (2, 3)) for k in range(4)])
+        turns = torch.arange(4, device=images.device).repeat_interleave(len(images))
+        logits = self.classifier(self.encoder.embed(turned)).float()  # (4n, 4)
+        return {
+            "loss": F.cross_entropy(logits, turns),
+            "accuracy": (logits.argmax(1) == turns).float().mean(),
+        }
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class RotationPrediction(PretextLearner):
+    """Rotation prediction [1]_.
+
+    Each image is shown at 0, 90, 180 and 270 degrees, all four in one batch, and the network tells
+    which is which. It has to know what is upright in the world, so it does not help images without
+    an up, as those of a microscope.
+
+    Parameters
+    ----------
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Gidaris, Singh and Komodakis (2018), Unsupervised Representation Learning by Predicting
+       Image Rotations, https://arxiv.org/abs/1803.07728
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import RotationPrediction
+    >>> X = load_digits().images[:256]
+    >>> ssl = RotationPrediction(max_epochs=1, random_state=0).fit(X)
+    >>> sorted(ssl.history_[-1])[:2]
+    ['accuracy', 'epoch']
+    """
+
+    def _make_task(self, encoder):
+        height, width, _ = encoder.image_shape
+        views = clone(self.views) if self.views else Views(crop_scale=(0.5, 1.0), jitter=None, grey=0)
+        if views.size is None:  # a quarter turn needs a square
+            views.size = min(view_size((height, width)))
+        elif not isinstance(views.size, int) and views.size[0] != views.size[1]:
+            raise ValueError(f"views of size {views.size} cannot be turned; give a square size")
+        return RotationTask(encoder, views)
