@@ -301,7 +301,9 @@ def mask(images: Tensor, keep: Tensor, value: float | Tensor = 0.0) -> Tensor:
     single pixels.
     """
     keep = F.interpolate(keep[:, None].float(), images.shape[2:], mode="nearest")
-    return torch.lerp(torch.as_tensor(value, dtype=images.dtype, device=images.device), images, keep)
+    return torch.lerp(
+        torch.as_tensor(value, dtype=images.dtype, device=images.device), images, keep
+    )
 
 
 def random_patch_mask(

@@ -7,11 +7,18 @@ A backbone is any module that takes images (n, c, h, w); its named children are 
 import math
 
 import torch
-import torchvision
 from torch import Tensor, nn
-from torchvision.models.resnet import ResNet
 
-__all__ = ["SmallResNet", "SmallViT", "adapt_first_conv", "build_timm", "build_torchvision"]
+# torchvision is imported where it is needed: it would double the time of importing this package
+
+__all__ = [
+    "SmallResNet",
+    "SmallViT",
+    "adapt_first_conv",
+    "build_timm",
+    "build_torchvision",
+    "torchvision_names",
+]
 
 
 # Our own
@@ -157,7 +164,9 @@ def adapt_first_conv(model: nn.Module, channels: int) -> None:
     setattr(model.get_submodule(parent), child, fresh)
 
 
-def _resnet_stages(model: ResNet, channels: int, image_size: tuple[int, int], weights) -> nn.Module:
+def _resnet_stages(
+    model: nn.Module, channels: int, image_size: tuple[int, int], weights: str | None
+) -> nn.Module:
     """A torchvision ResNet as stem, layer1 ... layer4, with a stem that fits the image size."""
     stem = _Stem(channels, model.conv1.out_channels, image_size)
     if weights is not None:  # learned 7x7 filters stay, only their stride follows the image size
@@ -173,11 +182,20 @@ def _resnet_stages(model: ResNet, channels: int, image_size: tuple[int, int], we
     return stages
 
 
+def torchvision_names() -> list[str]:
+    """Names of torchvision's classification models."""
+    import torchvision
+
+    return torchvision.models.list_models(module=torchvision.models)
+
+
 def build_torchvision(
     name: str, channels: int, image_size: tuple[int, int], weights: str | None
 ) -> nn.Module:
     """A torchvision classification model without its classifier."""
-    options = {}
+    import torchvision
+
+    options: dict = {}
     if name.startswith("vit_"):
         options["image_size"] = image_size[0]
         if image_size[0] != image_size[1]:
@@ -188,16 +206,20 @@ def build_torchvision(
         options |= {"init_weights": True} if weights is None else {}
         options |= {"aux_logits": True} if weights else {"aux_logits": False}
     model = torchvision.models.get_model(name, weights=weights, **options)
-    if type(model) is ResNet:
+    if isinstance(model, torchvision.models.ResNet):
         return _resnet_stages(model, channels, image_size, weights)
     adapt_first_conv(model, channels)
-    if hasattr(model, "transform_input"):  # inception's own scaling of RGB; images come standardised
+    if hasattr(
+        model, "transform_input"
+    ):  # inception's own scaling of RGB; images come standardised
         model.transform_input = False
-    for part in ("classifier", "head", "heads", "fc", "avgpool", "AuxLogits", "aux1", "aux2"):
+    if isinstance(model, torchvision.models.SwinTransformer):
+        model.output_fmt = "NHWC"  # timm's name for channels last
+    for part in ("classifier", "head", "heads", "fc", "avgpool", "permute"):
         if hasattr(model, part):
             setattr(model, part, nn.Identity())
-    if hasattr(model, "aux_logits"):
-        model.aux_logits = False
+    if hasattr(model, "aux_logits"):  # the extra classifiers of pretrained inception models
+        model.aux_logits, model.AuxLogits, model.aux1, model.aux2 = False, None, None, None
     return model
 
 

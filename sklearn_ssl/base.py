@@ -275,9 +275,7 @@ class PretextLearner(
 
     def _read_training_images(self, X: Any, X_unlabeled: Any, continued: bool) -> Images:
         shape = self.image_shape_ if continued else None
-        images = read_images(
-            X, estimator=self, image_shape=self.image_shape, fitted_shape=shape
-        )
+        images = read_images(X, estimator=self, image_shape=self.image_shape, fitted_shape=shape)
         if X_unlabeled is None:
             return images
         more = read_images(X_unlabeled, estimator=self, fitted_shape=images.shape, min_images=1)

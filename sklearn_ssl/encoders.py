@@ -7,24 +7,21 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
-from torchvision.models import SwinTransformer
-from torchvision.ops.misc import Permute
 
 from sklearn_ssl import backbones
 
 __all__ = ["Encoder", "batch_to_layer_norm", "encoder_names", "make_encoder", "pool_features"]
 
 _OWN = {"small_resnet": backbones.SmallResNet, "small_vit": backbones.SmallViT}
-_NO_LAYER = (nn.Identity, nn.Dropout, Permute)
+_NO_LAYER = (nn.Identity, nn.Dropout)
 _SEQUENCES = (nn.Sequential, nn.ModuleList)
 
 # the layer at which the running forward pass of this thread ends
 _wanted: contextvars.ContextVar[str | None] = contextvars.ContextVar("wanted", default=None)
 
 
-class _Reached(Exception):  # noqa: N818 (a signal, not an error)
+class _Reached(Exception):
     def __init__(self, output: Tensor):
         self.output = output
 
@@ -70,9 +67,7 @@ class Encoder(nn.Module):
         self.image_shape = image_shape
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
         self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
-        self._channels_last = (
-            isinstance(backbone, SwinTransformer) or getattr(backbone, "output_fmt", "") == "NHWC"
-        )
+        self._channels_last = getattr(backbone, "output_fmt", "") == "NHWC"
         self.layers = self._find_layers()
 
     @property
@@ -177,7 +172,7 @@ def _token_grid(tokens: int, height: int, width: int) -> tuple[int, int, int]:
 
 def encoder_names() -> list[str]:
     """Names that ``encoder=`` takes, beside ``timm/NAME``."""
-    return [*_OWN, *torchvision.models.list_models(module=torchvision.models)]
+    return [*_OWN, *backbones.torchvision_names()]
 
 
 def make_encoder(

@@ -200,9 +200,7 @@ def _to_array(X: Any) -> Any:
     return X
 
 
-def _compare_shapes(
-    shape: tuple[int, ...], wanted: tuple[int, ...] | None, fitted: bool
-) -> None:
+def _compare_shapes(shape: tuple[int, ...], wanted: tuple[int, ...] | None, fitted: bool) -> None:
     if wanted is None or shape == wanted:
         return
     swapped = (wanted[1], wanted[0], wanted[2])

@@ -47,7 +47,9 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if wanted is not None and wanted.type == "cuda" and wanted.index is None:
         wanted = torch.device("cuda:0")
     if wanted is None or str(wanted) not in found:
-        raise ValueError(f"device={str(device)!r} is not available here; use 'auto' or one of {found}")
+        raise ValueError(
+            f"device={str(device)!r} is not available here; use 'auto' or one of {found}"
+        )
     return wanted
 
 
@@ -134,7 +136,7 @@ class Batches:
         )
 
 
-class StopTraining(Exception):  # noqa: N818 (a signal, not an error)
+class StopTraining(Exception):
     """A callback asked for the end of the training after an epoch."""
 
 
@@ -322,9 +324,7 @@ class PretextNet(skorch.NeuralNet):
 
     # State, wherever it goes
 
-    def set_training(
-        self, options: dict[str, Any], batch_size: int, device: torch.device
-    ) -> None:
+    def set_training(self, options: dict[str, Any], batch_size: int, device: torch.device) -> None:
         """Continue with other options. The optimizer is a new one only if another is wanted."""
         fresh = options["optimizer"] != self.optimizer
         vars(self).update(options, batch_size=batch_size)

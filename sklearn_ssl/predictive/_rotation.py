@@ -64,7 +64,9 @@ class RotationPrediction(PretextLearner):
 
     def _make_task(self, encoder):
         height, width, _ = encoder.image_shape
-        views = clone(self.views) if self.views else Views(crop_scale=(0.5, 1.0), jitter=None, grey=0)
+        views = (
+            clone(self.views) if self.views else Views(crop_scale=(0.5, 1.0), jitter=None, grey=0)
+        )
         if views.size is None:  # a quarter turn needs a square
             views.size = min(view_size((height, width)))
         elif not isinstance(views.size, int) and views.size[0] != views.size[1]:

@@ -1,0 +1,52 @@
+"""Small learners and images that all tests share."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import sklearn_ssl
+
+
+class TinyNet(nn.Sequential):
+    """Two convolutions, for tests that are not about the network."""
+
+    def __init__(self, in_channels):
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.Conv2d(in_channels, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU()
+        )
+        self.out = nn.Sequential(
+            nn.Conv2d(8, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
+        )
+
+
+LEARNERS = sklearn_ssl.all_estimators()
+
+every_learner = pytest.mark.parametrize("Learner", [cls for _, cls in LEARNERS], ids=dict(LEARNERS))
+
+
+def small(Learner, **params):
+    """A learner that fits in a moment."""
+    return Learner(**{"encoder": TinyNet, "max_epochs": 1, "random_state": 0, **params})
+
+
+@pytest.fixture
+def images():
+    """48 uint8 images of 8 x 8 pixels, RGB: smooth blobs with noise."""
+    return make_images()
+
+
+def make_images(n=48, height=8, width=8, channels=3, seed=0):
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    cy, cx = rng.uniform(0, height, (n, 1, 1)), rng.uniform(0, width, (n, 1, 1))
+    blob = np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 8)
+    colour = rng.uniform(40, 200, (n, 1, 1, channels))
+    noise = rng.integers(0, 30, (n, height, width, channels))
+    return (blob[..., None] * colour + noise).astype(np.uint8)
+
+
+def random_batch(n=6, channels=3, height=12, width=10, seed=0):
+    """Float images in [0, 1], (n, c, h, w)."""
+    return torch.rand(n, channels, height, width, generator=torch.Generator().manual_seed(seed))
