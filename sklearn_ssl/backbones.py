@@ -5,6 +5,7 @@ A backbone is any module that takes images (n, c, h, w); its named children are 
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,8 +91,9 @@ class _PatchEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.project(x)
+        _, width, rows, columns = x.shape
         tokens = x.flatten(2).transpose(1, 2)
-        return tokens + sincos_positions(x.shape[1], *x.shape[2:], device=x.device)
+        return tokens + sincos_positions(width, rows, columns, x.device)
 
 
 def sincos_positions(
@@ -165,7 +167,7 @@ def adapt_first_conv(model: nn.Module, channels: int) -> None:
 
 
 def _resnet_stages(
-    model: nn.Module, channels: int, image_size: tuple[int, int], weights: str | None
+    model: Any, channels: int, image_size: tuple[int, int], weights: str | None
 ) -> nn.Module:
     """A torchvision ResNet as stem, layer1 ... layer4, with a stem that fits the image size."""
     stem = _Stem(channels, model.conv1.out_channels, image_size)
@@ -234,11 +236,10 @@ def build_timm(
             f"encoder='timm/{name}' needs timm: pip install 'sklearn-ssl[timm]'"
         ) from None
     # models that cannot take images of another size must be told it when they are built
-    fixed = timm.get_pretrained_cfg(name).fixed_input_size
+    options: dict[str, Any] = {}
+    config = timm.get_pretrained_cfg(name)
+    if config is not None and config.fixed_input_size:
+        options["img_size"] = image_size
     return timm.create_model(
-        name,
-        pretrained=weights is not None,
-        in_chans=channels,
-        num_classes=0,
-        **({"img_size": image_size} if fixed else {}),
+        name, pretrained=weights is not None, in_chans=channels, num_classes=0, **options
     )

@@ -17,21 +17,17 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from sklearn_ssl.devices import resolve_device, seeded
+from sklearn_ssl.docstrings import fill_docstring
 from sklearn_ssl.encoders import Encoder, make_encoder, pool_features, pooled_width
 from sklearn_ssl.exceptions import CollapseWarning, UnavailableDeviceWarning
-from sklearn_ssl.images import Images, PixelRange, read_images
+from sklearn_ssl.images import Images, PixelRange, complete_shape, read_images
 from sklearn_ssl.metrics import rank_me
 from sklearn_ssl.optimizers import OPTIMIZERS
 from sklearn_ssl.task import PretextTask
-from sklearn_ssl.training import (
-    PretextModule,
-    PretextNet,
-    ProgressBar,
-    Watcher,
-    resolve_device,
-    seeded,
-)
+from sklearn_ssl.training import PretextModule, PretextNet
 from sklearn_ssl.views import Views
+from sklearn_ssl.watchers import ProgressBar, SklearnCallbacks
 
 try:  # experimental, since scikit-learn 1.9
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -40,85 +36,13 @@ except ImportError:
     class CallbackSupportMixin:  # type: ignore[no-redef]
         pass
 
-    def with_callbacks(method):  # type: ignore[misc]
+    def with_callbacks(method):
         return method
 
 
 __all__ = ["PretextLearner"]
 
 _COLLAPSED = 1e-3  # feature spread below which all images look the same
-
-_DEFAULTS_OF_METHODS = ("max_epochs", "lr", "weight_decay")
-
-_SHARED_PARAMETERS = """
-    encoder : str, class or callable, default="small_resnet"
-        Network that is pretrained: ``"small_resnet"``, ``"small_vit"``, the name of a torchvision
-        classification model (``"resnet18"``), ``"timm/NAME"`` for a model of timm, or a class or
-        function that builds a module. It is called with ``in_channels`` and ``image_shape`` if it
-        takes arguments of these names.
-    weights : str or None, default=None
-        Pretrained weights to continue from, by torchvision's names; ``"DEFAULT"`` takes the best
-        ones. The first layer is adapted to the number of channels.
-    layer : str or None, default=None
-        Layer whose features :meth:`transform` gives; see :meth:`encoder_layers`. ``None`` takes the
-        last stage but one, which mostly serves other tasks better than the last.
-    pool : {"avg", "max"}, int or None, default=3
-        How a feature map becomes a vector: its mean or maximum over positions, means over a grid of
-        ``pool`` x ``pool`` cells, or all of it. ``layer`` and ``pool`` can be changed on a fitted
-        learner.
-    image_shape : tuple of int or None, default=None
-        Height and width, or height, width and channels, of the images in rows of a 2-D ``X``.
-        ``None`` takes squares of one or three channels, else strips of height 1.
-    views : Views or None, default=None
-        How images are augmented; ``None`` is the recipe of this method.
-    max_epochs : int, default=<max_epochs>
-        Number of passes over the images. 0 leaves the encoder as it starts, which is the baseline
-        to compare with.
-    batch_size : int or None, default=None
-        Images in a step. ``None`` takes 128, but no more than a quarter of the images.
-    lr : float, default=<lr>
-        Largest learning rate. It rises over ``warmup`` and then falls to 0 along half a cosine.
-    weight_decay : float, default=<weight_decay>
-        Decay of weights; biases and norms do not decay.
-    warmup : float, default=0.1
-        Share of the steps in which the learning rate rises.
-    optimizer : {"adamw", "sgd", "lars"} or type, default="adamw"
-        Optimizer, by name or as a torch optimizer class.
-    precision : {"auto", "bfloat16", "float32"}, default="auto"
-        Number format of the network's products. ``"auto"`` takes bfloat16 where the hardware
-        multiplies it natively.
-    device : str or torch.device, default="auto"
-        ``"auto"`` takes a GPU when there is one.
-    random_state : int, RandomState instance or None, default=None
-        Seeds weights, order and views. With an int, fits are reproducible on one machine with one
-        number of threads. No global random number generator is touched, also not with ``None``.
-    warm_start : bool, default=False
-        Whether :meth:`fit` continues from where the last one ended.
-    callbacks : list or None, default=None
-        Callbacks of skorch, which see the training as ``net_``.
-    verbose : int, default=0
-        1 shows a progress bar.
-"""
-
-_ATTRIBUTES = """
-    net_ : PretextNet
-        The trained skorch net; ``net_.module_.task`` is the pretext task with its heads.
-    encoder_ : Encoder
-        The trained encoder, a torch module that takes images in [0, 1].
-    history_ : list of dict
-        For each epoch: the terms of the loss, learning rate, seconds, images per second, and the
-        feature spread (0 when all features are the same).
-    n_epochs_ : int
-        Number of epochs that the encoder was trained for.
-    image_shape_ : tuple of int
-        Height, width and channels of the images.
-    device_ : torch.device
-        Where the encoder is.
-    n_features_in_ : int
-        Number of values of an image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns of a data frame.
-"""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -174,13 +98,7 @@ class PretextLearner(
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Fill the shared parts of the docstring in."""
         super().__init_subclass__(**kwargs)
-        parts = {
-            "    <shared parameters>": _SHARED_PARAMETERS.strip("\n"),
-            "    <attributes>": _ATTRIBUTES.strip("\n"),
-            **{f"<{name}>": str(getattr(cls, name)) for name in _DEFAULTS_OF_METHODS},
-        }
-        for placeholder, text in parts.items():
-            cls.__doc__ = cls.__doc__ and cls.__doc__.replace(placeholder, text)
+        fill_docstring(cls)
 
     @abstractmethod
     def _make_task(self, encoder: Encoder) -> PretextTask:
@@ -255,9 +173,9 @@ class PretextLearner(
                 if self.verbose:
                     watchers.append(ProgressBar(type(self).__name__))
                 if hasattr(self, "_init_callback_context") and not streamed:
-                    watchers.append(_SklearnCallbacks(self, X, epochs, fitted))
+                    watchers.append(SklearnCallbacks(self, X, epochs, fitted))
                 net.train(images, epochs, constant_lr=streamed, watchers=watchers)
-            vars(self).update(fitted())
+            self.__dict__.update(fitted())
         self._warn_if_collapsed(trained=len(net.history) > epochs_before)
         return self
 
@@ -270,7 +188,7 @@ class PretextLearner(
         except BaseException:
             for name in [name for name in vars(self) if name.endswith("_")]:
                 delattr(self, name)
-            vars(self).update(before)
+            self.__dict__.update(before)
             raise
 
     def _read_training_images(self, X: Any, X_unlabeled: Any, continued: bool) -> Images:
@@ -416,12 +334,7 @@ class PretextLearner(
         """
         if image_shape is None and self.__sklearn_is_fitted__():
             return dict(self.encoder_.layers)
-        shape = tuple(image_shape or self.image_shape or ())
-        if len(shape) not in (2, 3):
-            raise ValueError(
-                f"image_shape={shape or None} must be (height, width) or (height, width, channels)"
-            )
-        shape = shape if len(shape) == 3 else (*shape, 1)
+        shape = complete_shape(image_shape or self.image_shape or ())
         with seeded(0, torch.device("cpu")):
             return dict(self._make_encoder(shape, [0.0] * shape[2], [1.0] * shape[2]).layers)
 
@@ -465,31 +378,3 @@ class PretextLearner(
             warnings.warn(f"{error}; using the CPU", UnavailableDeviceWarning, stacklevel=2)
             self.device_ = torch.device("cpu")
         self.net_.move_to(self.device_)
-
-
-class _SklearnCallbacks(Watcher):
-    """Report a fit and its epochs through scikit-learn's callback protocol."""
-
-    def __init__(
-        self,
-        learner: PretextLearner,
-        X: Any,
-        epochs: int,
-        fitted: Callable[[], dict[str, Any]],
-    ):
-        self.given = {"estimator": learner, "X": X, "reconstruction_attributes": fitted}
-        self.fit_context = learner._init_callback_context(max_subtasks=epochs)
-
-    def on_train_begin(self, net, **kwargs):
-        self.fit_context.call_on_fit_task_begin(**self.given)
-
-    def on_epoch_begin(self, net, **kwargs):
-        self.epoch_context = self.fit_context.subcontext(task_name="epoch")
-        self.epoch_context.call_on_fit_task_begin(**self.given)
-
-    def on_epoch_end(self, net, **kwargs):
-        if self.epoch_context.call_on_fit_task_end(**self.given):
-            raise KeyboardInterrupt
-
-    def on_train_end(self, net, **kwargs):
-        self.fit_context.call_on_fit_task_end(**self.given)

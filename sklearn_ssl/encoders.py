@@ -115,7 +115,8 @@ class Encoder(nn.Module):
 
         def note(name: str, _module: nn.Module, _args, output) -> None:
             if isinstance(output, Tensor) and output.ndim in (3, 4):
-                found[name] = tuple(self._as_map(output, (height, width)).shape[1:])
+                _, d, rows, columns = self._as_map(output, (height, width)).shape
+                found[name] = (d, rows, columns)
 
         names = list(_layer_names(self.backbone))
         hooks = [

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ def mlp(*widths: int, last_norm: bool = False) -> nn.Sequential:
     ReLU behind the last layer.
     """
     layers: list[nn.Module] = []
-    for i, (n_in, n_out) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (n_in, n_out) in enumerate(pairwise(widths)):
         last = i == len(widths) - 2
         normed = not last or last_norm
         layers.append(nn.Linear(n_in, n_out, bias=not normed))
@@ -52,7 +53,7 @@ class ConvDecoder(nn.Module):
                 nn.BatchNorm2d(n_out),
                 nn.ReLU(inplace=True),
             )
-            for n_in, n_out in zip(widths, widths[1:], strict=False)
+            for n_in, n_out in pairwise(widths)
         )
         self.head = nn.Conv2d(widths[-1], channels, 3, padding=1)
 

@@ -2,6 +2,9 @@
 
 import math
 import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -12,8 +15,11 @@ from torch.utils.data import Dataset
 
 from sklearn_ssl.exceptions import ImageShapeWarning
 
-__all__ = ["Images", "PixelRange", "images_like", "read_images"]
+__all__ = ["Batches", "Images", "PixelRange", "complete_shape", "images_like", "read_images"]
 
+Shape = tuple[int, int, int]  # height, width, channels
+
+_RESIDENT_SHARE = 0.5  # of the free device memory that the images may take
 _STATISTICS_SAMPLE = 10_000  # images that the value range and normalisation are learned from
 
 
@@ -29,7 +35,7 @@ class Images(Dataset):
         h, w, c.
     """
 
-    def __init__(self, *arrays: np.ndarray, shape: tuple[int, int, int]):
+    def __init__(self, *arrays: np.ndarray, shape: Shape):
         self.arrays = arrays
         self.shape = shape
         self.starts = np.cumsum([0, *(len(array) for array in arrays)])
@@ -101,7 +107,7 @@ def read_images(
     *,
     estimator: Any,
     image_shape: tuple[int, ...] | None = None,
-    fitted_shape: tuple[int, int, int] | None = None,
+    fitted_shape: Shape | None = None,
     min_images: int = 2,
 ) -> Images:
     """Check X and make it batches of images.
@@ -131,13 +137,13 @@ def read_images(
             f"X has {ndim} dimensions; images are given as (n, pixels), (n, height, width) or "
             "(n, height, width, channels)"
         )
-    shape = None
+    wanted = fitted_shape
+    if wanted is None and image_shape is not None:
+        wanted = complete_shape(image_shape, X)
+    shape: Shape | None = None
     if ndim in (3, 4):
-        shape = (*X.shape[1:], 1) if ndim == 3 else X.shape[1:]
-    wanted = fitted_shape or (tuple(image_shape) if image_shape is not None else None)
-    if wanted is not None and len(wanted) == 2:  # as many channels as X has
-        wanted = (*wanted, shape[2] if shape else max(1, X.shape[1] // math.prod(wanted)))
-    if shape is not None:
+        height, width, *channels = X.shape[1:]
+        shape = (height, width, *(channels or [1]))
         _compare_shapes(shape, wanted, fitted_shape is not None)
         if ndim == 4 and shape[0] in (1, 3) and shape[2] > 4 and wanted is None:
             warnings.warn(
@@ -162,6 +168,26 @@ def read_images(
                 f"image, but X has {flat.shape[1]}"
             )
     return Images(flat, shape=shape)
+
+
+def complete_shape(image_shape: tuple[int, ...], X: Any = None) -> Shape:
+    """Height, width and channels that ``image_shape`` stands for.
+
+    Channels that it does not give are as many as X has, or one.
+    """
+    sides = tuple(image_shape)
+    if len(sides) not in (2, 3) or not all(isinstance(s, Integral) and s > 0 for s in sides):
+        raise ValueError(
+            f"image_shape={image_shape} must be (height, width) or (height, width, channels), "
+            "all positive integers"
+        )
+    height, width, *channels = (int(side) for side in sides)
+    if channels:
+        return (height, width, channels[0])
+    shape: tuple[int, ...] = () if X is None else X.shape[1:]
+    if len(shape) == 3:
+        return (height, width, shape[2])
+    return (height, width, max(1, math.prod(shape) // (height * width)))
 
 
 def images_like(X: Any, images: np.ndarray) -> Any:
@@ -200,7 +226,7 @@ def _to_array(X: Any) -> Any:
     return X
 
 
-def _compare_shapes(shape: tuple[int, ...], wanted: tuple[int, ...] | None, fitted: bool) -> None:
+def _compare_shapes(shape: Shape, wanted: Shape | None, fitted: bool) -> None:
     if wanted is None or shape == wanted:
         return
     swapped = (wanted[1], wanted[0], wanted[2])
@@ -216,7 +242,7 @@ def _compare_shapes(shape: tuple[int, ...], wanted: tuple[int, ...] | None, fitt
     )
 
 
-def _guess_shape(n_values: int) -> tuple[int, int, int]:
+def _guess_shape(n_values: int) -> Shape:
     for channels in (1, 3):
         side = math.isqrt(n_values // channels)
         if side > 1 and side * side * channels == n_values:
@@ -228,3 +254,52 @@ def _guess_shape(n_values: int) -> tuple[int, int, int]:
         stacklevel=5,
     )
     return (1, n_values, 1)
+
+
+class Batches:
+    """Shuffled batches of (images, index) on a device; a last, smaller one is dropped.
+
+    Images that fit are moved to the device once. Others are read and moved a batch ahead, in a
+    thread.
+    """
+
+    def __init__(self, images: Images, batch_size: int, device: torch.device):
+        self.images = images
+        self.batch_size = batch_size
+        self.device = device
+        everything = np.arange(len(images))
+        self.resident = images.take(everything).to(device) if self._fits() else None
+
+    def __len__(self) -> int:
+        return len(self.images) // self.batch_size
+
+    def _fits(self) -> bool:
+        if self.device.type == "meta":
+            return True
+        if self.device.type != "cuda":  # host memory, where the array is already
+            return False
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return self.images.nbytes < _RESIDENT_SHARE * free
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.randperm(len(self.images))[: len(self) * self.batch_size]
+        if self.resident is not None:
+            for index in order.to(self.device).split(self.batch_size):
+                yield self.resident[index], index
+            return
+        indices = order.split(self.batch_size)
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            ahead = reader.submit(self._read, indices[0])
+            for index in indices[1:]:
+                batch, ahead = ahead.result(), reader.submit(self._read, index)
+                yield batch
+            yield ahead.result()
+
+    def _read(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        images = self.images.take(index.numpy())
+        if self.device.type == "cuda":
+            images, index = images.pin_memory(), index.pin_memory()
+        return (
+            images.to(self.device, non_blocking=True),
+            index.to(self.device, non_blocking=True),
+        )

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sklearn_ssl.precision import full_precision
+from sklearn_ssl.devices import full_precision
 
 __all__ = ["info_nce", "nt_xent"]
 

@@ -1,5 +1,8 @@
 """The contract of a pretext task."""
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import Tensor, nn
 
 __all__ = ["PretextTask"]
@@ -17,11 +20,17 @@ class PretextTask(nn.Module):
     ----------
     encoder : Encoder
         Kept as ``self.encoder``; features are read from this attribute after training.
+    views : callable
+        Takes images in [0, 1] and draws a view of each.
     """
 
-    def __init__(self, encoder: nn.Module):
+    encoder: Any
+    views: Callable[..., Tensor]
+
+    def __init__(self, encoder: nn.Module, views: Callable[..., Tensor]):
         super().__init__()
         self.encoder = encoder
+        self.views = views
 
     def forward(self, images: Tensor, index: Tensor) -> dict[str, Tensor]:
         """Compute the terms of the loss for one batch.

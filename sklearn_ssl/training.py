@@ -4,75 +4,24 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import skorch
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
+from sklearn_ssl.devices import autocast
+from sklearn_ssl.encoders import Encoder
 from sklearn_ssl.exceptions import DivergenceError
-from sklearn_ssl.images import Images, PixelRange
+from sklearn_ssl.images import Batches, Images, PixelRange
 from sklearn_ssl.metrics import feature_spread
 from sklearn_ssl.optimizers import OPTIMIZERS, parameter_groups
-from sklearn_ssl.precision import autocast
 from sklearn_ssl.schedules import warmup_cosine
 from sklearn_ssl.task import PretextTask
 
-__all__ = ["PretextModule", "PretextNet", "ProgressBar", "Watcher", "resolve_device", "seeded"]
-
-_RESIDENT_SHARE = 0.5  # of the free device memory that the images may take
-
-
-def resolve_device(device: str | torch.device) -> torch.device:
-    """The device that an argument stands for; ``"auto"`` is a GPU when there is one.
-
-    Raises
-    ------
-    ValueError
-        If it is no name of a device, or there is no such device.
-    """
-    found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    if torch.backends.mps.is_available():
-        found.append("mps")
-    if device == "auto":
-        return torch.device(found[1] if len(found) > 1 else "cpu")
-    try:
-        wanted = torch.device(device)
-    except RuntimeError:
-        wanted = None
-    if wanted is not None and wanted.type == "cuda" and wanted.index is None:
-        wanted = torch.device("cuda:0")
-    if wanted is None or str(wanted) not in found:
-        raise ValueError(
-            f"device={str(device)!r} is not available here; use 'auto' or one of {found}"
-        )
-    return wanted
-
-
-@contextlib.contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's generators of the CPU and ``device``, and put them back at the end."""
-    on_cpu = device.type == "cpu"
-    devices = [] if on_cpu else [device.index or 0]
-    with torch.random.fork_rng(devices, device_type="cuda" if on_cpu else device.type):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU
-        if device.type == "mps":
-            torch.mps.manual_seed(seed)
-        if device.type != "cuda":
-            yield
-            return
-        with (
-            torch.cuda.device(device),
-            torch.backends.cudnn.flags(
-                enabled=True, benchmark=False, deterministic=True, allow_tf32=True
-            ),
-        ):
-            torch.cuda.manual_seed(seed)
-            yield
+__all__ = ["PretextModule", "PretextNet"]
 
 
 class PretextModule(nn.Module):
@@ -85,55 +34,6 @@ class PretextModule(nn.Module):
 
     def forward(self, pixels: Tensor, index: Tensor) -> dict[str, Tensor]:
         return self.task(self.pixels(pixels), index)
-
-
-class Batches:
-    """Shuffled batches of (images, index) on a device; a last, smaller one is dropped.
-
-    Images that fit are moved to the device once. Others are read and moved a batch ahead, in a
-    thread.
-    """
-
-    def __init__(self, images: Images, batch_size: int, device: torch.device):
-        self.images = images
-        self.batch_size = batch_size
-        self.device = device
-        everything = np.arange(len(images))
-        self.resident = images.take(everything).to(device) if self._fits() else None
-
-    def __len__(self) -> int:
-        return len(self.images) // self.batch_size
-
-    def _fits(self) -> bool:
-        if self.device.type == "meta":
-            return True
-        if self.device.type != "cuda":  # host memory, where the array is already
-            return False
-        free, _ = torch.cuda.mem_get_info(self.device)
-        return self.images.nbytes < _RESIDENT_SHARE * free
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(self.images))[: len(self) * self.batch_size]
-        if self.resident is not None:
-            for index in order.to(self.device).split(self.batch_size):
-                yield self.resident[index], index
-            return
-        indices = order.split(self.batch_size)
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            ahead = reader.submit(self._read, indices[0])
-            for index in indices[1:]:
-                batch, ahead = ahead.result(), reader.submit(self._read, index)
-                yield batch
-            yield ahead.result()
-
-    def _read(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        images = self.images.take(index.numpy())
-        if self.device.type == "cuda":
-            images, index = images.pin_memory(), index.pin_memory()
-        return (
-            images.to(self.device, non_blocking=True),
-            index.to(self.device, non_blocking=True),
-        )
 
 
 class StopTraining(Exception):
@@ -185,7 +85,8 @@ class PretextNet(skorch.NeuralNet):
 
     def initialize_optimizer(self, triggered_directly=None):
         groups = parameter_groups(self.module_, self.weight_decay)
-        make = OPTIMIZERS.get(self.optimizer, self.optimizer)
+        make: Callable[..., torch.optim.Optimizer]
+        make = OPTIMIZERS.get(self.optimizer, self.optimizer)  # type: ignore[assignment]
         self.optimizer_ = make(groups, lr=self.lr, weight_decay=self.weight_decay)
         return self
 
@@ -206,6 +107,7 @@ class PretextNet(skorch.NeuralNet):
         with ``constant_lr``), and ``watchers`` are callbacks that are gone afterwards.
         """
         steps = epochs * max(1, len(images) // self.batch_size)
+        self.callbacks_: list
         self.steps_done, self.total_steps, self.constant_lr = 0, steps, constant_lr
         kept = self.callbacks_
         self.callbacks_ = [*kept, *((f"watcher{i}", cb) for i, cb in enumerate(watchers))]
@@ -299,7 +201,7 @@ class PretextNet(skorch.NeuralNet):
             )
 
     @property
-    def encoder(self) -> nn.Module:
+    def encoder(self) -> Encoder:
         return self.module_.task.encoder
 
     @torch.no_grad()
@@ -327,7 +229,7 @@ class PretextNet(skorch.NeuralNet):
     def set_training(self, options: dict[str, Any], batch_size: int, device: torch.device) -> None:
         """Continue with other options. The optimizer is a new one only if another is wanted."""
         fresh = options["optimizer"] != self.optimizer
-        vars(self).update(options, batch_size=batch_size)
+        self.__dict__.update(options, batch_size=batch_size)
         self.move_to(device)
         self.initialize_callbacks()
         if fresh:
@@ -359,26 +261,3 @@ class PretextNet(skorch.NeuralNet):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-
-
-Watcher = skorch.callbacks.Callback
-
-
-class ProgressBar(Watcher):
-    """A bar over all steps of a training, with the loss of the last epoch."""
-
-    def __init__(self, description: str):
-        self.description = description
-
-    def on_train_begin(self, net, **kwargs):
-        self.bar_ = tqdm(total=net.total_steps, desc=self.description, unit="step")
-
-    def on_batch_end(self, net, **kwargs):
-        self.bar_.update()
-
-    def on_epoch_end(self, net, **kwargs):
-        record = net.history[-1]
-        self.bar_.set_postfix(epoch=record["epoch"], loss=f"{record['train_loss']:.4g}")
-
-    def on_train_end(self, net, **kwargs):
-        self.bar_.close()

@@ -5,7 +5,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from sklearn_ssl import augment
-from sklearn_ssl.precision import full_precision
+from sklearn_ssl.devices import full_precision
 
 __all__ = ["Views", "view_size"]
 

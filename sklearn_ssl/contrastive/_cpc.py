@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -87,11 +87,8 @@ class Context(nn.Module):
 
 
 class CPCTask(PretextTask):
-    encoder: PatchEncoder
-
     def __init__(self, encoder, views, directions, steps, context_blocks, negative_images):
-        super().__init__(encoder)
-        self.views = views
+        super().__init__(encoder, views)
         self.steps = steps  # direction -> how many rows ahead
         self.negative_images = negative_images
         width = encoder.out_shape[0]
@@ -103,14 +100,13 @@ class CPCTask(PretextTask):
     def forward(self, images, index):
         patches = self.views(self.encoder.patches(images))  # every patch is changed on its own
         z = self.encoder.encode(patches)  # (n, d, rows, columns)
-        losses = [
-            self._look_ahead(_TURNS[direction](z), step, context, predictor)
-            for direction in self.contexts
-            for context in [self.contexts[direction](_TURNS[direction](z))]
-            for step, predictor in zip(
-                self.steps[direction], self.predictors[direction], strict=True
-            )
-        ]
+        losses = []
+        for direction, summarise in self.contexts.items():
+            turned = _TURNS[direction](z)
+            context = summarise(turned)
+            predictors: Any = self.predictors[direction]
+            for step, predictor in zip(self.steps[direction], predictors, strict=True):
+                losses.append(self._look_ahead(turned, step, context, predictor))
         return {"loss": torch.stack(losses).mean()}
 
     def _look_ahead(self, z: Tensor, step: int, context: Tensor, predictor: nn.Module) -> Tensor:

@@ -18,15 +18,15 @@ __all__ = ["SimCLR"]
 
 class SimCLRTask(PretextTask):
     def __init__(self, encoder, views, hidden_dim, projection_dim, temperature):
-        super().__init__(encoder)
-        self.views = views
+        super().__init__(encoder, views)
         self.temperature = temperature
         self.projector = mlp(encoder.out_shape[0], hidden_dim, projection_dim)
 
     def forward(self, images, index):
         both = torch.cat([self.views(images, view) for view in (0, 1)])  # (2n, c, h, w)
         z = self.projector(self.encoder.embed(both))  # (2n, projection_dim)
-        return {"loss": nt_xent(*z.chunk(2), self.temperature)}
+        first, second = z.chunk(2)
+        return {"loss": nt_xent(first, second, self.temperature)}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -21,8 +21,7 @@ __all__ = ["DenoisingAutoencoder"]
 
 class DenoisingTask(PretextTask):
     def __init__(self, encoder, views, corruption, corruption_level):
-        super().__init__(encoder)
-        self.views = views
+        super().__init__(encoder, views)
         self.corruption = corruption
         self.level = corruption_level
         height, width, channels = encoder.image_shape

@@ -16,8 +16,7 @@ __all__ = ["RotationPrediction"]
 
 class RotationTask(PretextTask):
     def __init__(self, encoder, views):
-        super().__init__(encoder)
-        self.views = views
+        super().__init__(encoder, views)
         self.classifier = nn.Linear(encoder.out_shape[0], 4)
 
     def forward(self, images, index):

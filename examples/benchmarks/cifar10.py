@@ -1,0 +1,187 @@
+"""What the features are worth: linear probes on CIFAR-10 with 10,000 labels.
+
+    python examples/benchmarks/cifar10.py --output cifar10.jsonl
+    python examples/benchmarks/cifar10.py --output cifar10.jsonl --table
+
+The training set is split once: 10,000 images are held out as test set, 10,000 have labels (2,000 of
+them choose layer, pooling and C), and all but the test images are there to pretrain on. Each
+learner runs with its defaults for as many epochs as fit ``--seconds`` on this machine. Every run
+adds one line to the output; runs that are there already are skipped.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from data import load_images, machine
+from kmeans_patches import KMeansPatches
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from sklearn_ssl import all_estimators
+
+LAYERS = ("layer2", "layer3", "layer4")
+POOLS = ("avg", 2, 3)
+CS = (1e-4, 1e-3, 1e-2, 1e-1)
+
+
+class Split:
+    """Pretraining images, labelled images for fitting and for choosing, and test images."""
+
+    def __init__(self, X, y, n_labelled=10_000, n_test=10_000, seed=0):
+        self.pretrain, test, rest, y_test = train_test_split(
+            X, y, test_size=n_test, stratify=y, random_state=seed
+        )
+        labelled, _, y_labelled, _ = train_test_split(
+            self.pretrain, rest, train_size=n_labelled, stratify=rest, random_state=seed
+        )
+        self.labelled, self.y = labelled, y_labelled
+        self.test, self.y_test = test, y_test
+        self.fit, self.choose = train_test_split(
+            np.arange(len(labelled)), test_size=0.2, stratify=y_labelled, random_state=seed
+        )
+
+
+def probe(C):
+    return make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=300))
+
+
+def choose_C(F, split):
+    """The best C on the validation part, and its accuracy there."""
+    fit, choose, y = split.fit, split.choose, split.y
+    scores = {C: probe(C).fit(F[fit], y[fit]).score(F[choose], y[choose]) for C in CS}
+    best = max(scores, key=lambda C: scores[C])
+    return best, scores[best]
+
+
+def evaluate(transform, variants, split):
+    """Test accuracy of the variant and C that are best on the validation part."""
+    chosen = {}
+    for variant in variants:
+        F = transform(split.labelled, variant)
+        C, score = choose_C(F, split)
+        chosen[variant] = (score, C)
+    variant = max(chosen, key=lambda v: chosen[v])
+    score, C = chosen[variant]
+    F, F_test = transform(split.labelled, variant), transform(split.test, variant)
+    accuracy = probe(C).fit(F, split.y).score(F_test, split.y_test)
+    return {"variant": list(variant), "C": C, "validation": score, "accuracy": accuracy}
+
+
+def flat(images):
+    return images.reshape(len(images), -1) / np.float32(255)
+
+
+def run_baseline(name, split, seed):
+    steps = {
+        "raw pixels": FunctionTransformer(),
+        "PCA": PCA(200, whiten=True, random_state=seed),
+        "k-means patches": KMeansPatches(400, random_state=seed),
+    }
+    step: BaseEstimator | TransformerMixin = steps[name]
+    began = time.perf_counter()
+    images = split.pretrain if name == "k-means patches" else flat(split.pretrain)
+    step.fit(images)
+    seconds = time.perf_counter() - began
+
+    def transform(X, variant):
+        return step.transform(X if name == "k-means patches" else flat(X))
+
+    return evaluate(transform, [()], split) | {"seconds": seconds}
+
+
+def epochs_in(seconds, learner, X):
+    """How many passes over X fit in the time, from the speed of a short fit."""
+    trial = clone(learner).set_params(max_epochs=2).fit(X[: 16 * 128])
+    return max(1, int(seconds * trial.history_[-1]["images_per_second"] / len(X)))
+
+
+def run_learner(Learner, split, seed, epochs):
+    learner = Learner(max_epochs=epochs, random_state=seed)
+    cpu = time.process_time()
+    learner.fit(split.pretrain)
+    cpu = time.process_time() - cpu
+
+    def transform(X, variant):
+        layer, pool = variant
+        return learner.set_params(layer=layer, pool=pool).transform(X)
+
+    variants = [(layer, pool) for layer in LAYERS for pool in POOLS]
+    return evaluate(transform, variants, split) | {
+        "epochs": epochs,
+        "seconds": sum(row["seconds"] for row in learner.history_),
+        "cpu_seconds": cpu,
+        "history": learner.history_[-1] if epochs else None,
+    }
+
+
+def print_table(lines):
+    """One row a method: mean and spread of the accuracy over seeds."""
+    print("| method | test accuracy, % | seeds | layer, pool (seed 0) | epochs | seconds to fit |")
+    print("|---|---|---|---|---|---|")
+    rows: dict[str, list[dict]] = {}
+    for line in lines:
+        rows.setdefault(line["method"], []).append(line)
+    for method, runs in rows.items():
+        scores = 100 * np.array([run["accuracy"] for run in runs])
+        spread = f" ± {scores.std(ddof=1):.1f}" if len(runs) > 1 else ""
+        where = ", ".join(map(str, runs[0]["variant"]))
+        epochs = runs[0].get("epochs", "")
+        seconds = np.mean([run["seconds"] for run in runs])
+        print(
+            f"| {method} | {scores.mean():.1f}{spread} | {len(runs)} | {where} | {epochs} "
+            f"| {seconds:.0f} |"
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", help="zip or folder of class/name images; default: download")
+    parser.add_argument("--output", type=Path, default=Path("cifar10.jsonl"))
+    parser.add_argument("--methods", nargs="*", help="learners and baselines; default: all")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--seconds", type=float, default=300, help="pretraining time of a learner")
+    parser.add_argument("--table", action="store_true", help="print the table of the output file")
+    args = parser.parse_args()
+    done = []
+    if args.output.exists():
+        done = [json.loads(line) for line in args.output.read_text().splitlines()]
+    if args.table:
+        print_table(done)
+        return
+
+    learners = dict(all_estimators())
+    methods = args.methods or [
+        "raw pixels", "PCA", "k-means patches",
+        *(f"{name}, random encoder" for name in learners), *learners,
+    ]  # fmt: skip
+    split = Split(*load_images(args.data))
+    for method in methods:
+        name, _, random = method.partition(", ")
+        epochs = 0
+        seeds = args.seeds if name in learners else args.seeds[:1]
+        for seed in seeds:
+            if any((line["method"], line["seed"]) == (method, seed) for line in done):
+                continue
+            if name not in learners:
+                result = run_baseline(name, split, seed)
+            else:
+                if not random and not epochs:
+                    epochs = epochs_in(args.seconds, learners[name](random_state=0), split.pretrain)
+                result = run_learner(learners[name], split, seed, epochs)
+            line = {"method": method, "seed": seed, **result, "machine": machine()}
+            with args.output.open("a") as file:
+                print(json.dumps(line), file=file)
+            print(f"{method}, seed {seed}: {100 * result['accuracy']:.1f} %", line, flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(torch.get_num_threads())
+    main()

@@ -1,0 +1,60 @@
+"""Images for the benchmarks: a zip or folder of class/name images, or torchvision's CIFAR-10."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+CACHE = Path.home() / ".cache" / "sklearn_ssl"
+
+
+def load_images(path: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """All images (n, h, w, 3), uint8, and their labels (n,), sorted by class and name.
+
+    Without a path CIFAR-10's training set is downloaded by torchvision.
+    """
+    if path is None:
+        from torchvision.datasets import CIFAR10
+
+        cifar = CIFAR10(CACHE, train=True, download=True)
+        return cifar.data, np.asarray(cifar.targets)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = sorted(n for n in archive.namelist() if n.endswith((".jpg", ".jpeg", ".png")))
+            images = [_decode(io.BytesIO(archive.read(name))) for name in names]
+        classes = [name.split("/")[-2] for name in names]
+    else:
+        files = sorted(p for p in Path(path).glob("*/*") if p.suffix in (".jpg", ".jpeg", ".png"))
+        images = [_decode(file) for file in files]
+        classes = [file.parent.name for file in files]
+    _, labels = np.unique(classes, return_inverse=True)
+    return np.stack(images), labels
+
+
+def _decode(file) -> np.ndarray:
+    return np.asarray(Image.open(file).convert("RGB"))
+
+
+def machine() -> dict[str, str | int]:
+    """What every table says about where it was made."""
+    import platform
+
+    import sklearn
+    import torch
+
+    import sklearn_ssl
+    from sklearn_ssl.devices import bfloat16_is_native
+
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda" if cuda else "cpu")
+    return {
+        "device": torch.cuda.get_device_name() if cuda else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "native_bfloat16": bfloat16_is_native(device),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "scikit-learn": sklearn.__version__,
+        "sklearn-ssl": sklearn_ssl.__version__,
+    }

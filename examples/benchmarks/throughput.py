@@ -1,0 +1,166 @@
+"""How fast it is: augmentation and training against lightly's own recipe, as ratios.
+
+    pip install "sklearn-ssl[peers]"
+    python examples/benchmarks/throughput.py --output throughput.json
+
+Both sides get the same images, the same SimCLR recipe of views (crop, flip, colour jitter, grey;
+32 px), the same ResNet-18 with a 3x3 stem and the same batch of 128. They take turns, so that
+the ratios are of one run. Lightly's recipe is that of its CIFAR-10 benchmark: PIL images, a data
+loader with two workers, float32 (a GPU gets mixed precision), SGD. The last row runs lightly's loop
+with bfloat16 as well, which its recipe does not.
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from data import load_images, machine
+from lightly.loss import NTXentLoss
+from lightly.models.modules import SimCLRProjectionHead
+from lightly.transforms import SimCLRTransform
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision.models import resnet18
+
+from sklearn_ssl import SimCLR, Views
+from sklearn_ssl.devices import bfloat16_is_native
+
+BATCH = 128
+VIEWS = {"size": 32, "crop_scale": (0.08, 1.0)}
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class PairsOfViews(Dataset):
+    """Images through lightly's transform, one at a time."""
+
+    def __init__(self, images):
+        self.images = images
+        self.transform = SimCLRTransform(input_size=32, cj_strength=0.5, gaussian_blur=0.0)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, i):
+        return self.transform(Image.fromarray(self.images[i]))
+
+
+def augment_lightly(images):
+    """Images (not views) per second."""
+    pairs = PairsOfViews(images)
+    began = time.perf_counter()
+    for i in range(len(pairs)):
+        pairs[i]
+    return len(images) / (time.perf_counter() - began)
+
+
+def augment_ours(images):
+    views = Views(**VIEWS)
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+    began = time.perf_counter()
+    for batch in pixels.split(BATCH):
+        values = batch / 255
+        views(values, 0), views(values, 1)
+    return len(images) / (time.perf_counter() - began)
+
+
+def train_lightly(images, bfloat16):
+    """Images per second of lightly's loop."""
+    backbone = resnet18()
+    backbone.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+    backbone.maxpool = nn.Identity()
+    backbone.fc = nn.Identity()
+    model = nn.Sequential(backbone, SimCLRProjectionHead(512, 512, 128)).to(DEVICE)
+    criterion = NTXentLoss(temperature=0.5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=6e-2, momentum=0.9, weight_decay=5e-4)
+    loader = DataLoader(
+        PairsOfViews(images), batch_size=BATCH, shuffle=True, drop_last=True, num_workers=2
+    )
+    dtype = torch.bfloat16 if bfloat16 else torch.float16
+    scaler = torch.amp.GradScaler(enabled=DEVICE.type == "cuda" and not bfloat16)
+    half = bfloat16 or DEVICE.type == "cuda"
+    for step, (first, second) in enumerate(loader):
+        if step == 1:  # the first step starts the workers
+            began = time.perf_counter()
+        with torch.autocast(DEVICE.type, dtype=dtype, enabled=half):
+            z0, z1 = model(first.to(DEVICE)), model(second.to(DEVICE))
+            loss = criterion(z0, z1)
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return step * BATCH / (time.perf_counter() - began)
+
+
+def train_ours(images):
+    learner = SimCLR(
+        encoder="resnet18",
+        views=Views(**VIEWS),
+        batch_size=BATCH,
+        optimizer="sgd",
+        lr=6e-2,
+        weight_decay=5e-4,
+        temperature=0.5,
+        max_epochs=2,
+        random_state=0,
+    )
+    return learner.fit(images).history_[-1]["images_per_second"]
+
+
+def one_thread(function, *args):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return function(*args)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", help="zip or folder of class/name images; default: download")
+    parser.add_argument("--output", type=Path, default=Path("throughput.json"))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=5, help="training steps that are timed")
+    args = parser.parse_args()
+    X, _ = load_images(args.data)
+    X = np.random.default_rng(0).permutation(X)
+    some, few = X[:1024], X[: BATCH * (args.steps + 1)]
+
+    measured: dict[str, list[float]] = {}
+    for _ in range(args.rounds):
+        for name, rate in {
+            "augment: lightly": one_thread(augment_lightly, some),
+            "augment: ours, 1 thread": one_thread(augment_ours, X[:8192]),
+            "augment: ours": augment_ours(X[:8192]),
+            "train: lightly": train_lightly(few, bfloat16=False),
+            "train: ours": train_ours(few),
+            **(
+                {"train: lightly, bfloat16": train_lightly(few, bfloat16=True)}
+                if bfloat16_is_native(DEVICE)
+                else {}
+            ),
+        }.items():
+            measured.setdefault(name, []).append(rate)
+            print(f"{name}: {rate:.1f} images/s", flush=True)
+    args.output.write_text(json.dumps({"machine": machine(), "images_per_second": measured}))
+
+    print("\n| against | ours, times as fast (median; range) |\n|---|---|")
+    for ours, peer in itertools.chain(
+        itertools.product(("augment: ours, 1 thread", "augment: ours"), ("augment: lightly",)),
+        (("train: ours", name) for name in measured if name.startswith("train: lightly")),
+    ):
+        ratios = [a / b for a, b in zip(measured[ours], measured[peer], strict=True)]
+        low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
+        print(f"| {peer} (ours: {ours}) | {middle:.1f} ({low:.1f} to {high:.1f}) |")
+
+
+if __name__ == "__main__":
+    main()

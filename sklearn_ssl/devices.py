@@ -1,0 +1,81 @@
+"""Where the network runs, in which number format, and with which random numbers."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+__all__ = ["autocast", "bfloat16_is_native", "full_precision", "resolve_device", "seeded"]
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """The device that an argument stands for; ``"auto"`` is a GPU when there is one.
+
+    Raises
+    ------
+    ValueError
+        If it is no name of a device, or there is no such device.
+    """
+    found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    if device == "auto":
+        return torch.device(found[1] if len(found) > 1 else "cpu")
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        wanted = None
+    if wanted is not None and wanted.type == "cuda" and wanted.index is None:
+        wanted = torch.device("cuda:0")
+    if wanted is None or str(wanted) not in found:
+        raise ValueError(
+            f"device={str(device)!r} is not available here; use 'auto' or one of {found}"
+        )
+    return wanted
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's generators of the CPU and ``device``, and put them back at the end."""
+    on_cpu = device.type == "cpu"
+    devices = [] if on_cpu else [device.index or 0]
+    with torch.random.fork_rng(devices, device_type="cuda" if on_cpu else device.type):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU
+        if device.type == "mps":
+            torch.mps.manual_seed(seed)
+        if device.type != "cuda":
+            yield
+            return
+        with (
+            torch.cuda.device(device),
+            torch.backends.cudnn.flags(
+                enabled=True, benchmark=False, deterministic=True, allow_tf32=True
+            ),
+        ):
+            torch.cuda.manual_seed(seed)
+            yield
+
+
+def bfloat16_is_native(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware (CUDA from sm80 on, AVX512-BF16, AMX)."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, check, bool)() for check in checks)
+    return False
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
+    """The context of a forward pass at ``precision``: ``"auto"``, ``"bfloat16"``, ``"float32"``."""
+    wanted = precision == "bfloat16" or (precision == "auto" and bfloat16_is_native(device))
+    if not wanted:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def full_precision(device: torch.device) -> contextlib.AbstractContextManager:
+    """Suspend autocast: for views, and for logits that are divided by a temperature."""
+    if device.type == "meta":  # which autocast does not know
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)

@@ -1,0 +1,57 @@
+"""Callbacks that learners put on their net: a progress bar, and scikit-learn's protocol."""
+
+from collections.abc import Callable
+from typing import Any
+
+from skorch.callbacks import Callback
+from tqdm.auto import tqdm
+
+__all__ = ["ProgressBar", "SklearnCallbacks"]
+
+
+class ProgressBar(Callback):
+    """A bar over all steps of a training, with the loss of the last epoch."""
+
+    def __init__(self, description: str):
+        self.description = description
+
+    def on_train_begin(self, net, **kwargs):
+        self.bar_ = tqdm(total=net.total_steps, desc=self.description, unit="step")
+
+    def on_batch_end(self, net, **kwargs):
+        self.bar_.update()
+
+    def on_epoch_end(self, net, **kwargs):
+        record = net.history[-1]
+        self.bar_.set_postfix(epoch=record["epoch"], loss=f"{record['train_loss']:.4g}")
+
+    def on_train_end(self, net, **kwargs):
+        self.bar_.close()
+
+
+class SklearnCallbacks(Callback):
+    """Report a fit and its epochs through scikit-learn's callback protocol."""
+
+    def __init__(
+        self,
+        learner: Any,
+        X: Any,
+        epochs: int,
+        fitted: Callable[[], dict[str, Any]],
+    ):
+        self.given = {"estimator": learner, "X": X, "reconstruction_attributes": fitted}
+        self.fit_context = learner._init_callback_context(max_subtasks=epochs)
+
+    def on_train_begin(self, net, **kwargs):
+        self.fit_context.call_on_fit_task_begin(**self.given)
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.epoch_context = self.fit_context.subcontext(task_name="epoch")
+        self.epoch_context.call_on_fit_task_begin(**self.given)
+
+    def on_epoch_end(self, net, **kwargs):
+        if self.epoch_context.call_on_fit_task_end(**self.given):
+            raise KeyboardInterrupt
+
+    def on_train_end(self, net, **kwargs):
+        self.fit_context.call_on_fit_task_end(**self.given)
