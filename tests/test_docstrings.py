@@ -1,0 +1,49 @@
+"""Every example in a docstring runs, and every public docstring is complete."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+
+import pytest
+from conftest import every_learner
+
+import sklearn_ssl
+
+MODULES = [
+    "sklearn_ssl",
+    *(m.name for m in pkgutil.walk_packages(sklearn_ssl.__path__, "sklearn_ssl.")),
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_run(name):
+    module = importlib.import_module(name)
+    assert doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_public_names_exist_and_are_documented(name):
+    module = importlib.import_module(name)
+    assert module.__doc__
+    for public in getattr(module, "__all__", []):
+        item = getattr(module, public)
+        if inspect.isclass(item) or inspect.isfunction(item):
+            assert item.__doc__, f"{name}.{public}"
+
+
+@every_learner
+def test_docstring_of_a_learner_is_complete(Learner):
+    doc = Learner.__doc__
+    for section in ("Parameters", "Attributes", "References", "Examples"):
+        assert f"    {section}\n    ---" in doc
+    assert "<" not in re.sub(r"'.*?'|\S*<\S*>", "", doc.split("Examples")[0]), "an unfilled part"
+    documented = re.findall(r"^    (\w+) : ", doc.split("Attributes\n")[0], re.M)
+    assert sorted(documented) == sorted(Learner._get_param_names())
+    for name, default in Learner().get_params(deep=False).items():
+        written = re.search(rf"^    {name} : .*default=(.*)$", doc, re.M)
+        assert written, f"{name} has no default in the docstring"
+        assert str(default) in written[1].replace('"', ""), name
+    for method in ("fit", "transform", "score", "partial_fit", "encoder_layers"):
+        assert "Parameters" in getattr(Learner, method).__doc__ or method == "partial_fit"
