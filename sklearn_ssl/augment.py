@@ -21,6 +21,7 @@ __all__ = [
     "adjust_contrast",
     "adjust_hue",
     "adjust_saturation",
+    "colour_matrix",
     "crop_resize",
     "erase",
     "flip",
@@ -234,6 +235,7 @@ def colour_matrix(
 
     The same as the three functions above, but for clipping once at the end.
     """
+    _need_rgb(images, "the colour matrix")
     n, _, h, w = images.shape
     luma = images.new_tensor(_LUMA)
     scale = (brightness * contrast)[:, None, None]
@@ -300,10 +302,10 @@ def mask(images: Tensor, keep: Tensor, value: float | Tensor = 0.0) -> Tensor:
     The grid is stretched over the image by nearest neighbour; a grid of the image's own size masks
     single pixels.
     """
-    keep = F.interpolate(keep[:, None].float(), images.shape[2:], mode="nearest")
-    return torch.lerp(
-        torch.as_tensor(value, dtype=images.dtype, device=images.device), images, keep
-    )
+    for dim, side in enumerate(images.shape[2:], start=1):
+        cell = torch.arange(side, device=images.device) * keep.shape[dim] // side
+        keep = keep.index_select(dim, cell)
+    return torch.where(keep[:, None], images, value)
 
 
 def random_patch_mask(

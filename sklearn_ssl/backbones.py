@@ -197,6 +197,12 @@ def build_torchvision(
     """A torchvision classification model without its classifier."""
     import torchvision
 
+    known = [w.name for w in torchvision.models.get_model_weights(name)]
+    if weights is not None and weights not in (*known, "DEFAULT"):
+        raise ValueError(
+            f"weights={weights!r} is unknown for encoder={name!r}; use None, 'DEFAULT' or one of "
+            f"{known}"
+        )
     options: dict = {}
     if name.startswith("vit_"):
         options["image_size"] = image_size[0]
@@ -236,6 +242,15 @@ def build_timm(
             f"encoder='timm/{name}' needs timm: pip install 'sklearn-ssl[timm]'"
         ) from None
     # models that cannot take images of another size must be told it when they are built
+    if ":" not in name and not timm.is_model(name.partition(".")[0]):  # "hf-hub:" is left to timm
+        raise ValueError(
+            f"encoder='timm/{name}' is unknown to timm; timm.list_models() gives the names"
+        )
+    if weights not in (None, "DEFAULT"):
+        raise ValueError(
+            f"weights={weights!r}: timm has the name of its weights in the name of the model, as "
+            "in 'timm/resnet18.a1_in1k'; use weights='DEFAULT' to load them"
+        )
     options: dict[str, Any] = {}
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:

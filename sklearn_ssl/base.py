@@ -42,6 +42,12 @@ except ImportError:
 
 __all__ = ["PretextLearner"]
 
+# arguments that may change between the fits of a warm start; the others are built in
+_CHANGEABLE = {
+    *("layer", "pool", "max_epochs", "batch_size", "lr", "weight_decay", "warmup", "optimizer"),
+    *("precision", "device", "random_state", "warm_start", "callbacks", "verbose"),
+}
+
 _COLLAPSED = 1e-3  # feature spread below which all images look the same
 
 
@@ -152,7 +158,11 @@ class PretextLearner(
         self, X: Any, X_unlabeled: Any, *, epochs: int, continued: bool, streamed: bool = False
     ) -> Self:
         self._validate_params()
+        if self.views is not None:
+            self.views.validate()
         continued = continued and self.__sklearn_is_fitted__()
+        if continued:
+            self._check_unchanged()
         with self._all_or_nothing():
             images = self._read_training_images(X, X_unlabeled, continued)
             batch_size = self._batch_size(len(images), cut=streamed)
@@ -190,6 +200,25 @@ class PretextLearner(
                 delattr(self, name)
             self.__dict__.update(before)
             raise
+
+    def _built_in(self) -> dict[str, Any]:
+        """The arguments that the network and its task were built from."""
+        params = self.get_params(deep=True)
+        nested = {name.partition("__")[0] for name in params if "__" in name}
+        return {
+            name: value
+            for name, value in params.items()
+            if name.partition("__")[0] not in _CHANGEABLE and name not in nested
+        }
+
+    def _check_unchanged(self) -> None:
+        before, now = self._built_in_, self._built_in()
+        changed = [name for name in before | now if before.get(name, "") != now.get(name, "")]
+        if changed:
+            raise ValueError(
+                f"{', '.join(changed)} changed since the encoder was built, and cannot change in a "
+                "continued fit; fit anew with warm_start=False"
+            )
 
     def _read_training_images(self, X: Any, X_unlabeled: Any, continued: bool) -> Images:
         shape = self.image_shape_ if continued else None
@@ -243,6 +272,7 @@ class PretextLearner(
         history = [{k: v for k, v in row.items() if k != "batches"} for row in net.history]
         return {
             "net_": net,
+            "_built_in_": self._built_in(),
             "history_": history,
             "n_epochs_": len(history),
             "image_shape_": shape,

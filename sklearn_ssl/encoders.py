@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sklearn_ssl import backbones
 
-__all__ = ["Encoder", "batch_to_layer_norm", "encoder_names", "make_encoder", "pool_features"]
+__all__ = ["Encoder", "encoder_names", "make_encoder", "pool_features"]
 
 _OWN = {"small_resnet": backbones.SmallResNet, "small_vit": backbones.SmallViT}
 _NO_LAYER = (nn.Identity, nn.Dropout)
@@ -182,8 +182,20 @@ def make_encoder(
     mean: Sequence[float],
     std: Sequence[float],
     weights: str | None = None,
+    norm: str = "batch",
 ) -> Encoder:
     """Build the encoder that a name, class or factory stands for.
+
+    Parameters
+    ----------
+    encoder, weights
+        As the arguments of the learners.
+    image_shape : tuple of int
+        Height, width and channels.
+    mean, std : sequence of float
+        Per channel, of images in [0, 1].
+    norm : {"batch", "layer"}, default="batch"
+        ``"layer"`` replaces every 2-D batch norm by a layer norm over channels and positions.
 
     Raises
     ------
@@ -192,6 +204,15 @@ def make_encoder(
     ValueError
         For a name that is unknown, or weights where there are none.
     """
+    backbone = _build_backbone(encoder, image_shape, weights)
+    if norm == "layer":
+        _batch_to_layer_norm(backbone)
+    return Encoder(backbone, image_shape, mean, std)
+
+
+def _build_backbone(
+    encoder: str | Callable, image_shape: tuple[int, int, int], weights: str | None
+) -> nn.Module:
     height, width, channels = image_shape
     if isinstance(encoder, nn.Module):
         raise TypeError(
@@ -200,35 +221,34 @@ def make_encoder(
         )
     if isinstance(encoder, str) and encoder not in _OWN:
         if encoder.startswith("timm/"):
-            build = functools.partial(backbones.build_timm, encoder.removeprefix("timm/"))
-        elif encoder in encoder_names():
-            build = functools.partial(backbones.build_torchvision, encoder)
-        else:
-            raise ValueError(
-                f"encoder={encoder!r} is unknown. Known are {', '.join(encoder_names())}, "
-                "'timm/NAME' for a model of timm, a class, or a function that builds a module"
-            )
-        return Encoder(build(channels, (height, width), weights), image_shape, mean, std)
+            name = encoder.removeprefix("timm/")
+            return backbones.build_timm(name, channels, (height, width), weights)
+        if encoder in backbones.torchvision_names():
+            return backbones.build_torchvision(encoder, channels, (height, width), weights)
+        raise ValueError(
+            f"encoder={encoder!r} is unknown. Known are {', '.join(encoder_names())}, "
+            "'timm/NAME' for a model of timm, a class, or a function that builds a module"
+        )
     if weights is not None:
         raise ValueError(f"weights={weights!r}: there are none for encoder={encoder!r}, only None")
     if isinstance(encoder, str):
-        backbone = _OWN[encoder](channels, (height, width))
-    else:
-        offered = {"in_channels": channels, "image_shape": image_shape}
-        accepted = inspect.signature(encoder).parameters
-        backbone = encoder(**{k: v for k, v in offered.items() if k in accepted})
-        if not isinstance(backbone, nn.Module):
-            raise TypeError(f"encoder={encoder!r} built a {type(backbone).__name__}, not a module")
-    return Encoder(backbone, image_shape, mean, std)
+        return _OWN[encoder](channels, (height, width))
+    offered = {"in_channels": channels, "image_shape": image_shape}
+    accepted = inspect.signature(encoder).parameters
+    backbone = encoder(**{k: v for k, v in offered.items() if k in accepted})
+    if not isinstance(backbone, nn.Module):
+        raise TypeError(f"encoder={encoder!r} built a {type(backbone).__name__}, not a module")
+    return backbone
 
 
-def batch_to_layer_norm(module: nn.Module) -> None:
-    """Replace every 2-D batch norm inside by a layer norm over channels and positions."""
+def _batch_to_layer_norm(module: nn.Module) -> None:
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
-            setattr(module, name, nn.GroupNorm(1, child.num_features))
+            norm = nn.GroupNorm(1, child.num_features)
+            activation = getattr(child, "act", None)  # timm's norms bring one
+            setattr(module, name, nn.Sequential(norm, activation) if activation else norm)
         else:
-            batch_to_layer_norm(child)
+            _batch_to_layer_norm(child)
 
 
 def pool_features(features: Tensor, pool: str | int | None) -> Tensor:

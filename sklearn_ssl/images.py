@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
 from typing import Any
@@ -80,26 +80,27 @@ class PixelRange(nn.Module):
     """
 
     low: Tensor
-    high: Tensor
+    extent: Tensor
 
-    def __init__(self, low: Tensor, high: Tensor):
+    def __init__(self, low: Tensor, extent: Tensor):
         super().__init__()
         self.register_buffer("low", low.float().view(1, -1, 1, 1))
-        self.register_buffer("high", high.float().view(1, -1, 1, 1))
+        self.register_buffer("extent", extent.float().view(1, -1, 1, 1))
 
     @classmethod
     def of(cls, sample: Tensor) -> "PixelRange":
         """Learn the range of a sample (n, c, h, w)."""
         if sample.dtype == torch.uint8:
             return cls(torch.zeros(sample.shape[1]), torch.full((sample.shape[1],), 255.0))
-        low, high = sample.amin((0, 2, 3)), sample.amax((0, 2, 3))
-        return cls(low, torch.where(high > low, high, low + 1))  # a constant channel becomes 0
+        low = sample.amin((0, 2, 3))
+        extent = sample.amax((0, 2, 3)) - low
+        return cls(low, torch.where(extent > 0, extent, 1.0))  # a constant channel becomes 0
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return (pixels - self.low) / (self.high - self.low)
+        return (pixels - self.low) / self.extent
 
     def inverse(self, images: Tensor) -> Tensor:
-        return images * (self.high - self.low) + self.low
+        return images * self.extent + self.low
 
 
 def read_images(
@@ -130,6 +131,9 @@ def read_images(
     ValueError, TypeError
         For sparse, complex, non-finite, non-numeric, empty, ragged and wrongly shaped input.
     """
+    if isinstance(X, (list, tuple)) and any(isinstance(image, Tensor) for image in X):
+        X = _stack(torch.stack, X)
+    of_torch = isinstance(X, Tensor)
     X = _to_array(X)
     ndim = getattr(X, "ndim", 2)
     if ndim > 4:
@@ -145,13 +149,8 @@ def read_images(
         height, width, *channels = X.shape[1:]
         shape = (height, width, *(channels or [1]))
         _compare_shapes(shape, wanted, fitted_shape is not None)
-        if ndim == 4 and shape[0] in (1, 3) and shape[2] > 4 and wanted is None:
-            warnings.warn(
-                f"images of height {shape[0]} with {shape[2]} channels: NumPy images have their "
-                "channels last; if these have them first, give X.transpose(0, 2, 3, 1)",
-                ImageShapeWarning,
-                stacklevel=4,
-            )
+        if ndim == 4 and wanted is None:
+            _warn_of_channel_order(shape, of_torch)
         X = X.reshape(len(X), math.prod(shape))
     flat = validate_data(
         estimator,
@@ -160,6 +159,9 @@ def read_images(
         dtype="numeric",
         ensure_min_samples=min_images,
     )
+    largest = np.finfo(np.float32).max
+    if flat.dtype == np.float64 and not (-largest <= flat.min() and flat.max() <= largest):
+        raise ValueError("X has values that are too large for float32; scale it down first")
     if shape is None:
         shape = wanted or _guess_shape(flat.shape[1])
         if math.prod(shape) != flat.shape[1]:
@@ -195,18 +197,18 @@ def images_like(X: Any, images: np.ndarray) -> Any:
 
     Data frames become 2-D arrays. Integers are rounded and clipped to what their type holds.
     """
-    dtype = np.dtype(getattr(X, "dtype", np.float32)) if not isinstance(X, Tensor) else None
-    integer = dtype is not None and np.issubdtype(dtype, np.integer)
-    if isinstance(X, Tensor):
-        tensor = torch.from_numpy(images)
-        if not X.is_floating_point():
-            limits = torch.iinfo(X.dtype)
-            tensor = tensor.round().clamp(limits.min, limits.max)
-        return tensor.reshape(X.shape).to(X.dtype)
-    images = images.transpose(0, 2, 3, 1)
-    if integer:
-        images = np.clip(images.round(), np.iinfo(dtype).min, np.iinfo(dtype).max)
-    return images.reshape(np.shape(X)).astype(dtype)
+    given = _to_array(X)
+    values = images.transpose(0, 2, 3, 1).reshape(np.shape(given)).astype(np.float64)
+    dtype = np.dtype(getattr(given, "dtype", np.float32))
+    if dtype.kind == "b":
+        values = np.heaviside(values - 0.5, 0)
+    elif dtype.kind in "iu":
+        values = values.round().clip(np.iinfo(dtype).min, np.iinfo(dtype).max)
+    values = values.astype(dtype)
+    if not isinstance(X, Tensor):
+        return values
+    tensor = torch.from_numpy(values).to(X.dtype)
+    return tensor.permute(0, 3, 1, 2) if X.ndim == 4 else tensor
 
 
 def _to_array(X: Any) -> Any:
@@ -216,14 +218,31 @@ def _to_array(X: Any) -> Any:
         if X.dtype == torch.bfloat16:
             X = X.float()
         return (X.permute(0, 2, 3, 1) if X.ndim == 4 else X).numpy()
-    if isinstance(X, (list, tuple)):
-        try:
-            return np.asarray(X)
-        except ValueError as error:
-            raise ValueError(
-                "X is a list of images of different shapes (ragged); resize them to one shape"
-            ) from error
-    return X
+    return _stack(np.asarray, X) if isinstance(X, (list, tuple)) else X
+
+
+def _stack(stack: Callable, images: Sequence) -> Any:
+    try:
+        return stack(images)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            "X is a list of images of different shapes (ragged); resize them to one shape"
+        ) from error
+
+
+def _warn_of_channel_order(shape: Shape, of_torch: bool) -> None:
+    """Images a few pixels high or wide with many channels are mostly read the wrong way round."""
+    channels_if_wrong = shape[1] if of_torch else shape[0]
+    if shape[2] <= 4 or channels_if_wrong not in (1, 3):
+        return
+    order = "first in torch tensors" if of_torch else "last in NumPy arrays"
+    change = "X.permute(0, 3, 1, 2)" if of_torch else "X.transpose(0, 2, 3, 1)"
+    warnings.warn(
+        f"images of {shape[0]} x {shape[1]} pixels with {shape[2]} channels: channels come {order} "
+        f"here; if yours do not, give {change}",
+        ImageShapeWarning,
+        stacklevel=4,
+    )
 
 
 def _compare_shapes(shape: Shape, wanted: Shape | None, fitted: bool) -> None:

@@ -26,6 +26,6 @@ def warmup_cosine(progress: float, warmup: float = 0.0) -> float:
     >>> [round(warmup_cosine(p, warmup=0.2), 3) for p in (0.1, 0.2, 0.6, 1.0)]
     [0.5, 1.0, 0.5, 0.0]
     """
-    if progress < warmup:
+    if warmup and progress <= warmup:
         return progress / warmup
     return cosine((progress - warmup) / (1 - warmup), 1.0, 0.0)

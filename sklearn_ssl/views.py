@@ -1,7 +1,12 @@
 """Recipes that draw random views of images, one draw per image."""
 
+from numbers import Integral, Real
+from typing import ClassVar
+
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from sklearn_ssl import augment
@@ -14,6 +19,11 @@ def view_size(image_size: tuple[int, int]) -> tuple[int, int]:
     """Size of a view where none is asked for: half of each side, but no less than 16 pixels."""
     height, width = (min(side, max(16, side // 2)) for side in image_size)
     return height, width
+
+
+_SIDE = Interval(Integral, 1, None, closed="left")
+_SHARE = Interval(Real, 0, 1, closed="both")
+_PER_VIEW = ("grey", "blur", "solarize", "erase")  # probabilities that may differ between views
 
 
 class Views(BaseEstimator):
@@ -69,6 +79,18 @@ class Views(BaseEstimator):
     torch.Size([8, 3, 24, 24])
     """
 
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        "size": [_SIDE, tuple, list, None],
+        "crop_scale": [tuple, list, None],
+        "crop_ratio": [tuple, list],
+        "rotate": ["boolean"],
+        "jitter": [tuple, list, None],
+        "blur_sigma": [tuple, list],
+        "noise": [Interval(Real, 0, None, closed="left"), None],
+        **{name: [_SHARE, None] for name in ("flip", "jitter_p")},
+        **{name: [_SHARE, tuple, list, None] for name in _PER_VIEW},
+    }
+
     def __init__(
         self,
         *,
@@ -99,6 +121,33 @@ class Views(BaseEstimator):
         self.solarize = solarize
         self.erase = erase
         self.noise = noise
+
+    def validate(self) -> None:
+        """Raise ValueError or TypeError for arguments out of their range.
+
+        Learners call it in ``fit``.
+        """
+        self._validate_params()
+        for name in ("crop_scale", "crop_ratio", "blur_sigma"):
+            pair = getattr(self, name)
+            if pair is not None and not (len(pair) == 2 and 0 < pair[0] <= pair[1]):
+                raise ValueError(f"{name}={pair!r} must be two numbers, 0 < low <= high")
+        if self.crop_scale is not None and self.crop_scale[1] > 1:
+            raise ValueError(f"crop_scale={self.crop_scale!r} must be shares of the area, up to 1")
+        if self.jitter is not None and not (len(self.jitter) == 4 and min(self.jitter) >= 0):
+            raise ValueError(
+                f"jitter={self.jitter!r} must be four strengths (brightness, contrast, saturation, "
+                "hue), none negative, or None"
+            )
+        for name in _PER_VIEW:
+            p = getattr(self, name)
+            several = isinstance(p, (tuple, list))
+            if several and not (p and all(map(_SHARE.is_satisfied_by, p))):
+                raise ValueError(f"{name}={p!r} must be probabilities, one for each view")
+        if isinstance(self.size, (tuple, list)) and not (
+            len(self.size) == 2 and all(_SIDE.is_satisfied_by(s) for s in self.size)
+        ):
+            raise ValueError(f"size={self.size!r} must be (height, width), positive integers")
 
     def __call__(self, images: Tensor, view: int = 0) -> Tensor:
         """Draw one view of each image.
@@ -146,7 +195,7 @@ class Views(BaseEstimator):
 
     def _p(self, name: str, view: int) -> float:
         p = getattr(self, name)
-        return p[view % len(p)] if isinstance(p, (tuple, list)) else p
+        return p[view % len(p)] if isinstance(p, (tuple, list)) else p or 0.0
 
     @staticmethod
     def _uniform(images: Tensor, low: float, high: float) -> Tensor:
@@ -161,7 +210,7 @@ class Views(BaseEstimator):
         if self.size is None:
             size = view_size((height, width))
         else:
-            size = (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
+            size = tuple(self.size) if np.iterable(self.size) else (int(self.size),) * 2
         mirrored = self._chance(images, self.flip) if self.flip else None
         if self.crop_scale is not None:
             boxes = augment.random_boxes(
@@ -178,7 +227,7 @@ class Views(BaseEstimator):
         return torch.where(jittered, factor, 1.0)
 
     def _colour_rgb(self, images: Tensor, view: int) -> Tensor:
-        jittered = self._chance(images, self.jitter_p)
+        jittered = self._chance(images, self.jitter_p or 0.0)
         brightness, contrast, saturation, hue = self.jitter or (0, 0, 0, 0)
         greyed = self._chance(images, self._p("grey", view))
         images = augment.colour_matrix(
@@ -195,7 +244,7 @@ class Views(BaseEstimator):
     def _colour_any(self, images: Tensor, view: int) -> Tensor:
         if self.jitter is None:
             return images
-        jittered = self._chance(images, self.jitter_p)
+        jittered = self._chance(images, self.jitter_p or 0.0)
         brightness, contrast = self.jitter[:2]
         images = augment.adjust_brightness(images, self._factors(images, brightness, jittered))
         return augment.adjust_contrast(images, self._factors(images, contrast, jittered))

@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
 from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.encoders import Encoder, batch_to_layer_norm
+from sklearn_ssl.encoders import Encoder, make_encoder
 from sklearn_ssl.losses import info_nce
 from sklearn_ssl.task import PretextTask
 from sklearn_ssl.views import Views
@@ -62,6 +62,13 @@ class PatchEncoder(nn.Module):
         return self(images).mean((2, 3))
 
 
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of each place alone: statistics of later rows would leak."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
 class Context(nn.Module):
     """Masked convolutions (as in PixelCNN): each place sees its own row and the rows above."""
 
@@ -69,7 +76,7 @@ class Context(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(
             nn.Sequential(
-                nn.GroupNorm(1, width),
+                ChannelNorm(width),
                 nn.Conv2d(width, width // 2, 1),
                 nn.ReLU(inplace=True),
                 nn.ZeroPad2d((1, 1, 1, 0)),  # the row below is masked
@@ -199,6 +206,11 @@ class CPC(PretextLearner):
         "norm": [StrOptions({"layer", "batch"}), None],
     }
 
+    def _make_encoder(self, image_shape, mean, std):
+        fresh = self.norm is None and self.weights is None
+        norm = "layer" if fresh or self.norm == "layer" else "batch"
+        return make_encoder(self.encoder, image_shape, mean, std, self.weights, norm)
+
     def _make_task(self, encoder):
         height, width, _ = encoder.image_shape
         if self.patch_size is not None:
@@ -208,8 +220,6 @@ class CPC(PretextLearner):
         else:  # strips and the like
             patch = (_default_patch(height), _default_patch(width))
         stride = tuple(max(1, round(side * (1 - self.overlap))) for side in patch)
-        if self.norm == "layer" or (self.norm is None and self.weights is None):
-            batch_to_layer_norm(encoder)
         patches = PatchEncoder(encoder, patch, stride)
         steps = self._steps(patches)
         views = clone(self.views) if self.views else Views(crop_scale=(0.6, 1.0))
