@@ -131,6 +131,7 @@ class SmallViT(nn.Sequential):
                 ),
             )
         self.norm = nn.LayerNorm(width)
+        self.num_prefix_tokens = 0  # timm's name for the number of class tokens
 
 
 # Others, by name
@@ -139,8 +140,8 @@ class SmallViT(nn.Sequential):
 def adapt_first_conv(model: nn.Module, channels: int) -> None:
     """Make a model for RGB take ``channels`` channels, keeping what its first layer has learned.
 
-    One channel gets the sum of the three filters; other counts repeat them in turn, scaled so that
-    the response keeps its size.
+    One or two channels share the sum of the three filters; more than three take them in turn, each
+    divided by how often it is used. An image of equal channels gets the response of a grey one.
     """
     name, conv = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
     if conv.in_channels == channels:
@@ -155,10 +156,12 @@ def adapt_first_conv(model: nn.Module, channels: int) -> None:
         bias=conv.bias is not None,
     )
     with torch.no_grad():
-        repeats = -(-channels // conv.in_channels)
-        weight = conv.weight.repeat(1, repeats, 1, 1)[:, :channels] * conv.in_channels / channels
-        if channels == 1:
-            weight = conv.weight.sum(1, keepdim=True)
+        if channels < conv.in_channels:
+            weight = conv.weight.sum(1, keepdim=True).expand(-1, channels, -1, -1) / channels
+        else:
+            colour = torch.arange(channels) % conv.in_channels
+            copies = (colour[:, None] == colour).sum(1)
+            weight = conv.weight[:, colour] / copies[:, None, None]
         fresh.weight.copy_(weight)
         if conv.bias is not None and fresh.bias is not None:
             fresh.bias.copy_(conv.bias)
@@ -252,7 +255,10 @@ def build_timm(
             "in 'timm/resnet18.a1_in1k'; use weights='DEFAULT' to load them"
         )
     options: dict[str, Any] = {}
-    config = timm.get_pretrained_cfg(name)
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:  # a tag that is unknown
+        raise ValueError(f"encoder='timm/{name}' is unknown to timm: {error}") from None
     if config is not None and config.fixed_input_size:
         options["img_size"] = image_size
     return timm.create_model(

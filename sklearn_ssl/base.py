@@ -20,7 +20,7 @@ from torch import nn
 from sklearn_ssl.devices import resolve_device, seeded
 from sklearn_ssl.docstrings import fill_docstring
 from sklearn_ssl.encoders import Encoder, make_encoder, pool_features, pooled_width
-from sklearn_ssl.exceptions import CollapseWarning, UnavailableDeviceWarning
+from sklearn_ssl.exceptions import CollapseWarning, PixelRangeWarning, UnavailableDeviceWarning
 from sklearn_ssl.images import Images, PixelRange, complete_shape, read_images
 from sklearn_ssl.metrics import rank_me
 from sklearn_ssl.optimizers import OPTIMIZERS
@@ -79,6 +79,8 @@ class PretextLearner(
     warm_start: bool = False
     callbacks: list | None = None
     verbose: int = 0
+
+    _usual_batch_size: ClassVar[int] = 128
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         "encoder": [str, callable],
@@ -177,7 +179,7 @@ class PretextLearner(
                 epochs_before = len(net.history)
 
                 def fitted() -> dict[str, Any]:
-                    return self._fitted_attributes(net, images.shape)
+                    return self._fitted_attributes(net, images)
 
                 watchers: list[Any] = []
                 if self.verbose:
@@ -235,7 +237,7 @@ class PretextLearner(
 
     def _batch_size(self, n_images: int, cut: bool) -> int:
         if self.batch_size is None:
-            return min(128, max(2, n_images // 4))
+            return min(self._usual_batch_size, max(2, n_images // 4))
         if self.batch_size > n_images and not cut:
             raise ValueError(
                 f"batch_size={self.batch_size} is larger than the number of images, {n_images}; "
@@ -268,14 +270,15 @@ class PretextLearner(
         names = ("optimizer", "lr", "weight_decay", "warmup", "precision", "callbacks")
         return {name: getattr(self, name) for name in names}
 
-    def _fitted_attributes(self, net: PretextNet, shape: tuple[int, ...]) -> dict[str, Any]:
+    def _fitted_attributes(self, net: PretextNet, images: Images) -> dict[str, Any]:
         history = [{k: v for k, v in row.items() if k != "batches"} for row in net.history]
         return {
             "net_": net,
             "_built_in_": self._built_in(),
             "history_": history,
             "n_epochs_": len(history),
-            "image_shape_": shape,
+            "image_shape_": images.shape,
+            "_fitted_uint8_": images.is_uint8,
             "device_": torch.device(net.device),
         }
 
@@ -303,15 +306,27 @@ class PretextLearner(
         -------
         ndarray of shape (n, n_features_out), float32
         """
-        check_is_fitted(self)
-        self._validate_params()
-        images = read_images(X, estimator=self, fitted_shape=self.image_shape_, min_images=1)
+        images = self._read_images(X)
         layer = self._check_layer(self.encoder_)
 
         def features(pixels: torch.Tensor) -> torch.Tensor:
             return pool_features(self.encoder_(pixels, layer).float(), self.pool)
 
         return self.net_.map(images, features)
+
+    def _read_images(self, X: Any) -> Images:
+        """Images to apply the fitted learner to."""
+        check_is_fitted(self)
+        self._validate_params()
+        images = read_images(X, estimator=self, fitted_shape=self.image_shape_, min_images=1)
+        if self._fitted_uint8_ and not images.is_uint8 and images.sample().max() <= 1:
+            warnings.warn(
+                "the learner was fitted to uint8 images, and these have no value above 1, which is "
+                "nearly black; give them in the same range",
+                PixelRangeWarning,
+                stacklevel=4,
+            )
+        return images
 
     def score(self, X: Any, y: Any = None) -> float:
         """Effective rank of the features (RankMe), which needs no labels; higher is better.

@@ -27,7 +27,7 @@ _SHARED_PARAMETERS = """
         Number of passes over the images. 0 leaves the encoder as it starts, which is the baseline
         to compare with.
     batch_size : int or None, default=None
-        Images in a step. ``None`` takes 128, but no more than a quarter of the images.
+        Images in a step. ``None`` takes <_usual_batch_size>, but at most a quarter of the images.
     lr : float, default=<lr>
         Largest learning rate. It rises over ``warmup`` and then falls to 0 along half a cosine.
     weight_decay : float, default=<weight_decay>
@@ -72,7 +72,7 @@ _ATTRIBUTES = """
         Names of the columns of a data frame.
 """
 
-_DEFAULTS_OF_METHODS = ("max_epochs", "lr", "weight_decay")
+_DEFAULTS_OF_METHODS = ("max_epochs", "lr", "weight_decay", "_usual_batch_size")
 
 
 def fill_docstring(cls: type) -> None:

@@ -67,7 +67,7 @@ class Encoder(nn.Module):
         self.image_shape = image_shape
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
         self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
-        self._channels_last = getattr(backbone, "output_fmt", "") == "NHWC"
+        self._channels_last: set[str] = set()  # layers whose maps are (n, gh, gw, d)
         self.layers = self._find_layers()
 
     @property
@@ -88,11 +88,12 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor, layer: str | None = None) -> Tensor:
         """Feature map (n, d, gh, gw) of ``layer``, by default the last one."""
-        token = _wanted.set(layer or next(reversed(self.layers)))
+        layer = layer or next(reversed(self.layers))
+        token = _wanted.set(layer)
         try:
             self.backbone(self.standardise(images))
         except _Reached as reached:
-            return self._as_map(reached.output, images.shape[-2:])
+            return self._as_map(reached.output, images.shape[-2:], layer)
         finally:
             _wanted.reset(token)
         raise ValueError(f"the backbone's forward pass never reached layer {layer!r}")
@@ -101,10 +102,12 @@ class Encoder(nn.Module):
         """The last layer's map averaged over positions, (n, d): what heads are put on."""
         return self(images).mean((2, 3))
 
-    def _as_map(self, output: Tensor, size: Sequence[int]) -> Tensor:
+    def _as_map(self, output: Tensor, size: Sequence[int], layer: str) -> Tensor:
         if output.ndim == 4:
-            return output.permute(0, 3, 1, 2) if self._channels_last else output
-        rows, columns, extra = _token_grid(output.shape[1], *size)
+            return output.permute(0, 3, 1, 2) if layer in self._channels_last else output
+        prefix = getattr(self.backbone, "num_prefix_tokens", None)
+        height, width = size
+        rows, columns, extra = _token_grid(output.shape[1], height, width, prefix)
         return output[:, extra:].transpose(1, 2).unflatten(2, (rows, columns))
 
     @torch.no_grad()
@@ -113,11 +116,15 @@ class Encoder(nn.Module):
         height, width, channels = self.image_shape
         found: dict[str, tuple[int, int, int]] = {}
 
-        def note(name: str, _module: nn.Module, _args, output) -> None:
+        def note(name: str, module: nn.Module, _args, output) -> None:
             if isinstance(output, Tensor) and output.ndim in (3, 4):
-                _, d, rows, columns = self._as_map(output, (height, width)).shape
-                found[name] = (d, rows, columns)
+                order = getattr(module, "output_fmt", order_of_all)
+                if order == "NHWC" and not isinstance(module, nn.Conv2d):
+                    self._channels_last.add(name)
+                _, d, rows, columns = self._as_map(output, (height, width), name).shape
+                found.setdefault(name, (d, rows, columns))  # a pass ends at the first call
 
+        order_of_all = getattr(self.backbone, "output_fmt", "NCHW")  # as timm calls it
         names = list(_layer_names(self.backbone))
         hooks = [
             self.backbone.get_submodule(name).register_forward_hook(functools.partial(note, name))
@@ -157,17 +164,24 @@ def _holds_stages(module: nn.Module) -> bool:
     return any(isinstance(child, _SEQUENCES) and len(child) > 2 for child in module.children())
 
 
-def _token_grid(tokens: int, height: int, width: int) -> tuple[int, int, int]:
-    """Rows and columns of patch tokens with the image's aspect, and the class tokens before them.
+def _token_grid(
+    tokens: int, height: int, width: int, prefix: int | None = None
+) -> tuple[int, int, int]:
+    """Rows and columns of tokens of square patches, and the class tokens before them.
 
     Tokens that fit no such grid are a single row.
     """
-    for extra in range(min(tokens, 6)):
-        rows = round(((tokens - extra) * height / width) ** 0.5)
-        if rows and (tokens - extra) % rows == 0:
-            columns = (tokens - extra) // rows
-            if abs(rows * width - columns * height) < max(height, width):
-                return rows, columns, extra
+    sides = range(1, min(height, width) + 1)
+    grids = (
+        [(height // p, width // p) for p in sides if height % p == width % p == 0],
+        [(height // p, width // p) for p in sides],
+        [(-(-height // p), -(-width // p)) for p in sides],
+    )
+    for grid in grids:
+        for extra in range(min(tokens, 6)) if prefix is None else (prefix, 0):
+            for rows, columns in grid:
+                if rows * columns == tokens - extra:
+                    return rows, columns, extra
     return 1, tokens, 0
 
 
@@ -204,10 +218,19 @@ def make_encoder(
     ValueError
         For a name that is unknown, or weights where there are none.
     """
-    backbone = _build_backbone(encoder, image_shape, weights)
-    if norm == "layer":
-        _batch_to_layer_norm(backbone)
-    return Encoder(backbone, image_shape, mean, std)
+    try:
+        backbone = _build_backbone(encoder, image_shape, weights)
+        if norm == "layer":
+            _batch_to_layer_norm(backbone)
+        return Encoder(backbone, image_shape, mean, std)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        if not isinstance(encoder, str) or f"encoder={encoder!r}" in str(error):
+            raise
+        height, width, channels = image_shape
+        raise ValueError(
+            f"encoder={encoder!r} with weights={weights!r} cannot take images of {height} x {width}"
+            f" pixels and {channels} channels: {error}"
+        ) from error
 
 
 def _build_backbone(

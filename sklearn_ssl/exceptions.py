@@ -1,6 +1,12 @@
 """Errors and warnings with a name, so that they can be caught or filtered."""
 
-__all__ = ["CollapseWarning", "DivergenceError", "ImageShapeWarning", "UnavailableDeviceWarning"]
+__all__ = [
+    "CollapseWarning",
+    "DivergenceError",
+    "ImageShapeWarning",
+    "PixelRangeWarning",
+    "UnavailableDeviceWarning",
+]
 
 
 class DivergenceError(ArithmeticError):
@@ -13,6 +19,10 @@ class CollapseWarning(UserWarning):
 
 class ImageShapeWarning(UserWarning):
     """The shape of the images had to be guessed, or looks wrong."""
+
+
+class PixelRangeWarning(UserWarning):
+    """Images have another range of values than those of the fit."""
 
 
 class UnavailableDeviceWarning(UserWarning):

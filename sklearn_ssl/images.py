@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
 from typing import Any
@@ -131,8 +131,7 @@ def read_images(
     ValueError, TypeError
         For sparse, complex, non-finite, non-numeric, empty, ragged and wrongly shaped input.
     """
-    if isinstance(X, (list, tuple)) and any(isinstance(image, Tensor) for image in X):
-        X = _stack(torch.stack, X)
+    X = _stacked(X)
     of_torch = isinstance(X, Tensor)
     X = _to_array(X)
     ndim = getattr(X, "ndim", 2)
@@ -160,7 +159,11 @@ def read_images(
         ensure_min_samples=min_images,
     )
     largest = np.finfo(np.float32).max
-    if flat.dtype == np.float64 and not (-largest <= flat.min() and flat.max() <= largest):
+    if (
+        flat.dtype.kind == "f"
+        and flat.dtype.itemsize > 4
+        and not (-largest <= flat.min() and flat.max() <= largest)
+    ):
         raise ValueError("X has values that are too large for float32; scale it down first")
     if shape is None:
         shape = wanted or _guess_shape(flat.shape[1])
@@ -197,6 +200,7 @@ def images_like(X: Any, images: np.ndarray) -> Any:
 
     Data frames become 2-D arrays. Integers are rounded and clipped to what their type holds.
     """
+    X = _stacked(X)
     given = _to_array(X)
     values = images.transpose(0, 2, 3, 1).reshape(np.shape(given)).astype(np.float64)
     dtype = np.dtype(getattr(given, "dtype", np.float32))
@@ -212,21 +216,25 @@ def images_like(X: Any, images: np.ndarray) -> Any:
 
 
 def _to_array(X: Any) -> Any:
-    """Tensors to arrays with the channels last; lists to arrays; the rest as it is."""
+    """Tensors to arrays with the channels last; the rest as it is."""
     if isinstance(X, Tensor):
         X = X.detach().cpu()
         if X.dtype == torch.bfloat16:
             X = X.float()
         return (X.permute(0, 2, 3, 1) if X.ndim == 4 else X).numpy()
-    return _stack(np.asarray, X) if isinstance(X, (list, tuple)) else X
+    return X
 
 
-def _stack(stack: Callable, images: Sequence) -> Any:
+def _stacked(X: Any) -> Any:
+    """A list of images as one tensor or array."""
+    if not isinstance(X, (list, tuple)):
+        return X
+    of_torch = any(isinstance(image, Tensor) for image in X)
     try:
-        return stack(images)
-    except (ValueError, RuntimeError) as error:
+        return torch.stack(list(X)) if of_torch else np.asarray(X)
+    except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(
-            "X is a list of images of different shapes (ragged); resize them to one shape"
+            "X is a list of images of different shapes (ragged) or kinds; resize them to one shape"
         ) from error
 
 

@@ -11,6 +11,9 @@ __all__ = ["LARS", "OPTIMIZERS", "parameter_groups"]
 class LARS(torch.optim.Optimizer):
     """SGD with momentum whose step is scaled, layer by layer, to the size of the weights.
 
+    As usual in self-supervised learning, the scale is taken of gradient and weight decay together,
+    and the learning rate acts behind the momentum.
+
     Parameters
     ----------
     params : iterable

@@ -10,7 +10,7 @@ from conftest import make_images, small
 import sklearn_ssl.images
 from sklearn_ssl import SimCLR
 from sklearn_ssl.devices import seeded
-from sklearn_ssl.exceptions import ImageShapeWarning
+from sklearn_ssl.exceptions import ImageShapeWarning, PixelRangeWarning
 from sklearn_ssl.images import Batches, Images, PixelRange, images_like, read_images
 
 CPU = torch.device("cpu")
@@ -240,6 +240,13 @@ def test_arrays_with_channels_first_warn(channels):
 def test_tensors_with_channels_last_warn(images):
     with pytest.warns(ImageShapeWarning, match="channels"):
         small(SimCLR).fit(torch.from_numpy(images))
+
+
+def test_another_range_than_that_of_the_fit_warns(images):
+    ssl = small(SimCLR).fit(images)
+    with pytest.warns(PixelRangeWarning, match="fitted to uint8"):
+        ssl.transform(images / 255)
+    np.testing.assert_array_equal(ssl.transform(images.astype(float)), ssl.transform(images))
 
 
 def test_plain_images_do_not_warn(images):
@@ -554,3 +561,8 @@ def test_images_like_a_data_frame_are_rows(images, library):
 def test_images_like_a_nested_list(images):
     X = images.tolist()
     np.testing.assert_array_equal(images_like(X, noisy_pixels(X, 0)), images)
+
+
+def test_images_like_a_list_of_tensors(images):
+    X = list(tensor(images))
+    np.testing.assert_array_equal(images_like(X, noisy_pixels(X, 0)), tensor(images))

@@ -261,7 +261,8 @@ def naive_cpc(task, images, patch, stride, steps, negative_images):
     ("overlap", "stride", "negative_images"), [(0.5, 2, 2), (0.0, 4, 2), (0.5, 2, 1), (0.5, 2, 4)]
 )
 def test_cpc_loss(encoder, overlap, stride, negative_images):
-    images = random_batch(n=4, height=12, width=14 if overlap else 12)
+    side = 10 if overlap else 12  # what a training crop covers
+    images = random_batch(n=4, height=side, width=side)
     task = make_task(
         CPC,
         *images.shape[2:],
@@ -287,9 +288,9 @@ def test_cpc_draws_a_view_of_every_patch(monkeypatch):
     task = make_task(CPC, patch_size=4, views=unchanged(4, flip=0.5))
     seen, encode = [], task.encoder.encode
 
-    def spy(patches):
+    def spy(patches, grid):
         seen.append(patches)
-        return encode(patches)
+        return encode(patches, grid)
 
     monkeypatch.setattr(task.encoder, "encode", spy)
     run(task, images)
@@ -305,18 +306,42 @@ def test_cpc_draws_a_view_of_every_patch(monkeypatch):
         assert 0 < flipped < 25
 
 
+def test_cpc_trains_on_crops_anywhere_in_the_images():
+    images = random_batch(n=64, height=20, width=15)
+    task = make_task(CPC, 20, 15, patch_size=4, views=unchanged(4))
+    corners = set()
+    for image, crop in zip(images, task._crop(images), strict=True):
+        windows = image.unfold(1, 12, 1).unfold(2, 12, 1)  # (c, 9, 4, 12, 12)
+        found = (windows == crop[:, None, None]).all((0, 3, 4)).nonzero()
+        assert len(found) == 1
+        corners.add(tuple(found[0].tolist()))
+    assert {row for row, _ in corners} == set(range(9))
+    assert {column for _, column in corners} == set(range(4))
+
+
+@pytest.mark.parametrize("images", [3, 5, 31])
+def test_cpc_uses_nearly_all_images(images):
+    batch = random_batch(n=images, height=12, width=12)
+    task = make_task(CPC, patch_size=4, negative_images=4, views=unchanged(4)).eval()
+    changed = batch.clone()
+    changed[-images // 4 :] = 0
+    with torch.no_grad():
+        assert run(task, batch)["loss"] != run(task, changed)["loss"]
+
+
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("overlap", [0.5, 0.0])
 def test_cpc_context_sees_nothing_that_comes_later(direction, overlap):
     stride = 2 if overlap else 4
-    images = random_batch(n=2, height=20, width=20)
-    task = make_task(CPC, 20, 20, patch_size=4, overlap=overlap, views=unchanged(4)).eval()
+    side = 12 if overlap else 16  # what a training crop covers
+    images = random_batch(n=2, height=side, width=side)
+    task = make_task(CPC, side, side, patch_size=4, overlap=overlap, views=unchanged(4)).eval()
     seen = []
     task.contexts[direction].register_forward_hook(lambda _module, _args, out: seen.append(out))
     rows, columns = task.encoder.grid
     places = along(direction, rows, columns)
     now = len(places) // 2
-    later = torch.ones(20, 20, dtype=torch.bool)  # pixels that no patch up to now has
+    later = torch.ones(side, side, dtype=torch.bool)  # pixels that no patch up to now has
     for lanes in places[: now + 1]:
         for r, c in lanes:
             later[stride * r : stride * r + 4, stride * c : stride * c + 4] = False
@@ -331,11 +356,11 @@ def test_cpc_context_sees_nothing_that_comes_later(direction, overlap):
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_cpc_context_sees_what_came_before(direction):
-    images = random_batch(n=2, height=20, width=20)
-    task = make_task(CPC, 20, 20, patch_size=4, overlap=0, views=unchanged(4)).eval()
+    images = random_batch(n=2, height=16, width=16)
+    task = make_task(CPC, 16, 16, patch_size=4, overlap=0, views=unchanged(4)).eval()
     seen = []
     task.contexts[direction].register_forward_hook(lambda _module, _args, out: seen.append(out))
-    r, c = along(direction, 5, 5)[1][2]
+    r, c = along(direction, 4, 4)[1][2]
     changed = images.clone()
     changed[:, :, 4 * r : 4 * r + 4, 4 * c : 4 * c + 4] = 0
     with torch.no_grad():
@@ -352,7 +377,7 @@ def test_cpc_context_sees_what_came_before(direction):
     ("side", "grids"),
     [
         (8, {(3, 3)}),
-        (28, {(6, 6), (7, 7)}),  # half of a patch of 7 is no whole number
+        (28, {(8, 8)}),  # half of a patch of 7 is no whole number, so more of it is shared
         (32, {(7, 7)}),
         (64, {(7, 7)}),
         (96, {(7, 7)}),
@@ -369,7 +394,7 @@ def test_cpc_default_grid(side, grids):
     rows = task.encoder.grid[0]
     unseen = side - (task.encoder.stride[0] * (rows - 1) + patch[0])
     assert 0 <= unseen <= 1
-    first = 2  # with half of a patch shared, the one after the next has no pixel in common
+    first = math.ceil(patch[0] / task.encoder.stride[0])  # shares no pixel
     expected = list(range(first, rows))[:3]
     assert all(steps == expected for steps in task.steps.values())
 
@@ -643,8 +668,13 @@ def test_reconstruct_is_the_decoder_in_the_units_of_the_images():
     task = learner.net_.module_.task
     inputs = torch.from_numpy(((scaled - mean) / std).transpose(0, 3, 1, 2))
     with torch.no_grad():
+        # so that some values leave the range on either side, and are clipped
+        task.decoder.head.weight.normal_(0, 3, generator=torch.Generator().manual_seed(0))
         output = task.decoder(task.encoder.backbone(inputs), (8, 8)).numpy()
-    pixels = np.clip(output.transpose(0, 2, 3, 1) * std + mean, 0, 1) * (high - low) + low
+    values = output.transpose(0, 2, 3, 1) * std + mean
+    assert values.min() < -0.01
+    assert values.max() > 1.01
+    pixels = np.clip(values, 0, 1) * (high - low) + low
     np.testing.assert_allclose(learner.reconstruct(X), pixels, rtol=1e-3, atol=0.05)
 
 

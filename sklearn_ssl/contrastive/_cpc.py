@@ -1,5 +1,6 @@
 """CPC: from the patches above, tell the patch further down among many others."""
 
+import math
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -40,6 +41,10 @@ class PatchEncoder(nn.Module):
             (side - patch) // step + 1
             for side, patch, step in zip(self.image_shape, patch_size, stride, strict=False)
         )
+        # how many patches ahead is the first one without a pixel in common
+        self.apart = tuple(
+            -(-patch // step) for patch, step in zip(patch_size, stride, strict=True)
+        )
         self.layers = {name: (d, *self.grid) for name, (d, _, _) in encoder.layers.items()}
         self.default_layer = encoder.default_layer
         self.out_shape = next(reversed(self.layers.values()))
@@ -50,13 +55,21 @@ class PatchEncoder(nn.Module):
             images = images.unfold(2 + dim, size, step)  # (n, c, rows, columns, *patch_size)
         return images.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
 
-    def encode(self, patches: Tensor, layer: str | None = None) -> Tensor:
+    def covered(self, grid: tuple[int, int]) -> tuple[int, int]:
+        """Height and width, in pixels, of a grid of patches."""
+        height, width = (
+            (cells - 1) * step + patch
+            for cells, step, patch in zip(grid, self.stride, self.patch_size, strict=True)
+        )
+        return height, width
+
+    def encode(self, patches: Tensor, grid: tuple[int, ...], layer: str | None = None) -> Tensor:
         """(n * rows * columns, c, *patch_size) -> (n, d, rows, columns)."""
         features = self.encoder(patches, layer).mean((2, 3))
-        return features.unflatten(0, (-1, *self.grid)).permute(0, 3, 1, 2)
+        return features.unflatten(0, (-1, *grid)).permute(0, 3, 1, 2)
 
     def forward(self, images: Tensor, layer: str | None = None) -> Tensor:
-        return self.encode(self.patches(images), layer)
+        return self.encode(self.patches(images), self.grid, layer)
 
     def embed(self, images: Tensor) -> Tensor:
         return self(images).mean((2, 3))
@@ -94,19 +107,22 @@ class Context(nn.Module):
 
 
 class CPCTask(PretextTask):
-    def __init__(self, encoder, views, directions, steps, context_blocks, negative_images):
+    def __init__(self, encoder, views, train_grid, steps, context_blocks, negative_images):
         super().__init__(encoder, views)
+        self.train_grid = train_grid
         self.steps = steps  # direction -> how many rows ahead
         self.negative_images = negative_images
         width = encoder.out_shape[0]
-        self.contexts = nn.ModuleDict({d: Context(width, context_blocks) for d in directions})
+        self.contexts = nn.ModuleDict({d: Context(width, context_blocks) for d in steps})
         self.predictors = nn.ModuleDict(
-            {d: nn.ModuleList(nn.Conv2d(width, width, 1) for _ in steps[d]) for d in directions}
+            {d: nn.ModuleList(nn.Conv2d(width, width, 1) for _ in steps[d]) for d in steps}
         )
 
     def forward(self, images, index):
-        patches = self.views(self.encoder.patches(images))  # every patch is changed on its own
-        z = self.encoder.encode(patches)  # (n, d, rows, columns)
+        grid = self.train_grid
+        patches = self.encoder.patches(self._crop(images))
+        patches = self.views(patches)  # every patch is changed on its own
+        z = self.encoder.encode(patches, grid)  # (n, d, rows, columns)
         losses = []
         for direction, summarise in self.contexts.items():
             turned = _TURNS[direction](z)
@@ -116,14 +132,28 @@ class CPCTask(PretextTask):
                 losses.append(self._look_ahead(turned, step, context, predictor))
         return {"loss": torch.stack(losses).mean()}
 
+    def _crop(self, images: Tensor) -> Tensor:
+        """The part of each image, anywhere in it, that a training grid covers."""
+        n, _, *size = images.shape
+        crop = self.encoder.covered(self.train_grid)
+        corner = [
+            torch.randint(side - part + 1, (n, 1), device=images.device)
+            + torch.arange(part, device=images.device)
+            for side, part in zip(size, crop, strict=True)
+        ]
+        which = torch.arange(n, device=images.device)[:, None, None]
+        rows, columns = corner[0][:, :, None], corner[1][:, None]
+        return images.permute(0, 2, 3, 1)[which, rows, columns].permute(0, 3, 1, 2)
+
     def _look_ahead(self, z: Tensor, step: int, context: Tensor, predictor: nn.Module) -> Tensor:
         """InfoNCE of the patches ``step`` rows below; all patches of a group are negatives."""
         target = z[:, :, step:]  # (n, d, rows - step, columns)
         prediction = predictor(context[:, :, :-step])
-        group = min(self.negative_images, len(z))
-        shape = (len(z) // group, -1, z.shape[1])
+        groups = max(1, len(z) // self.negative_images)
+        group = len(z) // groups
+        shape = (groups, -1, z.shape[1])
         prediction, target = (
-            grid[: shape[0] * group].permute(0, 2, 3, 1).reshape(shape)
+            grid[: groups * group].permute(0, 2, 3, 1).reshape(shape)
             for grid in (prediction, target)
         )
         return info_nce(prediction, target, temperature=z.shape[1] ** 0.5)
@@ -151,12 +181,13 @@ class CPC(PretextLearner):
         Side of a patch in pixels. ``None`` takes a quarter of the smaller side, at least 4 pixels
         where the image has them: a grid of 7 x 7 patches for most images, as in the paper.
     overlap : float, default=0.5
-        Share of a patch that the next one covers, in [0, 1).
+        Share of a patch that the next one covers, at least, in [0, 1).
     directions : tuple of {"down", "up", "right", "left"} or None, default=None
         Where to predict. ``None`` takes all for which the grid is large enough.
     prediction_steps : int or None, default=None
         At most how many different distances to predict at, from the nearest patch without overlap
-        on. ``None`` takes up to 3.
+        on. ``None`` takes up to 3. In training only as much of an image is encoded as the farthest
+        prediction needs, a crop anywhere in it (5 x 5 patches by default).
     context_blocks : int, default=2
         Residual blocks of the context network.
     negative_images : int, default=16
@@ -195,6 +226,8 @@ class CPC(PretextLearner):
     negative_images: int = 16
     norm: str | None = None
 
+    _usual_batch_size: ClassVar[int] = 32  # an image is many patches
+
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **PretextLearner._parameter_constraints,
         "patch_size": [Interval(Integral, 1, None, closed="left"), None],
@@ -219,17 +252,20 @@ class CPC(PretextLearner):
             patch = (_default_patch(min(height, width)),) * 2
         else:  # strips and the like
             patch = (_default_patch(height), _default_patch(width))
-        stride = tuple(max(1, round(side * (1 - self.overlap))) for side in patch)
+        stride = tuple(max(1, math.floor(side * (1 - self.overlap) + 1e-6)) for side in patch)
         patches = PatchEncoder(encoder, patch, stride)
-        steps = self._steps(patches)
+        distances = self.prediction_steps or 3
+        train_grid = tuple(
+            min(cells, apart + distances)
+            for cells, apart in zip(patches.grid, patches.apart, strict=True)
+        )
+        steps = self._steps(patches, train_grid)
         views = clone(self.views) if self.views else Views(crop_scale=(0.6, 1.0))
         if views.size is None:
             views.size = patch
-        return CPCTask(
-            patches, views, list(steps), steps, self.context_blocks, self.negative_images
-        )
+        return CPCTask(patches, views, train_grid, steps, self.context_blocks, self.negative_images)
 
-    def _steps(self, patches: PatchEncoder) -> dict[str, list[int]]:
+    def _steps(self, patches: PatchEncoder, grid: tuple[int, ...]) -> dict[str, list[int]]:
         """For each direction, how many rows ahead to predict."""
         known = set(self.directions or ()) <= set(_TURNS)
         if not known or (self.directions is not None and not self.directions):
@@ -239,16 +275,15 @@ class CPC(PretextLearner):
         steps = {}
         for direction in self.directions or _TURNS:
             axis = 0 if direction in ("down", "up") else 1
-            ahead = patches.grid[axis] - 1
+            ahead = grid[axis] - 1
             if ahead < 1:
                 if self.directions is None:
                     continue
                 raise ValueError(
-                    f"directions={self.directions!r}: the grid of {patches.grid} patches leaves "
+                    f"directions={self.directions!r}: the grid of {grid} patches leaves "
                     f"nothing to predict {direction}; give a smaller patch_size or more overlap"
                 )
-            apart = -(-patches.patch_size[axis] // patches.stride[axis])  # no pixel in common
-            first = min(apart, ahead)
+            first = min(patches.apart[axis], ahead)
             steps[direction] = list(range(first, ahead + 1))[: self.prediction_steps or 3]
         if not steps:
             height, width, channels = patches.image_shape

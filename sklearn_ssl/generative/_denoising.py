@@ -7,12 +7,11 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.heads import ConvDecoder
-from sklearn_ssl.images import images_like, read_images
+from sklearn_ssl.images import images_like
 from sklearn_ssl.task import PretextTask
 from sklearn_ssl.views import Views
 
@@ -110,8 +109,7 @@ class DenoisingAutoencoder(PretextLearner):
         array or tensor
             In the shape, type and value range of ``X``; a 2-D array for a data frame.
         """
-        check_is_fitted(self)
-        images = read_images(X, estimator=self, fitted_shape=self.image_shape_, min_images=1)
+        images = self._read_images(X)
         module = self.net_.module_
 
         def pixels(values: Tensor) -> Tensor:
