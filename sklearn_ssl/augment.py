@@ -62,23 +62,23 @@ def _resize_matrix(
     centre = start[:, None] + position * scale
     support = scale.clamp(min=1) if antialias else torch.ones_like(scale)
     pixel = torch.arange(n_in, device=start.device, dtype=start.dtype) + 0.5
-    weights = pixel - centre[..., None]
-    weights = weights.abs_().div_(-support[..., None]).add_(1).clamp_(min=0)
+    weights = (pixel / support)[:, None] - (centre / support)[..., None]
+    weights = weights.abs_().neg_().add_(1).clamp_(min=0)
     # pixels outside the box count by how far the box covers them: 0 or 1 for whole-number boxes
     covered = torch.minimum(pixel + 0.5, (start + length)[:, None])
     covered = (covered - torch.maximum(pixel - 0.5, start[:, None])).clamp_(0, 1)
-    weights = weights * covered[:, None]
-    return weights / weights.sum(-1, keepdim=True).clamp_(min=1e-12)
+    total = torch.bmm(weights, covered[..., None]).clamp_(min=1e-12)
+    return weights.mul_(covered[:, None]).div_(total)
 
 
 def _apply_along_sides(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Multiply each image by its ``rows`` (n, h', h) from the left, ``columns`` from the right."""
     n, c, h, w = images.shape
     out_h, out_w = rows.shape[1], columns.shape[1]
-    # two plain bmm: a broadcast matmul over the channels is many times slower on a CPU
+    # plain bmm on repeated weights: a broadcast matmul over the channels is many times slower
     half = torch.bmm(images.reshape(n, c * h, w), columns.transpose(1, 2))
-    half = half.view(n, c, h, out_w).transpose(2, 3).reshape(n, c * out_w, h)
-    return torch.bmm(half, rows.transpose(1, 2)).view(n, c, out_w, out_h).transpose(2, 3)
+    rows = rows[:, None].expand(n, c, out_h, h).reshape(n * c, out_h, h)
+    return torch.bmm(rows, half.view(n * c, h, out_w)).view(n, c, out_h, out_w)
 
 
 def crop_resize(
@@ -209,21 +209,18 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
     _need_rgb(images, "hue")
     red, green, blue = images.unbind(1)
     value = torch.maximum(torch.maximum(red, green), blue)
-    chroma = value - torch.minimum(torch.minimum(red, green), blue)
-    hue = torch.where(
-        value == red,
-        green - blue,
-        torch.where(
-            value == green,
-            (blue - red).add_(chroma, alpha=2),
-            (red - green).add_(chroma, alpha=4),
-        ),
-    )
-    # in turns of the colour circle; the 2 keeps it positive, so that its fraction is the modulus
-    hue = hue.div_(6 * chroma.clamp(min=1e-8)).add_((shift + 2)[:, None, None])
-    # HSV to RGB without cases: value - chroma * clip(min(k, 4 - k), 0, 1), k = (6 hue + o) mod 6
-    # with o = 5, 3, 1 for red, green, blue; min(k, 4 - k) is 2 - |k - 2|
-    k = torch.stack([hue + 5 / 6, hue + 3 / 6, hue + 1 / 6], dim=1).frac_()
+    low = torch.minimum(torch.minimum(red, green), blue)
+    chroma = value - low
+    # hue in sixths of the circle, from -3 to 3, without cases: as it grows from 0 to 3, first green
+    # rises, then red falls, then blue rises; from 0 to -3 green and blue change places
+    hue = (green + blue).sub_(red).sub_(low).div_(chroma.clamp(min=1e-8)).add_(1)
+    hue = torch.copysign(hue, green - blue)
+    # back without cases: value - chroma * clip(min(k, 4 - k), 0, 1), k = (hue + offset) mod 6
+    # with offset = 5, 3, 1 for red, green, blue; min(k, 4 - k) is 2 - |k - 2|. In turns of the
+    # circle the modulus is the fraction, and 2 more turns keep it positive
+    hue = hue.div_(6).add_((shift + 2)[:, None, None])
+    offset = torch.tensor([5 / 6, 3 / 6, 1 / 6], device=images.device, dtype=images.dtype)
+    k = (hue[:, None] + offset[:, None, None]).frac_()
     share = k.sub_(1 / 3).abs_().mul_(-6).add_(2).clamp_(0, 1)
     return share.mul_(chroma[:, None]).neg_().add_(value[:, None])
 

@@ -1,11 +1,19 @@
 """Where the network runs, in which number format, and with which random numbers."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
 
 import torch
 
-__all__ = ["autocast", "bfloat16_is_native", "full_precision", "resolve_device", "seeded"]
+__all__ = [
+    "autocast",
+    "bfloat16_is_native",
+    "full_precision",
+    "keep_freed_memory",
+    "resolve_device",
+    "seeded",
+]
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -79,3 +87,14 @@ def full_precision(device: torch.device) -> contextlib.AbstractContextManager:
     if device.type == "meta":  # which autocast does not know
         return contextlib.nullcontext()
     return torch.autocast(device.type, enabled=False)
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Have glibc keep freed blocks of up to 31 MiB for the next batch.
+
+    How much it keeps follows the largest block that was freed. At first that is little, every
+    tensor of a batch of views comes page by page from the system, and this takes half of the time.
+    The block here is never touched, so it costs nothing.
+    """
+    torch.empty(31 * 2**20, dtype=torch.uint8)

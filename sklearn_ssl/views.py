@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from sklearn_ssl import augment
-from sklearn_ssl.devices import full_precision
+from sklearn_ssl.devices import full_precision, keep_freed_memory
 
 __all__ = ["Views", "view_size"]
 
@@ -163,6 +163,7 @@ class Views(BaseEstimator):
         -------
         Tensor of shape (n, c, \\*size)
         """
+        keep_freed_memory()
         with full_precision(images.device):
             return self._draw(images, view)
 
