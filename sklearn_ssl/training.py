@@ -140,6 +140,7 @@ class PretextNet(skorch.NeuralNet):
             return
         began = time.perf_counter()
         self._set_training(True)
+        self.history.new_batch()  # callbacks of skorch expect one, Checkpoint for example
         records = []
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=True)
@@ -250,14 +251,13 @@ class PretextNet(skorch.NeuralNet):
 
     def __getstate__(self) -> dict[str, Any]:
         """All tensors on the CPU, so that any machine can load them."""
-        state = self.__dict__.copy()
         if torch.device(self.device).type == "cpu":
-            return state
-        there = copy.copy(self)
+            return self.__dict__.copy()
         module, optimizer = copy.deepcopy((self.module_, self.optimizer_))
-        there.__dict__ |= {"module": module, "module_": module, "optimizer_": optimizer}
+        there = type(self).__new__(type(self))
+        there.__dict__.update(self.__dict__, module=module, module_=module, optimizer_=optimizer)
         there.move_to(torch.device("cpu"))
-        return there.__dict__.copy()
+        return there.__dict__
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

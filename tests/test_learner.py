@@ -1,0 +1,409 @@
+"""Learners in pipelines and searches, pickled, seeded, continued and watched."""
+
+import io
+import pickle
+import random
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pytest
+import skorch.callbacks
+import torch
+from conftest import TinyNet, every_learner, make_images, small
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
+
+import sklearn_ssl
+from sklearn_ssl import DenoisingAutoencoder, SimCLR
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@pytest.fixture
+def labels(images):
+    """Whether the upper half is brighter than the lower one."""
+    return (images[:, :4].mean((1, 2, 3)) > images[:, 4:].mean((1, 2, 3))).astype(int)
+
+
+def pipeline(**params):
+    return Pipeline(
+        [
+            ("ssl", small(SimCLR, **params)),
+            ("scale", StandardScaler()),
+            ("logisticregression", LogisticRegression()),
+        ]
+    )
+
+
+# Pipelines and searches
+
+
+def test_all_estimators_lists_the_public_learners():
+    found = dict(sklearn_ssl.all_estimators())
+    assert {"SimCLR", "CPC", "DenoisingAutoencoder", "RotationPrediction"} <= set(found)
+    assert all(getattr(sklearn_ssl, name) is cls for name, cls in found.items())
+
+
+@every_learner
+def test_pipeline_scores_and_cross_validates(Learner, images, labels):
+    pipe = make_pipeline(small(Learner), StandardScaler(), LogisticRegression())
+    assert 0 <= pipe.fit(images, labels).score(images, labels) <= 1
+    assert len(cross_val_score(pipe, images, labels, cv=2)) == 2
+
+
+def test_grid_search_in_workers_finds_what_one_process_finds(images, labels):
+    grid = {
+        "ssl__lr": [1e-3, 1e-2],
+        "ssl__layer": ["conv", "out"],
+        "logisticregression__C": [0.1, 1],
+    }
+    one_thread = torch.get_num_threads()
+    torch.set_num_threads(1)  # as workers have
+    try:
+        here = GridSearchCV(pipeline(), grid, cv=2).fit(images, labels)
+    finally:
+        torch.set_num_threads(one_thread)
+    with joblib.parallel_config("loky", inner_max_num_threads=1):
+        there = GridSearchCV(pipeline(), grid, cv=2, n_jobs=2).fit(images, labels)
+    assert len(here.cv_results_["params"]) == 8
+    np.testing.assert_array_equal(
+        here.cv_results_["mean_test_score"], there.cv_results_["mean_test_score"]
+    )
+    assert here.best_params_ == there.best_params_
+
+
+def test_search_over_views(images, labels):
+    pipe = pipeline(views=sklearn_ssl.Views(size=8))
+    search = GridSearchCV(pipe, {"ssl__views__size": [6, 8]}, cv=2).fit(images, labels)
+    assert search.best_estimator_["ssl"].views.size in (6, 8)
+
+
+def test_unlabeled_images_through_a_pipeline(images, labels):
+    few, rest = images[:16], images[16:]
+    pipe = pipeline().fit(few, labels[:16], ssl__X_unlabeled=rest)
+    expected = small(SimCLR).fit(images).transform(images)
+    np.testing.assert_array_equal(pipe["ssl"].transform(images), expected)
+
+
+# Seeds
+
+
+@every_learner
+def test_clone_and_refit_are_identical(Learner, images):
+    learner = small(Learner).fit(images)
+    expected = learner.transform(images)
+    np.testing.assert_array_equal(clone(learner).fit(images).transform(images), expected)
+    np.testing.assert_array_equal(learner.fit(images).transform(images), expected)
+    other = small(Learner, random_state=1).fit(images).transform(images)
+    assert np.abs(other - expected).max() > 1e-3
+
+
+def fitted_features(Learner, threads):
+    torch.set_num_threads(threads)
+    return small(Learner).fit(make_images()).transform(make_images())
+
+
+@every_learner
+def test_worker_gives_the_same_bits(Learner):
+    threads = torch.get_num_threads()
+    try:
+        here = fitted_features(Learner, 1)
+    finally:
+        torch.set_num_threads(threads)
+    there = joblib.Parallel(n_jobs=2, backend="loky")(
+        joblib.delayed(fitted_features)(Learner, 1) for _ in range(2)
+    )
+    np.testing.assert_array_equal(here, there[0])
+    np.testing.assert_array_equal(here, there[1])
+
+
+@every_learner
+@pytest.mark.parametrize("seed", [0, None])
+def test_global_generators_are_left_alone(Learner, images, seed):
+    of_numpy = check_random_state(None)  # the global one
+    before = of_numpy.get_state()[1].copy(), random.getstate(), torch.get_rng_state()
+    learner = small(Learner, random_state=seed).fit(images)
+    learner.transform(images)
+    learner.partial_fit(images)
+    np.testing.assert_array_equal(of_numpy.get_state()[1], before[0])
+    assert random.getstate() == before[1]
+    assert torch.equal(torch.get_rng_state(), before[2])
+
+
+def test_global_seed_does_not_matter(images):
+    torch.manual_seed(1)
+    first = small(SimCLR).fit(images).transform(images)
+    torch.manual_seed(2)
+    np.testing.assert_array_equal(small(SimCLR).fit(images).transform(images), first)
+
+
+def test_features_do_not_depend_on_the_other_images(images):
+    learner = small(SimCLR).fit(images)
+    together = learner.transform(images)
+    np.testing.assert_array_equal(learner.transform(images[7:8])[0], together[7])
+
+
+# Pickles
+
+
+LOAD = """
+import pickle, sys, numpy as np
+sys.path.insert(0, {folder!r})
+learner, X = pickle.load(open({path!r}, "rb"))
+np.save({out!r}, learner.transform(X))
+learner.partial_fit(X)  # the optimizer came along
+"""
+
+
+@every_learner
+def test_pickle_in_a_new_process(Learner, images, tmp_path):
+    learner = small(Learner).fit(images)
+    path, out = str(tmp_path / "learner.pkl"), str(tmp_path / "features.npy")
+    with open(path, "wb") as file:
+        pickle.dump((learner, images), file)
+    folder = str(sys.modules["conftest"].__file__).rsplit("/", 1)[0]
+    code = LOAD.format(path=path, out=out, folder=folder)
+    subprocess.run([sys.executable, "-c", code], check=True)
+    np.testing.assert_array_equal(np.load(out), learner.transform(images))
+
+
+@every_learner
+def test_joblib_dump_and_load(Learner, images, tmp_path):
+    learner = small(Learner).fit(images)
+    joblib.dump(learner, tmp_path / "learner.joblib")
+    loaded = joblib.load(tmp_path / "learner.joblib")
+    np.testing.assert_array_equal(loaded.transform(images), learner.transform(images))
+    assert loaded.history_ == learner.history_
+
+
+def test_pickle_of_a_gpu_fit_loads_without_one(images):
+    """Stands in for a GPU: the learner asks for a device that is gone when it is loaded."""
+    learner = small(SimCLR).fit(images)
+    expected = learner.transform(images)
+    learner.device = learner.net_.device = "cuda:7"
+    data = pickle.dumps(learner)
+    with pytest.warns(sklearn_ssl.exceptions.UnavailableDeviceWarning, match="using the CPU"):
+        loaded = pickle.loads(data)
+    assert learner.net_.device == "cuda:7"  # stays where it is
+    assert loaded.device == "cuda:7"
+    assert loaded.net_.device == "cpu"
+    assert loaded.device_ == torch.device("cpu")
+    np.testing.assert_array_equal(loaded.transform(images), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@every_learner
+def test_gpu_fit_and_pickle(Learner, images, monkeypatch):
+    learner = small(Learner, device="cuda").fit(images)
+    features = learner.transform(images)
+    np.testing.assert_array_equal(clone(learner).fit(images).transform(images), features)
+    data = pickle.dumps(learner)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.warns(sklearn_ssl.exceptions.UnavailableDeviceWarning):
+        loaded = pickle.loads(data)
+    np.testing.assert_allclose(loaded.transform(images), features, rtol=0.1, atol=0.05)
+
+
+# Epochs and continued fits
+
+
+@every_learner
+def test_no_epochs_give_the_encoder_as_it_starts(Learner, images):
+    learner = small(Learner, max_epochs=0).fit(images)
+    assert learner.history_ == []
+    assert learner.n_epochs_ == 0
+    trained = small(Learner, max_epochs=1).fit(images)
+    assert np.abs(learner.transform(images) - trained.transform(images)).max() > 1e-3
+
+
+@every_learner
+def test_history_has_a_record_for_each_epoch(Learner, images):
+    learner = small(Learner, max_epochs=2).fit(images)
+    assert learner.n_epochs_ == len(learner.history_) == 2
+    for epoch, record in enumerate(learner.history_, start=1):
+        assert record["epoch"] == epoch
+        assert np.isfinite(record["train_loss"])
+        assert record["lr"] > 0
+        assert record["seconds"] > 0
+        assert record["images_per_second"] > 0
+        assert record["feature_spread"] > 0
+
+
+def test_warm_start_continues(images):
+    learner = small(SimCLR, warm_start=True).fit(images)
+    first = learner.transform(images)
+    learner.fit(images)
+    assert learner.n_epochs_ == 2
+    assert np.abs(learner.transform(images) - first).max() > 1e-4
+    cold = small(SimCLR).fit(images).fit(images)
+    assert cold.n_epochs_ == 1
+
+
+def test_warm_start_takes_another_optimizer_and_rate(images):
+    learner = small(SimCLR, warm_start=True).fit(images)
+    learner.set_params(optimizer="sgd", lr=0.1, batch_size=8).fit(images)
+    assert isinstance(learner.net_.optimizer_, torch.optim.SGD)
+    assert learner.history_[-1]["lr"] < 0.1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"encoder": "small_resnet"}, {"temperature": 0.5}, {"views": sklearn_ssl.Views(size=6)}],
+)
+def test_warm_start_refuses_what_is_built_in(images, change):
+    learner = small(SimCLR, warm_start=True).fit(images).set_params(**change)
+    with pytest.raises(ValueError, match=f"{next(iter(change))}.* changed since"):
+        learner.fit(images)
+    assert learner.set_params(warm_start=False).fit(images).n_epochs_ == 1
+
+
+def test_partial_fit_learns_from_batches_of_images(images):
+    learner = small(SimCLR, lr=1e-3)
+    for part in (images[:24], images[24:], images[:3]):
+        learner.partial_fit(part)
+    assert learner.n_epochs_ == 3
+    assert {record["lr"] for record in learner.history_} == {1e-3}
+
+
+def test_score_is_the_effective_rank(images):
+    learner = small(SimCLR).fit(images)
+    values = np.linalg.svd(learner.transform(images).astype(float), compute_uv=False)
+    p = values / values.sum() + 1e-7
+    assert learner.score(images) == pytest.approx(np.exp(-(p * np.log(p)).sum()), rel=1e-4)
+    assert learner.set_output(transform="pandas").score(images) == learner.score(images)
+
+
+# Callbacks
+
+
+class Counter(skorch.callbacks.Callback):
+    """Counts in a list that clones share."""
+
+    def __init__(self, calls):
+        self.calls = calls
+
+    def on_epoch_end(self, net, **kwargs):
+        self.calls.append(net.history[-1, "train_loss"])
+
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        self.calls.append("grad")
+
+
+def test_skorch_callbacks_see_the_training(images):
+    calls = []
+    learner = small(SimCLR, max_epochs=2, batch_size=24, callbacks=[Counter(calls)]).fit(images)
+    losses = [record["train_loss"] for record in learner.history_]
+    assert calls == ["grad", "grad", losses[0], "grad", "grad", losses[1]]
+
+
+def test_skorch_callbacks_that_stop_and_clip(images):
+    stop = skorch.callbacks.EarlyStopping(monitor="train_loss", patience=1, threshold=1e9, sink=str)
+    clip = skorch.callbacks.GradientNormClipping(1e-12)
+    learner = small(SimCLR, max_epochs=9, callbacks=[stop, clip]).fit(images)
+    assert learner.n_epochs_ < 9
+
+
+def test_checkpoint_of_skorch_keeps_the_last_epoch_of_a_broken_fit(images, tmp_path):
+    class CtrlC(skorch.callbacks.Callback):
+        def on_batch_end(self, net, **kwargs):
+            if len(net.history) == 2:
+                raise KeyboardInterrupt
+
+    save = skorch.callbacks.Checkpoint(monitor=None, dirname=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        small(SimCLR, max_epochs=3, callbacks=[save, CtrlC()]).fit(images)
+    state = torch.load(tmp_path / "params.pt", weights_only=True)
+    assert any(name.startswith("task.encoder.backbone") for name in state)
+
+
+def test_progress_bar(images, capsys):
+    small(SimCLR, max_epochs=2, verbose=1).fit(images)
+    shown = capsys.readouterr().err
+    assert "SimCLR: 100%" in shown
+    assert "loss=" in shown
+
+
+sklearn_callback = pytest.importorskip("sklearn.callback")
+
+
+class Recorder:
+    """A callback of scikit-learn that notes the names of the tasks it sees."""
+
+    def __init__(self):
+        self.seen = []
+
+    def setup(self, estimator, context):
+        self.seen.append("setup")
+
+    def teardown(self, estimator, context):
+        self.seen.append("teardown")
+
+    def on_fit_task_begin(self, estimator, context, **kwargs):
+        self.seen.append(context.task_name)
+
+    def on_fit_task_end(self, estimator, context, **kwargs):
+        return False
+
+
+def test_callbacks_of_scikit_learn_see_fit_and_epochs(images):
+    recorder = Recorder()
+    small(SimCLR, max_epochs=3).set_callbacks(recorder).fit(images)
+    assert recorder.seen.count("epoch") == 3
+    assert recorder.seen[0] == "setup"
+    assert recorder.seen[-1] == "teardown"
+
+
+def test_progress_bar_of_scikit_learn_on_learner_and_search(images, labels, capsys):
+    pytest.importorskip("rich")
+    bar = sklearn_callback.ProgressBar()
+    small(SimCLR, max_epochs=2).set_callbacks(bar).fit(images)
+    assert "SimCLR" in capsys.readouterr().out
+    search = GridSearchCV(pipeline(), {"ssl__lr": [1e-3, 1e-2]}, cv=2)
+    search.set_callbacks(sklearn_callback.ProgressBar()).fit(images, labels)
+    assert "GridSearchCV" in capsys.readouterr().out
+    assert search.best_params_
+
+
+# Other faces
+
+
+def test_layers_and_pools_can_change_after_the_fit(images):
+    learner = small(SimCLR).fit(images)
+    steps = learner.history_
+    widths = set()
+    for layer, pool, width in (("conv", "avg", 8), ("out", None, 256), ("out", 2, 64)):
+        F = learner.set_params(layer=layer, pool=pool).transform(images)
+        assert F.shape == (48, width)
+        assert len(learner.get_feature_names_out()) == width
+        widths.add(width)
+    assert learner.history_ == steps
+
+
+def test_repr_and_params_are_those_of_scikit_learn():
+    learner = SimCLR(encoder=TinyNet, temperature=0.5)
+    assert repr(learner).startswith("SimCLR(encoder=<class")
+    assert learner.get_params()["temperature"] == 0.5
+    with pytest.raises(TypeError, match="positional"):
+        SimCLR("resnet18")
+
+
+def test_reconstruction_in_a_frame_of_pixels(images):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(images.reshape(48, -1)).rename(columns=str)
+    out = small(DenoisingAutoencoder, image_shape=(8, 8)).fit(frame).reconstruct(frame)
+    assert np.shape(out) == (48, 192)
+
+
+def test_fitted_learner_can_be_written_to_any_file(images):
+    buffer = io.BytesIO()
+    joblib.dump(small(SimCLR).fit(images), buffer)
+    buffer.seek(0)
+    assert joblib.load(buffer).transform(images).shape == (48, 72)
