@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TinyNet, every_learner, make_images, random_batch, small
+from sklearn.datasets import load_sample_images
 from torch import nn
 
 from sklearn_ssl import CPC, DenoisingAutoencoder, RotationPrediction, SimCLR, Views
@@ -765,3 +766,19 @@ def test_views_that_are_passed_are_not_changed():
         views = Views()
         make_task(Learner, views=views)
         assert views.size is None
+
+
+def test_cpc_learns_from_photographs():
+    pytest.importorskip("PIL")
+    photos = np.stack(load_sample_images().images)  # (2, 427, 640, 3)
+    tiles = [
+        photo[r : r + 160, c : c + 160] for photo in photos for r in (0, 200) for c in (0, 400)
+    ]
+    learner = CPC(max_epochs=1, pool="avg", random_state=0).fit(np.stack(tiles))
+    assert learner.encoder_.grid == (7, 7)
+    assert learner.encoder_.patch_size == (40, 40)
+    features = learner.transform(tiles)
+    assert features.shape == (8, 128)
+    # tiles of one photograph are nearer to each other than to the other's
+    similar = np.corrcoef(features)
+    assert similar[:4, :4].mean() > similar[:4, 4:].mean()
