@@ -133,7 +133,7 @@ def print_table(lines):
     rows: dict[str, list[dict]] = {}
     for line in lines:
         rows.setdefault(line["method"], []).append(line)
-    for method, runs in rows.items():
+    for method, runs in sorted(rows.items(), key=lambda row: -row[1][0]["accuracy"]):
         scores = 100 * np.array([run["accuracy"] for run in runs])
         spread = f" ± {scores.std(ddof=1):.1f}" if len(runs) > 1 else ""
         where = ", ".join(map(str, runs[0]["variant"]))
