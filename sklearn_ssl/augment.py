@@ -10,6 +10,7 @@ hue and greyscale are defined for RGB alone and refuse other channel counts.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +41,14 @@ _LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2, as in torchvision
 def _per_image(parameter: Tensor) -> Tensor:
     """(n,) -> (n, 1, 1, 1)."""
     return parameter[:, None, None, None]
+
+
+def constants(values: Sequence[float], like: Tensor) -> Tensor:
+    """A small tensor of the type of ``like``, filled on its device.
+
+    ``torch.tensor`` would copy it from the CPU, and wait for a GPU to finish what it is doing.
+    """
+    return torch.cat([like.new_full((1,), value) for value in values])
 
 
 def _need_rgb(images: Tensor, operation: str) -> None:
@@ -174,7 +183,7 @@ def _mean_grey(images: Tensor) -> Tensor:
     mean = images.mean((2, 3), keepdim=True)
     if images.shape[1] != 3:
         return mean
-    return (mean * mean.new_tensor(_LUMA).view(3, 1, 1)).sum(1, keepdim=True)
+    return (mean * constants(_LUMA, mean).view(3, 1, 1)).sum(1, keepdim=True)
 
 
 def _luma(images: Tensor) -> Tensor:
@@ -219,7 +228,7 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
     # with offset = 5, 3, 1 for red, green, blue; min(k, 4 - k) is 2 - |k - 2|. In turns of the
     # circle the modulus is the fraction, and 2 more turns keep it positive
     hue = hue.div_(6).add_((shift + 2)[:, None, None])
-    offset = torch.tensor([5 / 6, 3 / 6, 1 / 6], device=images.device, dtype=images.dtype)
+    offset = constants((5 / 6, 3 / 6, 1 / 6), images)
     k = (hue[:, None] + offset[:, None, None]).frac_()
     share = k.sub_(1 / 3).abs_().mul_(-6).add_(2).clamp_(0, 1)
     return share.mul_(chroma[:, None]).neg_().add_(value[:, None])
@@ -234,7 +243,7 @@ def colour_matrix(
     """
     _need_rgb(images, "the colour matrix")
     n, _, h, w = images.shape
-    luma = images.new_tensor(_LUMA)
+    luma = constants(_LUMA, images)
     scale = (brightness * contrast)[:, None, None]
     saturated = torch.lerp(
         luma.expand(n, 3, 3), torch.eye(3, device=images.device), saturation[:, None, None]

@@ -218,7 +218,7 @@ class Views(BaseEstimator):
                 n, height, width, self.crop_scale, self.crop_ratio, images.device
             )
         elif size != (height, width):
-            boxes = images.new_tensor([0, 0, height, width]).expand(n, 4)
+            boxes = augment.constants((0, 0, height, width), images).expand(n, 4)
         else:
             return images if mirrored is None else augment.flip(images, mirrored)
         return augment.crop_resize(images, boxes, size, mirrored)
