@@ -7,7 +7,7 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -25,9 +25,12 @@ from sklearn_ssl.images import Images, PixelRange, complete_shape, read_images
 from sklearn_ssl.metrics import rank_me
 from sklearn_ssl.optimizers import OPTIMIZERS
 from sklearn_ssl.task import PretextTask
-from sklearn_ssl.training import PretextModule, PretextNet
 from sklearn_ssl.views import Views
-from sklearn_ssl.watchers import ProgressBar, SklearnCallbacks
+
+if (
+    TYPE_CHECKING
+):  # skorch is imported when a learner is fitted, to keep the package quick to import
+    from sklearn_ssl.training import PretextNet
 
 try:  # experimental, since scikit-learn 1.9
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -159,6 +162,8 @@ class PretextLearner(
     def _fit(
         self, X: Any, X_unlabeled: Any, *, epochs: int, continued: bool, streamed: bool = False
     ) -> Self:
+        from sklearn_ssl.watchers import ProgressBar, SklearnCallbacks
+
         self._validate_params()
         if self.views is not None:
             self.views.validate()
@@ -251,7 +256,9 @@ class PretextLearner(
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         return seed + (self.n_epochs_ if continued else 0)
 
-    def _build_net(self, images: Images, batch_size: int, device: torch.device) -> PretextNet:
+    def _build_net(self, images: Images, batch_size: int, device: torch.device) -> "PretextNet":
+        from sklearn_ssl.training import PretextModule, PretextNet
+
         sample = images.sample()
         pixels = PixelRange.of(sample)
         values = pixels(sample)
@@ -270,7 +277,7 @@ class PretextLearner(
         names = ("optimizer", "lr", "weight_decay", "warmup", "precision", "callbacks")
         return {name: getattr(self, name) for name in names}
 
-    def _fitted_attributes(self, net: PretextNet, images: Images) -> dict[str, Any]:
+    def _fitted_attributes(self, net: "PretextNet", images: Images) -> dict[str, Any]:
         history = [{k: v for k, v in row.items() if k != "batches"} for row in net.history]
         return {
             "net_": net,
