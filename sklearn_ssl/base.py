@@ -1,7 +1,6 @@
 """The learner: the scikit-learn face of every pretext method."""
 
 import contextlib
-import copy
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -176,7 +175,7 @@ class PretextLearner(
             device = resolve_device(self.device)
             with seeded(self._draw_seed(continued), device):
                 if continued:
-                    net = copy.deepcopy(self.net_)  # a failure must not touch what is fitted
+                    net = self.net_.copied()  # a failure must not touch what is fitted
                     net.set_training(self._training_options(), batch_size, device)
                 else:
                     net = self._build_net(images, batch_size, device)

@@ -62,7 +62,7 @@ class LARS(torch.optim.Optimizer):
                     weight_norm, gradient_norm = p.norm(), gradient.norm()
                     trust = group["trust_coefficient"] * weight_norm / gradient_norm
                     usable = (weight_norm > 0) & (gradient_norm > 0)
-                    gradient = gradient * torch.where(usable, trust, 1.0)
+                    gradient = gradient * trust.masked_fill(~usable, 1.0)
                 velocity = self.state[p].get("velocity")
                 if velocity is None:
                     velocity = self.state[p]["velocity"] = torch.zeros_like(p)

@@ -111,6 +111,7 @@ class PretextNet(skorch.NeuralNet):
         self.steps_done, self.total_steps, self.constant_lr = 0, steps, constant_lr
         kept = self.callbacks_
         self.callbacks_ = [*kept, *((f"watcher{i}", cb) for i, cb in enumerate(watchers))]
+        self._set_training(False)  # callbacks may look at features
         try:
             self.notify("on_train_begin", X=images)
             with contextlib.suppress(StopTraining):
@@ -248,6 +249,10 @@ class PretextNet(skorch.NeuralNet):
             for name, value in state.items():
                 if isinstance(value, Tensor):
                     state[name] = value.to(device)
+
+    def copied(self) -> "PretextNet":
+        """A copy of all but the user's callbacks, which may hold open files."""
+        return copy.deepcopy(self, {id(callback): callback for _, callback in self.callbacks_})
 
     def __getstate__(self) -> dict[str, Any]:
         """All tensors on the CPU, so that any machine can load them."""

@@ -181,7 +181,7 @@ class Views(BaseEstimator):
             sigma = self._uniform(images, low, high) * self._chance(images, p)
             images = augment.gaussian_blur(images, sigma, max(3, 2 * (size // 2) + 1))
         if p := self._p("solarize", view):
-            threshold = torch.where(self._chance(images, p), 0.5, 2.0)
+            threshold = 2.0 - 1.5 * self._chance(images, p)
             images = augment.solarize(images, threshold)
         if self.noise:
             sigma = self._uniform(images, 0, self.noise)
@@ -225,7 +225,7 @@ class Views(BaseEstimator):
 
     def _factors(self, images: Tensor, strength: float, jittered: Tensor) -> Tensor:
         factor = self._uniform(images, max(0.0, 1 - strength), 1 + strength)
-        return torch.where(jittered, factor, 1.0)
+        return factor.masked_fill(~jittered, 1.0)
 
     def _colour_rgb(self, images: Tensor, view: int) -> Tensor:
         jittered = self._chance(images, self.jitter_p or 0.0)
@@ -236,7 +236,7 @@ class Views(BaseEstimator):
             self._factors(images, brightness, jittered),
             self._factors(images, contrast, jittered),
             # a grey image is one of no saturation, and its hue does not matter
-            torch.where(greyed, 0.0, self._factors(images, saturation, jittered)),
+            self._factors(images, saturation, jittered).masked_fill(greyed, 0.0),
         )
         if hue:
             images = augment.adjust_hue(images, self._uniform(images, -hue, hue) * jittered)

@@ -1,6 +1,7 @@
 """Rotation prediction: tell by how many quarter turns an image was rotated."""
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
@@ -68,6 +69,6 @@ class RotationPrediction(PretextLearner):
         )
         if views.size is None:  # a quarter turn needs a square
             views.size = min(view_size((height, width)))
-        elif not isinstance(views.size, int) and views.size[0] != views.size[1]:
+        elif not isinstance(views.size, Integral) and views.size[0] != views.size[1]:
             raise ValueError(f"views of size {views.size} cannot be turned; give a square size")
         return RotationTask(encoder, views)
