@@ -143,16 +143,17 @@ def adapt_first_conv(model: nn.Module, channels: int) -> None:
     One or two channels share the sum of the three filters; more than three take them in turn, each
     divided by how often it is used. An image of equal channels gets the response of a grey one.
     """
+    conv: Any
     name, conv = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
     if conv.in_channels == channels:
         return
     fresh = nn.Conv2d(
         channels,
         conv.out_channels,
-        conv.kernel_size,  # type: ignore[arg-type]
-        conv.stride,  # type: ignore[arg-type]
-        conv.padding,  # type: ignore[arg-type]
-        conv.dilation,  # type: ignore[arg-type]
+        conv.kernel_size,
+        conv.stride,
+        conv.padding,
+        conv.dilation,
         bias=conv.bias is not None,
     )
     with torch.no_grad():

@@ -26,9 +26,8 @@ from sklearn_ssl.optimizers import OPTIMIZERS
 from sklearn_ssl.task import PretextTask
 from sklearn_ssl.views import Views
 
-if (
-    TYPE_CHECKING
-):  # skorch is imported when a learner is fitted, to keep the package quick to import
+# skorch is imported when a learner is fitted, to keep the package quick to import
+if TYPE_CHECKING:
     from sklearn_ssl.training import PretextNet
 
 try:  # experimental, since scikit-learn 1.9
