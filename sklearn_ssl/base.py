@@ -16,11 +16,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from sklearn_ssl.batches import PixelRange
 from sklearn_ssl.devices import resolve_device, seeded
 from sklearn_ssl.docstrings import fill_docstring
 from sklearn_ssl.encoders import Encoder, make_encoder, pool_features, pooled_width
 from sklearn_ssl.exceptions import CollapseWarning, PixelRangeWarning, UnavailableDeviceWarning
-from sklearn_ssl.images import Images, PixelRange, complete_shape, read_images
+from sklearn_ssl.images import Images, complete_shape, read_images
 from sklearn_ssl.metrics import rank_me
 from sklearn_ssl.optimizers import OPTIMIZERS
 from sklearn_ssl.task import PretextTask
@@ -151,9 +152,19 @@ class PretextLearner(
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Train for one more pass over these images, at a constant learning rate.
 
-        The first call learns the value range and the normalisation of the images. Parameters,
-        return value and errors are those of :meth:`fit`; a ``batch_size`` larger than the number
-        of images is cut to it.
+        The first call learns the value range and the normalisation of the images; later ones have
+        to come in the same range. A ``batch_size`` larger than the number of images is cut to it.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as for :meth:`fit`.
+        y : ignored
+            For consistency with scikit-learn.
+
+        Returns
+        -------
+        self
         """
         return self._fit(X, None, epochs=1, continued=True, streamed=True)
 
@@ -184,12 +195,12 @@ class PretextLearner(
                 def fitted() -> dict[str, Any]:
                     return self._fitted_attributes(net, images)
 
-                watchers: list[Any] = []
-                if self.verbose:
-                    watchers.append(ProgressBar(type(self).__name__))
+                bar = ProgressBar(type(self).__name__, shown=bool(self.verbose))
+                watchers: list[Any] = [bar]
                 if hasattr(self, "_init_callback_context") and not streamed:
                     watchers.append(SklearnCallbacks(self, X, epochs, fitted))
-                net.train(images, epochs, constant_lr=streamed, watchers=watchers)
+                with contextlib.closing(bar):
+                    net.train(images, epochs, constant_lr=streamed, watchers=watchers)
             self.__dict__.update(fitted())
         self._warn_if_collapsed(trained=len(net.history) > epochs_before)
         return self
@@ -228,6 +239,12 @@ class PretextLearner(
     def _read_training_images(self, X: Any, X_unlabeled: Any, continued: bool) -> Images:
         shape = self.image_shape_ if continued else None
         images = read_images(X, estimator=self, image_shape=self.image_shape, fitted_shape=shape)
+        if continued and images.is_uint8 != self._fitted_uint8_:
+            first = "uint8" if self._fitted_uint8_ else "another type than uint8"
+            raise ValueError(
+                f"X has dtype {images.dtype}, but the images of the first fit had {first}; give "
+                "them in the same range of values to go on, or fit anew with warm_start=False"
+            )
         if X_unlabeled is None:
             return images
         more = read_images(X_unlabeled, estimator=self, fitted_shape=images.shape, min_images=1)
@@ -324,13 +341,14 @@ class PretextLearner(
         check_is_fitted(self)
         self._validate_params()
         images = read_images(X, estimator=self, fitted_shape=self.image_shape_, min_images=1)
+        message = ""
         if self._fitted_uint8_ and not images.is_uint8 and images.sample().max() <= 1:
-            warnings.warn(
-                "the learner was fitted to uint8 images, and these have no value above 1, which is "
-                "nearly black; give them in the same range",
-                PixelRangeWarning,
-                stacklevel=4,
-            )
+            message = "uint8 images, and these have no value above 1, which is nearly black"
+        elif images.is_uint8 and not self._fitted_uint8_ and self.net_.module_.pixels.high <= 1:
+            message = "images with no value above 1, and these are uint8, which is nearly white"
+        if message:
+            message = f"the learner was fitted to {message}; give them in the same range"
+            warnings.warn(message, PixelRangeWarning, stacklevel=4)
         return images
 
     def score(self, X: Any, y: Any = None) -> float:

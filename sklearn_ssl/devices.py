@@ -2,9 +2,11 @@
 
 import contextlib
 import functools
+import threading
 from collections.abc import Iterator
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 __all__ = [
     "autocast",
@@ -14,6 +16,8 @@ __all__ = [
     "resolve_device",
     "seeded",
 ]
+
+_generators_in_use = threading.RLock()
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -44,7 +48,15 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's generators of the CPU and ``device``, and put them back at the end."""
+    """Seed torch's generators of the CPU and ``device``, and put them back at the end.
+
+    They are global, so threads take turns.
+    """
+    with _generators_in_use:
+        yield from _seeded(seed, device)
+
+
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     on_cpu = device.type == "cpu"
     devices = [] if on_cpu else [device.index or 0]
     with torch.random.fork_rng(devices, device_type="cuda" if on_cpu else device.type):
@@ -54,14 +66,16 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         if device.type != "cuda":
             yield
             return
-        with (
-            torch.cuda.device(device),
-            torch.backends.cudnn.flags(
-                enabled=True, benchmark=False, deterministic=True, allow_tf32=True
-            ),
-        ):
-            torch.cuda.manual_seed(seed)
-            yield
+        cudnn = torch.backends.cudnn
+        before = cudnn.benchmark, cudnn.deterministic
+        cudnn.benchmark, cudnn.deterministic = False, True
+        try:
+            # the backward passes of the other attention kernels add up in any order
+            with torch.cuda.device(device), sdpa_kernel(SDPBackend.MATH):
+                torch.cuda.manual_seed(seed)
+                yield
+        finally:
+            cudnn.benchmark, cudnn.deterministic = before
 
 
 def bfloat16_is_native(device: torch.device) -> bool:

@@ -34,6 +34,9 @@ def _end_here(name: str, _module: nn.Module, _args, output) -> None:
 class Encoder(nn.Module):
     """Images in [0, 1] to the feature map of a named layer; what is behind that layer is not run.
 
+    A backbone that takes no smaller images than those it was built for sees all others resized to
+    that size, as ImageNet's transformers expect.
+
     Parameters
     ----------
     backbone : nn.Module
@@ -69,6 +72,7 @@ class Encoder(nn.Module):
         self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
         self._channels_last: set[str] = set()  # layers whose maps are (n, gh, gw, d)
         self.layers = self._find_layers()
+        self.takes_one_size = not self._takes((image_shape[0] + 1) // 2, (image_shape[1] + 1) // 2)
 
     @property
     def out_shape(self) -> tuple[int, int, int]:
@@ -89,9 +93,12 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor, layer: str | None = None) -> Tensor:
         """Feature map (n, d, gh, gw) of ``layer``, by default the last one."""
         layer = layer or next(reversed(self.layers))
+        images = self.standardise(images)
+        if self.takes_one_size and images.shape[2:] != self.image_shape[:2]:
+            images = F.interpolate(images, self.image_shape[:2], mode="bilinear", antialias=True)
         token = _wanted.set(layer)
         try:
-            self.backbone(self.standardise(images))
+            self.backbone(images)
         except _Reached as reached:
             return self._as_map(reached.output, images.shape[-2:], layer)
         finally:
@@ -110,10 +117,9 @@ class Encoder(nn.Module):
         rows, columns, extra = _token_grid(output.shape[1], height, width, prefix)
         return output[:, extra:].transpose(1, 2).unflatten(2, (rows, columns))
 
-    @torch.no_grad()
     def _find_layers(self) -> dict[str, tuple[int, int, int]]:
         """Run one blank image, note the shapes, and leave a hook at each layer."""
-        height, width, channels = self.image_shape
+        height, width, _ = self.image_shape
         found: dict[str, tuple[int, int, int]] = {}
 
         def note(name: str, module: nn.Module, _args, output) -> None:
@@ -130,14 +136,11 @@ class Encoder(nn.Module):
             self.backbone.get_submodule(name).register_forward_hook(functools.partial(note, name))
             for name in names
         ]
-        training = self.backbone.training
-        self.backbone.eval()
         try:
-            self.backbone(torch.zeros(1, channels, height, width))
+            self._run_blank(height, width)
         finally:
             for hook in hooks:
                 hook.remove()
-            self.backbone.train(training)
         if not found:
             raise ValueError(
                 f"no layer of {type(self.backbone).__name__} gives a tensor of shape (n, d, h, w) "
@@ -148,6 +151,22 @@ class Encoder(nn.Module):
                 functools.partial(_end_here, name)
             )
         return found
+
+    @torch.no_grad()
+    def _run_blank(self, height: int, width: int) -> None:
+        training = self.backbone.training
+        self.backbone.eval()
+        try:
+            self.backbone(torch.zeros(1, self.image_shape[2], height, width))
+        finally:
+            self.backbone.train(training)
+
+    def _takes(self, height: int, width: int) -> bool:
+        try:
+            self._run_blank(height, width)
+        except (RuntimeError, AssertionError, ValueError):
+            return False
+        return True
 
 
 def _layer_names(module: nn.Module, prefix: str = "", depth: int = 0) -> Iterator[str]:

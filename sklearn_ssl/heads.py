@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ConvDecoder", "mlp"]
+__all__ = ["ConvDecoder", "MaskedConvContext", "mlp"]
 
 
 def mlp(*widths: int, last_norm: bool = False) -> nn.Sequential:
@@ -63,3 +63,34 @@ class ConvDecoder(nn.Module):
             shape = [-(-side // 2**left) for side in size]
             features = stage(F.interpolate(features, shape, mode="nearest"))
         return self.head(features)
+
+
+class _ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of each place alone: statistics of later rows would leak."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class MaskedConvContext(nn.Module):
+    """Masked convolutions (as in PixelCNN): each place sees its own row and the rows above."""
+
+    def __init__(self, width: int, blocks: int):
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                _ChannelNorm(width),
+                nn.Conv2d(width, width // 2, 1),
+                nn.ReLU(inplace=True),
+                nn.ZeroPad2d((1, 1, 1, 0)),  # the row below is masked
+                nn.Conv2d(width // 2, width // 2, (2, 3)),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(width // 2, width, 1),
+            )
+            for _ in range(blocks)
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        for block in self.blocks:
+            z = z + block(z)
+        return F.relu(z)

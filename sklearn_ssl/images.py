@@ -2,25 +2,23 @@
 
 import math
 import warnings
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.utils.validation import validate_data
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from sklearn_ssl.exceptions import ImageShapeWarning
 
-__all__ = ["Batches", "Images", "PixelRange", "complete_shape", "images_like", "read_images"]
+__all__ = ["Images", "complete_shape", "images_like", "read_images"]
 
 Shape = tuple[int, int, int]  # height, width, channels
 
-_RESIDENT_SHARE = 0.5  # of the free device memory that the images may take
-_STATISTICS_SAMPLE = 10_000  # images that the value range and normalisation are learned from
+# value range and normalisation are learned from at most so many images, and values
+_STATISTICS_IMAGES, _STATISTICS_VALUES = 10_000, 2**27
 
 
 class Images(Dataset):
@@ -68,39 +66,9 @@ class Images(Dataset):
         return torch.from_numpy(batch).view(-1, *self.shape).permute(0, 3, 1, 2)
 
     def sample(self) -> Tensor:
-        """Up to 10,000 images evenly spread over all, to learn statistics from."""
-        return self.take(np.arange(0, len(self), -(-len(self) // _STATISTICS_SAMPLE)))
-
-
-class PixelRange(nn.Module):
-    """Pixels as they come in to values in [0, 1], and back.
-
-    uint8 is divided by 255. Other types are scaled by the smallest and largest value of each
-    channel of the training images.
-    """
-
-    low: Tensor
-    extent: Tensor
-
-    def __init__(self, low: Tensor, extent: Tensor):
-        super().__init__()
-        self.register_buffer("low", low.float().view(1, -1, 1, 1))
-        self.register_buffer("extent", extent.float().view(1, -1, 1, 1))
-
-    @classmethod
-    def of(cls, sample: Tensor) -> "PixelRange":
-        """Learn the range of a sample (n, c, h, w)."""
-        if sample.dtype == torch.uint8:
-            return cls(torch.zeros(sample.shape[1]), torch.full((sample.shape[1],), 255.0))
-        low = sample.amin((0, 2, 3))
-        extent = sample.amax((0, 2, 3)) - low
-        return cls(low, torch.where(extent > 0, extent, 1.0))  # a constant channel becomes 0
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return (pixels - self.low) / self.extent
-
-    def inverse(self, images: Tensor) -> Tensor:
-        return images * self.extent + self.low
+        """Up to 10,000 images (fewer large ones), evenly spread, to learn statistics from."""
+        most = min(_STATISTICS_IMAGES, max(1, _STATISTICS_VALUES // math.prod(self.shape)))
+        return self.take(np.arange(0, len(self), -(-len(self) // most)))
 
 
 def read_images(
@@ -116,7 +84,7 @@ def read_images(
     Parameters
     ----------
     X : array-like
-        See the table of accepted inputs in the user guide.
+        As for :meth:`~sklearn_ssl.base.PretextLearner.fit`.
     estimator : BaseEstimator
         Whose ``n_features_in_`` and ``feature_names_in_`` are set, or compared with if
         ``fitted_shape`` is given.
@@ -281,52 +249,3 @@ def _guess_shape(n_values: int) -> Shape:
         stacklevel=5,
     )
     return (1, n_values, 1)
-
-
-class Batches:
-    """Shuffled batches of (images, index) on a device; a last, smaller one is dropped.
-
-    Images that fit are moved to the device once. Others are read and moved a batch ahead, in a
-    thread.
-    """
-
-    def __init__(self, images: Images, batch_size: int, device: torch.device):
-        self.images = images
-        self.batch_size = batch_size
-        self.device = device
-        everything = np.arange(len(images))
-        self.resident = images.take(everything).to(device) if self._fits() else None
-
-    def __len__(self) -> int:
-        return len(self.images) // self.batch_size
-
-    def _fits(self) -> bool:
-        if self.device.type == "meta":
-            return True
-        if self.device.type != "cuda":  # host memory, where the array is already
-            return False
-        free, _ = torch.cuda.mem_get_info(self.device)
-        return self.images.nbytes < _RESIDENT_SHARE * free
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(self.images))[: len(self) * self.batch_size]
-        if self.resident is not None:
-            for index in order.to(self.device).split(self.batch_size):
-                yield self.resident[index], index
-            return
-        indices = order.split(self.batch_size)
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            ahead = reader.submit(self._read, indices[0])
-            for index in indices[1:]:
-                batch, ahead = ahead.result(), reader.submit(self._read, index)
-                yield batch
-            yield ahead.result()
-
-    def _read(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        images = self.images.take(index.numpy())
-        if self.device.type == "cuda":
-            images, index = images.pin_memory(), index.pin_memory()
-        return (
-            images.to(self.device, non_blocking=True),
-            index.to(self.device, non_blocking=True),
-        )

@@ -17,8 +17,8 @@ class LARS(torch.optim.Optimizer):
     Parameters
     ----------
     params : iterable
-        Parameters or groups. Groups with ``weight_decay=0`` (biases, norms) are not scaled, as in
-        the self-supervised literature.
+        Parameters or groups. Groups with ``decays=False`` (biases, norms) are neither decayed nor
+        scaled, as in the self-supervised literature.
     lr : float
     momentum : float, default=0.9
     weight_decay : float, default=0.0
@@ -43,6 +43,7 @@ class LARS(torch.optim.Optimizer):
             "momentum": momentum,
             "weight_decay": weight_decay,
             "trust_coefficient": trust_coefficient,
+            "decays": True,
         }
         super().__init__(params, defaults)
 
@@ -57,7 +58,7 @@ class LARS(torch.optim.Optimizer):
                 if p.grad is None:
                     continue
                 gradient = p.grad
-                if group["weight_decay"]:
+                if group["decays"]:
                     gradient = gradient.add(p, alpha=group["weight_decay"])
                     weight_norm, gradient_norm = p.norm(), gradient.norm()
                     trust = group["trust_coefficient"] * weight_norm / gradient_norm
@@ -85,8 +86,12 @@ OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd, "lars": LARS}
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
     """Weights, which decay, and biases and norms, which do not."""
     trained = [p for p in module.parameters() if p.requires_grad]
-    groups: list[tuple[list[Tensor], float]] = [
-        ([p for p in trained if p.ndim > 1], weight_decay),
-        ([p for p in trained if p.ndim <= 1], 0.0),
+    groups: list[tuple[list[Tensor], float, bool]] = [
+        ([p for p in trained if p.ndim > 1], weight_decay, True),
+        ([p for p in trained if p.ndim <= 1], 0.0, False),
     ]
-    return [{"params": ps, "weight_decay": decay} for ps, decay in groups if ps]
+    return [
+        {"params": ps, "weight_decay": decay, "decays": decays}
+        for ps, decay, decays in groups
+        if ps
+    ]

@@ -12,10 +12,11 @@ import skorch
 import torch
 from torch import Tensor, nn
 
+from sklearn_ssl.batches import Batches, PixelRange
 from sklearn_ssl.devices import autocast
 from sklearn_ssl.encoders import Encoder
 from sklearn_ssl.exceptions import DivergenceError
-from sklearn_ssl.images import Batches, Images, PixelRange
+from sklearn_ssl.images import Images
 from sklearn_ssl.metrics import feature_spread
 from sklearn_ssl.optimizers import OPTIMIZERS, parameter_groups
 from sklearn_ssl.schedules import warmup_cosine
@@ -238,17 +239,15 @@ class PretextNet(skorch.NeuralNet):
             with self._current_init_context("optimizer"):
                 self.initialize_optimizer()
         for group in self.optimizer_.param_groups:
-            if group["weight_decay"]:
+            if group["decays"]:
                 group["weight_decay"] = self.weight_decay
 
     def move_to(self, device: torch.device) -> None:
         """Move the module and the optimizer's state."""
         self.device = str(device)
         self.module_.to(device)
-        for state in self.optimizer_.state.values():
-            for name, value in state.items():
-                if isinstance(value, Tensor):
-                    state[name] = value.to(device)
+        # torch moves the state to where the parameters are, but for what it wants on the CPU
+        self.optimizer_.load_state_dict(self.optimizer_.state_dict())
 
     def copied(self) -> "PretextNet":
         """A copy of all but the user's callbacks, which may hold open files."""

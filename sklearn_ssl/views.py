@@ -200,7 +200,7 @@ class Views(BaseEstimator):
 
     @staticmethod
     def _uniform(images: Tensor, low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(len(images), device=images.device)
+        return low + (high - low) * images.new_empty(len(images)).uniform_()
 
     @staticmethod
     def _chance(images: Tensor, p: float) -> Tensor:

@@ -12,21 +12,22 @@ __all__ = ["ProgressBar", "SklearnCallbacks"]
 class ProgressBar(Callback):
     """A bar over all steps of a training, with the loss of the last epoch."""
 
-    def __init__(self, description: str):
-        self.description = description
+    def __init__(self, description: str, shown: bool):
+        self.bar = tqdm(desc=description, unit="step", disable=not shown)
 
     def on_train_begin(self, net, **kwargs):
-        self.bar_ = tqdm(total=net.total_steps, desc=self.description, unit="step")
+        self.bar.reset(total=net.total_steps)
 
     def on_batch_end(self, net, **kwargs):
-        self.bar_.update()
+        self.bar.update()
 
     def on_epoch_end(self, net, **kwargs):
         record = net.history[-1]
-        self.bar_.set_postfix(epoch=record["epoch"], loss=f"{record['train_loss']:.4g}")
+        self.bar.set_postfix(epoch=record["epoch"], loss=f"{record['train_loss']:.4g}")
 
-    def on_train_end(self, net, **kwargs):
-        self.bar_.close()
+    def close(self):
+        """End the bar where it is; its last line stays."""
+        self.bar.close()
 
 
 class SklearnCallbacks(Callback):

@@ -15,7 +15,8 @@ LAYERS = [
     {"schedules", "exceptions", "docstrings"},
     {"devices", "metrics", "optimizers", "task", "backbones"},
     {"losses", "augment", "heads", "encoders", "images", "watchers"},
-    {"views", "training"},
+    {"views", "batches", "patches"},
+    {"training"},
     {"base"},
     FAMILIES | {"discovery"},
 ]

@@ -14,7 +14,7 @@ from conftest import TinyNet, make_images, random_batch, small
 from sklearn.base import clone
 from torch import nn
 
-from sklearn_ssl import SimCLR
+from sklearn_ssl import CPC, RotationPrediction, SimCLR
 from sklearn_ssl.encoders import encoder_names, make_encoder, pool_features, pooled_width
 
 OURS = ("small_resnet", "small_vit", "resnet18")
@@ -594,6 +594,31 @@ def test_learned_positions_need_the_size_that_they_were_learned_with(downloads):
         with pytest.raises(ValueError, match="224"):
             build(name, 32, 32, weights="DEFAULT")
     assert not downloads
+
+
+@pytest.mark.parametrize("Learner", [SimCLR, CPC, RotationPrediction])
+@pytest.mark.parametrize("encoder", ["vit_b_32", "timm/vit_tiny_patch16_224"])
+def test_models_of_one_size_see_views_of_another_enlarged(Learner, encoder):
+    if encoder.startswith("timm/"):
+        pytest.importorskip("timm")
+    learner = Learner(encoder=encoder, max_epochs=1, batch_size=4, pool="avg", random_state=0)
+    X = make_images(4, 64, 64)
+    assert learner.fit(X).transform(X).shape[0] == 4
+    assert np.isfinite(learner.history_[-1]["train_loss"])
+
+
+def test_enlarged_views_are_what_torch_makes_of_them():
+    encoder = build("vit_b_32", 64, 64)
+    assert encoder.takes_one_size
+    small_images = torch.rand(2, 3, 32, 40)
+    large = torch.nn.functional.interpolate(small_images, (64, 64), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(small_images), encoder(large), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("encoder", ["small_resnet", "small_vit", "resnet18", TinyNet])
+def test_models_of_any_size_see_views_as_they_are(encoder):
+    assert not build(encoder, 32, 32).takes_one_size
 
 
 def test_a_learner_starts_from_weights(downloads, states):

@@ -5,6 +5,7 @@ import pickle
 import random
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import numpy as np
@@ -21,6 +22,8 @@ from sklearn.utils import check_random_state
 
 import sklearn_ssl
 from sklearn_ssl import DenoisingAutoencoder, SimCLR
+from sklearn_ssl.exceptions import DivergenceError
+from sklearn_ssl.watchers import ProgressBar
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -407,3 +410,36 @@ def test_fitted_learner_can_be_written_to_any_file(images):
     joblib.dump(small(SimCLR).fit(images), buffer)
     buffer.seek(0)
     assert joblib.load(buffer).transform(images).shape == (48, 72)
+
+
+def test_fits_in_threads_do_not_disturb_each_other(images):
+    learners = [small(SimCLR, random_state=seed, max_epochs=2) for seed in range(4)]
+    alone = [clone(learner).fit_transform(images) for learner in learners]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda learner: learner.fit_transform(images), learners))
+    for found, expected in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_weight_decay_can_be_turned_on_in_a_continued_fit(images):
+    learner = small(SimCLR, weight_decay=0, warm_start=True).fit(images)
+    learner.set_params(weight_decay=0.1).fit(images)
+    decays = {
+        group["decays"]: group["weight_decay"] for group in learner.net_.optimizer_.param_groups
+    }
+    assert decays == {True: 0.1, False: 0.0}
+
+
+@every_learner
+def test_encoder_layers_are_the_same_before_and_after_a_fit(Learner, images):
+    learner = small(Learner, max_epochs=0)
+    before = learner.encoder_layers((8, 8, 3))
+    assert learner.fit(images).encoder_layers() == before
+
+
+def test_the_bar_ends_with_a_failed_fit(images, monkeypatch):
+    closed = []
+    monkeypatch.setattr(ProgressBar, "close", lambda self: closed.append(self))
+    with pytest.raises(DivergenceError):
+        small(SimCLR, lr=1e30, warmup=0, optimizer="sgd", verbose=1).fit(images)
+    assert len(closed) == 1

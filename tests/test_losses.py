@@ -285,7 +285,7 @@ def test_lars_is_the_naive_one(weight_decay):
         for name, gradient in layers.gradients(step).items():
             getattr(layers, name).grad = gradient.clone()
             w, g = weights[name], gradient.double().numpy()
-            if weight_decay and name != "bias":
+            if name != "bias":
                 # the decay is part of the gradient whose norm is taken, as in the code of SimCLR
                 g = g + weight_decay * w
                 w_norm, g_norm = np.sqrt((w**2).sum()), np.sqrt((g**2).sum())
@@ -304,8 +304,7 @@ def test_lars_steps_do_not_depend_on_the_size_of_the_gradient():
     for scale in (1.0, 1e-3, 1e3):
         p = nn.Parameter(normal(3, 4))
         p.grad = scale * normal(3, 4, seed=1)
-        # a decay that turns the scaling on and is too small to matter
-        LARS([p], lr=0.1, weight_decay=1e-12).step()
+        LARS([p], lr=0.1).step()
         moved.append(p.detach() - normal(3, 4))
     torch.testing.assert_close(moved[1], moved[0], rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(moved[2], moved[0], rtol=1e-4, atol=1e-7)
@@ -313,7 +312,7 @@ def test_lars_steps_do_not_depend_on_the_size_of_the_gradient():
 
 def test_lars_calls_its_closure():
     p = nn.Parameter(torch.ones(2))
-    optimizer = LARS([p], lr=0.1)
+    optimizer = LARS([{"params": [p], "decays": False}], lr=0.1)
 
     def closure():
         optimizer.zero_grad()

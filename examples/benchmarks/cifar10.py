@@ -105,7 +105,7 @@ def images_in(seconds, Learner, X):
 
 def run_learner(Learner, split, seed, n_seen):
     """Pretrain on ``n_seen`` images, in whole passes over all or one pass over some."""
-    epochs, n = round(n_seen / len(split.pretrain)), len(split.pretrain)
+    epochs, n = n_seen // len(split.pretrain), len(split.pretrain)
     if n_seen and not epochs:
         epochs, n = 1, n_seen
     learner = Learner(max_epochs=epochs, random_state=seed)

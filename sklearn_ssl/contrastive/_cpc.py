@@ -6,14 +6,15 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
 from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.encoders import Encoder, make_encoder
+from sklearn_ssl.encoders import make_encoder
+from sklearn_ssl.heads import MaskedConvContext
 from sklearn_ssl.losses import info_nce
+from sklearn_ssl.patches import PatchEncoder
 from sklearn_ssl.task import PretextTask
 from sklearn_ssl.views import Views
 
@@ -28,84 +29,6 @@ _TURNS = {
 }
 
 
-class PatchEncoder(nn.Module):
-    """Overlapping patches, each encoded alone, as a map (n, d, rows, columns)."""
-
-    def __init__(self, encoder: Encoder, patch_size: tuple[int, int], stride: tuple[int, int]):
-        super().__init__()
-        self.encoder = encoder
-        self.patch_size = patch_size
-        self.stride = stride
-        self.image_shape = encoder.image_shape
-        self.grid = tuple(
-            (side - patch) // step + 1
-            for side, patch, step in zip(self.image_shape, patch_size, stride, strict=False)
-        )
-        # how many patches ahead is the first one without a pixel in common
-        self.apart = tuple(
-            -(-patch // step) for patch, step in zip(patch_size, stride, strict=True)
-        )
-        self.layers = {name: (d, *self.grid) for name, (d, _, _) in encoder.layers.items()}
-        self.default_layer = encoder.default_layer
-        self.out_shape = next(reversed(self.layers.values()))
-
-    def patches(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) -> (n * rows * columns, c, *patch_size)."""
-        for dim, (size, step) in enumerate(zip(self.patch_size, self.stride, strict=True)):
-            images = images.unfold(2 + dim, size, step)  # (n, c, rows, columns, *patch_size)
-        return images.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
-
-    def covered(self, grid: tuple[int, int]) -> tuple[int, int]:
-        """Height and width, in pixels, of a grid of patches."""
-        height, width = (
-            (cells - 1) * step + patch
-            for cells, step, patch in zip(grid, self.stride, self.patch_size, strict=True)
-        )
-        return height, width
-
-    def encode(self, patches: Tensor, grid: tuple[int, ...], layer: str | None = None) -> Tensor:
-        """(n * rows * columns, c, *patch_size) -> (n, d, rows, columns)."""
-        features = self.encoder(patches, layer).mean((2, 3))
-        return features.unflatten(0, (-1, *grid)).permute(0, 3, 1, 2)
-
-    def forward(self, images: Tensor, layer: str | None = None) -> Tensor:
-        return self.encode(self.patches(images), self.grid, layer)
-
-    def embed(self, images: Tensor) -> Tensor:
-        return self(images).mean((2, 3))
-
-
-class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of each place alone: statistics of later rows would leak."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
-
-
-class Context(nn.Module):
-    """Masked convolutions (as in PixelCNN): each place sees its own row and the rows above."""
-
-    def __init__(self, width: int, blocks: int):
-        super().__init__()
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                ChannelNorm(width),
-                nn.Conv2d(width, width // 2, 1),
-                nn.ReLU(inplace=True),
-                nn.ZeroPad2d((1, 1, 1, 0)),  # the row below is masked
-                nn.Conv2d(width // 2, width // 2, (2, 3)),
-                nn.ReLU(inplace=True),
-                nn.Conv2d(width // 2, width, 1),
-            )
-            for _ in range(blocks)
-        )
-
-    def forward(self, z: Tensor) -> Tensor:
-        for block in self.blocks:
-            z = z + block(z)
-        return F.relu(z)
-
-
 class CPCTask(PretextTask):
     def __init__(self, encoder, views, train_grid, steps, context_blocks, negative_images):
         super().__init__(encoder, views)
@@ -113,7 +36,7 @@ class CPCTask(PretextTask):
         self.steps = steps  # direction -> how many rows ahead
         self.negative_images = negative_images
         width = encoder.out_shape[0]
-        self.contexts = nn.ModuleDict({d: Context(width, context_blocks) for d in steps})
+        self.contexts = nn.ModuleDict({d: MaskedConvContext(width, context_blocks) for d in steps})
         self.predictors = nn.ModuleDict(
             {d: nn.ModuleList(nn.Conv2d(width, width, 1) for _ in steps[d]) for d in steps}
         )
@@ -171,7 +94,8 @@ class CPC(PretextLearner):
     network of masked convolutions summarises the encodings of the rows seen so far; from it the
     encodings of the patches some rows ahead are predicted. The loss (InfoNCE) asks to tell the
     right patch among patches of the same and of other images. As in [2]_ this is done in four
-    directions, with layer norm, and with augmentations drawn for every patch.
+    directions, with layer norm, and with augmentations drawn for every patch. Beyond the papers,
+    scores are divided by the square root of the encodings' width, which keeps them moderate.
 
     Features of an image are its patch encodings, on their grid, pooled.
 
@@ -191,7 +115,8 @@ class CPC(PretextLearner):
     context_blocks : int, default=2
         Residual blocks of the context network.
     negative_images : int, default=16
-        Number of images whose patches are each other's negatives.
+        Number of images whose patches are each other's negatives. The batch is cut into equal
+        groups of about so many; images left over (fewer than there are groups) sit out.
     norm : {"layer", "batch"} or None, default=None
         What the encoder's batch norms become: batch statistics over patches give the solution away.
         ``None`` takes layer norm, but leaves pretrained weights as they are.
@@ -242,10 +167,8 @@ class CPC(PretextLearner):
     def _make_encoder(self, image_shape, mean, std):
         fresh = self.norm is None and self.weights is None
         norm = "layer" if fresh or self.norm == "layer" else "batch"
-        return make_encoder(self.encoder, image_shape, mean, std, self.weights, norm)
-
-    def _make_task(self, encoder):
-        height, width, _ = encoder.image_shape
+        encoder = make_encoder(self.encoder, image_shape, mean, std, self.weights, norm)
+        height, width, _ = image_shape
         if self.patch_size is not None:
             patch = (min(self.patch_size, height), min(self.patch_size, width))
         elif min(height, width) >= 4:
@@ -253,17 +176,19 @@ class CPC(PretextLearner):
         else:  # strips and the like
             patch = (_default_patch(height), _default_patch(width))
         stride = tuple(max(1, math.floor(side * (1 - self.overlap) + 1e-6)) for side in patch)
-        patches = PatchEncoder(encoder, patch, stride)
+        return PatchEncoder(encoder, patch, stride)
+
+    def _make_task(self, encoder):
         distances = self.prediction_steps or 3
         train_grid = tuple(
             min(cells, apart + distances)
-            for cells, apart in zip(patches.grid, patches.apart, strict=True)
+            for cells, apart in zip(encoder.grid, encoder.apart, strict=True)
         )
-        steps = self._steps(patches, train_grid)
+        steps = self._steps(encoder, train_grid)
         views = clone(self.views) if self.views else Views(crop_scale=(0.6, 1.0))
         if views.size is None:
-            views.size = patch
-        return CPCTask(patches, views, train_grid, steps, self.context_blocks, self.negative_images)
+            views.size = encoder.patch_size
+        return CPCTask(encoder, views, train_grid, steps, self.context_blocks, self.negative_images)
 
     def _steps(self, patches: PatchEncoder, grid: tuple[int, ...]) -> dict[str, list[int]]:
         """For each direction, how many rows ahead to predict."""
