@@ -5,18 +5,24 @@ import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    clone,
+)
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sklearn_ssl.batches import PixelRange
+from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE, POSITIVE, SHARE
 from sklearn_ssl.devices import resolve_device, seeded
 from sklearn_ssl.docstrings import fill_docstring
 from sklearn_ssl.encoders import Encoder, make_encoder, pool_features, pooled_width
@@ -88,14 +94,14 @@ class PretextLearner(
         "encoder": [str, callable],
         "weights": [str, None],
         "layer": [str, None],
-        "pool": [StrOptions({"avg", "max"}), Interval(Integral, 1, None, closed="left"), None],
+        "pool": [StrOptions({"avg", "max"}), COUNT, None],
         "image_shape": [tuple, list, None],
         "views": [Views, None],
         "max_epochs": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 2, None, closed="left"), None],
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "warmup": [Interval(Real, 0, 1, closed="both")],
+        "lr": [POSITIVE],
+        "weight_decay": [NOT_NEGATIVE],
+        "warmup": [SHARE],
         "optimizer": [StrOptions(set(OPTIMIZERS)), type],
         "precision": [StrOptions({"auto", "bfloat16", "float32"})],
         "device": [str, torch.device],
@@ -111,13 +117,20 @@ class PretextLearner(
         fill_docstring(cls)
 
     @abstractmethod
-    def _make_task(self, encoder: Encoder) -> PretextTask:
-        """The task that trains ``encoder``."""
+    def _make_task(self, encoder: Encoder, n_images: int) -> PretextTask:
+        """The task that trains ``encoder``; queues need not be longer than ``n_images``."""
 
     def _make_encoder(
         self, image_shape: tuple[int, int, int], mean: Sequence[float], std: Sequence[float]
     ) -> Encoder:
         return make_encoder(self.encoder, image_shape, mean, std, self.weights)
+
+    def _make_views(self, size: Any = None, **recipe: Any) -> Views:
+        """The user's views, or those of the method's recipe; ``size`` is for views without one."""
+        views = Views(**recipe) if self.views is None else clone(self.views)
+        if views.size is None:
+            views.size = size
+        return views
 
     # Fitting
 
@@ -279,7 +292,8 @@ class PretextLearner(
         values = pixels(sample)
         mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3))
         std = torch.where(std > 0, std, 1.0)
-        task = self._make_task(self._make_encoder(images.shape, mean.tolist(), std.tolist()))
+        encoder = self._make_encoder(images.shape, mean.tolist(), std.tolist())
+        task = self._make_task(encoder, len(images))
         net = PretextNet(
             PretextModule(pixels, task),
             batch_size=batch_size,

@@ -4,6 +4,7 @@ import contextvars
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,18 +18,21 @@ _OWN = {"small_resnet": backbones.SmallResNet, "small_vit": backbones.SmallViT}
 _NO_LAYER = (nn.Identity, nn.Dropout)
 _SEQUENCES = (nn.Sequential, nn.ModuleList)
 
-# the layer at which the running forward pass of this thread ends
-_wanted: contextvars.ContextVar[str | None] = contextvars.ContextVar("wanted", default=None)
+# outputs that the running forward pass of this thread is to note; it ends with the last one
+_wanted: contextvars.ContextVar[dict[str, Tensor | None]]
+_wanted = contextvars.ContextVar("wanted", default={})  # noqa: B039 (never written to)
 
 
-class _Reached(Exception):
-    def __init__(self, output: Tensor):
-        self.output = output
+class _AllReached(Exception):
+    pass
 
 
-def _end_here(name: str, _module: nn.Module, _args, output) -> None:
-    if _wanted.get() == name:
-        raise _Reached(output)
+def _note_output(name: str, _module: nn.Module, _args, output) -> None:
+    wanted = _wanted.get()
+    if name in wanted:
+        wanted[name] = output
+        if all(output is not None for output in wanted.values()):
+            raise _AllReached
 
 
 class Encoder(nn.Module):
@@ -75,9 +79,14 @@ class Encoder(nn.Module):
         self.takes_one_size = not self._takes((image_shape[0] + 1) // 2, (image_shape[1] + 1) // 2)
 
     @property
+    def last_layer(self) -> str:
+        """What pretext tasks train."""
+        return next(reversed(self.layers))
+
+    @property
     def out_shape(self) -> tuple[int, int, int]:
         """Shape (d, gh, gw) of the last layer's map, which pretext tasks train."""
-        return next(reversed(self.layers.values()))
+        return self.layers[self.last_layer]
 
     @property
     def default_layer(self) -> str:
@@ -92,24 +101,37 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor, layer: str | None = None) -> Tensor:
         """Feature map (n, d, gh, gw) of ``layer``, by default the last one."""
-        layer = layer or next(reversed(self.layers))
+        return self.maps(images, layer or self.last_layer)[0]
+
+    def maps(self, images: Tensor, *layers: str) -> list[Tensor]:
+        """Feature maps of several layers in one pass."""
         images = self.standardise(images)
         if self.takes_one_size and images.shape[2:] != self.image_shape[:2]:
             images = F.interpolate(images, self.image_shape[:2], mode="bilinear", antialias=True)
-        token = _wanted.set(layer)
+        outputs: dict[str, Tensor | None] = dict.fromkeys(layers)
+        token = _wanted.set(outputs)
         try:
             self.backbone(images)
-        except _Reached as reached:
-            return self._as_map(reached.output, images.shape[-2:], layer)
+        except _AllReached:
+            return [self._as_map(outputs[name], images.shape[-2:], name) for name in layers]
         finally:
             _wanted.reset(token)
-        raise ValueError(f"the backbone's forward pass never reached layer {layer!r}")
+        missed = [name for name, output in outputs.items() if output is None]
+        raise ValueError(f"the backbone's forward pass never reached layer {', '.join(missed)}")
+
+    @torch.no_grad()
+    def shape_of(self, size: Sequence[int]) -> tuple[int, int, int]:
+        """Shape (d, gh, gw) of the last layer's map for images of another size."""
+        training = self.training
+        _, d, rows, columns = self.eval()(torch.zeros(1, self.image_shape[2], *size)).shape
+        self.train(training)
+        return d, rows, columns
 
     def embed(self, images: Tensor) -> Tensor:
         """The last layer's map averaged over positions, (n, d): what heads are put on."""
         return self(images).mean((2, 3))
 
-    def _as_map(self, output: Tensor, size: Sequence[int], layer: str) -> Tensor:
+    def _as_map(self, output: Any, size: Sequence[int], layer: str) -> Tensor:
         if output.ndim == 4:
             return output.permute(0, 3, 1, 2) if layer in self._channels_last else output
         prefix = getattr(self.backbone, "num_prefix_tokens", None)
@@ -148,7 +170,7 @@ class Encoder(nn.Module):
             )
         for name in found:
             self.backbone.get_submodule(name).register_forward_hook(
-                functools.partial(_end_here, name)
+                functools.partial(_note_output, name)
             )
         return found
 

@@ -1,28 +1,44 @@
-"""Heads that tasks put on an encoder: projectors and decoders."""
+"""What tasks put on an encoder: projectors, decoders, critics, averaged copies and queues."""
 
+import copy
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any, TypeVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-__all__ = ["ConvDecoder", "MaskedConvContext", "mlp"]
+__all__ = [
+    "ConvCritic",
+    "ConvDecoder",
+    "MaskedConvContext",
+    "Queue",
+    "follow",
+    "frozen",
+    "mlp",
+    "momentum_copy",
+]
+
+M = TypeVar("M", bound=nn.Module)
 
 
-def mlp(*widths: int, last_norm: bool = False) -> nn.Sequential:
+def mlp(*widths: int, last_norm: bool = False, last_bias: bool = True) -> nn.Sequential:
     """Linear layers with batch norm and ReLU between them: ``mlp(in, hidden, out)``.
 
-    Linear layers followed by a batch norm have no bias. ``last_norm`` puts a batch norm without
-    ReLU behind the last layer.
+    Linear layers followed by a batch norm have no bias. ``last_norm`` puts a batch norm,
+    without scale and shift, behind the last layer; ``last_bias=False`` is for losses that a constant does not change.
     """
     layers: list[nn.Module] = []
     for i, (n_in, n_out) in enumerate(pairwise(widths)):
         last = i == len(widths) - 2
         normed = not last or last_norm
-        layers.append(nn.Linear(n_in, n_out, bias=not normed))
+        layers.append(nn.Linear(n_in, n_out, bias=not normed and (last_bias or not last)))
         if normed:
-            layers.append(nn.BatchNorm1d(n_out))
+            layers.append(nn.BatchNorm1d(n_out, affine=not last))
         if not last:
             layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
@@ -94,3 +110,74 @@ class MaskedConvContext(nn.Module):
         for block in self.blocks:
             z = z + block(z)
         return F.relu(z)
+
+
+class ConvCritic(nn.Module):
+    """Images (n, c, h, w), and vectors (n, d) if ``vector_dim``, to a logit (n,): real or made."""
+
+    def __init__(self, channels: int, size: tuple[int, int], vector_dim: int = 0, width: int = 32):
+        super().__init__()
+        n_stages = max(1, math.ceil(math.log2(max(size) / 4)))
+        widths = [channels] + [min(width * 2**i, 256) for i in range(n_stages)]
+        self.stages = nn.Sequential(
+            *(
+                nn.Sequential(nn.Conv2d(n_in, n_out, 4, 2, 2), nn.LeakyReLU(0.2))
+                for n_in, n_out in pairwise(widths)
+            )
+        )
+        self.head = nn.Sequential(
+            nn.Linear(widths[-1] + vector_dim, 256), nn.LeakyReLU(0.2), nn.Linear(256, 1)
+        )
+
+    def forward(self, images: Tensor, vectors: Tensor | None = None) -> Tensor:
+        features = self.stages(images).mean((2, 3))
+        if vectors is not None:
+            features = torch.cat([features, vectors.to(features.dtype)], dim=1)
+        return self.head(features)[:, 0]
+
+
+def frozen(module: nn.Module, *inputs: Any) -> Any:
+    """``module(*inputs)`` with gradients for the inputs, but none for the module.
+
+    Both players of an adversarial game can so be trained by one loss.
+    """
+    held = {name: p.detach() for name, p in module.named_parameters()}
+    return functional_call(module, held, inputs)
+
+
+def momentum_copy(module: M) -> M:
+    """A copy that no gradient trains; :func:`follow` moves it."""
+    return copy.deepcopy(module).requires_grad_(False)
+
+
+def follow(average: nn.Module, module: nn.Module, momentum: float) -> None:
+    """Move a copy towards its module: average = momentum * average + (1 - momentum) * module."""
+    parameters = list(average.parameters()), list(module.parameters())
+    get_ema_multi_avg_fn(momentum)(*parameters, None)
+
+
+class Queue(nn.Module):
+    """The latest vectors, first in, first out; random directions until it is full.
+
+    Parameters
+    ----------
+    size, dim : int
+        Number and length of the vectors.
+    """
+
+    vectors: Tensor
+    position: Tensor
+
+    def __init__(self, size: int, dim: int):
+        super().__init__()
+        self.register_buffer("vectors", F.normalize(torch.randn(size, dim), dim=1))
+        self.register_buffer("position", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def push(self, new: Tensor) -> None:
+        """Replace the oldest vectors by ``new`` (n, dim)."""
+        size = len(self.vectors)
+        new = new[-size:]
+        places = (self.position + torch.arange(len(new), device=new.device)) % size
+        self.vectors[places] = new.float()
+        self.position.add_(len(new)).remainder_(size)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from sklearn_ssl.devices import full_precision
 
-__all__ = ["info_nce", "nt_xent"]
+__all__ = ["info_nce", "negative_cosine", "nt_xent", "off_diagonal"]
 
 
 def info_nce(queries: Tensor, keys: Tensor, temperature: float = 1.0) -> Tensor:
@@ -49,3 +49,13 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
         logits = (z @ z.T / temperature).masked_fill(itself, -torch.inf)
     positive = torch.arange(2 * n, device=z.device).roll(n)
     return F.cross_entropy(logits, positive)
+
+
+def negative_cosine(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Mean of -cos between predictions (n, d) and targets (n, d), which get no gradient."""
+    return -F.cosine_similarity(predictions.float(), targets.detach().float(), dim=1).mean()
+
+
+def off_diagonal(matrix: Tensor) -> Tensor:
+    """A square matrix (d, d) with zeros on its diagonal."""
+    return matrix - torch.diag(matrix.diagonal())

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 __all__ = ["PretextTask"]
@@ -13,7 +14,8 @@ class PretextTask(nn.Module):
 
     All state lives in parameters and persistent buffers, so that it is saved and resumed. Random
     numbers come from torch's default generator on the images' device (the training loop seeds and
-    restores it). A step never reads a value back from the device: no ``.item()``, no indexing by a
+    restores it). :meth:`forward` leaves queues, banks and averages as they are, :meth:`after_step`
+    moves them. A step never reads a value back from the device: no ``.item()``, no indexing by a
     mask, no tensor made on the CPU.
 
     Parameters
@@ -48,6 +50,10 @@ class PretextTask(nn.Module):
             ``"loss"``, which is minimised, and any other term worth a place in ``history_``.
         """
         raise NotImplementedError
+
+    def pair(self, images: Tensor) -> Tensor:
+        """Two views of each image, (2n, c, h, w): all first ones, then all second ones."""
+        return torch.cat([self.views(images, view) for view in (0, 1)])
 
     def after_step(self, progress: float) -> None:
         """Update what is not learned by gradient (averages, queues); ``progress`` is in (0, 1]."""

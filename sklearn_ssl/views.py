@@ -1,18 +1,18 @@
 """Recipes that draw random views of images, one draw per image."""
 
-from numbers import Integral, Real
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import Interval
+from sklearn.base import BaseEstimator, clone
 from torch import Tensor
 
 from sklearn_ssl import augment
+from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE, SHARE
 from sklearn_ssl.devices import full_precision, keep_freed_memory
 
-__all__ = ["Views", "view_size"]
+__all__ = ["MultiCrop", "Views", "view_size"]
 
 
 def view_size(image_size: tuple[int, int]) -> tuple[int, int]:
@@ -21,8 +21,6 @@ def view_size(image_size: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
-_SIDE = Interval(Integral, 1, None, closed="left")
-_SHARE = Interval(Real, 0, 1, closed="both")
 _PER_VIEW = ("grey", "blur", "solarize", "erase")  # probabilities that may differ between views
 
 
@@ -80,15 +78,15 @@ class Views(BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
-        "size": [_SIDE, tuple, list, None],
+        "size": [COUNT, tuple, list, None],
         "crop_scale": [tuple, list, None],
         "crop_ratio": [tuple, list],
         "rotate": ["boolean"],
         "jitter": [tuple, list, None],
         "blur_sigma": [tuple, list],
-        "noise": [Interval(Real, 0, None, closed="left"), None],
-        **{name: [_SHARE, None] for name in ("flip", "jitter_p")},
-        **{name: [_SHARE, tuple, list, None] for name in _PER_VIEW},
+        "noise": [NOT_NEGATIVE, None],
+        **{name: [SHARE, None] for name in ("flip", "jitter_p")},
+        **{name: [SHARE, tuple, list, None] for name in _PER_VIEW},
     }
 
     def __init__(
@@ -142,10 +140,10 @@ class Views(BaseEstimator):
         for name in _PER_VIEW:
             p = getattr(self, name)
             several = isinstance(p, (tuple, list))
-            if several and not (p and all(map(_SHARE.is_satisfied_by, p))):
+            if several and not (p and all(map(SHARE.is_satisfied_by, p))):
                 raise ValueError(f"{name}={p!r} must be probabilities, one for each view")
         if isinstance(self.size, (tuple, list)) and not (
-            len(self.size) == 2 and all(_SIDE.is_satisfied_by(s) for s in self.size)
+            len(self.size) == 2 and all(COUNT.is_satisfied_by(s) for s in self.size)
         ):
             raise ValueError(f"size={self.size!r} must be (height, width), positive integers")
 
@@ -206,12 +204,16 @@ class Views(BaseEstimator):
     def _chance(images: Tensor, p: float) -> Tensor:
         return torch.rand(len(images), device=images.device) < p
 
+    def size_for(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the views of images of this size."""
+        if self.size is None:
+            return view_size(image_size)
+        height, width = self.size if np.iterable(self.size) else (self.size, self.size)
+        return int(height), int(width)
+
     def _crop(self, images: Tensor) -> Tensor:
         n, _, height, width = images.shape
-        if self.size is None:
-            size = view_size((height, width))
-        else:
-            size = tuple(self.size) if np.iterable(self.size) else (int(self.size),) * 2
+        size = self.size_for((height, width))
         mirrored = self._chance(images, self.flip) if self.flip else None
         if self.crop_scale is not None:
             boxes = augment.random_boxes(
@@ -249,3 +251,39 @@ class Views(BaseEstimator):
         brightness, contrast = self.jitter[:2]
         images = augment.adjust_brightness(images, self._factors(images, brightness, jittered))
         return augment.adjust_contrast(images, self._factors(images, contrast, jittered))
+
+
+@dataclass(frozen=True)
+class MultiCrop:
+    """Two views of each image, and some smaller ones of small parts of it.
+
+    Parameters
+    ----------
+    views : Views
+        Recipe of the two; the smaller ones follow it but for their size and scale.
+    n_local : int
+        Number of the smaller ones.
+    local_scale : tuple of float
+        Range of the share of the image's area that they crop.
+    image_size : tuple of int
+        Height and width.
+
+    References
+    ----------
+    Caron et al. (2020), Unsupervised Learning of Visual Features by Contrasting Cluster
+    Assignments, section 3.2.
+    """
+
+    views: Views
+    n_local: int
+    local_scale: tuple[float, float]
+    image_size: tuple[int, int]
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """Batches of one size each: (2n, c, h, w) and, if any, (n_local * n, c, h / 2, w / 2)."""
+        crops = [torch.cat([self.views(images, view) for view in (0, 1)])]
+        if self.n_local:
+            size = [max(1, side // 2) for side in self.views.size_for(self.image_size)]
+            local = clone(self.views).set_params(size=size, crop_scale=self.local_scale)
+            crops.append(torch.cat([local(images, view) for view in range(self.n_local)]))
+        return crops

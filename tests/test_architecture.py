@@ -12,7 +12,7 @@ FAMILIES = {folder.name for folder in ROOT.iterdir() if (folder / "__init__.py")
 
 # lowest first; a module imports only from layers below its own
 LAYERS = [
-    {"schedules", "exceptions", "docstrings"},
+    {"schedules", "exceptions", "docstrings", "constraints"},
     {"devices", "metrics", "optimizers", "task", "backbones"},
     {"losses", "augment", "heads", "encoders", "images", "watchers"},
     {"views", "batches", "patches"},

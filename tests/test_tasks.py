@@ -25,7 +25,8 @@ def make_task(Learner, height=12, width=12, channels=3, seed=0, mean=MEAN, std=S
     torch.manual_seed(seed)
     learner = small(Learner, **params)
     shape = (height, width, channels)
-    return learner._make_task(learner._make_encoder(shape, mean[:channels], std[:channels]))
+    encoder = learner._make_encoder(shape, mean[:channels], std[:channels])
+    return learner._make_task(encoder, n_images=48)
 
 
 def unchanged(size, **params):

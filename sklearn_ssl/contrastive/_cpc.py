@@ -2,21 +2,20 @@
 
 import math
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar
 
 import torch
-from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
 from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import COUNT
 from sklearn_ssl.encoders import make_encoder
 from sklearn_ssl.heads import MaskedConvContext
 from sklearn_ssl.losses import info_nce
 from sklearn_ssl.patches import PatchEncoder
 from sklearn_ssl.task import PretextTask
-from sklearn_ssl.views import Views
 
 __all__ = ["CPC"]
 
@@ -155,12 +154,12 @@ class CPC(PretextLearner):
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **PretextLearner._parameter_constraints,
-        "patch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "patch_size": [COUNT, None],
         "overlap": [Interval(Real, 0, 1, closed="left")],
         "directions": [tuple, list, None],
-        "prediction_steps": [Interval(Integral, 1, None, closed="left"), None],
-        "context_blocks": [Interval(Integral, 1, None, closed="left")],
-        "negative_images": [Interval(Integral, 1, None, closed="left")],
+        "prediction_steps": [COUNT, None],
+        "context_blocks": [COUNT],
+        "negative_images": [COUNT],
         "norm": [StrOptions({"layer", "batch"}), None],
     }
 
@@ -178,16 +177,14 @@ class CPC(PretextLearner):
         stride = tuple(max(1, math.floor(side * (1 - self.overlap) + 1e-6)) for side in patch)
         return PatchEncoder(encoder, patch, stride)
 
-    def _make_task(self, encoder):
+    def _make_task(self, encoder, n_images):
         distances = self.prediction_steps or 3
         train_grid = tuple(
             min(cells, apart + distances)
             for cells, apart in zip(encoder.grid, encoder.apart, strict=True)
         )
         steps = self._steps(encoder, train_grid)
-        views = clone(self.views) if self.views else Views(crop_scale=(0.6, 1.0))
-        if views.size is None:
-            views.size = encoder.patch_size
+        views = self._make_views(encoder.patch_size, crop_scale=(0.6, 1.0))
         return CPCTask(encoder, views, train_grid, steps, self.context_blocks, self.negative_images)
 
     def _steps(self, patches: PatchEncoder, grid: tuple[int, ...]) -> dict[str, list[int]]:

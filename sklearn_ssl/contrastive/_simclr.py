@@ -1,17 +1,13 @@
 """SimCLR: two views of an image agree, against all other images of the batch."""
 
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import ClassVar
 
-import torch
-from sklearn.utils._param_validation import Interval
-
 from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import COUNT, POSITIVE
 from sklearn_ssl.heads import mlp
 from sklearn_ssl.losses import nt_xent
 from sklearn_ssl.task import PretextTask
-from sklearn_ssl.views import Views
 
 __all__ = ["SimCLR"]
 
@@ -23,8 +19,7 @@ class SimCLRTask(PretextTask):
         self.projector = mlp(encoder.out_shape[0], hidden_dim, projection_dim)
 
     def forward(self, images, index):
-        both = torch.cat([self.views(images, view) for view in (0, 1)])  # (2n, c, h, w)
-        z = self.projector(self.encoder.embed(both))  # (2n, projection_dim)
+        z = self.projector(self.encoder.embed(self.pair(images)))  # (2n, projection_dim)
         first, second = z.chunk(2)
         return {"loss": nt_xent(first, second, self.temperature)}
 
@@ -71,16 +66,12 @@ class SimCLR(PretextLearner):
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **PretextLearner._parameter_constraints,
-        "temperature": [Interval(Real, 0, None, closed="neither")],
-        "hidden_dim": [Interval(Integral, 1, None, closed="left")],
-        "projection_dim": [Interval(Integral, 1, None, closed="left")],
+        "temperature": [POSITIVE],
+        "hidden_dim": [COUNT],
+        "projection_dim": [COUNT],
     }
 
-    def _make_task(self, encoder):
+    def _make_task(self, encoder, n_images):
         return SimCLRTask(
-            encoder,
-            self.views or Views(),
-            self.hidden_dim,
-            self.projection_dim,
-            self.temperature,
+            encoder, self._make_views(), self.hidden_dim, self.projection_dim, self.temperature
         )

@@ -1,19 +1,18 @@
 """Denoising autoencoder: reconstruct the clean image from a corrupted one."""
 
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from torch import Tensor
 
 from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import NOT_NEGATIVE
 from sklearn_ssl.heads import ConvDecoder
 from sklearn_ssl.images import images_like
 from sklearn_ssl.task import PretextTask
-from sklearn_ssl.views import Views
 
 __all__ = ["DenoisingAutoencoder"]
 
@@ -89,11 +88,11 @@ class DenoisingAutoencoder(PretextLearner):
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **PretextLearner._parameter_constraints,
         "corruption": [StrOptions({"masking", "gaussian", "salt_and_pepper"})],
-        "corruption_level": [Interval(Real, 0, None, closed="left")],
+        "corruption_level": [NOT_NEGATIVE],
     }
 
-    def _make_task(self, encoder):
-        views = self.views or Views(jitter=None, grey=0)
+    def _make_task(self, encoder, n_images):
+        views = self._make_views(jitter=None, grey=0)
         return DenoisingTask(encoder, views, self.corruption, self.corruption_level)
 
     def reconstruct(self, X: Any) -> Any:

@@ -5,12 +5,11 @@ from numbers import Integral
 
 import torch
 import torch.nn.functional as F
-from sklearn.base import clone
 from torch import nn
 
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.task import PretextTask
-from sklearn_ssl.views import Views, view_size
+from sklearn_ssl.views import view_size
 
 __all__ = ["RotationPrediction"]
 
@@ -62,13 +61,10 @@ class RotationPrediction(PretextLearner):
     ['accuracy', 'epoch']
     """
 
-    def _make_task(self, encoder):
+    def _make_task(self, encoder, n_images):
         height, width, _ = encoder.image_shape
-        views = (
-            clone(self.views) if self.views else Views(crop_scale=(0.5, 1.0), jitter=None, grey=0)
-        )
-        if views.size is None:  # a quarter turn needs a square
-            views.size = min(view_size((height, width)))
-        elif not isinstance(views.size, Integral) and views.size[0] != views.size[1]:
+        square = min(view_size((height, width)))  # can be turned
+        views = self._make_views(square, crop_scale=(0.5, 1.0), jitter=None, grey=0)
+        if not isinstance(views.size, Integral) and views.size[0] != views.size[1]:
             raise ValueError(f"views of size {views.size} cannot be turned; give a square size")
         return RotationTask(encoder, views)

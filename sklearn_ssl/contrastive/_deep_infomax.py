@@ -1,0 +1,167 @@
+"""Deep InfoMax: a summary of an image tells its own local features from those of others."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from sklearn.utils._param_validation import StrOptions
+from torch import Tensor, nn
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE
+from sklearn_ssl.devices import full_precision
+from sklearn_ssl.heads import frozen, mlp
+from sklearn_ssl.losses import info_nce
+from sklearn_ssl.task import PretextTask
+
+__all__ = ["DeepInfoMax"]
+
+
+def jensen_shannon(scores: Tensor) -> Tensor:
+    """Negative Jensen-Shannon estimate of mutual information, equation 4.
+
+    ``scores`` (..., n, n) compare n pairs; those on the diagonal belong together.
+    """
+    n = scores.shape[-1]
+    joint = F.softplus(-scores.diagonal(dim1=-2, dim2=-1)).mean()
+    apart = F.softplus(scores)
+    apart = apart.sum((-2, -1)) - apart.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return joint + (apart / (n * (n - 1))).mean()
+
+
+class DeepInfoMaxTask(PretextTask):
+    critic: Any
+
+    def __init__(
+        self, encoder, views, local_layer, width, estimator, global_weight, local_weight,
+        prior_weight,
+    ):  # fmt: skip
+        super().__init__(encoder, views)
+        self.local_layer = local_layer
+        self.estimator = estimator
+        self.weights = {"global": global_weight, "local": local_weight, "prior": prior_weight}
+        n_local, n_global = encoder.layers[local_layer][0], encoder.out_shape[0]
+        # the paper's fully-connected layers; only a prior sees the bias
+        self.summary = mlp(n_global, width, width, last_bias=bool(prior_weight))
+        # embed both sides and compare by a product ("encode and dot")
+        self.project_local = nn.Sequential(
+            nn.Conv2d(n_local, width, 1), nn.ReLU(inplace=True), nn.Conv2d(width, width, 1)
+        )
+        self.project_summary = mlp(width, width, width)
+        self.project_flat = mlp(n_local, width, width) if global_weight else None
+        self.critic = (
+            nn.Sequential(nn.Linear(width, 256), nn.ReLU(inplace=True), nn.Linear(256, 1))
+            if prior_weight
+            else None
+        )
+
+    def forward(self, images, index):
+        local, last = self.encoder.maps(
+            self.views(images), self.local_layer, self.encoder.last_layer
+        )
+        summary = self.summary(last.mean((2, 3)))  # (n, width)
+        query = self.project_summary(summary)
+        places = self.project_local(local).flatten(2).permute(2, 0, 1)  # (places, n, width)
+        terms = {"local": self._estimate(query.expand(len(places), -1, -1), places)}
+        if self.project_flat is not None:
+            whole = self.project_flat(local.mean((2, 3)))
+            terms["global"] = self._estimate(query[None], whole[None])
+        if self.critic is not None:
+            terms["prior"] = self._match_prior(summary)
+        loss = sum(self.weights[name] * term for name, term in terms.items())
+        return {"loss": loss, **terms}
+
+    def _estimate(self, summaries: Tensor, locals_: Tensor) -> Tensor:
+        scale = summaries.shape[2] ** 0.5
+        if self.estimator == "infonce":
+            return info_nce(locals_, summaries, scale)
+        with full_precision(summaries.device):
+            return jensen_shannon(summaries.float() @ locals_.float().mT / scale)
+
+    def _match_prior(self, summary: Tensor) -> Tensor:
+        """A critic tells uniform noise from summaries, which learn to deceive it, in one loss."""
+        made = summary.sigmoid()
+        real = torch.rand_like(made)
+        told = F.softplus(-self.critic(real)).mean() + F.softplus(self.critic(made.detach())).mean()
+        deceived = F.softplus(-frozen(self.critic, made)).mean()
+        return (told + deceived).float()
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class DeepInfoMax(PretextLearner):
+    """Deep InfoMax: mutual information between local features and a summary of the image [1]_.
+
+    A global vector is computed from the encoder's last layer. It has to tell the local features of
+    its own image, of an earlier layer, from those of the other images of the batch.
+
+    Parameters
+    ----------
+    local_layer : str or None, default=None
+        Layer of the local features; ``None`` takes the last stage but one.
+    estimator : {"infonce", "jsd"}, default="infonce"
+        How mutual information is estimated.
+    local_weight : float, default=1.0
+        Weight of local features, the paper's beta.
+    global_weight : float, default=0.0
+        Weight of the summary of local features, the paper's alpha.
+    prior_weight : float, default=0.0
+        Weight of an adversary that draws global vectors to a uniform distribution, the paper's
+        gamma.
+    width : int, default=512
+        Of the global vector and of the space in which it is compared.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Hjelm et al. (2019), Learning Deep Representations by Mutual Information Estimation and
+       Maximization, https://arxiv.org/abs/1808.06670
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import DeepInfoMax
+    >>> X = load_digits().images[:256]
+    >>> ssl = DeepInfoMax(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.transform(X).shape
+    (256, 512)
+    """
+
+    local_layer: str | None = None
+    estimator: str = "infonce"
+    local_weight: float = 1.0
+    global_weight: float = 0.0
+    prior_weight: float = 0.0
+    width: int = 512
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "local_layer": [str, None],
+        "estimator": [StrOptions({"infonce", "jsd"})],
+        "local_weight": [NOT_NEGATIVE],
+        "global_weight": [NOT_NEGATIVE],
+        "prior_weight": [NOT_NEGATIVE],
+        "width": [COUNT],
+    }
+
+    def _make_task(self, encoder, n_images):
+        if self.local_layer is not None and self.local_layer not in encoder.layers:
+            raise ValueError(
+                f"local_layer={self.local_layer!r} is not a layer of encoder={self.encoder!r}, "
+                f"which has {', '.join(encoder.layers)}"
+            )
+        views = self._make_views(encoder.image_shape[:2], crop_scale=(0.3, 1.0))
+        return DeepInfoMaxTask(
+            encoder,
+            views,
+            self.local_layer or encoder.default_layer,
+            self.width,
+            self.estimator,
+            self.global_weight,
+            self.local_weight,
+            self.prior_weight,
+        )

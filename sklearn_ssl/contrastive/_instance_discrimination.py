@@ -1,0 +1,144 @@
+"""Instance discrimination: every image is its own class, with a slot in a memory bank."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE, POSITIVE, SHARE
+from sklearn_ssl.devices import full_precision
+from sklearn_ssl.task import PretextTask
+
+__all__ = ["InstanceDiscrimination"]
+
+
+class InstanceDiscriminationTask(PretextTask):
+    bank: Tensor
+    constant: Tensor
+
+    def __init__(
+        self, encoder, views, n_images, projection_dim, temperature, momentum, negatives, proximity
+    ):
+        super().__init__(encoder, views)
+        self.n_images = n_images
+        self.temperature = temperature
+        self.momentum = momentum
+        self.negatives = negatives
+        self.proximity = proximity
+        self.projector = nn.Linear(encoder.out_shape[0], projection_dim)
+        self.register_buffer("bank", F.normalize(torch.randn(n_images, projection_dim), dim=1))
+        self.register_buffer("constant", torch.zeros(()))  # the paper's Z, from the first batch
+        self._new: tuple[Tensor, ...] = ()
+
+    def forward(self, images, index):
+        v = F.normalize(self.projector(self.encoder.embed(self.views(images))).float(), dim=1)
+        own = self.bank[index]
+        with full_precision(v.device):
+            if self.negatives is None:
+                logits = v @ self.bank.T / self.temperature  # (n, n_images)
+                loss, constant = F.cross_entropy(logits, index), self.constant
+            else:
+                loss, constant = self._nce(v, own)
+        self._new = (index, v.detach(), constant)
+        moved = (v - own).square().sum(1).mean()
+        return {"loss": loss + self.proximity * moved, "moved": moved}
+
+    def _nce(self, v: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+        """Noise-contrastive estimation, equations 4 to 8: data or one of m noise samples."""
+        m = self.negatives
+        drawn = torch.randint(self.n_images, (len(v) * m,), device=v.device)
+        noise = self.bank[drawn].unflatten(0, (len(v), m))
+        positive = (v * own).sum(1) / self.temperature  # (n,)
+        negative = torch.einsum("nd,nmd->nm", v, noise) / self.temperature
+        estimate = negative.detach().exp().mean() * self.n_images
+        constant = torch.where(self.constant > 0, self.constant, estimate)
+        # log odds of P(i|v) = exp(.) / Z against m times the noise's 1 / n
+        offset = constant.log() + torch.full_like(constant, m / self.n_images).log()
+        data = F.softplus(-(positive - offset)).mean()
+        noise_terms = F.softplus(negative - offset).sum(1).mean()
+        return data + noise_terms, constant
+
+    @torch.no_grad()
+    def after_step(self, progress):
+        if not self._new:
+            return
+        index, v, constant = self._new
+        slots = self.bank[index].lerp(v, 1 - self.momentum)
+        self.bank[index] = F.normalize(slots, dim=1)
+        self.constant.copy_(constant)
+        self._new = ()
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class InstanceDiscrimination(PretextLearner):
+    """Non-parametric instance discrimination [1]_.
+
+    Every image is a class of its own. Its embedding has to be told from those of other images,
+    which are kept in a memory bank: one slot for each image, which follows its embedding slowly.
+
+    A continued fit needs the images of the first one, in their order: slots are theirs.
+
+    Parameters
+    ----------
+    temperature : float, default=0.07
+        Divides the cosine similarities.
+    momentum : float, default=0.5
+        Share of a slot that stays when its image is seen.
+    negatives : int or None, default=4096
+        Number of noise samples for an image in noise-contrastive estimation; no more than there are
+        images. ``None`` computes the softmax over all images.
+    proximity : float, default=0.0
+        Weight of the squared change of an image's embedding (proximal regularisation), the paper's
+        lambda.
+    projection_dim : int, default=128
+        Width of the embeddings.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Wu, Xiong, Yu and Lin (2018), Unsupervised Feature Learning via Non-Parametric Instance
+       Discrimination, https://arxiv.org/abs/1805.01978
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import InstanceDiscrimination
+    >>> X = load_digits().images[:256]
+    >>> ssl = InstanceDiscrimination(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.transform(X).shape
+    (256, 512)
+    """
+
+    temperature: float = 0.07
+    momentum: float = 0.5
+    negatives: int | None = 4096
+    proximity: float = 0.0
+    projection_dim: int = 128
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "temperature": [POSITIVE],
+        "momentum": [SHARE],
+        "negatives": [COUNT, None],
+        "proximity": [NOT_NEGATIVE],
+        "projection_dim": [COUNT],
+    }
+
+    def _make_task(self, encoder, n_images):
+        return InstanceDiscriminationTask(
+            encoder,
+            self._make_views(),
+            n_images,
+            self.projection_dim,
+            self.temperature,
+            self.momentum,
+            self.negatives and min(self.negatives, n_images),
+            self.proximity,
+        )

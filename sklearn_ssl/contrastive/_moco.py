@@ -1,0 +1,175 @@
+"""MoCo: find the key of a view, made by a slowly moving copy, among many others."""
+
+from dataclasses import dataclass
+from numbers import Integral
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from sklearn.utils._param_validation import Options
+from torch import Tensor
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import COUNT, POSITIVE, SHARE
+from sklearn_ssl.devices import full_precision
+from sklearn_ssl.heads import Queue, follow, mlp, momentum_copy
+from sklearn_ssl.losses import info_nce
+from sklearn_ssl.schedules import cosine
+from sklearn_ssl.task import PretextTask
+
+__all__ = ["MoCo"]
+
+
+def queue_loss(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: float) -> Tensor:
+    """InfoNCE of unit vectors: the i-th key (n, d) against the negatives (q, d) of all queries."""
+    with full_precision(queries.device):
+        positive = (queries * keys).sum(1, keepdim=True)
+        logits = torch.cat([positive, queries @ negatives.T], dim=1) / temperature
+    return (logits.logsumexp(1) - logits[:, 0]).mean()
+
+
+class MoCoTask(PretextTask):
+    """What both versions share: an encoder and projector, and their moving average."""
+
+    def __init__(self, encoder, views, projector, momentum, final_momentum, temperature):
+        super().__init__(encoder, views)
+        self.projector = projector
+        self.key_encoder = momentum_copy(encoder)
+        self.key_projector = momentum_copy(projector)
+        self.momentum = momentum
+        self.final_momentum = final_momentum
+        self.temperature = temperature
+
+    @torch.no_grad()
+    def keys(self, views: Tensor) -> Tensor:
+        return F.normalize(self.key_projector(self.key_encoder.embed(views)).float(), dim=1)
+
+    def after_step(self, progress):
+        momentum = cosine(progress, self.momentum, self.final_momentum)
+        follow(self.key_encoder, self.encoder, momentum)
+        follow(self.key_projector, self.projector, momentum)
+
+
+class MoCo2Task(MoCoTask):
+    """Version 2: one view asks, negatives are the keys of earlier batches."""
+
+    def __init__(self, encoder, views, hidden_dim, projection_dim, queue_size, **options):
+        projector = mlp(encoder.out_shape[0], hidden_dim, projection_dim)
+        super().__init__(encoder, views, projector, **options)
+        self.queue = Queue(queue_size, projection_dim)
+        self._new_keys: Tensor | None = None
+
+    def forward(self, images, index):
+        first, second = self.pair(images).chunk(2)
+        queries = F.normalize(self.projector(self.encoder.embed(first)).float(), dim=1)
+        self._new_keys = keys = self.keys(second)
+        return {"loss": queue_loss(queries, keys, self.queue.vectors, self.temperature)}
+
+    def after_step(self, progress):
+        super().after_step(progress)
+        if self._new_keys is not None:
+            self.queue.push(self._new_keys)
+            self._new_keys = None
+
+
+class MoCo3Task(MoCoTask):
+    """Version 3: both views ask through a predictor, negatives are the other keys of the batch."""
+
+    def __init__(self, encoder, views, hidden_dim, projection_dim, **options):
+        width = encoder.out_shape[0]
+        projector = mlp(width, hidden_dim, hidden_dim, projection_dim, last_norm=True)
+        super().__init__(encoder, views, projector, **options)
+        self.predictor = mlp(projection_dim, hidden_dim, projection_dim, last_norm=True)
+
+    def forward(self, images, index):
+        both = self.pair(images)
+        queries = self.predictor(self.projector(self.encoder.embed(both)))
+        queries = F.normalize(queries.float(), dim=1)
+        keys = self.keys(both).roll(len(images), 0)  # of the other view
+        q, k = (z.unflatten(0, (2, -1)) for z in (queries, keys))  # (2, n, d)
+        # both directions, with the paper's factor that balances the temperature
+        return {"loss": 4 * self.temperature * info_nce(q, k, self.temperature)}
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class MoCo(PretextLearner):
+    """Momentum contrast, in its second [1]_ [2]_ and third [3]_ version.
+
+    The embedding of a view has to find the key of the image's other view. Keys are made by a moving
+    average of the network; version 2 compares with a queue of the keys of earlier batches,
+    version 3 with the keys of the batch.
+
+    Parameters
+    ----------
+    version : {2, 3}, default=2
+        Version 2 has a queue, version 3 a predictor and both directions.
+    temperature : float, default=0.2
+        Divides the cosine similarities.
+    momentum : float, default=0.99
+        Share of the average that stays in a step, at the start. It rises along half a cosine, to
+        ``final_momentum``.
+    final_momentum : float, default=0.999
+        Share of the average that stays in the last step.
+    queue_size : int, default=4096
+        Number of earlier keys in version 2; no more than there are images.
+    hidden_dim : int, default=512
+        Width of the hidden layers of projector and predictor.
+    projection_dim : int, default=128
+        Width of the embeddings.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] He, Fan, Wu, Xie and Girshick (2020), Momentum Contrast for Unsupervised Visual
+       Representation Learning, https://arxiv.org/abs/1911.05722
+    .. [2] Chen, Fan, Girshick and He (2020), Improved Baselines with Momentum Contrastive Learning,
+       https://arxiv.org/abs/2003.04297
+    .. [3] Chen, Xie and He (2021), An Empirical Study of Training Self-Supervised Vision
+       Transformers, https://arxiv.org/abs/2104.02057
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import MoCo
+    >>> X = load_digits().images[:256]
+    >>> ssl = MoCo(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.transform(X).shape
+    (256, 512)
+    """
+
+    version: int = 2
+    temperature: float = 0.2
+    momentum: float = 0.99
+    final_momentum: float = 0.999
+    queue_size: int = 4096
+    hidden_dim: int = 512
+    projection_dim: int = 128
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "version": [Options(Integral, {2, 3})],
+        "temperature": [POSITIVE],
+        "momentum": [SHARE],
+        "final_momentum": [SHARE],
+        "queue_size": [COUNT],
+        "hidden_dim": [COUNT],
+        "projection_dim": [COUNT],
+    }
+
+    def _make_task(self, encoder, n_images):
+        options = {
+            "hidden_dim": self.hidden_dim,
+            "projection_dim": self.projection_dim,
+            "momentum": self.momentum,
+            "final_momentum": self.final_momentum,
+            "temperature": self.temperature,
+        }
+        if self.version == 2:
+            queue_size = min(self.queue_size, n_images)
+            return MoCo2Task(encoder, self._make_views(), queue_size=queue_size, **options)
+        views = self._make_views(jitter=(0.4, 0.4, 0.2, 0.1), solarize=(0.0, 0.2))
+        return MoCo3Task(encoder, views, **options)

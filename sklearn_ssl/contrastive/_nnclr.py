@@ -1,0 +1,115 @@
+"""NNCLR: agree with the nearest neighbour of the other view, among earlier images."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import COUNT, POSITIVE
+from sklearn_ssl.devices import full_precision
+from sklearn_ssl.heads import Queue, mlp
+from sklearn_ssl.losses import info_nce
+from sklearn_ssl.task import PretextTask
+
+__all__ = ["NNCLR"]
+
+
+@torch.no_grad()
+def nearest(z: Tensor, support: Tensor) -> Tensor:
+    """For each unit vector (n, d) the most similar one of the support set (q, d)."""
+    with full_precision(z.device):
+        return support[(z @ support.T).argmax(1)]
+
+
+class NNCLRTask(PretextTask):
+    def __init__(self, encoder, views, hidden_dim, projection_dim, temperature, queue_size):
+        super().__init__(encoder, views)
+        self.temperature = temperature
+        width = encoder.out_shape[0]
+        self.projector = mlp(width, hidden_dim, hidden_dim, projection_dim, last_norm=True)
+        self.predictor = mlp(projection_dim, hidden_dim, projection_dim)
+        self.queue = Queue(queue_size, projection_dim)
+        self._new: Tensor | None = None
+
+    def forward(self, images, index):
+        n = len(images)
+        z = self.projector(self.encoder.embed(self.pair(images)))  # (2n, d)
+        p = F.normalize(self.predictor(z).float(), dim=1)
+        z = F.normalize(z.detach().float(), dim=1)
+        neighbours = nearest(z, self.queue.vectors).roll(n, 0)  # of the other view
+        self._new = z[:n]
+        neighbours, p = (v.unflatten(0, (2, n)) for v in (neighbours, p))  # (2, n, d)
+        return {"loss": info_nce(neighbours, p, self.temperature)}
+
+    def after_step(self, progress):
+        if self._new is not None:
+            self.queue.push(self._new)
+            self._new = None
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class NNCLR(PretextLearner):
+    """Nearest-neighbour contrastive learning of visual representations [1]_.
+
+    The embedding of a view has to find, among those of the batch, the nearest neighbour that its
+    image's other view has in a queue of earlier embeddings: positives are other images that look
+    alike.
+
+    Parameters
+    ----------
+    temperature : float, default=0.2
+        Divides the cosine similarities.
+    queue_size : int, default=4096
+        Number of earlier embeddings to find neighbours in; no more than there are images.
+    hidden_dim : int, default=512
+        Width of the hidden layers of projector and predictor.
+    projection_dim : int, default=128
+        Width of the embeddings.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Dwibedi, Aytar, Tompson, Sermanet and Zisserman (2021), With a Little Help from My
+       Friends: Nearest-Neighbor Contrastive Learning of Visual Representations,
+       https://arxiv.org/abs/2104.14548
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import NNCLR
+    >>> X = load_digits().images[:256]
+    >>> ssl = NNCLR(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.transform(X).shape
+    (256, 512)
+    """
+
+    temperature: float = 0.2
+    queue_size: int = 4096
+    hidden_dim: int = 512
+    projection_dim: int = 128
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "temperature": [POSITIVE],
+        "queue_size": [COUNT],
+        "hidden_dim": [COUNT],
+        "projection_dim": [COUNT],
+    }
+
+    def _make_task(self, encoder, n_images):
+        views = self._make_views(jitter=(0.4, 0.4, 0.2, 0.1), solarize=(0.0, 0.2))
+        return NNCLRTask(
+            encoder,
+            views,
+            self.hidden_dim,
+            self.projection_dim,
+            self.temperature,
+            min(self.queue_size, n_images),
+        )

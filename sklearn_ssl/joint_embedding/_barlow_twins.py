@@ -1,0 +1,92 @@
+"""Barlow Twins: each number of an embedding agrees over views, and is like no other number."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE
+from sklearn_ssl.devices import full_precision
+from sklearn_ssl.heads import mlp
+from sklearn_ssl.losses import off_diagonal
+from sklearn_ssl.task import PretextTask
+
+__all__ = ["BarlowTwins"]
+
+
+def barlow_twins_loss(first: Tensor, second: Tensor, redundancy: float) -> Tensor:
+    """Distance of the cross-correlation of two views' embeddings (n, d) from the identity."""
+    with full_precision(first.device):
+        a, b = (F.batch_norm(z.float(), None, None, training=True) for z in (first, second))
+        correlation = a.T @ b / len(a)  # (d, d)
+    invariance = (correlation.diagonal() - 1).square().sum()
+    return invariance + redundancy * off_diagonal(correlation).square().sum()
+
+
+class BarlowTwinsTask(PretextTask):
+    def __init__(self, encoder, views, hidden_dim, projection_dim, redundancy):
+        super().__init__(encoder, views)
+        self.redundancy = redundancy
+        widths = (encoder.out_shape[0], hidden_dim, hidden_dim, projection_dim)
+        self.projector = mlp(*widths, last_bias=False)
+
+    def forward(self, images, index):
+        z = self.projector(self.encoder.embed(self.pair(images)))
+        first, second = z.chunk(2)
+        return {"loss": barlow_twins_loss(first, second, self.redundancy)}
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class BarlowTwins(PretextLearner):
+    """Redundancy reduction between two views [1]_.
+
+    The correlation over a batch between the embeddings of two views is drawn to the identity: each
+    number of the embedding stays the same from view to view, and no two say the same.
+
+    Parameters
+    ----------
+    redundancy : float, default=0.005
+        Weight of the terms off the diagonal, the paper's lambda.
+    hidden_dim : int, default=512
+        Width of the projector's hidden layers.
+    projection_dim : int, default=512
+        Width of the embeddings; larger is better.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Zbontar, Jing, Misra, LeCun and Deny (2021), Barlow Twins: Self-Supervised Learning via
+       Redundancy Reduction, https://arxiv.org/abs/2103.03230
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import BarlowTwins
+    >>> X = load_digits().images[:256]
+    >>> ssl = BarlowTwins(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.transform(X).shape
+    (256, 512)
+    """
+
+    redundancy: float = 0.005
+    hidden_dim: int = 512
+    projection_dim: int = 512
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "redundancy": [NOT_NEGATIVE],
+        "hidden_dim": [COUNT],
+        "projection_dim": [COUNT],
+    }
+
+    def _make_task(self, encoder, n_images):
+        views = self._make_views(jitter=(0.4, 0.4, 0.2, 0.1), solarize=(0.0, 0.2))
+        return BarlowTwinsTask(
+            encoder, views, self.hidden_dim, self.projection_dim, self.redundancy
+        )

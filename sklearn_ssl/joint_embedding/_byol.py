@@ -1,0 +1,92 @@
+"""BYOL: predict what a slowly moving copy of the network says of another view."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import COUNT, SHARE
+from sklearn_ssl.heads import follow, mlp, momentum_copy
+from sklearn_ssl.losses import negative_cosine
+from sklearn_ssl.schedules import cosine
+from sklearn_ssl.task import PretextTask
+
+__all__ = ["BYOL"]
+
+
+class BYOLTask(PretextTask):
+    def __init__(self, encoder, views, hidden_dim, projection_dim, momentum):
+        super().__init__(encoder, views)
+        self.momentum = momentum
+        self.projector = mlp(encoder.out_shape[0], hidden_dim, projection_dim, last_bias=False)
+        self.predictor = mlp(projection_dim, hidden_dim, projection_dim)
+        self.target_encoder = momentum_copy(encoder)
+        self.target_projector = momentum_copy(self.projector)
+
+    def forward(self, images, index):
+        both = self.pair(images)
+        prediction = self.predictor(self.projector(self.encoder.embed(both)))  # (2n, d)
+        with torch.no_grad():
+            target = self.target_projector(self.target_encoder.embed(both))
+        target = target.roll(len(images), 0)  # of the other view
+        # squared distance of unit vectors, summed over the two directions
+        return {"loss": 4 + 4 * negative_cosine(prediction, target)}
+
+    def after_step(self, progress):
+        momentum = cosine(progress, self.momentum, 1.0)
+        follow(self.target_encoder, self.encoder, momentum)
+        follow(self.target_projector, self.projector, momentum)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class BYOL(PretextLearner):
+    """Bootstrap your own latent [1]_.
+
+    One network predicts, from one view of an image, the embedding that another network gives to the
+    other view. The other network is a moving average of the first; no negatives are needed.
+
+    Parameters
+    ----------
+    momentum : float, default=0.99
+        Share of the average that stays in a step, at the start; it rises to 1 along half a cosine.
+        The paper's tau.
+    hidden_dim : int, default=512
+        Width of the hidden layer of projector and predictor.
+    projection_dim : int, default=128
+        Width of the embeddings.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Grill et al. (2020), Bootstrap Your Own Latent: A New Approach to Self-Supervised
+       Learning, https://arxiv.org/abs/2006.07733
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import BYOL
+    >>> X = load_digits().images[:256]
+    >>> ssl = BYOL(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.transform(X).shape
+    (256, 512)
+    """
+
+    momentum: float = 0.99
+    hidden_dim: int = 512
+    projection_dim: int = 128
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "momentum": [SHARE],
+        "hidden_dim": [COUNT],
+        "projection_dim": [COUNT],
+    }
+
+    def _make_task(self, encoder, n_images):
+        views = self._make_views(jitter=(0.4, 0.4, 0.2, 0.1), solarize=(0.0, 0.2))
+        return BYOLTask(encoder, views, self.hidden_dim, self.projection_dim, self.momentum)

@@ -1,0 +1,191 @@
+"""DINO: match the output distribution of a slowly moving teacher over crops."""
+
+from dataclasses import dataclass
+from numbers import Integral
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from sklearn.utils._param_validation import Interval
+from torch import Tensor, nn
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import COUNT, POSITIVE, SHARE
+from sklearn_ssl.devices import full_precision
+from sklearn_ssl.heads import follow, mlp, momentum_copy
+from sklearn_ssl.schedules import cosine
+from sklearn_ssl.task import PretextTask
+from sklearn_ssl.views import MultiCrop
+
+__all__ = ["DINO"]
+
+
+class DINOHead(nn.Module):
+    """MLP, unit vectors, and their cosines with prototypes."""
+
+    def __init__(self, width: int, hidden_dim: int, projection_dim: int, out_dim: int):
+        super().__init__()
+        self.projector = mlp(width, hidden_dim, hidden_dim, projection_dim)
+        self.prototypes = nn.Parameter(torch.randn(out_dim, projection_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = F.normalize(self.projector(x).float(), dim=1)
+        with full_precision(z.device):
+            return z @ F.normalize(self.prototypes, dim=1).T
+
+
+def dino_loss(
+    student: Tensor, teacher: Tensor, centre: Tensor, student_temp: float, teacher_temp: Tensor
+) -> Tensor:
+    """Cross entropy of every student view with every teacher view but its own.
+
+    ``student`` (v, n, k) has the teacher's views (2, n, k) first.
+    """
+    p = F.softmax((teacher - centre) / teacher_temp, dim=2)
+    log_q = F.log_softmax(student / student_temp, dim=2)
+    with full_precision(student.device):
+        losses = torch.einsum("tnk,vnk->tv", p, log_q).neg() / student.shape[1]
+    same = torch.eye(len(teacher), len(student), dtype=torch.bool, device=losses.device)
+    return losses.masked_fill(same, 0).sum() / (losses.numel() - len(teacher))
+
+
+class DINOTask(PretextTask):
+    centre: Tensor
+    teacher_temp: Tensor
+
+    def __init__(
+        self, encoder, views, hidden_dim, projection_dim, out_dim, momentum, center_momentum,
+        student_temp, teacher_temps, temp_warmup,
+    ):  # fmt: skip
+        super().__init__(encoder, views)
+        self.head = DINOHead(encoder.out_shape[0], hidden_dim, projection_dim, out_dim)
+        self.teacher_encoder = momentum_copy(encoder)
+        self.teacher_head = momentum_copy(self.head)
+        self.momentum = momentum
+        self.center_momentum = center_momentum
+        self.student_temp = student_temp
+        self.teacher_temps = teacher_temps
+        self.temp_warmup = temp_warmup
+        self.register_buffer("centre", torch.zeros(out_dim))
+        self.register_buffer("teacher_temp", torch.tensor(float(teacher_temps[0])))
+        self._mean_output: Tensor | None = None
+
+    def forward(self, images, index):
+        n = len(images)
+        crops = self.views(images)
+        student = self.head(torch.cat([self.encoder.embed(size) for size in crops]))
+        with torch.no_grad():
+            teacher = self.teacher_head(self.teacher_encoder.embed(crops[0]))
+        self._mean_output = teacher.mean(0)
+        student, teacher = (out.unflatten(0, (-1, n)) for out in (student, teacher))
+        temps = (self.student_temp, self.teacher_temp)
+        return {"loss": dino_loss(student, teacher, self.centre, *temps)}
+
+    def after_step(self, progress):
+        momentum = cosine(progress, self.momentum, 1.0)
+        follow(self.teacher_encoder, self.encoder, momentum)
+        follow(self.teacher_head, self.head, momentum)
+        if self._mean_output is not None:
+            self.centre.lerp_(self._mean_output, 1 - self.center_momentum)
+            self._mean_output = None
+        low, high = self.teacher_temps
+        share = min(1.0, progress / self.temp_warmup) if self.temp_warmup else 1.0
+        self.teacher_temp.fill_(low + (high - low) * share)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class DINO(PretextLearner):
+    """Self-distillation with no labels [1]_.
+
+    A student sees large and small crops of an image, a teacher (the student's moving average) the
+    large ones. The student's output distribution has to match the teacher's, which is centred over
+    batches and sharpened to avoid collapse.
+
+    Parameters
+    ----------
+    out_dim : int, default=1024
+        Number of classes that network and teacher invent.
+    momentum : float, default=0.99
+        Share of the teacher that stays in a step, at the start; it rises to 1 along half a cosine.
+    center_momentum : float, default=0.9
+        Share of the teacher's mean output that stays in a step.
+    student_temp : float, default=0.1
+        Temperature of the student's softmax.
+    teacher_temps : tuple of float, default=(0.04, 0.07)
+        Temperature of the teacher's softmax, at the start and after its warm-up.
+    temp_warmup : float, default=0.3
+        Share of the training in which the teacher's temperature rises.
+    local_crops : int, default=2
+        Number of small crops of each image.
+    local_scale : tuple of float, default=(0.1, 0.4)
+        Range of the area of small crops.
+    hidden_dim : int, default=512
+        Width of the head's hidden layers.
+    projection_dim : int, default=128
+        Width of the head's bottleneck.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Caron, Touvron, Misra, Jégou, Mairal, Bojanowski and Joulin (2021), Emerging Properties
+       in Self-Supervised Vision Transformers, https://arxiv.org/abs/2104.14294
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import DINO
+    >>> X = load_digits().images[:256]
+    >>> ssl = DINO(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.transform(X).shape
+    (256, 512)
+    """
+
+    out_dim: int = 1024
+    momentum: float = 0.99
+    center_momentum: float = 0.9
+    student_temp: float = 0.1
+    teacher_temps: tuple[float, float] = (0.04, 0.07)
+    temp_warmup: float = 0.3
+    local_crops: int = 2
+    local_scale: tuple[float, float] = (0.1, 0.4)
+    hidden_dim: int = 512
+    projection_dim: int = 128
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "out_dim": [COUNT],
+        "momentum": [SHARE],
+        "center_momentum": [SHARE],
+        "student_temp": [POSITIVE],
+        "teacher_temps": [tuple, list],
+        "temp_warmup": [SHARE],
+        "local_crops": [Interval(Integral, 0, None, closed="left")],
+        "local_scale": [tuple, list],
+        "hidden_dim": [COUNT],
+        "projection_dim": [COUNT],
+    }
+
+    def _make_task(self, encoder, n_images):
+        if len(self.teacher_temps) != 2 or min(self.teacher_temps) <= 0:
+            raise ValueError(
+                f"teacher_temps={self.teacher_temps!r} must be two positive temperatures, the "
+                "first and the last"
+            )
+        views = self._make_views(crop_scale=(0.2, 1.0), solarize=(0.0, 0.2))
+        crops = MultiCrop(views, self.local_crops, self.local_scale, encoder.image_shape[:2])
+        return DINOTask(
+            encoder,
+            crops,
+            self.hidden_dim,
+            self.projection_dim,
+            self.out_dim,
+            self.momentum,
+            self.center_momentum,
+            self.student_temp,
+            self.teacher_temps,
+            self.temp_warmup,
+        )

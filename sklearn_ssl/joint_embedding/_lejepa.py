@@ -1,0 +1,131 @@
+"""LeJEPA: views predict each other, and embeddings are kept an isotropic Gaussian."""
+
+from dataclasses import dataclass
+from numbers import Integral
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from sklearn.utils._param_validation import Interval
+from torch import Tensor
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import COUNT, SHARE
+from sklearn_ssl.devices import full_precision
+from sklearn_ssl.heads import mlp
+from sklearn_ssl.task import PretextTask
+from sklearn_ssl.views import MultiCrop
+
+__all__ = ["LeJEPA"]
+
+
+def sigreg(z: Tensor, directions: Tensor, knots: int = 17, t_max: float = 3.0) -> Tensor:
+    """Sketched isotropic Gaussian regularisation: Epps-Pulley statistic, mean over directions.
+
+    Parameters
+    ----------
+    z : Tensor of shape (v, n, d)
+        Embeddings of v views, each a sample of its own.
+    directions : Tensor of shape (d, m)
+        Unit vectors to project on.
+    knots, t_max : int, float
+        The characteristic functions are compared at so many points in [0, t_max].
+    """
+    t = torch.linspace(0, t_max, knots, device=z.device)
+    gauss = (-t.square() / 2).exp()  # characteristic function, and weight of the integral
+    with full_precision(z.device):
+        angle = (z.float() @ directions)[..., None] * t  # (v, n, m, knots)
+    error = (angle.cos().mean(1) - gauss).square() + angle.sin().mean(1).square()
+    integral = 2 * torch.trapezoid(error * gauss, dx=t_max / (knots - 1))  # it is even in t
+    return z.shape[1] * integral.mean()
+
+
+class LeJEPATask(PretextTask):
+    def __init__(self, encoder, views, hidden_dim, projection_dim, sigreg_weight, directions):
+        super().__init__(encoder, views)
+        self.sigreg_weight = sigreg_weight
+        self.directions = directions
+        width = encoder.out_shape[0]
+        self.projector = mlp(width, hidden_dim, hidden_dim, projection_dim)
+
+    def forward(self, images, index):
+        z = torch.cat([self.encoder.embed(crops) for crops in self.views(images)])
+        z = self.projector(z).float().unflatten(0, (-1, len(images)))  # (views, n, d)
+        prediction = (z[:2].mean(0) - z).square().mean()
+        directions = torch.randn(z.shape[2], self.directions, device=z.device)
+        gaussian = sigreg(z, F.normalize(directions, dim=0))
+        loss = (1 - self.sigreg_weight) * prediction + self.sigreg_weight * gaussian
+        return {"loss": loss, "prediction": prediction, "sigreg": gaussian}
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class LeJEPA(PretextLearner):
+    """Latent-Euclidean joint-embedding predictive architecture [1]_.
+
+    All views of an image, large and small, are drawn to the mean of its large views, while a
+    statistical test on random projections (SIGReg) keeps the embeddings of a batch distributed as
+    an isotropic Gaussian. There is one weight, no moving average, and no stop-gradient.
+
+    Parameters
+    ----------
+    sigreg_weight : float, default=0.05
+        Weight of the test, the paper's lambda; the prediction has the rest.
+    directions : int, default=256
+        Number of random projections in a step.
+    local_crops : int, default=2
+        Number of small crops of each image.
+    local_scale : tuple of float, default=(0.1, 0.4)
+        Range of the area of small crops.
+    hidden_dim : int, default=512
+        Width of the projector's hidden layers.
+    projection_dim : int, default=64
+        Width of the embeddings.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Balestriero and LeCun (2025), LeJEPA: Provable and Scalable Self-Supervised Learning
+       Without the Heuristics, https://arxiv.org/abs/2511.08544
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import LeJEPA
+    >>> X = load_digits().images[:256]
+    >>> ssl = LeJEPA(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.transform(X).shape
+    (256, 512)
+    """
+
+    sigreg_weight: float = 0.05
+    directions: int = 256
+    local_crops: int = 2
+    local_scale: tuple[float, float] = (0.1, 0.4)
+    hidden_dim: int = 512
+    projection_dim: int = 64
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "sigreg_weight": [SHARE],
+        "directions": [COUNT],
+        "local_crops": [Interval(Integral, 0, None, closed="left")],
+        "local_scale": [tuple, list],
+        "hidden_dim": [COUNT],
+        "projection_dim": [COUNT],
+    }
+
+    def _make_task(self, encoder, n_images):
+        views = self._make_views(crop_scale=(0.2, 1.0), solarize=(0.0, 0.2))
+        crops = MultiCrop(views, self.local_crops, self.local_scale, encoder.image_shape[:2])
+        return LeJEPATask(
+            encoder,
+            crops,
+            self.hidden_dim,
+            self.projection_dim,
+            self.sigreg_weight,
+            self.directions,
+        )

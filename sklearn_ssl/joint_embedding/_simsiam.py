@@ -1,0 +1,77 @@
+"""SimSiam: predict the embedding of another view, which is held fixed."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import COUNT
+from sklearn_ssl.heads import mlp
+from sklearn_ssl.losses import negative_cosine
+from sklearn_ssl.task import PretextTask
+
+__all__ = ["SimSiam"]
+
+
+class SimSiamTask(PretextTask):
+    def __init__(self, encoder, views, hidden_dim, projection_dim, prediction_dim):
+        super().__init__(encoder, views)
+        width = encoder.out_shape[0]
+        self.projector = mlp(width, hidden_dim, hidden_dim, projection_dim, last_norm=True)
+        self.predictor = mlp(projection_dim, prediction_dim, projection_dim)
+
+    def forward(self, images, index):
+        z = self.projector(self.encoder.embed(self.pair(images)))  # (2n, d)
+        other = z.roll(len(images), 0)
+        return {"loss": negative_cosine(self.predictor(z), other)}
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SimSiam(PretextLearner):
+    """Simple siamese representation learning [1]_.
+
+    From the embedding of one view a predictor guesses that of the other, through which no gradient
+    flows. It needs neither negatives nor a moving average. It may collapse; a warning then says so.
+
+    Parameters
+    ----------
+    hidden_dim : int, default=512
+        Width of the projector's hidden layers.
+    projection_dim : int, default=512
+        Width of the embeddings.
+    prediction_dim : int, default=128
+        Width of the predictor's hidden layer, the paper's bottleneck of a quarter.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Chen and He (2021), Exploring Simple Siamese Representation Learning,
+       https://arxiv.org/abs/2011.10566
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import SimSiam
+    >>> X = load_digits().images[:256]
+    >>> ssl = SimSiam(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.transform(X).shape
+    (256, 512)
+    """
+
+    hidden_dim: int = 512
+    projection_dim: int = 512
+    prediction_dim: int = 128
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "hidden_dim": [COUNT],
+        "projection_dim": [COUNT],
+        "prediction_dim": [COUNT],
+    }
+
+    def _make_task(self, encoder, n_images):
+        widths = (self.hidden_dim, self.projection_dim, self.prediction_dim)
+        return SimSiamTask(encoder, self._make_views(), *widths)

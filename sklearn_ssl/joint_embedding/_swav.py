@@ -1,0 +1,170 @@
+"""SwAV: predict the cluster of a view from other views of the image."""
+
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from sklearn.utils._param_validation import Interval
+from torch import Tensor, nn
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import COUNT, POSITIVE, SHARE
+from sklearn_ssl.devices import full_precision
+from sklearn_ssl.heads import Queue, mlp
+from sklearn_ssl.task import PretextTask
+from sklearn_ssl.views import MultiCrop
+
+__all__ = ["SwAV"]
+
+
+@torch.no_grad()
+def sinkhorn(scores: Tensor, epsilon: float, iterations: int = 3) -> Tensor:
+    """Assign n images to k prototypes (n, k), rows summing to 1, all prototypes used alike."""
+    codes = (scores.float() / epsilon).double().exp()  # the exponentials span many magnitudes
+    for _ in range(iterations):
+        codes = codes / codes.sum(0)  # of a prototype
+        codes = codes / codes.sum(1, keepdim=True)  # of an image
+    return codes.float()
+
+
+class SwAVTask(PretextTask):
+    queues: Any
+    queue_in_use: Tensor
+
+    def __init__(
+        self, encoder, views, hidden_dim, projection_dim, n_prototypes, temperature, epsilon,
+        queue_size, queue_start,
+    ):  # fmt: skip
+        super().__init__(encoder, views)
+        self.temperature = temperature
+        self.epsilon = epsilon
+        self.projector = mlp(encoder.out_shape[0], hidden_dim, projection_dim)
+        self.prototypes = nn.Parameter(torch.randn(n_prototypes, projection_dim))
+        self.queue_start = queue_start
+        self.queues = nn.ModuleList(
+            Queue(queue_size, projection_dim) for _ in range(2 * bool(queue_size))
+        )
+        self.register_buffer("queue_in_use", torch.zeros((), dtype=torch.bool))
+        self._new: tuple[Tensor, ...] = ()
+
+    def forward(self, images, index):
+        n = len(images)
+        z = torch.cat([self.encoder.embed(crops) for crops in self.views(images)])
+        z = F.normalize(self.projector(z).float(), dim=1)
+        prototypes = F.normalize(self.prototypes, dim=1)
+        with full_precision(z.device):
+            scores = (z @ prototypes.T).unflatten(0, (-1, n))  # (views, n, n_prototypes)
+        log_p = F.log_softmax(scores / self.temperature, dim=2)
+        losses = []
+        for view in (0, 1):  # the large ones give codes, all others predict them
+            codes = self._codes(scores[view].detach(), prototypes.detach(), view)
+            others = [v for v in range(len(scores)) if v != view]
+            losses += [-(codes * log_p[v]).sum(1).mean() for v in others]
+        self._new = z[: 2 * n].detach().chunk(2)
+        return {"loss": torch.stack(losses).mean()}
+
+    def _codes(self, scores: Tensor, prototypes: Tensor, view: int) -> Tensor:
+        codes = sinkhorn(scores, self.epsilon)
+        if not self.queues:
+            return codes
+        with full_precision(scores.device):
+            earlier = self.queues[view].vectors @ prototypes.T
+        together = sinkhorn(torch.cat([scores, earlier]), self.epsilon)[: len(scores)]
+        return torch.where(self.queue_in_use, together, codes)
+
+    def after_step(self, progress):
+        for queue, new in zip(self.queues, self._new, strict=False):
+            queue.push(new)
+        self._new = ()
+        self.queue_in_use.fill_(progress >= self.queue_start)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SwAV(PretextLearner):
+    """Swapped assignments between views [1]_.
+
+    Embeddings are compared with learned prototypes. The assignment of one view to them, made such
+    that a batch uses all prototypes alike (Sinkhorn-Knopp), is predicted from the other views,
+    among them small crops.
+
+    Parameters
+    ----------
+    n_prototypes : int, default=300
+        Number of clusters.
+    temperature : float, default=0.1
+        Divides the similarities to prototypes.
+    epsilon : float, default=0.05
+        Smoothness of the assignments.
+    queue_size : int, default=1024
+        Earlier embeddings that take part in the assignment; at most half of the images are kept.
+        0 has no queue.
+    queue_start : float, default=0.25
+        Share of the training after which the queue is used.
+    local_crops : int, default=2
+        Number of small crops of each image.
+    local_scale : tuple of float, default=(0.1, 0.4)
+        Range of the area of small crops.
+    hidden_dim : int, default=512
+        Width of the projector's hidden layer.
+    projection_dim : int, default=128
+        Width of the embeddings.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Caron, Misra, Mairal, Goyal, Bojanowski and Joulin (2020), Unsupervised Learning of
+       Visual Features by Contrasting Cluster Assignments, https://arxiv.org/abs/2006.09882
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import SwAV
+    >>> X = load_digits().images[:256]
+    >>> ssl = SwAV(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.transform(X).shape
+    (256, 512)
+    """
+
+    n_prototypes: int = 300
+    temperature: float = 0.1
+    epsilon: float = 0.05
+    queue_size: int = 1024
+    queue_start: float = 0.25
+    local_crops: int = 2
+    local_scale: tuple[float, float] = (0.1, 0.4)
+    hidden_dim: int = 512
+    projection_dim: int = 128
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "n_prototypes": [COUNT],
+        "temperature": [POSITIVE],
+        "epsilon": [POSITIVE],
+        "queue_size": [Interval(Integral, 0, None, closed="left")],
+        "queue_start": [SHARE],
+        "local_crops": [Interval(Integral, 0, None, closed="left")],
+        "local_scale": [tuple, list],
+        "hidden_dim": [COUNT],
+        "projection_dim": [COUNT],
+    }
+
+    def _make_task(self, encoder, n_images):
+        views = self._make_views(crop_scale=(0.2, 1.0))
+        crops = MultiCrop(views, self.local_crops, self.local_scale, encoder.image_shape[:2])
+        return SwAVTask(
+            encoder,
+            crops,
+            self.hidden_dim,
+            self.projection_dim,
+            self.n_prototypes,
+            self.temperature,
+            self.epsilon,
+            min(self.queue_size, n_images // 2),
+            self.queue_start,
+        )

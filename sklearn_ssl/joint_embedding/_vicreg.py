@@ -1,0 +1,109 @@
+"""VICReg: embeddings of two views agree, keep their variance, and are uncorrelated."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE
+from sklearn_ssl.devices import full_precision
+from sklearn_ssl.heads import mlp
+from sklearn_ssl.losses import off_diagonal
+from sklearn_ssl.task import PretextTask
+
+__all__ = ["VICReg"]
+
+
+def variance_loss(z: Tensor) -> Tensor:
+    """How far the standard deviations of an embedding (n, d) are below 1."""
+    return F.relu(1 - (z.float().var(0) + 1e-4).sqrt()).mean()
+
+
+def covariance_loss(z: Tensor) -> Tensor:
+    """Sum of squared covariances between the numbers of an embedding (n, d), per number."""
+    with full_precision(z.device):
+        z = z.float() - z.float().mean(0)
+        covariance = z.T @ z / (len(z) - 1)  # (d, d)
+    return off_diagonal(covariance).square().sum() / z.shape[1]
+
+
+class VICRegTask(PretextTask):
+    def __init__(self, encoder, views, hidden_dim, projection_dim, weights):
+        super().__init__(encoder, views)
+        self.weights = weights
+        widths = (encoder.out_shape[0], hidden_dim, hidden_dim, projection_dim)
+        self.expander = mlp(*widths, last_bias=False)
+
+    def forward(self, images, index):
+        z = self.expander(self.encoder.embed(self.pair(images)))
+        first, second = z.chunk(2)
+        terms = {
+            "invariance": F.mse_loss(first.float(), second.float()),
+            "variance": (variance_loss(first) + variance_loss(second)) / 2,
+            "covariance": covariance_loss(first) + covariance_loss(second),
+        }
+        loss = sum(weight * terms[name] for name, weight in self.weights.items())
+        return {"loss": loss, **terms}
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class VICReg(PretextLearner):
+    """Variance-invariance-covariance regularisation [1]_.
+
+    Embeddings of two views are drawn together, while each number of an embedding keeps a standard
+    deviation of at least 1 over the batch and no two numbers are correlated.
+
+    Parameters
+    ----------
+    invariance : float, default=25.0
+        Weight of the squared distance between views, the paper's lambda.
+    variance : float, default=25.0
+        Weight of the standard deviations, the paper's mu.
+    covariance : float, default=1.0
+        Weight of the covariances, the paper's nu.
+    hidden_dim : int, default=512
+        Width of the expander's hidden layers.
+    projection_dim : int, default=512
+        Width of the embeddings.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Bardes, Ponce and LeCun (2022), VICReg: Variance-Invariance-Covariance Regularization for
+       Self-Supervised Learning, https://arxiv.org/abs/2105.04906
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import VICReg
+    >>> X = load_digits().images[:256]
+    >>> ssl = VICReg(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.transform(X).shape
+    (256, 512)
+    """
+
+    invariance: float = 25.0
+    variance: float = 25.0
+    covariance: float = 1.0
+    hidden_dim: int = 512
+    projection_dim: int = 512
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "invariance": [NOT_NEGATIVE],
+        "variance": [NOT_NEGATIVE],
+        "covariance": [NOT_NEGATIVE],
+        "hidden_dim": [COUNT],
+        "projection_dim": [COUNT],
+    }
+
+    def _make_task(self, encoder, n_images):
+        weights = {name: getattr(self, name) for name in ("invariance", "variance", "covariance")}
+        views = self._make_views(jitter=(0.4, 0.4, 0.2, 0.1), solarize=(0.0, 0.2))
+        return VICRegTask(encoder, views, self.hidden_dim, self.projection_dim, weights)
