@@ -44,12 +44,16 @@ class DeepInfoMaxTask(PretextTask):
         n_local, n_global = encoder.layers[local_layer][0], encoder.out_shape[0]
         # the paper's fully-connected layers; only a prior sees the bias
         self.summary = mlp(n_global, width, width, last_bias=bool(prior_weight))
-        # embed both sides and compare by a product ("encode and dot")
+        # embed both sides and compare by a product ("encode and dot"); a constant that is added to
+        # all local features does not change the softmax of InfoNCE
+        bias = estimator == "jsd"
         self.project_local = nn.Sequential(
-            nn.Conv2d(n_local, width, 1), nn.ReLU(inplace=True), nn.Conv2d(width, width, 1)
+            nn.Conv2d(n_local, width, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 1, bias=bias),
         )
         self.project_summary = mlp(width, width, width)
-        self.project_flat = mlp(n_local, width, width) if global_weight else None
+        self.project_flat = mlp(n_local, width, width, last_bias=bias) if global_weight else None
         self.critic = (
             nn.Sequential(nn.Linear(width, 256), nn.ReLU(inplace=True), nn.Linear(256, 1))
             if prior_weight
@@ -75,7 +79,7 @@ class DeepInfoMaxTask(PretextTask):
     def _estimate(self, summaries: Tensor, locals_: Tensor) -> Tensor:
         scale = summaries.shape[2] ** 0.5
         if self.estimator == "infonce":
-            return info_nce(locals_, summaries, scale)
+            return info_nce(summaries, locals_, scale)
         with full_precision(summaries.device):
             return jensen_shannon(summaries.float() @ locals_.float().mT / scale)
 
