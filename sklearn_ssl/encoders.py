@@ -99,6 +99,10 @@ class Encoder(nn.Module):
         """Images in [0, 1] to zero mean and unit variance per channel."""
         return (images - self.mean) / self.std
 
+    def unstandardise(self, images: Tensor) -> Tensor:
+        """The inverse of :meth:`standardise`."""
+        return images * self.std + self.mean
+
     def forward(self, images: Tensor, layer: str | None = None) -> Tensor:
         """Feature map (n, d, gh, gw) of ``layer``, by default the last one."""
         return self.maps(images, layer or self.last_layer)[0]

@@ -15,12 +15,15 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 __all__ = [
     "ConvCritic",
     "ConvDecoder",
+    "MapToVector",
     "MaskedConvContext",
     "Queue",
+    "VectorDecoder",
     "follow",
     "frozen",
     "mlp",
     "momentum_copy",
+    "resize_map",
 ]
 
 M = TypeVar("M", bound=nn.Module)
@@ -29,8 +32,9 @@ M = TypeVar("M", bound=nn.Module)
 def mlp(*widths: int, last_norm: bool = False, last_bias: bool = True) -> nn.Sequential:
     """Linear layers with batch norm and ReLU between them: ``mlp(in, hidden, out)``.
 
-    Linear layers followed by a batch norm have no bias. ``last_norm`` puts a batch norm,
-    without scale and shift, behind the last layer; ``last_bias=False`` is for losses that a constant does not change.
+    Linear layers followed by a batch norm have no bias. ``last_norm`` puts a batch norm without
+    scale and shift behind the last layer; ``last_bias=False`` is for losses that a constant does
+    not change.
     """
     layers: list[nn.Module] = []
     for i, (n_in, n_out) in enumerate(pairwise(widths)):
@@ -79,6 +83,41 @@ class ConvDecoder(nn.Module):
             shape = [-(-side // 2**left) for side in size]
             features = stage(F.interpolate(features, shape, mode="nearest"))
         return self.head(features)
+
+
+class MapToVector(nn.Module):
+    """A feature map (n, d, gh, gw) to a vector (n, dim); maps of another size are resized."""
+
+    def __init__(self, map_shape: tuple[int, int, int], dim: int):
+        super().__init__()
+        width, *self.grid = map_shape
+        self.linear = nn.Linear(width * math.prod(self.grid), dim)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.linear(resize_map(features, self.grid).flatten(1))
+
+
+class VectorDecoder(nn.Module):
+    """A vector (n, dim) to an image, by way of a feature map."""
+
+    def __init__(
+        self, dim: int, map_shape: tuple[int, int, int], channels: int, size: tuple[int, int]
+    ):
+        super().__init__()
+        self.map_shape = map_shape
+        self.linear = nn.Linear(dim, math.prod(map_shape))
+        self.decoder = ConvDecoder(map_shape, channels, size)
+
+    def forward(self, vectors: Tensor, size: Sequence[int]) -> Tensor:
+        return self.decoder(self.linear(vectors).unflatten(1, self.map_shape), size)
+
+
+def resize_map(features: Tensor, grid: Sequence[int]) -> Tensor:
+    """Feature maps (n, d, *grid), averaged or repeated where they have another grid."""
+    if list(features.shape[2:]) == list(grid):
+        return features
+    rows, columns = grid
+    return F.adaptive_avg_pool2d(features, (rows, columns))
 
 
 class _ChannelNorm(nn.LayerNorm):

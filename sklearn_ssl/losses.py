@@ -6,7 +6,7 @@ from torch import Tensor
 
 from sklearn_ssl.devices import full_precision
 
-__all__ = ["info_nce", "negative_cosine", "nt_xent", "off_diagonal"]
+__all__ = ["info_nce", "negative_cosine", "nt_xent", "off_diagonal", "real_or_made"]
 
 
 def info_nce(queries: Tensor, keys: Tensor, temperature: float = 1.0) -> Tensor:
@@ -59,3 +59,16 @@ def negative_cosine(predictions: Tensor, targets: Tensor) -> Tensor:
 def off_diagonal(matrix: Tensor) -> Tensor:
     """A square matrix (d, d) with zeros on its diagonal."""
     return matrix - torch.diag(matrix.diagonal())
+
+
+def real_or_made(real: Tensor, made: Tensor) -> Tensor:
+    """Loss of a critic whose logits (n,) are to be high for real inputs and low for made ones.
+
+    With the two exchanged it is the loss of who wants to deceive the critic, which does not
+    saturate.
+
+    References
+    ----------
+    Goodfellow et al. (2014), Generative Adversarial Networks, section 3.
+    """
+    return F.softplus(-real.float()).mean() + F.softplus(made.float()).mean()

@@ -208,8 +208,12 @@ class PretextNet(skorch.NeuralNet):
         return self.module_.task.encoder
 
     @torch.no_grad()
-    def map(self, images: Images, function: Callable[[Tensor], Tensor]) -> np.ndarray:
+    def map(
+        self, images: Images, function: Callable[..., Tensor], *arguments: np.ndarray
+    ) -> np.ndarray:
         """Apply ``function`` to all images, scaled to [0, 1], and put the results in an array.
+
+        ``arguments`` are arrays with a row for each image, which the function takes, too.
 
         Chunks have one size, the last one padded: the same image then gives the same bits whatever
         the images around it are.
@@ -220,10 +224,11 @@ class PretextNet(skorch.NeuralNet):
         size = min(max(1, pixels_a_chunk // (height * width)), 512)
         results = []
         for start in range(0, len(images), size):
-            rows = np.arange(start, start + size)
-            batch = images.take(np.minimum(rows, len(images) - 1)).to(device)
+            rows = np.minimum(np.arange(start, start + size), len(images) - 1)
+            batch = images.take(rows).to(device)
+            more = [torch.from_numpy(argument[rows]).to(device) for argument in arguments]
             with autocast(device, self.precision):
-                result = function(self.module_.pixels(batch))
+                result = function(self.module_.pixels(batch), *more)
             results.append(result[: len(images) - start].cpu().numpy())
         return np.concatenate(results)
 

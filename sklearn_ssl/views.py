@@ -12,7 +12,7 @@ from sklearn_ssl import augment
 from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE, SHARE
 from sklearn_ssl.devices import full_precision, keep_freed_memory
 
-__all__ = ["MultiCrop", "Views", "view_size"]
+__all__ = ["MultiCrop", "Views", "random_tiles", "view_size"]
 
 
 def view_size(image_size: tuple[int, int]) -> tuple[int, int]:
@@ -287,3 +287,36 @@ class MultiCrop:
             local = clone(self.views).set_params(size=size, crop_scale=self.local_scale)
             crops.append(torch.cat([local(images, view) for view in range(self.n_local)]))
         return crops
+
+
+def random_tiles(images: Tensor, grid: int, size: tuple[int, int], fill: float = 1.0) -> Tensor:
+    """Cut images into a square grid of tiles, each somewhere in its cell.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, c, h, w)
+    grid : int
+        Number of rows and of columns.
+    size : tuple of int
+        Height and width of the tiles that come out, in pixels.
+    fill : float, default=1.0
+        Side of a tile, relative to that of its cell. Below 1 there are gaps of random width, so
+        that lines which cross the border do not give the neighbour away.
+
+    Returns
+    -------
+    Tensor of shape (n, grid * grid, c, \\*size)
+        Row by row.
+    """
+    n, _, height, width = images.shape
+    cell_h, cell_w = height / grid, width / grid
+    free = torch.rand(2, n, grid * grid, device=images.device) * (1 - fill)
+    index = torch.arange(grid * grid, device=images.device)
+    top = (index // grid + free[0]) * cell_h
+    left = (index % grid + free[1]) * cell_w
+    height_width = augment.constants((cell_h * fill, cell_w * fill), images).expand(*top.shape, 2)
+    boxes = torch.cat([torch.stack([top, left], dim=2), height_width], dim=2)
+    repeated = images.repeat_interleave(grid * grid, 0)
+    with full_precision(images.device):
+        tiles = augment.crop_resize(repeated, boxes.flatten(0, 1), size)
+    return tiles.unflatten(0, (n, -1))

@@ -21,6 +21,23 @@ class TinyNet(nn.Sequential):
         )
 
 
+class TinyViT(nn.Sequential):
+    """A patch embedding and one block, for learners that need a transformer."""
+
+    def __init__(self, in_channels, image_shape):
+        side = 2 if min(image_shape[:2]) > 1 else 1
+        super().__init__()
+        self.patches = nn.Sequential(
+            nn.Conv2d(in_channels, 16, side, side), nn.Flatten(2), Transpose()
+        )
+        self.block = nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True, norm_first=True)
+
+
+class Transpose(nn.Module):
+    def forward(self, x):
+        return x.transpose(1, 2)
+
+
 LEARNERS = sklearn_ssl.all_estimators()
 
 every_learner = pytest.mark.parametrize("Learner", [cls for _, cls in LEARNERS], ids=dict(LEARNERS))
@@ -28,7 +45,18 @@ every_learner = pytest.mark.parametrize("Learner", [cls for _, cls in LEARNERS],
 
 def small(Learner, **params):
     """A learner that fits in a moment."""
-    return Learner(**{"encoder": TinyNet, "max_epochs": 1, "random_state": 0, **params})
+    encoder = params.pop("encoder", TinyNet)
+    if needs_transformer(Learner) and encoder in REPLACEMENTS:
+        encoder = REPLACEMENTS[encoder]
+    return Learner(**{"encoder": encoder, "max_epochs": 1, "random_state": 0, **params})
+
+
+def needs_transformer(Learner):
+    return Learner.encoder == "small_vit"
+
+
+# transformers of about the size, for learners that need one
+REPLACEMENTS = {TinyNet: TinyViT, "small_resnet": "small_vit", "resnet18": "small_vit"}
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ LAYERS = [
     {"schedules", "exceptions", "docstrings", "constraints"},
     {"devices", "metrics", "optimizers", "task", "backbones"},
     {"losses", "augment", "heads", "encoders", "images", "watchers"},
-    {"views", "batches", "patches"},
+    {"views", "batches", "patches", "colour", "tokens"},
     {"training"},
-    {"base"},
+    {"base", "reconstruction"},
     FAMILIES | {"discovery"},
 ]
 

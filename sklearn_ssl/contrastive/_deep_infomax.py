@@ -12,7 +12,7 @@ from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE
 from sklearn_ssl.devices import full_precision
 from sklearn_ssl.heads import frozen, mlp
-from sklearn_ssl.losses import info_nce
+from sklearn_ssl.losses import info_nce, real_or_made
 from sklearn_ssl.task import PretextTask
 
 __all__ = ["DeepInfoMax"]
@@ -87,9 +87,8 @@ class DeepInfoMaxTask(PretextTask):
         """A critic tells uniform noise from summaries, which learn to deceive it, in one loss."""
         made = summary.sigmoid()
         real = torch.rand_like(made)
-        told = F.softplus(-self.critic(real)).mean() + F.softplus(self.critic(made.detach())).mean()
-        deceived = F.softplus(-frozen(self.critic, made)).mean()
-        return (told + deceived).float()
+        told = real_or_made(self.critic(real), self.critic(made.detach()))
+        return told + F.softplus(-frozen(self.critic, made).float()).mean()
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -1,7 +1,7 @@
 """Denoising autoencoder: reconstruct the clean image from a corrupted one."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.constraints import NOT_NEGATIVE
 from sklearn_ssl.heads import ConvDecoder
-from sklearn_ssl.images import images_like
+from sklearn_ssl.reconstruction import ReconstructionMixin
 from sklearn_ssl.task import PretextTask
 
 __all__ = ["DenoisingAutoencoder"]
@@ -44,11 +44,11 @@ class DenoisingTask(PretextTask):
     def reconstruct(self, images: Tensor) -> Tensor:
         """Images in [0, 1], through encoder and decoder."""
         output = self.decoder(self.encoder(images), images.shape[2:]).float()
-        return output * self.encoder.std + self.encoder.mean
+        return self.encoder.unstandardise(output)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class DenoisingAutoencoder(PretextLearner):
+class DenoisingAutoencoder(ReconstructionMixin, PretextLearner):
     """Convolutional denoising autoencoder [1]_.
 
     Pixels of an image are destroyed; encoder and decoder have to give the clean image back (mean
@@ -94,24 +94,3 @@ class DenoisingAutoencoder(PretextLearner):
     def _make_task(self, encoder, n_images):
         views = self._make_views(jitter=None, grey=0)
         return DenoisingTask(encoder, views, self.corruption, self.corruption_level)
-
-    def reconstruct(self, X: Any) -> Any:
-        """Images as the decoder gives them back, without corruption.
-
-        Parameters
-        ----------
-        X : array-like
-            Images, as for :meth:`transform`.
-
-        Returns
-        -------
-        array or tensor
-            In the shape, type and value range of ``X``; a 2-D array for a data frame.
-        """
-        images = self._read_images(X)
-        module = self.net_.module_
-
-        def pixels(values: Tensor) -> Tensor:
-            return module.pixels.inverse(module.task.reconstruct(values).clamp(0, 1))
-
-        return images_like(X, self.net_.map(images, pixels))

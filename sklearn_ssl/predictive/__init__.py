@@ -1,5 +1,15 @@
-"""Predictive learners: tell what was done to an image."""
+"""Predictive learners: tell what was done to an image, or how its parts belong together."""
 
+from sklearn_ssl.predictive._exemplar import ExemplarCNN
+from sklearn_ssl.predictive._jigsaw import Jigsaw
+from sklearn_ssl.predictive._learning_to_count import LearningToCount
+from sklearn_ssl.predictive._relative_patch_location import RelativePatchLocation
 from sklearn_ssl.predictive._rotation import RotationPrediction
 
-__all__ = ["RotationPrediction"]
+__all__ = [
+    "ExemplarCNN",
+    "Jigsaw",
+    "LearningToCount",
+    "RelativePatchLocation",
+    "RotationPrediction",
+]

@@ -1,0 +1,76 @@
+"""Autoencoder: give the image back through a narrow code."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import COUNT
+from sklearn_ssl.heads import MapToVector, VectorDecoder
+from sklearn_ssl.reconstruction import ReconstructionMixin
+from sklearn_ssl.task import PretextTask
+
+__all__ = ["Autoencoder"]
+
+
+class AutoencoderTask(PretextTask):
+    def __init__(self, encoder, views, size, code_dim):
+        super().__init__(encoder, views)
+        map_shape = encoder.shape_of(size)
+        self.code = MapToVector(map_shape, code_dim)
+        self.decoder = VectorDecoder(code_dim, map_shape, encoder.image_shape[2], size)
+
+    def forward(self, images, index):
+        images = self.views(images)
+        output = self.decoder(self.code(self.encoder(images)), images.shape[2:])
+        return {"loss": F.mse_loss(output.float(), self.encoder.standardise(images))}
+
+    def reconstruct(self, images):
+        output = self.decoder(self.code(self.encoder(images)), images.shape[2:])
+        return self.encoder.unstandardise(output.float())
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Autoencoder(ReconstructionMixin, PretextLearner):
+    """Deep convolutional autoencoder [1]_.
+
+    Encoder and decoder have to give the image back (mean squared error on standardised pixels)
+    through a code of few numbers. It is the baseline of the generative family.
+
+    Parameters
+    ----------
+    code_dim : int, default=128
+        Numbers in the code.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Hinton and Salakhutdinov (2006), Reducing the Dimensionality of Data with Neural
+       Networks, https://doi.org/10.1126/science.1127647
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import Autoencoder
+    >>> X = load_digits().images[:256]
+    >>> ssl = Autoencoder(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.reconstruct(X).shape
+    (256, 8, 8)
+    """
+
+    code_dim: int = 128
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "code_dim": [COUNT],
+    }
+
+    def _make_task(self, encoder, n_images):
+        size = encoder.image_shape[:2]
+        views = self._make_views(size, crop_scale=(0.5, 1.0), jitter=None, grey=0)
+        return AutoencoderTask(encoder, views, views.size_for(size), self.code_dim)

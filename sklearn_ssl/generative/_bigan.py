@@ -1,0 +1,98 @@
+"""BiGAN: encoder and generator are each other's inverse, if a critic cannot tell their pairs."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import COUNT
+from sklearn_ssl.heads import ConvCritic, MapToVector, VectorDecoder, frozen
+from sklearn_ssl.losses import real_or_made
+from sklearn_ssl.reconstruction import ReconstructionMixin, SamplingMixin
+from sklearn_ssl.task import PretextTask
+
+__all__ = ["BiGAN"]
+
+
+class BiGANTask(PretextTask):
+    def __init__(self, encoder, views, size, latent_dim):
+        super().__init__(encoder, views)
+        self.latent_dim = latent_dim
+        self.size = size
+        channels = encoder.image_shape[2]
+        map_shape = encoder.shape_of(size)
+        self.code = MapToVector(map_shape, latent_dim)
+        self.generator = VectorDecoder(latent_dim, map_shape, channels, size)
+        self.critic = ConvCritic(channels, size, vector_dim=latent_dim)
+
+    def forward(self, images, index):
+        images = self.views(images)
+        real = self.encoder.standardise(images)
+        code = self.code(self.encoder(images)).float()  # (n, latent_dim)
+        noise = torch.randn_like(code)
+        made = self.generator(noise, images.shape[2:]).float()
+        # the critic tells (image, its code) from (made image, its noise) ...
+        critic_loss = real_or_made(
+            self.critic(real, code.detach()), self.critic(made.detach(), noise)
+        )
+        # ... and encoder and generator make it take each for the other
+        deception = real_or_made(frozen(self.critic, made, noise), frozen(self.critic, real, code))
+        loss = critic_loss + deception
+        return {"loss": loss, "critic": critic_loss, "deception": deception}
+
+    def reconstruct(self, images):
+        output = self.generator(self.code(self.encoder(images)), images.shape[2:])
+        return self.encoder.unstandardise(output.float())
+
+    def sample(self, n, device):
+        noise = torch.randn(n, self.latent_dim, device=device)
+        size = self.encoder.image_shape[:2]
+        return self.encoder.unstandardise(self.generator(noise, size).float())
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class BiGAN(ReconstructionMixin, SamplingMixin, PretextLearner):
+    """Bidirectional generative adversarial network [1]_.
+
+    A generator makes images of noise, an encoder makes codes of images. A critic sees pairs of
+    image and code; to deceive it, encoder and generator must become each other's inverse. All three
+    are trained by one step, with the loss that does not saturate.
+
+    Parameters
+    ----------
+    latent_dim : int, default=64
+        Numbers in noise and code.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Donahue, Krähenbühl and Darrell (2017), Adversarial Feature Learning,
+       https://arxiv.org/abs/1605.09782
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import BiGAN
+    >>> X = load_digits().images[:256]
+    >>> ssl = BiGAN(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.sample(4, random_state=0).shape
+    (4, 8, 8)
+    """
+
+    latent_dim: int = 64
+    lr: float = 5e-4
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "latent_dim": [COUNT],
+    }
+
+    def _make_task(self, encoder, n_images):
+        size = encoder.image_shape[:2]
+        views = self._make_views(size, crop_scale=None, jitter=None, grey=0)
+        return BiGANTask(encoder, views, views.size_for(size), self.latent_dim)

@@ -1,0 +1,112 @@
+"""Colorization: predict the colours of an image from its lightness."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.colour import Bins, ColourEncoder, half, join_colour, split_colour
+from sklearn_ssl.constraints import SHARE
+from sklearn_ssl.encoders import make_encoder
+from sklearn_ssl.heads import ConvDecoder
+from sklearn_ssl.reconstruction import RedrawMixin
+from sklearn_ssl.task import PretextTask
+
+__all__ = ["Colorization"]
+
+
+class ColorizationTask(PretextTask):
+    def __init__(self, encoder, views, rebalance):
+        super().__init__(encoder, views)
+        height, width, channels = encoder.image_shape
+        self.bins = Bins.of_colour(channels, rebalance)
+        self.decoder = ConvDecoder(encoder.out_shape, self.bins.n_logits, (height, width))
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Logits of the colour bins at half the resolution."""
+        return self.decoder(self.encoder(images), half(images))
+
+    def forward(self, images, index):
+        images = self.views(images)
+        logits = self.predict(images)
+        _, colour = split_colour(images)
+        return {"loss": self.bins(logits, F.adaptive_avg_pool2d(colour, half(images)))}
+
+    def after_step(self, progress):
+        self.bins.update()
+
+    def colorize(self, images: Tensor) -> Tensor:
+        lightness, _ = split_colour(images)
+        colour = self.bins.values(self.predict(images))
+        return join_colour(lightness, F.interpolate(colour, images.shape[2:], mode="bilinear"))
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Colorization(RedrawMixin, PretextLearner):
+    """Colorful image colorization [1]_.
+
+    The encoder sees the lightness of an image alone (L* of CIE L*a*b*), and the network classifies
+    its colours, quantised in a*, b*, at every place; rare colours count more.
+
+    Images of other channel counts than three have the mean of their channels as lightness, and the
+    differences from it as colours. Grey images have no colour: a coarse version plays the
+    lightness, and its missing detail is predicted.
+
+    Parameters
+    ----------
+    rebalance : float, default=0.5
+        How much rare colours count more: 1 is by the inverse of their frequency, 0 not at all. It
+        is 1 - lambda of the paper.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Zhang, Isola and Efros (2016), Colorful Image Colorization,
+       https://arxiv.org/abs/1603.08511
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import Colorization
+    >>> X = load_digits().images[:256]
+    >>> ssl = Colorization(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.colorize(X).shape
+    (256, 8, 8)
+    """
+
+    rebalance: float = 0.5
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "rebalance": [SHARE],
+    }
+
+    def _make_encoder(self, image_shape, mean, std):
+        grey_shape = (*image_shape[:2], 1)
+        encoder = make_encoder(self.encoder, grey_shape, [0.5], [0.25], self.weights)
+        return ColourEncoder(image_shape, lightness=encoder)
+
+    def _make_task(self, encoder, n_images):
+        views = self._make_views(jitter=None, grey=0)
+        return ColorizationTask(encoder, views, self.rebalance)
+
+    def colorize(self, X: Any) -> Any:
+        """Images with the colours that the network predicts from their lightness.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as for :meth:`transform`; only their lightness is used.
+
+        Returns
+        -------
+        array or tensor
+            In the shape, type and value range of ``X``; a 2-D array for a data frame.
+        """
+        return self._redraw(X, self._task.colorize)

@@ -1,0 +1,174 @@
+"""Context encoder: paint what is missing from an image."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.utils._param_validation import StrOptions
+from torch import Tensor, nn
+
+from sklearn_ssl import augment
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import NOT_NEGATIVE
+from sklearn_ssl.heads import ConvCritic, ConvDecoder, frozen, resize_map
+from sklearn_ssl.losses import real_or_made
+from sklearn_ssl.reconstruction import ReconstructionMixin
+from sklearn_ssl.task import PretextTask
+
+__all__ = ["ContextEncoder"]
+
+_BLOCKS = 4  # of a random mask, each with this share of the area
+_BLOCK_AREA = (0.04, 0.12)
+
+
+class ChannelwiseLinear(nn.Module):
+    """Connect all places of a map (n, d, gh, gw), each channel on its own."""
+
+    def __init__(self, map_shape: tuple[int, int, int]):
+        super().__init__()
+        width, *self.grid = map_shape
+        places = self.grid[0] * self.grid[1]
+        # starts near the identity
+        weight = torch.eye(places).repeat(width, 1, 1) + torch.randn(width, places, places) * 0.02
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, features: Tensor) -> Tensor:
+        features = resize_map(features, self.grid)
+        out = torch.einsum("ndp,dpq->ndq", features.flatten(2), self.weight.to(features.dtype))
+        return out.unflatten(2, self.grid)
+
+
+class ContextTask(PretextTask):
+    def __init__(self, encoder, views, size, mask, adversarial):
+        super().__init__(encoder, views)
+        self.mask = mask
+        self.adversarial = adversarial
+        channels = encoder.image_shape[2]
+        map_shape = encoder.shape_of(size)
+        self.spread = ChannelwiseLinear(map_shape)
+        self.mix = nn.Conv2d(map_shape[0], map_shape[0], 1, bias=False)
+        self.decoder = ConvDecoder(map_shape, channels, size)
+        self.critic: Any = ConvCritic(channels, size) if adversarial else None
+
+    def draw_holes(self, images: Tensor) -> Tensor:
+        """Bool (n, 1, h, w), true where the image is to be hidden."""
+        n, _, height, width = images.shape
+        hidden = torch.zeros_like(images[:, :1])
+        if self.mask == "center":
+            top, left = height // 4, width // 4
+            hidden[:, :, top : height - top, left : width - left] = 1
+            return hidden.bool()
+        for _ in range(_BLOCKS):
+            boxes = augment.random_boxes(
+                n, height, width, _BLOCK_AREA, (0.5, 2.0), images.device
+            ).round()
+            hidden = augment.erase(hidden, boxes, 1.0)
+        return hidden.bool()
+
+    def fill(self, images: Tensor, holes: Tensor) -> Tensor:
+        """Images in [0, 1] without their holes to standardised ones without holes."""
+        seen = torch.where(holes, self.encoder.mean, images)  # the mean is 0 for the network
+        features = self.mix(self.spread(self.encoder(seen)))
+        return self.decoder(features, images.shape[2:]).float()
+
+    def forward(self, images, index):
+        images = self.views(images)
+        holes = self.draw_holes(images)
+        output, target = self.fill(images, holes), self.encoder.standardise(images)
+        error = (output - target).square() * holes
+        reconstruction = error.sum() / (holes.sum() * images.shape[1]).clamp(min=1)
+        if self.critic is None:
+            return {"loss": reconstruction}
+        painted = torch.where(holes, output, target)
+        critic_loss = real_or_made(self.critic(target), self.critic(painted.detach()))
+        deception = F.softplus(-frozen(self.critic, painted).float()).mean()
+        return {
+            "loss": reconstruction + self.adversarial * deception + critic_loss,
+            "reconstruction": reconstruction,
+            "critic": critic_loss,
+        }
+
+    def inpaint(self, images: Tensor, holes: Tensor) -> Tensor:
+        holes = holes[:, None]
+        return torch.where(holes, self.encoder.unstandardise(self.fill(images, holes)), images)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ContextEncoder(ReconstructionMixin, PretextLearner):
+    """Context encoder: feature learning by inpainting [1]_.
+
+    Parts of the image are hidden, and the network has to paint them (mean squared error in the
+    holes). A channel-wise fully-connected layer carries information over the whole map. With an
+    adversary, the painted image must also look real.
+
+    Parameters
+    ----------
+    mask : {"blocks", "center"}, default="blocks"
+        Hide four random blocks, about a quarter of the image, or its central half by half.
+    adversarial : float, default=0.0
+        Weight of deceiving a critic that tells painted from real images; the paper has 0.001.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Pathak, Krähenbühl, Donahue, Darrell and Efros (2016), Context Encoders: Feature Learning
+       by Inpainting, https://arxiv.org/abs/1604.07379
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import ContextEncoder
+    >>> X = load_digits().images[:256]
+    >>> ssl = ContextEncoder(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.inpaint(X, X > 8).shape
+    (256, 8, 8)
+    """
+
+    mask: str = "blocks"
+    adversarial: float = 0.0
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "mask": [StrOptions({"blocks", "center"})],
+        "adversarial": [NOT_NEGATIVE],
+    }
+
+    def _make_task(self, encoder, n_images):
+        size = encoder.image_shape[:2]
+        views = self._make_views(size, crop_scale=(0.5, 1.0), jitter=None, grey=0)
+        return ContextTask(encoder, views, views.size_for(size), self.mask, self.adversarial)
+
+    def inpaint(self, X: Any, mask: Any) -> Any:
+        """Paint what is masked; the rest stays as it is.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as for :meth:`transform`.
+        mask : bool array-like of shape (height, width) or (n, height, width)
+            True where the images are to be painted.
+
+        Returns
+        -------
+        array or tensor
+            In the shape, type and value range of ``X``; a 2-D array for a data frame.
+
+        Raises
+        ------
+        ValueError
+            If the mask does not have the shape of the images.
+        """
+        holes = np.asarray(mask, dtype=bool)
+        shape = (len(X), *self.image_shape_[:2])
+        if holes.shape not in (shape, shape[1:]):
+            raise ValueError(
+                f"mask has shape {holes.shape}; give one mask of {shape[1:]} for all images, or "
+                f"one for each, {shape}"
+            )
+        return self._redraw(X, self._task.inpaint, np.broadcast_to(holes, shape))

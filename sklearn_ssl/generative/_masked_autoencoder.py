@@ -1,0 +1,164 @@
+"""Masked autoencoder: reconstruct most of an image from a few of its patches."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from sklearn.utils._param_validation import Interval
+from torch import Tensor, nn
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import COUNT
+from sklearn_ssl.reconstruction import ReconstructionMixin
+from sklearn_ssl.task import PretextTask
+from sklearn_ssl.tokens import TokenPredictor, at_places, check_transformer, encode_places
+
+__all__ = ["MaskedAutoencoder"]
+
+
+class MaskedAutoencoderTask(PretextTask):
+    def __init__(self, encoder, views, size, mask_ratio, normalize_pixels, width, depth):
+        super().__init__(encoder, views)
+        self.normalize_pixels = normalize_pixels
+        d, rows, columns = encoder.shape_of(size)
+        self.grid = (rows, columns)
+        self.patch = (size[0] // rows, size[1] // columns)
+        self.n_patches = rows * columns
+        # at least one patch is seen and, if there are two, at least one is not
+        visible = round((1 - mask_ratio) * self.n_patches)
+        self.n_visible = min(max(visible, 1), max(self.n_patches - 1, 1))
+        values = self.patch[0] * self.patch[1] * encoder.image_shape[2]
+        self.decoder = TokenPredictor(d, width, values, depth, self.grid)
+
+    def patches(self, images: Tensor) -> Tensor:
+        """Images to the values of their patches, (n, patches, values)."""
+        for dim, (cells, side) in enumerate(zip(self.grid, self.patch, strict=True)):
+            images = images.narrow(2 + dim, 0, cells * side).unfold(2 + dim, side, side)
+        return images.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+
+    def images(self, patches: Tensor) -> Tensor:
+        """The inverse of :meth:`patches`."""
+        channels = self.encoder.image_shape[2]
+        maps = patches.unflatten(2, (channels, *self.patch)).unflatten(1, self.grid)
+        return maps.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+
+    def targets(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Patches, each with zero mean and unit variance, and what was taken from them."""
+        patches = self.patches(self.encoder.standardise(images))
+        if not self.normalize_pixels:
+            return patches, torch.zeros_like(patches[..., :1]), torch.ones_like(patches[..., :1])
+        mean = patches.mean(2, keepdim=True)
+        std = (patches.var(2, keepdim=True, correction=0) + 1e-6).sqrt()
+        return (patches - mean) / std, mean, std
+
+    def predict(self, images: Tensor, order: Tensor, n_visible: int) -> tuple[Tensor, Tensor]:
+        """Predict the patches at ``order[:, n_visible:]`` from the others; and say where."""
+        visible, hidden = order[:, :n_visible], order[:, n_visible:]
+        if not hidden.shape[1]:  # an image of one patch
+            hidden = visible
+        tokens = encode_places(self.encoder, images, visible)
+        return self.decoder(tokens, visible, hidden), hidden
+
+    def forward(self, images, index):
+        images = self.views(images)
+        order = torch.rand(len(images), self.n_patches, device=images.device).argsort(1)
+        output, hidden = self.predict(images, order, self.n_visible)
+        target, _, _ = self.targets(images)
+        return {"loss": F.mse_loss(output.float(), at_places(target, hidden))}
+
+    def reconstruct(self, images):
+        """Each patch as it is predicted where it is hidden, in a few passes that share them out."""
+        images = F.interpolate(
+            images, [c * p for c, p in zip(self.grid, self.patch, strict=True)], mode="bilinear"
+        )
+        target, mean, std = self.targets(images)
+        total, count = torch.zeros_like(target), torch.zeros_like(target[..., :1])
+        rows, columns = (torch.arange(cells, device=images.device) for cells in self.grid)
+        passes = -(-self.n_patches // self.n_visible)
+        scattered = ((2 * rows[:, None] + columns) % passes).flatten().argsort(stable=True)
+        for start in range(0, self.n_patches, self.n_visible):
+            order = scattered.roll(-start).expand(len(images), -1)
+            output, hidden = self.predict(images, order, self.n_visible)
+            where = hidden[..., None]
+            total.scatter_add_(1, where.expand(-1, -1, target.shape[2]), output.float())
+            count.scatter_add_(1, where, torch.ones_like(where, dtype=count.dtype))
+        pixels = self.images(total / count.clamp(min=1) * std + mean)
+        return F.interpolate(
+            self.encoder.unstandardise(pixels), self.encoder.image_shape[:2], mode="bilinear"
+        )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class MaskedAutoencoder(ReconstructionMixin, PretextLearner):
+    """Masked autoencoder [1]_.
+
+    A vision transformer encodes a quarter of an image's patches; the others are not computed. A
+    small transformer reconstructs them from it (mean squared error on their pixels, which each
+    patch has standardised).
+
+    ``reconstruct`` shows each patch as it is predicted from others; the mean and contrast that
+    standardised patches lack are those of ``X``.
+
+    Parameters
+    ----------
+    encoder : str, class or callable, default="small_vit"
+        A transformer: ``"small_vit"``, or an ``nn.Sequential`` of a patch embedding and blocks.
+    mask_ratio : float, default=0.75
+        Share of the patches that are hidden.
+    normalize_pixels : bool, default=True
+        Whether targets are standardised patch by patch.
+    decoder_dim : int, default=96
+        Width of the decoder, a multiple of 32.
+    decoder_depth : int, default=2
+        Number of blocks of the decoder.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] He, Chen, Xie, Li, Dollár and Girshick (2022), Masked Autoencoders Are Scalable Vision
+       Learners, https://arxiv.org/abs/2111.06377
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import MaskedAutoencoder
+    >>> X = load_digits().images[:256]
+    >>> ssl = MaskedAutoencoder(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.reconstruct(X).shape
+    (256, 8, 8)
+    """
+
+    encoder: str | Callable[..., nn.Module] = "small_vit"
+    mask_ratio: float = 0.75
+    normalize_pixels: bool = True
+    decoder_dim: int = 96
+    decoder_depth: int = 2
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "mask_ratio": [Interval(Real, 0, 1, closed="neither")],
+        "normalize_pixels": ["boolean"],
+        "decoder_dim": [Interval(Integral, 32, None, closed="left")],
+        "decoder_depth": [COUNT],
+    }
+
+    def _make_task(self, encoder, n_images):
+        check_transformer(encoder, "MaskedAutoencoder")
+        size = encoder.image_shape[:2]
+        views = self._make_views(size, crop_scale=(0.3, 1.0), jitter=None, grey=0)
+        return MaskedAutoencoderTask(
+            encoder,
+            views,
+            views.size_for(size),
+            self.mask_ratio,
+            self.normalize_pixels,
+            self.decoder_dim // 32 * 32,
+            self.decoder_depth,
+        )

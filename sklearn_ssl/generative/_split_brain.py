@@ -1,0 +1,106 @@
+"""Split-brain autoencoder: predict colour from lightness, and lightness from colour."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.colour import Bins, ColourEncoder, half, join_colour, split_colour
+from sklearn_ssl.encoders import make_encoder
+from sklearn_ssl.heads import ConvDecoder
+from sklearn_ssl.reconstruction import ReconstructionMixin
+from sklearn_ssl.task import PretextTask
+
+__all__ = ["SplitBrainAutoencoder"]
+
+
+class SplitBrainTask(PretextTask):
+    def __init__(self, encoder, views):
+        super().__init__(encoder, views)
+        height, width, channels = encoder.image_shape
+        d, *grid = encoder.out_shape
+        half_shape = (d // 2, *grid)
+        self.colour_bins = Bins.of_colour(channels)
+        self.lightness_bins = Bins.of_lightness()
+        self.colour_decoder = ConvDecoder(half_shape, self.colour_bins.n_logits, (height, width))
+        self.lightness_decoder = ConvDecoder(
+            half_shape, self.lightness_bins.n_logits, (height, width)
+        )
+
+    def predict(self, images):
+        """Logits of colour, from lightness, and of lightness, from colour, at half resolution."""
+        size = half(images)
+        of_lightness, of_colour = self.encoder(images).chunk(2, dim=1)
+        return self.colour_decoder(of_lightness, size), self.lightness_decoder(of_colour, size)
+
+    def forward(self, images, index):
+        images = self.views(images)
+        colour_logits, lightness_logits = self.predict(images)
+        lightness, colour = (
+            F.adaptive_avg_pool2d(part, half(images)) for part in split_colour(images)
+        )
+        terms = {
+            "colour": self.colour_bins(colour_logits, colour),
+            "lightness": self.lightness_bins(lightness_logits, lightness),
+        }
+        return {"loss": terms["colour"] + terms["lightness"], **terms}
+
+    def after_step(self, progress):
+        self.colour_bins.update()
+        self.lightness_bins.update()
+
+    def reconstruct(self, images):
+        colour_logits, lightness_logits = self.predict(images)
+        parts = self.lightness_bins.values(lightness_logits), self.colour_bins.values(colour_logits)
+        size = images.shape[2:]
+        return join_colour(*(F.interpolate(part, size, mode="bilinear") for part in parts))
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SplitBrainAutoencoder(ReconstructionMixin, PretextLearner):
+    """Split-brain autoencoder: cross-channel prediction [1]_.
+
+    One half of the network sees the lightness of an image and predicts its colour, the other sees
+    the colour and predicts the lightness, both as classes of quantised values. The features of both
+    halves together are those of the image. Colour is what it is for :class:`Colorization`.
+
+    Parameters
+    ----------
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Zhang, Isola and Efros (2017), Split-Brain Autoencoders: Unsupervised Learning by
+       Cross-Channel Prediction, https://arxiv.org/abs/1611.09842
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import SplitBrainAutoencoder
+    >>> X = load_digits().images[:256]
+    >>> ssl = SplitBrainAutoencoder(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.transform(X).shape
+    (256, 1024)
+    """
+
+    def _make_encoder(self, image_shape, mean, std):
+        height, width, channels = image_shape
+        n_colours = 2 if channels == 3 else channels
+        return ColourEncoder(
+            image_shape,
+            lightness=make_encoder(self.encoder, (height, width, 1), [0.5], [0.25], self.weights),
+            colour=make_encoder(
+                self.encoder,
+                (height, width, n_colours),
+                [0.0] * n_colours,
+                [0.2] * n_colours,
+                self.weights,
+            ),
+        )
+
+    def _make_task(self, encoder, n_images):
+        return SplitBrainTask(encoder, self._make_views(jitter=None, grey=0))

@@ -1,0 +1,150 @@
+"""I-JEPA: predict the representation of parts of an image from another part."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Integral
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from sklearn.utils._param_validation import Interval
+from torch import Tensor, nn
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import COUNT, SHARE
+from sklearn_ssl.heads import follow, momentum_copy
+from sklearn_ssl.schedules import cosine
+from sklearn_ssl.task import PretextTask
+from sklearn_ssl.tokens import TokenPredictor, at_places, check_transformer, encode_places
+
+__all__ = ["IJEPA"]
+
+
+class IJEPATask(PretextTask):
+    def __init__(
+        self, encoder, views, size, n_targets, target_scale, momentum, predictor_dim, depth
+    ):
+        super().__init__(encoder, views)
+        self.momentum = momentum
+        self.n_targets = n_targets
+        d, *self.grid = encoder.shape_of(size)
+        rows, columns = self.grid
+        self.block = tuple(max(1, round(side * target_scale**0.5)) for side in self.grid)
+        area = self.block[0] * self.block[1]
+        # what no targets cover, however they lie: the same number of tokens for all images
+        self.n_context = max(1, rows * columns - n_targets * area)
+        self.target_encoder = momentum_copy(encoder)
+        self.predictor = TokenPredictor(d, predictor_dim, d, depth, self.grid)
+
+    def draw_blocks(self, n: int, device: torch.device) -> Tensor:
+        """Places (n, n_targets, area) of target blocks, each anywhere in the grid."""
+        rows, columns = (
+            torch.randint(side - block + 1, (n, self.n_targets, 1), device=device)
+            + torch.arange(block, device=device)
+            for side, block in zip(self.grid, self.block, strict=True)
+        )
+        return (rows[..., :, None] * self.grid[1] + columns[..., None, :]).flatten(2)
+
+    def draw_context(self, blocks: Tensor) -> Tensor:
+        """Places (n, n_context) outside of all target blocks."""
+        n = len(blocks)
+        order = torch.rand(n, self.grid[0] * self.grid[1], device=blocks.device)
+        order = order.scatter(1, blocks.flatten(1), 2.0)  # targets come last
+        return order.argsort(1)[:, : self.n_context]
+
+    def forward(self, images, index):
+        images = self.views(images)
+        blocks = self.draw_blocks(len(images), images.device)
+        context = self.draw_context(blocks)
+        with torch.no_grad():
+            target = self.target_encoder(images).flatten(2).transpose(1, 2)  # (n, places, d)
+            target = F.layer_norm(target.float(), target.shape[2:])
+            target = at_places(target, blocks.flatten(1))
+        tokens = encode_places(self.encoder, images, context)
+        m = self.n_targets  # blocks are predicted each on its own, from the same context
+        output = self.predictor(
+            tokens.repeat_interleave(m, 0), context.repeat_interleave(m, 0), blocks.flatten(0, 1)
+        )
+        output = output.float().view_as(target)
+        return {"loss": F.smooth_l1_loss(output, target)}
+
+    def after_step(self, progress):
+        follow(self.target_encoder, self.encoder, cosine(progress, self.momentum, 1.0))
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class IJEPA(PretextLearner):
+    """Image-based joint-embedding predictive architecture [1]_.
+
+    A vision transformer encodes some patches of an image. From these, a small transformer predicts
+    what a moving average of the encoder, which sees the whole image, makes of several blocks that
+    were left out. No colour augmentation is needed.
+
+    The paper draws the shapes of blocks anew for every batch; here they are squares of one size,
+    and the context is as many of the other patches as all images of a batch are sure to have.
+
+    Parameters
+    ----------
+    encoder : str, class or callable, default="small_vit"
+        A transformer: ``"small_vit"``, or an ``nn.Sequential`` of a patch embedding and blocks.
+    n_targets : int, default=4
+        Number of blocks to predict.
+    target_scale : float, default=0.17
+        Share of the image that a block covers.
+    momentum : float, default=0.996
+        Share of the average that stays in a step, at the start; it rises to 1 along half a cosine.
+    predictor_dim : int, default=96
+        Width of the predictor, a multiple of 32.
+    predictor_depth : int, default=3
+        Number of blocks of the predictor.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Assran et al. (2023), Self-Supervised Learning from Images with a Joint-Embedding
+       Predictive Architecture, https://arxiv.org/abs/2301.08243
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import IJEPA
+    >>> X = load_digits().images[:256]
+    >>> ssl = IJEPA(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.transform(X).shape
+    (256, 1728)
+    """
+
+    encoder: str | Callable[..., nn.Module] = "small_vit"
+    n_targets: int = 4
+    target_scale: float = 0.17
+    momentum: float = 0.996
+    predictor_dim: int = 96
+    predictor_depth: int = 3
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "n_targets": [COUNT],
+        "target_scale": [SHARE],
+        "momentum": [SHARE],
+        "predictor_dim": [Interval(Integral, 32, None, closed="left")],
+        "predictor_depth": [COUNT],
+    }
+
+    def _make_task(self, encoder, n_images):
+        check_transformer(encoder, "IJEPA")
+        size = encoder.image_shape[:2]
+        views = self._make_views(size, crop_scale=(0.3, 1.0), jitter=None, grey=0)
+        return IJEPATask(
+            encoder,
+            views,
+            views.size_for(size),
+            self.n_targets,
+            self.target_scale,
+            self.momentum,
+            self.predictor_dim // 32 * 32,
+            self.predictor_depth,
+        )

@@ -1,0 +1,112 @@
+"""Exemplar-CNN: every image, with all its transformations, is a class."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from sklearn.utils._param_validation import StrOptions
+from torch import Tensor, nn
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE
+from sklearn_ssl.devices import full_precision
+from sklearn_ssl.task import PretextTask
+
+__all__ = ["ExemplarCNN"]
+
+
+def hardest_triplets(anchors: Tensor, positives: Tensor, margin: float) -> Tensor:
+    """Triplet loss of unit vectors (n, d) with the nearest negative of the batch.
+
+    The hinge is softened (softplus), so that pairs which are told apart go on moving apart.
+    """
+    with full_precision(anchors.device):
+        squared = 2 - 2 * anchors @ positives.T  # (n, n)
+    same = torch.eye(len(anchors), dtype=torch.bool, device=anchors.device)
+    nearest = squared.masked_fill(same, torch.inf).amin(1)
+    return F.softplus(squared.diagonal() - nearest + margin).mean()
+
+
+class ExemplarTripletTask(PretextTask):
+    def __init__(self, encoder, views, projection_dim, margin):
+        super().__init__(encoder, views)
+        self.margin = margin
+        self.projector = nn.Linear(encoder.out_shape[0], projection_dim, bias=False)
+
+    def forward(self, images, index):
+        z = F.normalize(self.projector(self.encoder.embed(self.pair(images))).float(), dim=1)
+        first, second = z.chunk(2)
+        return {"loss": hardest_triplets(first, second, self.margin)}
+
+
+class ExemplarSoftmaxTask(PretextTask):
+    def __init__(self, encoder, views, n_images):
+        super().__init__(encoder, views)
+        self.n_images = n_images
+        self.classifier = nn.Linear(encoder.out_shape[0], n_images)
+
+    def forward(self, images, index):
+        logits = self.classifier(self.encoder.embed(self.views(images))).float()
+        return {"loss": F.cross_entropy(logits, index)}
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ExemplarCNN(PretextLearner):
+    """Exemplar-CNN: discriminative learning of surrogate classes [1]_.
+
+    Every image, with all that random transformations make of it, is a class. The paper classifies
+    them (``loss="softmax"``: one output for each image, which fits small data); the triplet loss
+    [2]_ compares two views of an image with the nearest other image of the batch.
+
+    With ``loss="softmax"`` a continued fit needs the images of the first one, in their order.
+
+    Parameters
+    ----------
+    loss : {"triplet", "softmax"}, default="triplet"
+        Compare views in the batch, or classify all images.
+    margin : float, default=0.5
+        By how much another image must be farther away than the other view (squared distance of unit
+        vectors), for ``loss="triplet"``.
+    projection_dim : int, default=128
+        Width of the embedding, for ``loss="triplet"``.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Dosovitskiy, Fischer, Springenberg, Riedmiller and Brox (2014), Discriminative
+       Unsupervised Feature Learning with Exemplar Convolutional Neural Networks,
+       https://arxiv.org/abs/1406.6909
+    .. [2] Doersch and Zisserman (2017), Multi-task Self-Supervised Visual Learning,
+       https://arxiv.org/abs/1708.07860
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import ExemplarCNN
+    >>> X = load_digits().images[:256]
+    >>> ssl = ExemplarCNN(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.transform(X).shape
+    (256, 512)
+    """
+
+    loss: str = "triplet"
+    margin: float = 0.5
+    projection_dim: int = 128
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "loss": [StrOptions({"triplet", "softmax"})],
+        "margin": [NOT_NEGATIVE],
+        "projection_dim": [COUNT],
+    }
+
+    def _make_task(self, encoder, n_images):
+        views = self._make_views()
+        if self.loss == "softmax":
+            return ExemplarSoftmaxTask(encoder, views, n_images)
+        return ExemplarTripletTask(encoder, views, self.projection_dim, self.margin)

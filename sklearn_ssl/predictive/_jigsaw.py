@@ -1,0 +1,145 @@
+"""Jigsaw puzzles: tell in which order the tiles of an image are."""
+
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.utils._param_validation import Interval
+from torch import Tensor, nn
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import COUNT
+from sklearn_ssl.heads import mlp
+from sklearn_ssl.task import PretextTask
+from sklearn_ssl.views import random_tiles
+
+__all__ = ["Jigsaw"]
+
+_CANDIDATES = 2000  # random permutations that the next one of the set is chosen from
+
+
+def distant_permutations(n_permutations: int, n_tiles: int, seed: int = 0) -> np.ndarray:
+    """A set of permutations (n_permutations, n_tiles) that are far from each other.
+
+    One after the other, the permutation with the largest mean Hamming distance to those before is
+    taken, as in the paper's algorithm 1, among random candidates.
+    """
+    rng = np.random.default_rng(seed)
+    candidates = np.argsort(rng.random((max(_CANDIDATES, 4 * n_permutations), n_tiles)), axis=1)
+    candidates = np.unique(candidates, axis=0)
+    chosen = [int(rng.integers(len(candidates)))]
+    distance = np.zeros(len(candidates))
+    while len(chosen) < min(n_permutations, len(candidates)):
+        distance += (candidates != candidates[chosen[-1]]).sum(1)
+        distance[chosen] = -np.inf
+        chosen.append(int(distance.argmax()))
+    return candidates[chosen]
+
+
+class JigsawTask(PretextTask):
+    permutations: Tensor
+
+    def __init__(self, encoder, views, tile, grid, fill, n_permutations, tile_dim, hidden_dim):
+        super().__init__(encoder, views)
+        self.tile = tile
+        self.grid = grid
+        self.fill = fill
+        permutations = torch.from_numpy(distant_permutations(n_permutations, grid**2))
+        self.register_buffer("permutations", permutations)
+        self.tile_code = nn.Sequential(
+            nn.Linear(encoder.out_shape[0], tile_dim), nn.ReLU(inplace=True)
+        )
+        self.classifier = mlp(grid**2 * tile_dim, hidden_dim, len(permutations))
+
+    def forward(self, images, index):
+        n = len(images)
+        tiles = random_tiles(self.views(images), self.grid, self.tile, self.fill)
+        # statistics of neighbours are alike, so tiles are standardised one by one
+        mean = tiles.mean((2, 3, 4), keepdim=True)
+        std = tiles.std((2, 3, 4), keepdim=True, correction=0)
+        tiles = (tiles - mean) / (std + 1e-2)
+        tiles = self.encoder.unstandardise(tiles.flatten(0, 1))  # which the encoder undoes
+        codes = self.tile_code(self.encoder.embed(tiles)).unflatten(0, (n, -1))
+        label = torch.randint(len(self.permutations), (n,), device=images.device)
+        order = self.permutations[label]  # (n, tiles)
+        shuffled = codes.gather(1, order[..., None].expand_as(codes))
+        logits = self.classifier(shuffled.flatten(1)).float()
+        return {
+            "loss": F.cross_entropy(logits, label),
+            "accuracy": (logits.argmax(1) == label).float().mean(),
+        }
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Jigsaw(PretextLearner):
+    """Solving jigsaw puzzles [1]_.
+
+    The tiles of an image are put in another order, one of a set of permutations that differ as much
+    as possible, and the network, which sees each tile alone, tells which one it was. Tiles lie at
+    random in their cells and are standardised one by one, against shortcuts.
+
+    Parameters
+    ----------
+    grid : int, default=3
+        Tiles in a row and in a column.
+    n_permutations : int, default=100
+        Size of the set of permutations; the paper has up to 1,000. No more than there are.
+    fill : float, default=0.75
+        Side of a tile, relative to its cell.
+    tile_dim : int, default=64
+        Width of the code of a tile.
+    hidden_dim : int, default=512
+        Width of the layer in which all tiles meet.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Noroozi and Favaro (2016), Unsupervised Learning of Visual Representations by Solving
+       Jigsaw Puzzles, https://arxiv.org/abs/1603.09246
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import Jigsaw
+    >>> X = load_digits().images[:256]
+    >>> ssl = Jigsaw(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.transform(X).shape
+    (256, 512)
+    """
+
+    grid: int = 3
+    n_permutations: int = 100
+    fill: float = 0.75
+    tile_dim: int = 64
+    hidden_dim: int = 512
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "grid": [Interval(Integral, 2, None, closed="left")],
+        "n_permutations": [Interval(Integral, 2, None, closed="left")],
+        "fill": [Interval(Real, 0, 1, closed="right")],
+        "tile_dim": [COUNT],
+        "hidden_dim": [COUNT],
+    }
+
+    def _make_task(self, encoder, n_images):
+        size = encoder.image_shape[:2]
+        views = self._make_views(size, crop_scale=(0.5, 1.0), jitter=None, grey=0.3)
+        tile = tuple(max(1, -(-side // self.grid)) for side in size)
+        return JigsawTask(
+            encoder,
+            views,
+            tile,
+            self.grid,
+            self.fill,
+            self.n_permutations,
+            self.tile_dim,
+            self.hidden_dim,
+        )

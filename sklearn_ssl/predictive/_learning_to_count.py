@@ -1,0 +1,100 @@
+"""Learning to count: what is counted in the tiles adds up to what is counted in the image."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE
+from sklearn_ssl.heads import mlp
+from sklearn_ssl.task import PretextTask
+from sklearn_ssl.views import random_tiles
+
+__all__ = ["LearningToCount"]
+
+
+def counting_loss(whole: Tensor, parts: Tensor, margin: float) -> Tensor:
+    """Equation 3: counts of an image (n, k) against the sum of its tiles' (n, k).
+
+    The sum has to be near the counts of its own image, and, lest all counts become zero, far from
+    those of another one.
+    """
+    own = (whole - parts).square().sum(1)
+    other = (whole.roll(1, 0) - parts).square().sum(1)
+    return (own + F.relu(margin - other)).mean()
+
+
+class CountingTask(PretextTask):
+    def __init__(self, encoder, views, tile, hidden_dim, count_dim, margin):
+        super().__init__(encoder, views)
+        self.tile = tile
+        self.margin = margin
+        self.counter = nn.Sequential(mlp(encoder.out_shape[0], hidden_dim, count_dim), nn.ReLU())
+
+    def forward(self, images, index):
+        n = len(images)
+        images = self.views(images)
+        tiles = random_tiles(images, 2, self.tile).flatten(0, 1)  # (4n, c, *tile)
+        whole = random_tiles(images, 1, self.tile).flatten(0, 1)  # all of it, as large as a tile
+        counts = self.counter(self.encoder.embed(torch.cat([whole, tiles]))).float()
+        parts = counts[n:].unflatten(0, (n, 4)).sum(1)
+        loss = counting_loss(counts[:n], parts, self.margin)
+        return {"loss": loss, "count": counts[:n].mean()}
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class LearningToCount(PretextLearner):
+    """Representation learning by learning to count [1]_.
+
+    The network counts what it sees, in numbers that are not negative. The counts of an image, made
+    as small as a tile, have to equal the sum of the counts of its four tiles, and not those of
+    another image.
+
+    Parameters
+    ----------
+    margin : float, default=10.0
+        How far the counts of different images should be apart (squared distance), the paper's M.
+    hidden_dim : int, default=512
+        Width of the hidden layer.
+    count_dim : int, default=256
+        How many things are counted; the paper has 1,000.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Noroozi, Pirsiavash and Favaro (2017), Representation Learning by Learning to Count,
+       https://arxiv.org/abs/1708.06734
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import LearningToCount
+    >>> X = load_digits().images[:256]
+    >>> ssl = LearningToCount(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.transform(X).shape
+    (256, 512)
+    """
+
+    margin: float = 10.0
+    hidden_dim: int = 512
+    count_dim: int = 256
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "margin": [NOT_NEGATIVE],
+        "hidden_dim": [COUNT],
+        "count_dim": [COUNT],
+    }
+
+    def _make_task(self, encoder, n_images):
+        size = encoder.image_shape[:2]
+        views = self._make_views(size, crop_scale=(0.5, 1.0), jitter=None, grey=0.3)
+        tile = tuple(max(1, side // 2) for side in views.size_for(size))
+        return CountingTask(encoder, views, tile, self.hidden_dim, self.count_dim, self.margin)

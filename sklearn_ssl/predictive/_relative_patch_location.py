@@ -1,0 +1,89 @@
+"""Relative patch location: tell where a second patch lies, seen from a first one."""
+
+from dataclasses import dataclass
+from numbers import Real
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from sklearn.utils._param_validation import Interval
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.constraints import COUNT
+from sklearn_ssl.heads import mlp
+from sklearn_ssl.task import PretextTask
+from sklearn_ssl.views import random_tiles
+
+__all__ = ["RelativePatchLocation"]
+
+
+class RelativePatchTask(PretextTask):
+    def __init__(self, encoder, views, patch, fill, hidden_dim):
+        super().__init__(encoder, views)
+        self.patch = patch
+        self.fill = fill
+        self.classifier = mlp(2 * encoder.out_shape[0], hidden_dim, 8)
+
+    def forward(self, images, index):
+        n = len(images)
+        tiles = random_tiles(images, 3, self.patch, self.fill)  # (n, 9, c, *patch)
+        tiles = self.views(tiles.flatten(0, 1))  # every patch is changed on its own
+        z = self.encoder.embed(tiles).unflatten(0, (n, 9))
+        centre = z[:, 4:5].expand(-1, 8, -1)
+        around = torch.cat([z[:, :4], z[:, 5:]], dim=1)
+        logits = self.classifier(torch.cat([centre, around], dim=2).flatten(0, 1)).float()
+        place = torch.arange(8, device=images.device).repeat(n)
+        return {
+            "loss": F.cross_entropy(logits, place),
+            "accuracy": (logits.argmax(1) == place).float().mean(),
+        }
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class RelativePatchLocation(PretextLearner):
+    """Context prediction: the relative location of two patches [1]_.
+
+    An image is cut into 3 x 3 patches. From the central patch and one of its neighbours the network
+    tells in which of eight directions the neighbour lies; all eight are asked. Gaps of random width
+    between patches, and losing the colour at random, close the shortcuts.
+
+    Parameters
+    ----------
+    fill : float, default=0.75
+        Side of a patch, relative to a third of the image; the rest are gaps.
+    hidden_dim : int, default=512
+        Width of the layer in which two patches meet.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Doersch, Gupta and Efros (2015), Unsupervised Visual Representation Learning by Context
+       Prediction, https://arxiv.org/abs/1505.05192
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import RelativePatchLocation
+    >>> X = load_digits().images[:256]
+    >>> ssl = RelativePatchLocation(max_epochs=1, random_state=0).fit(X)
+    >>> ssl.transform(X).shape
+    (256, 512)
+    """
+
+    fill: float = 0.75
+    hidden_dim: int = 512
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "fill": [Interval(Real, 0, 1, closed="right")],
+        "hidden_dim": [COUNT],
+    }
+
+    def _make_task(self, encoder, n_images):
+        patch = tuple(max(1, min(side, -(-side // 3))) for side in encoder.image_shape[:2])
+        views = self._make_views(patch, crop_scale=None, flip=0, grey=0.6)
+        return RelativePatchTask(encoder, views, patch, self.fill, self.hidden_dim)

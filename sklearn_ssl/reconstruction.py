@@ -1,0 +1,83 @@
+"""What generative learners give beside features: images."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_ssl.devices import autocast, seeded
+from sklearn_ssl.images import images_like
+
+__all__ = ["ReconstructionMixin", "RedrawMixin", "SamplingMixin"]
+
+
+class RedrawMixin:
+    """For learners that make images of images."""
+
+    net_: Any
+
+    @property
+    def _task(self) -> Any:
+        check_is_fitted(self)
+        return self.net_.module_.task
+
+    def _redraw(self: Any, X: Any, function: Callable, *arguments: np.ndarray) -> Any:
+        """Apply a function of images in [0, 1] and give the results the form of X."""
+        images = self._read_images(X)
+        pixels = self.net_.module_.pixels
+
+        def redraw(values, *more):
+            return pixels.inverse(function(values, *more).float().clamp(0, 1))
+
+        return images_like(X, self.net_.map(images, redraw, *arguments))
+
+
+class ReconstructionMixin(RedrawMixin):
+    """``reconstruct`` for learners whose task has a method of this name."""
+
+    def reconstruct(self, X: Any) -> Any:
+        """Images as the network gives them back.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as for :meth:`transform`.
+
+        Returns
+        -------
+        array or tensor
+            In the shape, type and value range of ``X``; a 2-D array for a data frame.
+        """
+        return self._redraw(X, self._task.reconstruct)
+
+
+class SamplingMixin:
+    """``sample`` for learners whose task has a method of this name."""
+
+    def sample(
+        self: Any, n_samples: int = 1, random_state: int | np.random.RandomState | None = None
+    ) -> np.ndarray:
+        """Draw images that the network makes up.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        ndarray of shape (n_samples, height, width) or (n_samples, height, width, channels)
+            uint8 if the learner was fitted to uint8, else float32, in the range of its images.
+        """
+        check_is_fitted(self)
+        module, precision = self.net_.module_, self.net_.precision
+        seed = int(check_random_state(random_state).randint(2**31 - 1))
+        with torch.no_grad(), seeded(seed, self.device_), autocast(self.device_, precision):
+            values = module.task.sample(n_samples, self.device_).float().clamp(0, 1)
+            images = module.pixels.inverse(values).permute(0, 2, 3, 1).cpu().numpy()
+        if images.shape[3] == 1:
+            images = images[..., 0]
+        return images.round().astype(np.uint8) if self._fitted_uint8_ else images
