@@ -23,6 +23,7 @@ from sklearn_ssl.joint_embedding import (
     SwAV,
     VICReg,
 )
+from sklearn_ssl.multitask import MultiTask
 from sklearn_ssl.predictive import (
     ExemplarCNN,
     Jigsaw,
@@ -37,6 +38,7 @@ __all__ = [
     "BYOL", "CPC", "DINO", "IJEPA", "NNCLR", "Autoencoder", "BarlowTwins", "BiGAN", "Colorization",
     "ContextEncoder", "DeepInfoMax", "DenoisingAutoencoder", "ExemplarCNN",
     "InstanceDiscrimination", "Jigsaw", "LeJEPA", "LearningToCount", "MaskedAutoencoder", "MoCo",
-    "RelativePatchLocation", "RotationPrediction", "SimCLR", "SimSiam", "SplitBrainAutoencoder",
-    "SwAV", "VICReg", "VariationalAutoencoder", "Views", "all_estimators", "exceptions",
+    "MultiTask", "RelativePatchLocation", "RotationPrediction", "SimCLR", "SimSiam",
+    "SplitBrainAutoencoder", "SwAV", "VICReg", "VariationalAutoencoder", "Views", "all_estimators",
+    "exceptions",
 ]  # fmt: skip

@@ -194,6 +194,8 @@ class PretextLearner(
             self._check_unchanged()
         with self._all_or_nothing():
             images = self._read_training_images(X, X_unlabeled, continued)
+            if continued:
+                self._check_kept(len(images))
             batch_size = self._batch_size(len(images), cut=streamed)
             device = resolve_device(self.device)
             with seeded(self._draw_seed(continued), device):
@@ -267,6 +269,14 @@ class PretextLearner(
                 "of values, both as uint8 or both as floats"
             )
         return Images(*images.arrays, *more.arrays, shape=images.shape)
+
+    def _check_kept(self, n_images: int) -> None:
+        kept = self.net_.module_.task.n_images
+        if kept is not None and kept != n_images:
+            raise ValueError(
+                f"{type(self).__name__} keeps something of each image of the first fit, which had "
+                f"{kept}; a continued fit needs the same ones in their order, not {n_images}"
+            )
 
     def _batch_size(self, n_images: int, cut: bool) -> int:
         if self.batch_size is None:

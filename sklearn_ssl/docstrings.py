@@ -3,7 +3,7 @@
 __all__ = ["fill_docstring"]
 
 _SHARED_PARAMETERS = """
-    encoder : str, class or callable, default="small_resnet"
+    encoder : str, class or callable, default="<encoder>"
         Network that is pretrained: ``"small_resnet"``, ``"small_vit"``, the name of a torchvision
         classification model (``"resnet18"``), ``"timm/NAME"`` for a model of timm, or a class or
         function that builds a module. It is called with ``in_channels`` and ``image_shape`` if it
@@ -72,7 +72,7 @@ _ATTRIBUTES = """
         Names of the columns of a data frame.
 """
 
-_DEFAULTS_OF_METHODS = ("max_epochs", "lr", "weight_decay", "_usual_batch_size")
+_DEFAULTS_OF_METHODS = ("encoder", "max_epochs", "lr", "weight_decay", "_usual_batch_size")
 
 
 def fill_docstring(cls: type) -> None:

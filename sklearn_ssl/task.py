@@ -23,13 +23,14 @@ class PretextTask(nn.Module):
     encoder : Encoder
         Kept as ``self.encoder``; features are read from this attribute after training.
     views : callable
-        Takes images in [0, 1] and draws a view of each.
+        Takes images in [0, 1] and draws a view, or several, of each.
     """
 
     encoder: Any
-    views: Callable[..., Tensor]
+    views: Callable[..., Any]
+    n_images: int | None = None  # in the training set, for tasks that keep something of each
 
-    def __init__(self, encoder: nn.Module, views: Callable[..., Tensor]):
+    def __init__(self, encoder: nn.Module, views: Callable[..., Any]):
         super().__init__()
         self.encoder = encoder
         self.views = views

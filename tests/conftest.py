@@ -46,6 +46,11 @@ every_learner = pytest.mark.parametrize("Learner", [cls for _, cls in LEARNERS],
 def small(Learner, **params):
     """A learner that fits in a moment."""
     encoder = params.pop("encoder", TinyNet)
+    if Learner is sklearn_ssl.MultiTask and "learners" not in params:
+        params["learners"] = [
+            ("simclr", sklearn_ssl.SimCLR(), 1.0),
+            ("rotation", sklearn_ssl.RotationPrediction(), 0.5),
+        ]
     if needs_transformer(Learner) and encoder in REPLACEMENTS:
         encoder = REPLACEMENTS[encoder]
     return Learner(**{"encoder": encoder, "max_epochs": 1, "random_state": 0, **params})

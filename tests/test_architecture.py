@@ -18,7 +18,7 @@ LAYERS = [
     {"views", "batches", "patches", "colour", "tokens"},
     {"training"},
     {"base", "reconstruction"},
-    FAMILIES | {"discovery"},
+    FAMILIES | {"discovery", "multitask"},
 ]
 
 

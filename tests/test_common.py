@@ -43,7 +43,7 @@ def test_check_called_by_hand(Learner, check):
 
 @every_learner
 def test_no_tag_dodges_a_check(Learner):
-    tags = Learner().__sklearn_tags__()
+    tags = small(Learner).__sklearn_tags__()
     assert tags.requires_fit
     assert not tags.no_validation
     assert not tags.non_deterministic

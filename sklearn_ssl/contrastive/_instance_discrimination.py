@@ -16,6 +16,7 @@ __all__ = ["InstanceDiscrimination"]
 
 
 class InstanceDiscriminationTask(PretextTask):
+    n_images: int
     bank: Tensor
     constant: Tensor
 

@@ -99,13 +99,12 @@ class MaskedAutoencoder(ReconstructionMixin, PretextLearner):
     small transformer reconstructs them from it (mean squared error on their pixels, which each
     patch has standardised).
 
-    ``reconstruct`` shows each patch as it is predicted from others; the mean and contrast that
+    The encoder must be a transformer: ``"small_vit"``, or an ``nn.Sequential`` of a patch embedding
+    and blocks. ``reconstruct`` shows each patch as it is predicted from others; the mean and contrast that
     standardised patches lack are those of ``X``.
 
     Parameters
     ----------
-    encoder : str, class or callable, default="small_vit"
-        A transformer: ``"small_vit"``, or an ``nn.Sequential`` of a patch embedding and blocks.
     mask_ratio : float, default=0.75
         Share of the patches that are hidden.
     normalize_pixels : bool, default=True

@@ -80,13 +80,12 @@ class IJEPA(PretextLearner):
     what a moving average of the encoder, which sees the whole image, makes of several blocks that
     were left out. No colour augmentation is needed.
 
-    The paper draws the shapes of blocks anew for every batch; here they are squares of one size,
+    The encoder must be a transformer: ``"small_vit"``, or an ``nn.Sequential`` of a patch embedding
+    and blocks. The paper draws the shapes of blocks anew for every batch; here they are squares of one size,
     and the context is as many of the other patches as all images of a batch are sure to have.
 
     Parameters
     ----------
-    encoder : str, class or callable, default="small_vit"
-        A transformer: ``"small_vit"``, or an ``nn.Sequential`` of a patch embedding and blocks.
     n_targets : int, default=4
         Number of blocks to predict.
     target_scale : float, default=0.17

@@ -1,0 +1,153 @@
+"""Several pretext tasks on one encoder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from sklearn.utils.metaestimators import _BaseComposition
+from torch import Tensor, nn
+
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.encoders import Encoder
+from sklearn_ssl.task import PretextTask
+
+__all__ = ["MultiTask"]
+
+
+class WeightedTasks(PretextTask):
+    """Tasks that share an encoder; each draws its own views of the images."""
+
+    def __init__(self, encoder: Encoder, tasks: dict[str, PretextTask], weights: Sequence[float]):
+        super().__init__(encoder, nn.Identity())
+        self.names = list(tasks)
+        self.tasks: Any = nn.ModuleList(tasks.values())
+        self.weights = list(weights)
+        self.n_images = next((task.n_images for task in tasks.values() if task.n_images), None)
+
+    def forward(self, images, index):
+        losses: list[Tensor] = []
+        terms: dict[str, Tensor] = {}
+        for name, task, weight in zip(self.names, self.tasks, self.weights, strict=True):
+            found = task(images, index)
+            losses.append(weight * found["loss"])
+            terms |= {f"{name}__{term}": value for term, value in found.items()}
+        return {"loss": torch.stack(losses).sum(), **terms}
+
+    def after_step(self, progress):
+        for task in self.tasks:
+            task.after_step(progress)
+
+
+@dataclass(eq=False, repr=False)
+class MultiTask(_BaseComposition, PretextLearner):
+    """Train one encoder by several pretext tasks at once [1]_.
+
+    Every step takes the weighted sum of the losses of its learners, each with its own views and
+    heads. Of the learners only the arguments of their method and ``views`` count; how to train is
+    an argument here. Parameters of learners are set as ``name__parameter``, weights as
+    ``name__weight``.
+
+    Learners that need an encoder of their own kind (:class:`CPC`, :class:`Colorization`,
+    :class:`SplitBrainAutoencoder`) cannot take part.
+
+    Parameters
+    ----------
+    learners : list of (str, PretextLearner, float)
+        Name, learner and weight of each task.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    References
+    ----------
+    .. [1] Doersch and Zisserman (2017), Multi-task Self-Supervised Visual Learning,
+       https://arxiv.org/abs/1708.07860
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import MultiTask, RotationPrediction, SimCLR
+    >>> X = load_digits().images[:256]
+    >>> tasks = [("simclr", SimCLR(), 1.0), ("rotation", RotationPrediction(), 0.5)]
+    >>> ssl = MultiTask(tasks, max_epochs=1, random_state=0)
+    >>> ssl.set_params(simclr__temperature=0.1, rotation__weight=0.2).fit(X).transform(X).shape
+    (256, 512)
+    """
+
+    learners: list[tuple[str, PretextLearner, float]]
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **PretextLearner._parameter_constraints,
+        "learners": [list, tuple],
+    }
+
+    # Parameters of the learners, as those of a pipeline's steps
+
+    @property
+    def _pairs(self) -> Any:
+        try:
+            return [(name, learner) for name, learner, _ in self.learners]
+        except (TypeError, ValueError):  # not a list of triples, as a fit will say
+            return self.learners
+
+    @_pairs.setter
+    def _pairs(self, pairs: Any) -> None:
+        self.learners = [
+            (name, learner, weight)
+            for (name, learner), (*_, weight) in zip(pairs, self.learners, strict=True)
+        ]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters of this learner and, if ``deep``, of those that it holds."""
+        params = self._get_params("_pairs", deep=deep)
+        if deep and isinstance(self._pairs, list):
+            params |= {f"{name}__weight": weight for name, _, weight in self.learners}
+        return params
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, of learners as ``name__parameter``, weights as ``name__weight``."""
+        if "learners" in params:
+            self.learners = params.pop("learners")
+        names = dict(self._pairs) if isinstance(self._pairs, list) else {}
+        weights = {n: params.pop(f"{n}__weight") for n in names if f"{n}__weight" in params}
+        if weights:
+            self.learners = [(n, c, weights.get(n, weight)) for n, c, weight in self.learners]
+        self._set_params("_pairs", **params)
+        return self
+
+    # The task
+
+    def _make_task(self, encoder, n_images):
+        self._check_learners()
+        tasks = {name: child._make_task(encoder, n_images) for name, child, _ in self.learners}
+        return WeightedTasks(encoder, tasks, [weight for *_, weight in self.learners])
+
+    def _check_learners(self) -> None:
+        triples = isinstance(self._pairs, list) and self.learners
+        if not triples or not all(isinstance(child, PretextLearner) for _, child in self._pairs):
+            raise ValueError(
+                f"learners={self.learners!r} must be a list of (name, learner, weight), with one "
+                "entry at least"
+            )
+        self._validate_names([name for name, _ in self._pairs])
+        weights = [weight for *_, weight in self.learners]
+        if min(weights) < 0 or max(weights) == 0:
+            raise ValueError(f"weights {weights} must not be negative, and one must be above 0")
+        for name, child in self._pairs:
+            kind = type(child)
+            if kind._make_encoder is not PretextLearner._make_encoder:
+                raise ValueError(
+                    f"{kind.__name__} ({name!r}) has an encoder of its own kind and cannot share "
+                    "one; fit it alone"
+                )
+            if child.encoder not in (kind.encoder, self.encoder):
+                raise ValueError(
+                    f"{name!r} has encoder={child.encoder!r}, but one encoder is shared: give it "
+                    f"to MultiTask, which has {self.encoder!r}"
+                )
+            child._validate_params()
+            if child.views is not None:
+                child.views.validate()
