@@ -5,15 +5,16 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 CACHE = Path.home() / ".cache" / "sklearn_ssl"
 
 
-def load_images(path: str | None) -> tuple[np.ndarray, np.ndarray]:
+def load_images(path: str | None, side: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """All images (n, h, w, 3), uint8, and their labels (n,), sorted by class and name.
 
-    Without a path CIFAR-10's training set is downloaded by torchvision.
+    Without a path CIFAR-10's training set is downloaded by torchvision. ``side`` cuts squares from
+    the middle of images and resizes them.
     """
     if path is None:
         from torchvision.datasets import CIFAR10
@@ -23,18 +24,21 @@ def load_images(path: str | None) -> tuple[np.ndarray, np.ndarray]:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = sorted(n for n in archive.namelist() if n.endswith((".jpg", ".jpeg", ".png")))
-            images = [_decode(io.BytesIO(archive.read(name))) for name in names]
+            images = [_decode(io.BytesIO(archive.read(name)), side) for name in names]
         classes = [name.split("/")[-2] for name in names]
     else:
         files = sorted(p for p in Path(path).glob("*/*") if p.suffix in (".jpg", ".jpeg", ".png"))
-        images = [_decode(file) for file in files]
+        images = [_decode(file, side) for file in files]
         classes = [file.parent.name for file in files]
     _, labels = np.unique(classes, return_inverse=True)
     return np.stack(images), labels
 
 
-def _decode(file) -> np.ndarray:
-    return np.asarray(Image.open(file).convert("RGB"))
+def _decode(file, side: int | None) -> np.ndarray:
+    image = Image.open(file).convert("RGB")
+    if side is not None:
+        image = ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC)
+    return np.asarray(image)
 
 
 def machine() -> dict[str, str | int]:

@@ -100,8 +100,8 @@ class MaskedAutoencoder(ReconstructionMixin, PretextLearner):
     patch has standardised).
 
     The encoder must be a transformer: ``"small_vit"``, or an ``nn.Sequential`` of a patch embedding
-    and blocks. ``reconstruct`` shows each patch as it is predicted from others; the mean and contrast that
-    standardised patches lack are those of ``X``.
+    and blocks. ``reconstruct`` shows each patch as it is predicted from others; the mean and
+    contrast that standardised patches lack are those of ``X``.
 
     Parameters
     ----------

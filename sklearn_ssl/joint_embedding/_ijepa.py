@@ -81,8 +81,8 @@ class IJEPA(PretextLearner):
     were left out. No colour augmentation is needed.
 
     The encoder must be a transformer: ``"small_vit"``, or an ``nn.Sequential`` of a patch embedding
-    and blocks. The paper draws the shapes of blocks anew for every batch; here they are squares of one size,
-    and the context is as many of the other patches as all images of a batch are sure to have.
+    and blocks. The paper draws the shapes of blocks anew for every batch; here they are squares of
+    one size, and the context is as many other patches as all images of a batch are sure to have.
 
     Parameters
     ----------

@@ -1,0 +1,236 @@
+"""Every learner at equal pretraining time: how far its features lift a linear probe.
+
+    python examples/benchmarks/methods.py --dataset digits --output methods.jsonl
+    python examples/benchmarks/methods.py --dataset cifar10 --output methods.jsonl
+    python examples/benchmarks/methods.py --dataset imagenette --data FOLDER --output methods.jsonl
+    python examples/benchmarks/methods.py --output methods.jsonl --table
+
+A learner with its defaults is pretrained for a number of seconds on one CPU thread, without labels.
+Then a multinomial logistic regression is fitted to the features of the same images; layer, pooling
+and C are those that are best on a validation part of the training images. The same is done with the
+encoder as it starts, for the same seed. Runs go side by side, one thread each. Every run adds one
+line to the output; runs that are there already are skipped.
+"""
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import os
+import resource
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data import load_images, machine  # isort: skip
+
+
+@dataclass
+class Setup:
+    """Sizes of one dataset's part of the table; seconds are those of one CPU thread."""
+
+    n_train: int
+    n_test: int
+    seconds: float
+    seeds: tuple[int, ...]
+    side: int | None = None  # resize to squares of this side
+    n_choose: int = 5000  # training images that layer, pooling and C are chosen with
+
+
+SETUPS = {
+    "digits": Setup(n_train=1297, n_test=500, seconds=30, seeds=(0, 1, 2)),
+    "cifar10": Setup(n_train=10_000, n_test=10_000, seconds=120, seeds=(0, 1, 2)),
+    "imagenette": Setup(n_train=5000, n_test=2000, seconds=120, seeds=(0,), side=96),
+}
+POOLS = ("avg", 3)
+CS = (1e-3, 1e-2, 1e-1)
+
+
+def load(dataset, data):
+    """Training and test images with labels; the split is the same in every run."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    setup = SETUPS[dataset]
+    if dataset == "digits":
+        digits = load_digits()
+        X, y = digits.images.astype(np.uint8) * 15, digits.target
+    else:
+        X, y = load_images(data, setup.side)
+    X, X_test, y, y_test = train_test_split(
+        X, y, train_size=setup.n_train, test_size=setup.n_test, stratify=y, random_state=0
+    )
+    return X, X_test, y, y_test
+
+
+def make(name, **params):
+    from sklearn_ssl import MultiTask, RotationPrediction, SimCLR, all_estimators
+
+    if name == "MultiTask":
+        tasks = [("simclr", SimCLR(), 1.0), ("rotation", RotationPrediction(), 0.5)]
+        return MultiTask(tasks, **params)
+    return dict(all_estimators())[name](**params)
+
+
+def start_of(name):
+    """Name of the first learner that starts from the same encoder."""
+    from sklearn_ssl import all_estimators
+
+    def kind(learner):
+        return learner.encoder, learner._make_encoder
+
+    learners = dict(all_estimators())
+    return next(other for other in learners if kind(learners[other]) == kind(learners[name]))
+
+
+def probe(C):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=100))
+
+
+def evaluate(learner, X, X_test, y, y_test, n_choose):
+    """Test accuracy with the layer, pooling and C that are best on a validation part."""
+    from sklearn.model_selection import train_test_split
+
+    part = np.random.default_rng(0).permutation(len(X))[:n_choose]
+    fit, choose = train_test_split(np.arange(len(part)), test_size=0.25, random_state=0)
+    layers = list(learner.encoder_layers())
+    layers = layers[-5::2] if len(layers) > 6 else layers[-3:]
+    scores = {}
+    for layer, pool in itertools.product(layers, POOLS):
+        F = learner.set_params(layer=layer, pool=pool).transform(X[part])
+        for C in CS:
+            model = probe(C).fit(F[fit], y[part][fit])
+            scores[layer, pool, C] = model.score(F[choose], y[part][choose])
+    layer, pool, C = max(scores, key=lambda choice: scores[choice])
+    learner.set_params(layer=layer, pool=pool)
+    accuracy = probe(C).fit(learner.transform(X), y).score(learner.transform(X_test), y_test)
+    return {"layer": layer, "pool": pool, "C": C, "accuracy": accuracy}
+
+
+def epochs_in(seconds, name, X):
+    """How many passes over the images fit the time, from the second of two short ones."""
+    part = X[:1024]
+    row = make(name, max_epochs=2, random_state=0).fit(part).history_[-1]
+    return max(1, round(seconds * row["images_per_second"] / len(X)))
+
+
+def run(dataset, data, name, seed, random):
+    """One line of the output."""
+    import torch
+
+    torch.set_num_threads(1)
+    setup = SETUPS[dataset]
+    X, X_test, y, y_test = load(dataset, data)
+    epochs = 0 if random else epochs_in(setup.seconds, name, X)
+    cpu = time.process_time()
+    learner = make(name, max_epochs=epochs, random_state=seed).fit(X)
+    cpu = time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        1024 if sys.platform != "darwin" else 2**20
+    )
+    return {
+        "dataset": dataset,
+        "method": name,
+        "seed": seed,
+        "random": random,
+        **evaluate(learner, X, X_test, y, y_test, setup.n_choose),
+        "epochs": epochs,
+        "seconds": cpu,
+        "peak_mib": peak / 2 ** (20 if sys.platform == "darwin" else 10),
+        "history": learner.history_[-1] if epochs else None,
+        "machine": machine(),
+    }
+
+
+def print_table(lines, dataset):
+    """One row a method: its probe, that of its start, and the difference, over seeds."""
+    lines = [line for line in lines if line["dataset"] == dataset]
+    start = {(x["method"], x["seed"]): x["accuracy"] for x in lines if x["random"]}
+    rows = {}
+    for line in lines:
+        if not line["random"]:
+            rows.setdefault(line["method"], []).append(line)
+    print(
+        "| learner | accuracy, % | at its start | lift | layer, pool | epochs | CPU s | peak MiB |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+
+    def text(values):
+        spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+        return f"{np.mean(values):.1f}{spread}"
+
+    for name, runs in sorted(
+        rows.items(), key=lambda row: -np.mean([r["accuracy"] for r in row[1]])
+    ):
+        found = 100 * np.array([r["accuracy"] for r in runs])
+        before = 100 * np.array([start.get((start_of(name), r["seed"]), np.nan) for r in runs])
+        where = f"{runs[0]['layer']}, {runs[0]['pool']}"
+        epochs, seconds, peak = (
+            np.mean([r[key] for r in runs]) for key in ("epochs", "seconds", "peak_mib")
+        )
+        print(
+            f"| {name} | {text(found)} | {text(before)} | {text(found - before)} | {where} "
+            f"| {epochs:.0f} | {seconds:.0f} | {peak:.0f} |"
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", choices=SETUPS, default="digits")
+    parser.add_argument("--data", help="zip or folder of class/name images; default: download")
+    parser.add_argument("--output", type=Path, default=Path("methods.jsonl"))
+    parser.add_argument("--methods", nargs="*", help="default: all learners")
+    parser.add_argument("--seeds", nargs="*", type=int, help="default: those of the dataset")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs side by side")
+    parser.add_argument("--table", action="store_true", help="print the table of the output file")
+    args = parser.parse_args()
+    done = []
+    if args.output.exists():
+        done = [json.loads(line) for line in args.output.read_text().splitlines()]
+    if args.table:
+        print_table(done, args.dataset)
+        return
+
+    from sklearn_ssl import all_estimators
+
+    known = {(x["dataset"], x["method"], x["seed"], x["random"]) for x in done}
+    names = args.methods or [name for name, _ in all_estimators()]
+    starts = sorted({start_of(name) for name in names})
+    seeds = SETUPS[args.dataset].seeds if args.seeds is None else args.seeds
+    wanted = [
+        (args.dataset, name, seed, random)
+        for seed in seeds
+        for random, group in ((True, starts), (False, names))
+        for name in group
+    ]
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the processes to come
+    pool = ProcessPoolExecutor(
+        args.jobs, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1
+    )
+    with pool:
+        runs = {
+            pool.submit(run, dataset, args.data, name, seed, random): name
+            for dataset, name, seed, random in wanted
+            if (dataset, name, seed, random) not in known
+        }
+        for future in as_completed(runs):
+            if error := future.exception():
+                print(f"{runs[future]} failed: {error!r}", flush=True)
+                continue
+            line = future.result()
+            with args.output.open("a") as file:
+                print(json.dumps(line), file=file)
+            what = "start of " * line["random"] + line["method"]
+            print(f"{what}, seed {line['seed']}: {100 * line['accuracy']:.1f} %", flush=True)
+
+
+if __name__ == "__main__":
+    main()
