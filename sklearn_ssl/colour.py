@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sklearn_ssl.augment import constants
+from sklearn_ssl.devices import full_precision
 from sklearn_ssl.encoders import Encoder
 
 __all__ = [
@@ -25,6 +27,7 @@ _XYZ = (
     (0.2126729, 0.7151522, 0.0721750),
     (0.0177253, 0.1094688, 0.8728060),
 )
+_RGB = tuple(map(tuple, np.linalg.inv(_XYZ).tolist()))
 _AB_SCALE = 110.0  # the largest a and b of sRGB colours
 _AB_SPACING = 10.0  # of the grid of colours, as in Zhang et al. (2016)
 
@@ -33,10 +36,15 @@ def _matrix(rows: tuple[tuple[float, ...], ...], like: Tensor) -> Tensor:
     return constants([value for row in rows for value in row], like).view(3, 3)
 
 
+def _mix(matrix: Tensor, images: Tensor) -> Tensor:
+    with full_precision(images.device):
+        return torch.einsum("rc,nchw->nrhw", matrix, images)
+
+
 def rgb_to_lab(images: Tensor) -> Tensor:
     """sRGB images (n, 3, h, w) in [0, 1] to CIE L*a*b* under D65: L in [0, 100]."""
     linear = torch.where(images > 0.04045, ((images + 0.055) / 1.055).pow(2.4), images / 12.92)
-    xyz = torch.einsum("rc,nchw->nrhw", _matrix(_XYZ, images), linear)
+    xyz = _mix(_matrix(_XYZ, images), linear)
     f = torch.where(
         xyz > 216 / 24389, xyz.clamp(min=1e-6).pow(1 / 3), (xyz * 24389 / 27 + 16) / 116
     )
@@ -50,8 +58,7 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     y = (lightness + 16) / 116
     f = torch.stack([y + a / 500, y, y - b / 200], dim=1)
     xyz = torch.where(f > 6 / 29, f.pow(3), (116 * f - 16) * 27 / 24389)
-    inverse = torch.linalg.inv(_matrix(_XYZ, lab))
-    linear = torch.einsum("rc,nchw->nrhw", inverse, xyz).clamp(0, 1)
+    linear = _mix(_matrix(_RGB, lab), xyz).clamp(0, 1)
     curved = 1.055 * linear.clamp(min=1e-6).pow(1 / 2.4) - 0.055
     return torch.where(linear > 0.0031308, curved, 12.92 * linear).clamp(0, 1)
 
@@ -76,9 +83,9 @@ def split_colour(images: Tensor) -> tuple[Tensor, Tensor]:
     return light, images - light
 
 
-def join_colour(lightness: Tensor, colour: Tensor) -> Tensor:
-    """The inverse of :func:`split_colour`, clipped to [0, 1]."""
-    if colour.shape[1] == 2:
+def join_colour(lightness: Tensor, colour: Tensor, channels: int) -> Tensor:
+    """The inverse of :func:`split_colour` for images of ``channels``, clipped to [0, 1]."""
+    if channels == 3:
         return lab_to_rgb(torch.cat([100 * lightness, _AB_SCALE * colour], dim=1))
     return (lightness + colour).clamp(0, 1)
 
@@ -123,6 +130,7 @@ class Bins(nn.Module):
         super().__init__()
         self.groups = groups
         self.rebalance = rebalance
+        self.spacing = torch.pdist(centres).min().item()
         self.register_buffer("centres", centres)
         self.register_buffer("share", torch.full((len(centres),), 1 / len(centres)))
         self._seen: Tensor | None = None
@@ -150,8 +158,7 @@ class Bins(nn.Module):
         distance, nearest = torch.cdist(values, self.centres).topk(
             min(5, len(self.centres)), largest=False
         )
-        sigma = (self.centres[1] - self.centres[0]).norm() / 2
-        near = F.softmax(-0.5 * (distance / sigma).square(), dim=1)
+        near = F.softmax(-0.5 * (distance / (self.spacing / 2)).square(), dim=1)
         return torch.zeros(len(values), len(self.centres), device=values.device).scatter(
             1, nearest, near
         )
@@ -176,7 +183,8 @@ class Bins(nn.Module):
         """The annealed mean of predicted bins, (n, groups * k, h, w)."""
         n, _, h, w = logits.shape
         p = F.softmax(self._rows(logits.float(), len(self.centres)) / temperature, dim=1)
-        values = (p @ self.centres).view(n, self.groups, h, w, -1)
+        with full_precision(logits.device):
+            values = (p @ self.centres).view(n, self.groups, h, w, -1)
         return values.movedim(-1, 2).flatten(1, 2)
 
 

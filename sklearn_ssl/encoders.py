@@ -29,7 +29,7 @@ class _AllReached(Exception):
 
 def _note_output(name: str, _module: nn.Module, _args, output) -> None:
     wanted = _wanted.get()
-    if name in wanted:
+    if name in wanted and wanted[name] is None:  # of a layer that runs again, the first pass
         wanted[name] = output
         if all(output is not None for output in wanted.values()):
             raise _AllReached
@@ -70,6 +70,7 @@ class Encoder(nn.Module):
         std: Sequence[float],
     ):
         super().__init__()
+        backbones.make_tiny_maps_safe(backbone)
         self.backbone = backbone
         self.image_shape = image_shape
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
@@ -107,11 +108,16 @@ class Encoder(nn.Module):
         """Feature map (n, d, gh, gw) of ``layer``, by default the last one."""
         return self.maps(images, layer or self.last_layer)[0]
 
-    def maps(self, images: Tensor, *layers: str) -> list[Tensor]:
-        """Feature maps of several layers in one pass."""
+    def prepare(self, images: Tensor) -> Tensor:
+        """What the backbone is given: standardised images, of the one size that it takes."""
         images = self.standardise(images)
         if self.takes_one_size and images.shape[2:] != self.image_shape[:2]:
             images = F.interpolate(images, self.image_shape[:2], mode="bilinear", antialias=True)
+        return images
+
+    def maps(self, images: Tensor, *layers: str) -> list[Tensor]:
+        """Feature maps of several layers in one pass."""
+        images = self.prepare(images)
         outputs: dict[str, Tensor | None] = dict.fromkeys(layers)
         token = _wanted.set(outputs)
         try:
@@ -120,7 +126,7 @@ class Encoder(nn.Module):
             return [self._as_map(outputs[name], images.shape[-2:], name) for name in layers]
         finally:
             _wanted.reset(token)
-        missed = [name for name, output in outputs.items() if output is None]
+        missed = [repr(name) for name, output in outputs.items() if output is None]
         raise ValueError(f"the backbone's forward pass never reached layer {', '.join(missed)}")
 
     @torch.no_grad()

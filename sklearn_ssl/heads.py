@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from sklearn_ssl.backbones import TinyMapConv2d
+
 __all__ = [
     "ConvCritic",
     "ConvDecoder",
@@ -160,7 +162,7 @@ class ConvCritic(nn.Module):
         widths = [channels] + [min(width * 2**i, 256) for i in range(n_stages)]
         self.stages = nn.Sequential(
             *(
-                nn.Sequential(nn.Conv2d(n_in, n_out, 4, 2, 2), nn.LeakyReLU(0.2))
+                nn.Sequential(TinyMapConv2d(n_in, n_out, 4, 2, 2), nn.LeakyReLU(0.2))
                 for n_in, n_out in pairwise(widths)
             )
         )
@@ -205,18 +207,23 @@ class Queue(nn.Module):
     """
 
     vectors: Tensor
-    position: Tensor
+    pushed: Tensor
 
     def __init__(self, size: int, dim: int):
         super().__init__()
         self.register_buffer("vectors", F.normalize(torch.randn(size, dim), dim=1))
-        self.register_buffer("position", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("pushed", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def full(self) -> Tensor:
+        """Whether all random directions have been replaced; a bool scalar on the device."""
+        return self.pushed >= len(self.vectors)
 
     @torch.no_grad()
     def push(self, new: Tensor) -> None:
         """Replace the oldest vectors by ``new`` (n, dim)."""
         size = len(self.vectors)
         new = new[-size:]
-        places = (self.position + torch.arange(len(new), device=new.device)) % size
+        places = (self.pushed + torch.arange(len(new), device=new.device)) % size
         self.vectors[places] = new.float()
-        self.position.add_(len(new)).remainder_(size)
+        self.pushed += len(new)

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from sklearn_ssl.exceptions import ImageShapeWarning
 
-__all__ = ["Images", "complete_shape", "images_like", "read_images"]
+__all__ = ["Images", "complete_shape", "images_like", "paste", "read_images"]
 
 Shape = tuple[int, int, int]  # height, width, channels
 
@@ -181,6 +181,18 @@ def images_like(X: Any, images: np.ndarray) -> Any:
         return values
     tensor = torch.from_numpy(values).to(X.dtype)
     return tensor.permute(0, 3, 1, 2) if X.ndim == 4 else tensor
+
+
+def paste(X: Any, drawn: Any, where: np.ndarray) -> Any:
+    """Images ``drawn`` in the form of X where the mask (n, h, w) is true, and X elsewhere."""
+    X = _stacked(X)
+    n, height, width = where.shape
+    channels = math.prod(drawn.shape) // where.size
+    everywhere = np.broadcast_to(where[:, None], (n, channels, height, width))
+    chosen = images_like(X, everywhere.astype(np.float32)) != 0
+    if isinstance(X, Tensor):
+        return torch.where(chosen, drawn, X.cpu())
+    return np.where(chosen, drawn, np.asarray(X))
 
 
 def _to_array(X: Any) -> Any:

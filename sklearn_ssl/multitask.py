@@ -1,7 +1,9 @@
 """Several pretext tasks on one encoder."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import torch
@@ -86,12 +88,16 @@ class MultiTask(_BaseComposition, PretextLearner):
 
     # Parameters of the learners, as those of a pipeline's steps
 
+    def _are_triples(self) -> bool:
+        """Whether ``learners`` is what it has to be; if not, a fit says so."""
+        return isinstance(self.learners, (list, tuple)) and all(
+            isinstance(item, (list, tuple)) and len(item) == 3 and isinstance(item[0], str)
+            for item in self.learners
+        )
+
     @property
-    def _pairs(self) -> Any:
-        try:
-            return [(name, learner) for name, learner, _ in self.learners]
-        except (TypeError, ValueError):  # not a list of triples, as a fit will say
-            return self.learners
+    def _pairs(self) -> list[tuple[str, Any]]:
+        return [(name, child) for name, child, _ in self.learners] if self._are_triples() else []
 
     @_pairs.setter
     def _pairs(self, pairs: Any) -> None:
@@ -103,7 +109,7 @@ class MultiTask(_BaseComposition, PretextLearner):
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters of this learner and, if ``deep``, of those that it holds."""
         params = self._get_params("_pairs", deep=deep)
-        if deep and isinstance(self._pairs, list):
+        if deep and self._are_triples():
             params |= {f"{name}__weight": weight for name, _, weight in self.learners}
         return params
 
@@ -111,7 +117,7 @@ class MultiTask(_BaseComposition, PretextLearner):
         """Set parameters, of learners as ``name__parameter``, weights as ``name__weight``."""
         if "learners" in params:
             self.learners = params.pop("learners")
-        names = dict(self._pairs) if isinstance(self._pairs, list) else {}
+        names = [name for name, _ in self._pairs]
         weights = {n: params.pop(f"{n}__weight") for n in names if f"{n}__weight" in params}
         if weights:
             self.learners = [(n, c, weights.get(n, weight)) for n, c, weight in self.learners]
@@ -126,17 +132,20 @@ class MultiTask(_BaseComposition, PretextLearner):
         return WeightedTasks(encoder, tasks, [weight for *_, weight in self.learners])
 
     def _check_learners(self) -> None:
-        triples = isinstance(self._pairs, list) and self.learners
-        if not triples or not all(isinstance(child, PretextLearner) for _, child in self._pairs):
+        pairs = self._pairs
+        if not pairs or not all(isinstance(child, PretextLearner) for _, child in pairs):
             raise ValueError(
                 f"learners={self.learners!r} must be a list of (name, learner, weight), with one "
                 "entry at least"
             )
-        self._validate_names([name for name, _ in self._pairs])
+        self._validate_names([name for name, _ in pairs])
         weights = [weight for *_, weight in self.learners]
-        if min(weights) < 0 or max(weights) == 0:
-            raise ValueError(f"weights {weights} must not be negative, and one must be above 0")
-        for name, child in self._pairs:
+        usable = all(isinstance(w, Real) and math.isfinite(w) and w >= 0 for w in weights)
+        if not usable or max(weights) == 0:
+            raise ValueError(
+                f"weights {weights} must be finite numbers, not negative, and one must be above 0"
+            )
+        for name, child in pairs:
             kind = type(child)
             if kind._make_encoder is not PretextLearner._make_encoder:
                 raise ValueError(

@@ -1,6 +1,7 @@
 """What generative learners give beside features: images."""
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,10 @@ class SamplingMixin:
         """
         check_is_fitted(self)
         module, precision = self.net_.module_, self.net_.precision
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples={n_samples!r} must be a positive integer")
+        if random_state is None:  # numpy's global generator is not ours to advance
+            random_state = int(np.random.default_rng().integers(2**31))
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         with torch.no_grad(), seeded(seed, self.device_), autocast(self.device_, precision):
             values = module.task.sample(n_samples, self.device_).float().clamp(0, 1)

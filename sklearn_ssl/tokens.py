@@ -13,19 +13,27 @@ __all__ = ["TokenPredictor", "at_places", "check_transformer", "encode_places"]
 
 def check_transformer(encoder: Encoder, learner: str) -> None:
     """Raise ValueError if an encoder is no sequence of a patch embedding and blocks of tokens."""
-    backbone = encoder.backbone
-    fits = isinstance(backbone, nn.Sequential) and len(backbone) > 1
-    if fits:
-        height, width, channels = encoder.image_shape
+    height, width, channels = encoder.image_shape
+    d, rows, columns = encoder.out_shape
+    half = torch.arange((rows * columns + 1) // 2)[None]
+    try:
         with torch.no_grad():
-            tokens = next(backbone.children())(torch.zeros(1, channels, height, width))
-        _, rows, columns = encoder.out_shape
-        fits = tokens.ndim == 3 and tokens.shape[1] == rows * columns
+            blank = torch.zeros(1, channels, height, width)
+            embedding = next(encoder.backbone.children())
+            fits = (
+                isinstance(encoder.backbone, nn.Sequential)
+                and len(encoder.backbone) > 1
+                and embedding(blank).shape[:2] == (1, rows * columns)
+                and encode_places(encoder, blank, half).shape == (1, half.shape[1], d)
+            )
+    except (RuntimeError, ValueError, IndexError):
+        fits = False
     if not fits:
         raise ValueError(
             f"{learner} computes single patches, so its encoder must be a transformer: use "
             "encoder='small_vit', or a class derived from nn.Sequential whose first part makes "
-            "tokens (n, patches, d) of images and whose others work on tokens"
+            "tokens (n, patches, d) of images, with their positions, and whose others work on any "
+            "of these tokens"
         )
 
 
@@ -38,7 +46,7 @@ def encode_places(encoder: Encoder, images: Tensor, places: Tensor) -> Tensor:
     """Last layer's tokens (n, p, d) of the patches at places (n, p), without computing others."""
     backbone: Any = encoder.backbone
     embedding, *rest = backbone.children()
-    tokens = at_places(embedding(encoder.standardise(images)), places)
+    tokens = at_places(embedding(encoder.prepare(images)), places)
     for part in rest:
         tokens = part(tokens)
     return tokens

@@ -260,7 +260,7 @@ class MultiCrop:
     Parameters
     ----------
     views : Views
-        Recipe of the two; the smaller ones follow it but for their size and scale.
+        Recipe of the two. The smaller ones follow it but for size and scale, and are not solarized.
     n_local : int
         Number of the smaller ones.
     local_scale : tuple of float
@@ -279,12 +279,21 @@ class MultiCrop:
     local_scale: tuple[float, float]
     image_size: tuple[int, int]
 
+    def __post_init__(self) -> None:
+        low_high = self.local_scale
+        if len(low_high) != 2 or not 0 < low_high[0] <= low_high[1] <= 1:
+            raise ValueError(
+                f"local_scale={low_high!r} must be two shares of the area, 0 < low <= high <= 1"
+            )
+
     def __call__(self, images: Tensor) -> list[Tensor]:
         """Batches of one size each: (2n, c, h, w) and, if any, (n_local * n, c, h / 2, w / 2)."""
         crops = [torch.cat([self.views(images, view) for view in (0, 1)])]
         if self.n_local:
             size = [max(1, side // 2) for side in self.views.size_for(self.image_size)]
-            local = clone(self.views).set_params(size=size, crop_scale=self.local_scale)
+            local = clone(self.views).set_params(
+                size=size, crop_scale=self.local_scale, solarize=0.0
+            )
             crops.append(torch.cat([local(images, view) for view in range(self.n_local)]))
         return crops
 

@@ -13,8 +13,9 @@ FAMILIES = {folder.name for folder in ROOT.iterdir() if (folder / "__init__.py")
 # lowest first; a module imports only from layers below its own
 LAYERS = [
     {"schedules", "exceptions", "docstrings", "constraints"},
-    {"devices", "metrics", "optimizers", "task", "backbones"},
-    {"losses", "augment", "heads", "encoders", "images", "watchers"},
+    {"devices", "metrics", "optimizers", "task"},
+    {"losses", "augment", "backbones", "images", "watchers"},
+    {"heads", "encoders"},
     {"views", "batches", "patches", "colour", "tokens"},
     {"training"},
     {"base", "reconstruction"},

@@ -15,6 +15,7 @@ from sklearn.base import clone
 from torch import nn
 
 from sklearn_ssl import CPC, RotationPrediction, SimCLR
+from sklearn_ssl.backbones import TinyMapConv2d
 from sklearn_ssl.encoders import encoder_names, make_encoder, pool_features, pooled_width
 
 OURS = ("small_resnet", "small_vit", "resnet18")
@@ -879,3 +880,34 @@ def test_layer_and_pool_can_be_changed_on_a_fitted_learner(fitted):
     assert fitted.n_epochs_ == 1
     for name, value in fitted.encoder_.state_dict().items():
         assert torch.equal(value, state[name])
+
+
+# Tiny maps
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (3, 1), (1, 2), (2, 2), (4, 4)])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (4, 2), (5, 1), (7, 2)])
+def test_gradients_of_convolutions_of_tiny_maps(size, kernel, stride):
+    """With bfloat16, those of torch may be any number where kernels see padding alone."""
+    torch.manual_seed(0)
+    conv = TinyMapConv2d(16, 32, kernel, stride, kernel // 2, bias=False)
+    plain = nn.Conv2d(16, 32, kernel, stride, kernel // 2, bias=False)
+    plain.load_state_dict(conv.state_dict())
+    x = torch.randn(8, 16, *size)
+    for _ in range(3):
+        conv.zero_grad()
+        del (junk := [torch.full((conv.weight.numel(),), 1e30) for _ in range(3)])[:]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            conv(x.to(memory_format=torch.channels_last)).float().sum().backward()
+        plain.zero_grad()
+        plain(x).sum().backward()
+        scale = plain.weight.grad.abs().max()
+        assert (conv.weight.grad - plain.weight.grad).abs().max() < 0.05 * scale + 0.1
+        assert junk == []
+
+
+@pytest.mark.parametrize("encoder", ["small_resnet", "resnet18", TinyNet])
+def test_encoders_are_safe_for_tiny_maps(encoder):
+    convs = [m for m in build(encoder).modules() if isinstance(m, nn.Conv2d)]
+    assert convs
+    assert all(isinstance(conv, TinyMapConv2d) for conv in convs)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import skorch.callbacks
 import torch
-from conftest import TinyNet, every_learner, make_images, small
+from conftest import LEARNERS, TinyNet, every_learner, make_images, small
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -158,22 +158,25 @@ def test_features_do_not_depend_on_the_other_images(images):
 LOAD = """
 import pickle, sys, numpy as np
 sys.path.insert(0, {folder!r})
-learner, X = pickle.load(open({path!r}, "rb"))
-np.save({out!r}, learner.transform(X))
-learner.partial_fit(X)  # the optimizer came along
+learners, X = pickle.load(open({path!r}, "rb"))
+np.savez({out!r}, *[learner.transform(X) for learner in learners])
+for learner in learners:
+    learner.partial_fit(X)  # the optimizer came along
 """
 
 
-@every_learner
-def test_pickle_in_a_new_process(Learner, images, tmp_path):
-    learner = small(Learner).fit(images)
-    path, out = str(tmp_path / "learner.pkl"), str(tmp_path / "features.npy")
+def test_pickles_in_a_new_process(images, tmp_path):
+    learners = [small(Learner).fit(images) for _, Learner in LEARNERS]
+    path, out = str(tmp_path / "learners.pkl"), str(tmp_path / "features.npz")
     with open(path, "wb") as file:
-        pickle.dump((learner, images), file)
+        pickle.dump((learners, images), file)
     folder = str(sys.modules["conftest"].__file__).rsplit("/", 1)[0]
     code = LOAD.format(path=path, out=out, folder=folder)
     subprocess.run([sys.executable, "-c", code], check=True)
-    np.testing.assert_array_equal(np.load(out), learner.transform(images))
+    there = np.load(out)
+    for i, learner in enumerate(learners):
+        expected = learner.transform(images)
+        np.testing.assert_array_equal(there[f"arr_{i}"], expected, type(learner).__name__)
 
 
 @every_learner

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+SUFFIXES = (".jpg", ".jpeg", ".png")
 CACHE = Path.home() / ".cache" / "sklearn_ssl"
 
 
@@ -23,11 +24,11 @@ def load_images(path: str | None, side: int | None = None) -> tuple[np.ndarray, 
         return cifar.data, np.asarray(cifar.targets)
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            names = sorted(n for n in archive.namelist() if n.endswith((".jpg", ".jpeg", ".png")))
+            names = sorted(n for n in archive.namelist() if n.lower().endswith(SUFFIXES))
             images = [_decode(io.BytesIO(archive.read(name)), side) for name in names]
         classes = [name.split("/")[-2] for name in names]
     else:
-        files = sorted(p for p in Path(path).glob("*/*") if p.suffix in (".jpg", ".jpeg", ".png"))
+        files = sorted(p for p in Path(path).glob("*/*") if p.suffix.lower() in SUFFIXES)
         images = [_decode(file, side) for file in files]
         classes = [file.parent.name for file in files]
     _, labels = np.unique(classes, return_inverse=True)

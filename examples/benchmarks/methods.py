@@ -6,8 +6,8 @@
     python examples/benchmarks/methods.py --output methods.jsonl --table
 
 A learner with its defaults is pretrained for a number of seconds on one CPU thread, without labels.
-Then a multinomial logistic regression is fitted to the features of those that have labels; layer,
-pooling and C are those that are best on a validation part of the training images. The same is done with the
+Then a multinomial logistic regression is fitted to the features of those images that have labels;
+layer, pooling and C are those that are best on a validation part of them. The same is done with the
 encoder as it starts, for the same seed. Runs go side by side, one thread each. Every run adds one
 line to the output; runs that are there already are skipped.
 """

@@ -1,5 +1,6 @@
 """Instance discrimination: every image is its own class, with a slot in a memory bank."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,7 +19,7 @@ __all__ = ["InstanceDiscrimination"]
 class InstanceDiscriminationTask(PretextTask):
     n_images: int
     bank: Tensor
-    constant: Tensor
+    log_constant: Tensor
 
     def __init__(
         self, encoder, views, n_images, projection_dim, temperature, momentum, negatives, proximity
@@ -31,7 +32,8 @@ class InstanceDiscriminationTask(PretextTask):
         self.proximity = proximity
         self.projector = nn.Linear(encoder.out_shape[0], projection_dim)
         self.register_buffer("bank", F.normalize(torch.randn(n_images, projection_dim), dim=1))
-        self.register_buffer("constant", torch.zeros(()))  # the paper's Z, from the first batch
+        # log of the paper's Z, which the first batch sets
+        self.register_buffer("log_constant", torch.full((), -torch.inf))
         self._new: tuple[Tensor, ...] = ()
 
     def forward(self, images, index):
@@ -40,10 +42,10 @@ class InstanceDiscriminationTask(PretextTask):
         with full_precision(v.device):
             if self.negatives is None:
                 logits = v @ self.bank.T / self.temperature  # (n, n_images)
-                loss, constant = F.cross_entropy(logits, index), self.constant
+                loss, log_constant = F.cross_entropy(logits, index), self.log_constant
             else:
-                loss, constant = self._nce(v, own)
-        self._new = (index, v.detach(), constant)
+                loss, log_constant = self._nce(v, own)
+        self._new = (index, v.detach(), log_constant)
         moved = (v - own).square().sum(1).mean()
         return {"loss": loss + self.proximity * moved, "moved": moved}
 
@@ -54,22 +56,24 @@ class InstanceDiscriminationTask(PretextTask):
         noise = self.bank[drawn].unflatten(0, (len(v), m))
         positive = (v * own).sum(1) / self.temperature  # (n,)
         negative = torch.einsum("nd,nmd->nm", v, noise) / self.temperature
-        estimate = negative.detach().exp().mean() * self.n_images
-        constant = torch.where(self.constant > 0, self.constant, estimate)
+        # Z is n times the mean of exp(.) over noise samples
+        estimate = negative.detach().logsumexp((0, 1)) + math.log(self.n_images / negative.numel())
+        known = self.log_constant.isfinite()
+        log_constant = torch.where(known, self.log_constant, estimate)
         # log odds of P(i|v) = exp(.) / Z against m times the noise's 1 / n
-        offset = constant.log() + torch.full_like(constant, m / self.n_images).log()
+        offset = log_constant + math.log(m / self.n_images)
         data = F.softplus(-(positive - offset)).mean()
         noise_terms = F.softplus(negative - offset).sum(1).mean()
-        return data + noise_terms, constant
+        return data + noise_terms, log_constant
 
     @torch.no_grad()
     def after_step(self, progress):
         if not self._new:
             return
-        index, v, constant = self._new
+        index, v, log_constant = self._new
         slots = self.bank[index].lerp(v, 1 - self.momentum)
         self.bank[index] = F.normalize(slots, dim=1)
-        self.constant.copy_(constant)
+        self.log_constant.copy_(log_constant)
         self._new = ()
 
 

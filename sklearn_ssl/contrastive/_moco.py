@@ -111,7 +111,7 @@ class MoCo(PretextLearner):
     final_momentum : float, default=0.999
         Share of the average that stays in the last step.
     queue_size : int, default=4096
-        Number of earlier keys in version 2; no more than there are images.
+        Number of earlier keys in version 2; no more than half of the images.
     hidden_dim : int, default=512
         Width of the hidden layers of projector and predictor.
     projection_dim : int, default=128
@@ -169,7 +169,8 @@ class MoCo(PretextLearner):
             "temperature": self.temperature,
         }
         if self.version == 2:
-            queue_size = min(self.queue_size, n_images)
+            # half of the images: most are not compared with a key of their own
+            queue_size = min(self.queue_size, max(1, n_images // 2))
             return MoCo2Task(encoder, self._make_views(), queue_size=queue_size, **options)
         views = self._make_views(jitter=(0.4, 0.4, 0.2, 0.1), solarize=(0.0, 0.2))
         return MoCo3Task(encoder, views, **options)

@@ -40,7 +40,8 @@ class ColorizationTask(PretextTask):
     def colorize(self, images: Tensor) -> Tensor:
         lightness, _ = split_colour(images)
         colour = self.bins.values(self.predict(images))
-        return join_colour(lightness, F.interpolate(colour, images.shape[2:], mode="bilinear"))
+        colour = F.interpolate(colour, images.shape[2:], mode="bilinear")
+        return join_colour(lightness, colour, images.shape[1])
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -13,8 +13,9 @@ from sklearn_ssl import augment
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.constraints import NOT_NEGATIVE
 from sklearn_ssl.heads import ConvCritic, ConvDecoder, frozen, resize_map
+from sklearn_ssl.images import paste
 from sklearn_ssl.losses import real_or_made
-from sklearn_ssl.reconstruction import ReconstructionMixin
+from sklearn_ssl.reconstruction import RedrawMixin
 from sklearn_ssl.task import PretextTask
 
 __all__ = ["ContextEncoder"]
@@ -96,7 +97,7 @@ class ContextTask(PretextTask):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class ContextEncoder(ReconstructionMixin, PretextLearner):
+class ContextEncoder(RedrawMixin, PretextLearner):
     """Context encoder: feature learning by inpainting [1]_.
 
     Parts of the image are hidden, and the network has to paint them (mean squared error in the
@@ -171,4 +172,5 @@ class ContextEncoder(ReconstructionMixin, PretextLearner):
                 f"mask has shape {holes.shape}; give one mask of {shape[1:]} for all images, or "
                 f"one for each, {shape}"
             )
-        return self._redraw(X, self._task.inpaint, np.broadcast_to(holes, shape))
+        holes = np.broadcast_to(holes, shape)
+        return paste(X, self._redraw(X, self._task.inpaint, holes), holes)

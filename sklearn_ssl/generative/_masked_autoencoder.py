@@ -77,9 +77,10 @@ class MaskedAutoencoderTask(PretextTask):
         target, mean, std = self.targets(images)
         total, count = torch.zeros_like(target), torch.zeros_like(target[..., :1])
         rows, columns = (torch.arange(cells, device=images.device) for cells in self.grid)
-        passes = -(-self.n_patches // self.n_visible)
+        step = max(1, min(self.n_visible, self.n_patches - self.n_visible))
+        passes = -(-self.n_patches // step)
         scattered = ((2 * rows[:, None] + columns) % passes).flatten().argsort(stable=True)
-        for start in range(0, self.n_patches, self.n_visible):
+        for start in range(0, self.n_patches, step):
             order = scattered.roll(-start).expand(len(images), -1)
             output, hidden = self.predict(images, order, self.n_visible)
             where = hidden[..., None]

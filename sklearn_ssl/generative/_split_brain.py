@@ -52,8 +52,9 @@ class SplitBrainTask(PretextTask):
     def reconstruct(self, images):
         colour_logits, lightness_logits = self.predict(images)
         parts = self.lightness_bins.values(lightness_logits), self.colour_bins.values(colour_logits)
-        size = images.shape[2:]
-        return join_colour(*(F.interpolate(part, size, mode="bilinear") for part in parts))
+        channels, *size = images.shape[1:]
+        lightness, colour = (F.interpolate(part, size, mode="bilinear") for part in parts)
+        return join_colour(lightness, colour, channels)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -67,7 +67,8 @@ class DINOTask(PretextTask):
         self.teacher_temps = teacher_temps
         self.temp_warmup = temp_warmup
         self.register_buffer("centre", torch.zeros(out_dim))
-        self.register_buffer("teacher_temp", torch.tensor(float(teacher_temps[0])))
+        first_temp = float(teacher_temps[0 if temp_warmup else 1])
+        self.register_buffer("teacher_temp", torch.tensor(first_temp))
         self._mean_output: Tensor | None = None
 
     def forward(self, images, index):

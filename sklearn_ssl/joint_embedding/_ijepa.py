@@ -1,5 +1,6 @@
 """I-JEPA: predict the representation of parts of an image from another part."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
@@ -29,10 +30,13 @@ class IJEPATask(PretextTask):
         self.n_targets = n_targets
         d, *self.grid = encoder.shape_of(size)
         rows, columns = self.grid
-        self.block = tuple(max(1, round(side * target_scale**0.5)) for side in self.grid)
-        area = self.block[0] * self.block[1]
-        # what no targets cover, however they lie: the same number of tokens for all images
-        self.n_context = max(1, rows * columns - n_targets * area)
+        block = [max(1, round(side * target_scale**0.5)) for side in self.grid]
+        # what no targets cover, however they lie, is the context: as many tokens for all images,
+        # an eighth at least
+        while rows * columns - n_targets * math.prod(block) < rows * columns / 8 and max(block) > 1:
+            block[block.index(max(block))] -= 1
+        self.block = tuple(block)
+        self.n_context = max(1, rows * columns - n_targets * math.prod(block))
         self.target_encoder = momentum_copy(encoder)
         self.predictor = TokenPredictor(d, predictor_dim, d, depth, self.grid)
 
@@ -83,6 +87,7 @@ class IJEPA(PretextLearner):
     The encoder must be a transformer: ``"small_vit"``, or an ``nn.Sequential`` of a patch embedding
     and blocks. The paper draws the shapes of blocks anew for every batch; here they are squares of
     one size, and the context is as many other patches as all images of a batch are sure to have.
+    Where that would be few, blocks are made smaller.
 
     Parameters
     ----------

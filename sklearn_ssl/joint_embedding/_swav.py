@@ -22,11 +22,11 @@ __all__ = ["SwAV"]
 @torch.no_grad()
 def sinkhorn(scores: Tensor, epsilon: float, iterations: int = 3) -> Tensor:
     """Assign n images to k prototypes (n, k), rows summing to 1, all prototypes used alike."""
-    codes = (scores.float() / epsilon).double().exp()  # the exponentials span many magnitudes
+    log_codes = scores.float() / epsilon  # in logs: the codes span many magnitudes
     for _ in range(iterations):
-        codes = codes / codes.sum(0)  # of a prototype
-        codes = codes / codes.sum(1, keepdim=True)  # of an image
-    return codes.float()
+        log_codes = log_codes - log_codes.logsumexp(0)  # of a prototype
+        log_codes = log_codes - log_codes.logsumexp(1, keepdim=True)  # of an image
+    return log_codes.exp()
 
 
 class SwAVTask(PretextTask):
@@ -78,7 +78,8 @@ class SwAVTask(PretextTask):
         for queue, new in zip(self.queues, self._new, strict=False):
             queue.push(new)
         self._new = ()
-        self.queue_in_use.fill_(progress >= self.queue_start)
+        if self.queues:
+            self.queue_in_use.copy_(self.queues[0].full & (progress >= self.queue_start))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -101,7 +102,7 @@ class SwAV(PretextLearner):
         Earlier embeddings that take part in the assignment; at most half of the images are kept.
         0 has no queue.
     queue_start : float, default=0.25
-        Share of the training after which the queue is used.
+        Share of the training after which the queue is used, once it is full.
     local_crops : int, default=2
         Number of small crops of each image.
     local_scale : tuple of float, default=(0.1, 0.4)

@@ -132,7 +132,7 @@ class Jigsaw(PretextLearner):
     def _make_task(self, encoder, n_images):
         size = encoder.image_shape[:2]
         views = self._make_views(size, crop_scale=(0.5, 1.0), jitter=None, grey=0.3)
-        tile = tuple(max(1, -(-side // self.grid)) for side in size)
+        tile = tuple(max(1, -(-side // self.grid)) for side in views.size_for(size))
         return JigsawTask(
             encoder,
             views,
