@@ -19,6 +19,7 @@ import multiprocessing
 import os
 import resource
 import sys
+import tempfile
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -127,14 +128,14 @@ def epochs_in(seconds, name, X):
     return max(1, round(seconds * row["images_per_second"] / len(X)))
 
 
-def run(dataset, data, seconds, name, seed, random):
+def run(dataset, folder, seconds, name, seed, random):
     """One line of the output."""
     import torch
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", ConvergenceWarning)  # of probes that are about to be discarded
     setup = SETUPS[dataset]
-    X, X_test, y, y_test = load(dataset, data)
+    X, X_test, y, y_test = (np.load(Path(folder, f"{i}.npy")) for i in range(4))
     epochs = 0 if random else epochs_in(seconds or setup.seconds, name, X)
     cpu = time.process_time()
     learner = make(name, max_epochs=epochs, random_state=seed).fit(X)
@@ -223,9 +224,11 @@ def main():
     pool = ProcessPoolExecutor(
         args.jobs, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1
     )
-    with pool:
+    with tempfile.TemporaryDirectory() as folder, pool:
+        for i, part in enumerate(load(args.dataset, args.data)):
+            np.save(Path(folder, f"{i}.npy"), part)
         runs = {
-            pool.submit(run, dataset, args.data, args.seconds, name, seed, random): name
+            pool.submit(run, dataset, folder, args.seconds, name, seed, random): name
             for dataset, name, seed, random in wanted
             if (dataset, name, seed, random) not in known
         }
