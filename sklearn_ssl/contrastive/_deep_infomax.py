@@ -157,6 +157,11 @@ class DeepInfoMax(PretextLearner):
                 f"local_layer={self.local_layer!r} is not a layer of encoder={self.encoder!r}, "
                 f"which has {', '.join(encoder.layers)}"
             )
+        if not self.local_weight and not self.global_weight:
+            raise ValueError(
+                "local_weight and global_weight are both 0, which leaves nothing to learn from; "
+                "give one of them a weight above 0"
+            )
         views = self._make_views(encoder.image_shape[:2], crop_scale=(0.3, 1.0))
         return DeepInfoMaxTask(
             encoder,
