@@ -41,8 +41,17 @@ class Batches:
 
     def _move_all(self) -> Tensor:
         rows = np.arange(len(self.images))
-        chunks = np.array_split(rows, -(-len(rows) // _ROWS_MOVED_AT_ONCE))
-        return torch.cat([self.images.take(chunk).to(self.device) for chunk in chunks])
+        first = self.images.take(rows[:1])
+        everything = torch.empty(
+            (len(rows), *first.shape[1:]),
+            dtype=first.dtype,
+            device=self.device,
+            memory_format=torch.channels_last,
+        )
+        for start in range(0, len(rows), _ROWS_MOVED_AT_ONCE):
+            chunk = rows[start : start + _ROWS_MOVED_AT_ONCE]
+            everything[start : start + len(chunk)] = self.images.take(chunk).to(self.device)
+        return everything
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(self.images))[: len(self) * self.batch_size]

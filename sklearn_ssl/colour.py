@@ -29,6 +29,7 @@ _XYZ = (
 )
 _RGB = tuple(map(tuple, np.linalg.inv(_XYZ).tolist()))
 _AB_SCALE = 110.0  # the largest a and b of sRGB colours
+_COUNTED = 2**14  # values of a batch that shares of bins are counted from
 _AB_SPACING = 10.0  # of the grid of colours, as in Zhang et al. (2016)
 
 
@@ -153,24 +154,26 @@ class Bins(nn.Module):
         """(n, groups * length, h, w) -> (n * groups * h * w, length)."""
         return maps.unflatten(1, (self.groups, length)).movedim(2, -1).flatten(0, -2)
 
-    def soften(self, values: Tensor) -> Tensor:
-        """Values (m, k) to weights (m, q) of their five nearest bins."""
+    def soften(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The five nearest bins of values (m, k), nearest first, and their weights: (m, 5) both."""
         distance, nearest = torch.cdist(values, self.centres).topk(
             min(5, len(self.centres)), largest=False
         )
-        near = F.softmax(-0.5 * (distance / (self.spacing / 2)).square(), dim=1)
-        return torch.zeros(len(values), len(self.centres), device=values.device).scatter(
-            1, nearest, near
-        )
+        return nearest, F.softmax(-0.5 * (distance / (self.spacing / 2)).square(), dim=1)
 
     def forward(self, logits: Tensor, values: Tensor) -> Tensor:
         """Weighted cross entropy of a map of logits (n, n_logits, h, w) and one of values."""
-        target = self.soften(self._rows(values.float(), self.centres.shape[1]))
-        self._seen = target.mean(0)
+        nearest, near = self.soften(self._rows(values.float(), self.centres.shape[1]))
+        some = slice(None, None, -(-len(nearest) // _COUNTED))
+        self._seen = (
+            torch.zeros(nearest[some].shape[0], len(self.centres), device=near.device)
+            .scatter(1, nearest[some], near[some])
+            .mean(0)
+        )
         rarity = 1 / (self.rebalance * self.share + (1 - self.rebalance) / len(self.share))
-        weight = (rarity / (self.share * rarity).sum())[target.argmax(1)]
-        logits = self._rows(logits.float(), len(self.centres))
-        return (weight * F.cross_entropy(logits, target, reduction="none")).mean()
+        weight = (rarity / (self.share * rarity).sum())[nearest[:, 0]]
+        log_p = F.log_softmax(self._rows(logits.float(), len(self.centres)), dim=1)
+        return -(weight * (near * log_p.gather(1, nearest)).sum(1)).mean()
 
     @torch.no_grad()
     def update(self) -> None:

@@ -30,6 +30,8 @@ _SHARED_PARAMETERS = """
         Images in a step. ``None`` takes <_usual_batch_size>, but at most a quarter of the images.
     lr : float, default=<lr>
         Largest learning rate. It rises over ``warmup`` and then falls to 0 along half a cosine.
+        The default suits ``"adamw"``; ``"sgd"`` wants about ten times and ``"lars"`` a hundred
+        times as much.
     weight_decay : float, default=<weight_decay>
         Decay of weights; biases and norms do not decay.
     warmup : float, default=0.1

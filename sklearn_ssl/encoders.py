@@ -38,8 +38,8 @@ def _note_output(name: str, _module: nn.Module, _args, output) -> None:
 class Encoder(nn.Module):
     """Images in [0, 1] to the feature map of a named layer; what is behind that layer is not run.
 
-    A backbone that takes no smaller images than those it was built for sees all others resized to
-    that size, as ImageNet's transformers expect.
+    A backbone that takes images of one size only, as ImageNet's transformers, sees all others
+    resized to it; images that are too small for a backbone are enlarged.
 
     Parameters
     ----------
@@ -77,7 +77,8 @@ class Encoder(nn.Module):
         self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
         self._channels_last: set[str] = set()  # layers whose maps are (n, gh, gw, d)
         self.layers = self._find_layers()
-        self.takes_one_size = not self._takes((image_shape[0] + 1) // 2, (image_shape[1] + 1) // 2)
+        self.smallest = self._find_smallest()
+        self.takes_one_size = self.smallest == image_shape[:2] and max(self.smallest) > 1
 
     @property
     def last_layer(self) -> str:
@@ -109,10 +110,14 @@ class Encoder(nn.Module):
         return self.maps(images, layer or self.last_layer)[0]
 
     def prepare(self, images: Tensor) -> Tensor:
-        """What the backbone is given: standardised images, of the one size that it takes."""
+        """What the backbone is given: standardised images, of a size that it takes."""
         images = self.standardise(images)
-        if self.takes_one_size and images.shape[2:] != self.image_shape[:2]:
-            images = F.interpolate(images, self.image_shape[:2], mode="bilinear", antialias=True)
+        size = tuple(images.shape[2:])
+        wanted = tuple(max(pair) for pair in zip(size, self.smallest, strict=True))
+        if self.takes_one_size:
+            wanted = self.smallest
+        if size != wanted:
+            images = F.interpolate(images, wanted, mode="bilinear", antialias=True)
         return images
 
     def maps(self, images: Tensor, *layers: str) -> list[Tensor]:
@@ -193,12 +198,17 @@ class Encoder(nn.Module):
         finally:
             self.backbone.train(training)
 
-    def _takes(self, height: int, width: int) -> bool:
-        try:
-            self._run_blank(height, width)
-        except (RuntimeError, AssertionError, ValueError):
-            return False
-        return True
+    def _find_smallest(self) -> tuple[int, int]:
+        """The smallest size that the backbone takes, of an eighth, a quarter, half and all."""
+        smallest = self.image_shape[:2]
+        for share in (2, 4, 8):
+            height, width = (-(-side // share) for side in self.image_shape[:2])
+            try:
+                self._run_blank(height, width)
+            except (RuntimeError, AssertionError, ValueError):
+                break
+            smallest = height, width
+        return smallest
 
 
 def _layer_names(module: nn.Module, prefix: str = "", depth: int = 0) -> Iterator[str]:
@@ -333,6 +343,8 @@ def pool_features(features: Tensor, pool: str | int | None) -> Tensor:
         return features.amax((2, 3))
     if pool is not None:
         rows, columns = (min(int(pool), side) for side in features.shape[2:])
+        if features.device.type == "mps":  # which pools to whole multiples only
+            features = features.cpu()
         features = F.adaptive_avg_pool2d(features, (rows, columns))
     return features.flatten(1)
 

@@ -68,7 +68,8 @@ class ConvDecoder(nn.Module):
         width, *grid = map_shape
         factor = max(side / cells for side, cells in zip(size, grid, strict=True))
         n_stages = max(1, math.ceil(math.log2(factor)))
-        widths = [width] + [max(width // 2 ** (i + 1), 32) for i in range(n_stages)]
+        # every stage is four times as large as the one before, so wide encoders narrow at once
+        widths = [width] + [max(min(width, 512) // 2 ** (i + 1), 32) for i in range(n_stages)]
         self.stages = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(n_in, n_out, 3, padding=1, bias=False),

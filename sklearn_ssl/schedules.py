@@ -5,8 +5,8 @@ import math
 __all__ = ["cosine", "warmup_cosine"]
 
 
-def cosine(progress: float, start: float, end: float) -> float:
-    """Go from ``start`` to ``end`` along half a cosine.
+def cosine(progress: float | None, start: float, end: float) -> float:
+    """Go from ``start`` to ``end`` along half a cosine; stay at ``start`` without a ``progress``.
 
     Examples
     --------
@@ -14,6 +14,8 @@ def cosine(progress: float, start: float, end: float) -> float:
     >>> [round(cosine(p, 0.99, 1.0), 3) for p in (0.0, 0.5, 1.0)]
     [0.99, 0.995, 1.0]
     """
+    if progress is None:
+        return start
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress))
 
 

@@ -56,5 +56,9 @@ class PretextTask(nn.Module):
         """Two views of each image, (2n, c, h, w): all first ones, then all second ones."""
         return torch.cat([self.views(images, view) for view in (0, 1)])
 
-    def after_step(self, progress: float) -> None:
-        """Update what is not learned by gradient (averages, queues); ``progress`` is in (0, 1]."""
+    def after_step(self, progress: float | None) -> None:
+        """Update what is not learned by gradient (averages, queues).
+
+        ``progress`` is in (0, 1]. It is None where no end is known, as in ``partial_fit``: then
+        schedules stay at their start, and what waits for a share of the training has waited.
+        """

@@ -174,15 +174,13 @@ class PretextNet(skorch.NeuralNet):
     def train_step(self, batch, **fit_params):
         terms = super().train_step(batch, **fit_params)
         self.steps_done += 1
-        self.module_.task.after_step(self._progress(self.steps_done))
+        progress = None if self.constant_lr else self.steps_done / self.total_steps
+        self.module_.task.after_step(progress)
         return terms
-
-    def _progress(self, step: float) -> float:
-        return 0.0 if self.constant_lr else step / self.total_steps
 
     def _schedule_lr(self) -> float:
         # a step is scheduled by its middle, so that neither the first nor the last has an lr of 0
-        progress = self._progress(self.steps_done + 0.5)
+        progress = (self.steps_done + 0.5) / self.total_steps
         lr = self.lr * (1.0 if self.constant_lr else warmup_cosine(progress, self.warmup))
         for group in self.optimizer_.param_groups:
             group["lr"] = lr
@@ -219,18 +217,21 @@ class PretextNet(skorch.NeuralNet):
         the images around it are.
         """
         device = torch.device(self.device)
-        pixels_a_chunk = 2**20 if device.type == "cuda" else 2**16
+        pixels_a_chunk = 2**16 if device.type == "cpu" else 2**22
         height, width, _ = images.shape
         size = min(max(1, pixels_a_chunk // (height * width)), 512)
-        results = []
+        results = np.empty(0)
         for start in range(0, len(images), size):
             rows = np.minimum(np.arange(start, start + size), len(images) - 1)
             batch = images.take(rows).to(device)
             more = [torch.from_numpy(argument[rows]).to(device) for argument in arguments]
             with autocast(device, self.precision):
                 result = function(self.module_.pixels(batch), *more)
-            results.append(result[: len(images) - start].cpu().numpy())
-        return np.concatenate(results)
+            chunk = result[: len(images) - start].cpu().numpy()
+            if start == 0:
+                results = np.empty((len(images), *chunk.shape[1:]), chunk.dtype)
+            results[start : start + len(chunk)] = chunk
+        return results
 
     # State, wherever it goes
 

@@ -287,10 +287,12 @@ class MultiCrop:
             )
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """Batches of one size each: (2n, c, h, w) and, if any, (n_local * n, c, h / 2, w / 2)."""
+        """Batches of one size each: large crops (2n, c, h, w) and small ones (n_local * n, ...)."""
         crops = [torch.cat([self.views(images, view) for view in (0, 1)])]
         if self.n_local:
-            size = [max(1, side // 2) for side in self.views.size_for(self.image_size)]
+            # half the side, but not less than 12 pixels where the large ones have them
+            large = self.views.size_for(self.image_size)
+            size = [max(1, side // 2, min(side, 12)) for side in large]
             local = clone(self.views).set_params(
                 size=size, crop_scale=self.local_scale, solarize=0.0
             )

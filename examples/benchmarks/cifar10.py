@@ -98,9 +98,9 @@ def run_baseline(name, split, seed):
 
 
 def images_in(seconds, Learner, X):
-    """How many images can be seen in the time, from the speed of a short fit."""
+    """How many images can be seen in the time; long fits are about a tenth slower than short."""
     trial = Learner(max_epochs=2, random_state=0).fit(X[: 16 * 128])
-    return int(seconds * trial.history_[-1]["images_per_second"])
+    return int(0.9 * seconds * trial.history_[-1]["images_per_second"])
 
 
 def run_learner(Learner, split, seed, n_seen):

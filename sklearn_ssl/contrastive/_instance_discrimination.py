@@ -52,10 +52,9 @@ class InstanceDiscriminationTask(PretextTask):
     def _nce(self, v: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
         """Noise-contrastive estimation, equations 4 to 8: data or one of m noise samples."""
         m = self.negatives
-        drawn = torch.randint(self.n_images, (len(v) * m,), device=v.device)
-        noise = self.bank[drawn].unflatten(0, (len(v), m))
+        drawn = torch.randint(self.n_images, (m,), device=v.device)  # for all images of the batch
         positive = (v * own).sum(1) / self.temperature  # (n,)
-        negative = torch.einsum("nd,nmd->nm", v, noise) / self.temperature
+        negative = v @ self.bank[drawn].T / self.temperature  # (n, m)
         # Z is n times the mean of exp(.) over noise samples
         estimate = negative.detach().logsumexp((0, 1)) + math.log(self.n_images / negative.numel())
         known = self.log_constant.isfinite()

@@ -39,7 +39,9 @@ class NNCLRTask(PretextTask):
         z = self.projector(self.encoder.embed(self.pair(images)))  # (2n, d)
         p = F.normalize(self.predictor(z).float(), dim=1)
         z = F.normalize(z.detach().float(), dim=1)
-        neighbours = nearest(z, self.queue.vectors).roll(n, 0)  # of the other view
+        # until the queue is full, the other view is its own neighbour
+        neighbours = torch.where(self.queue.full, nearest(z, self.queue.vectors), z)
+        neighbours = neighbours.roll(n, 0)  # of the other view
         self._new = z[:n]
         neighbours, p = (v.unflatten(0, (2, n)) for v in (neighbours, p))  # (2, n, d)
         return {"loss": info_nce(neighbours, p, self.temperature)}

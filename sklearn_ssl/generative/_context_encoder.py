@@ -7,6 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from sklearn_ssl import augment
@@ -165,6 +166,7 @@ class ContextEncoder(RedrawMixin, PretextLearner):
         ValueError
             If the mask does not have the shape of the images.
         """
+        check_is_fitted(self)
         holes = np.asarray(mask, dtype=bool)
         shape = (len(X), *self.image_shape_[:2])
         if holes.shape not in (shape, shape[1:]):

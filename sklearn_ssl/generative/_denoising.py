@@ -92,5 +92,10 @@ class DenoisingAutoencoder(ReconstructionMixin, PretextLearner):
     }
 
     def _make_task(self, encoder, n_images):
+        if self.corruption != "gaussian" and self.corruption_level >= 1:
+            raise ValueError(
+                f"corruption_level={self.corruption_level} is the share of pixels that are hit; "
+                "give less than 1, to leave some"
+            )
         views = self._make_views(jitter=None, grey=0)
         return DenoisingTask(encoder, views, self.corruption, self.corruption_level)

@@ -137,6 +137,7 @@ class MaskedAutoencoder(ReconstructionMixin, PretextLearner):
 
     encoder: str | Callable[..., nn.Module] = "small_vit"
     mask_ratio: float = 0.75
+    lr: float = 1e-3
     normalize_pixels: bool = True
     decoder_dim: int = 96
     decoder_depth: int = 2
@@ -151,6 +152,8 @@ class MaskedAutoencoder(ReconstructionMixin, PretextLearner):
 
     def _make_task(self, encoder, n_images):
         check_transformer(encoder, "MaskedAutoencoder")
+        if self.decoder_dim % 32:
+            raise ValueError(f"decoder_dim={self.decoder_dim} must be a multiple of 32")
         size = encoder.image_shape[:2]
         views = self._make_views(size, crop_scale=(0.3, 1.0), jitter=None, grey=0)
         return MaskedAutoencoderTask(
@@ -159,6 +162,6 @@ class MaskedAutoencoder(ReconstructionMixin, PretextLearner):
             views.size_for(size),
             self.mask_ratio,
             self.normalize_pixels,
-            self.decoder_dim // 32 * 32,
+            self.decoder_dim,
             self.decoder_depth,
         )

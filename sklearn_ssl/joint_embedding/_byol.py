@@ -48,9 +48,9 @@ class BYOL(PretextLearner):
 
     Parameters
     ----------
-    momentum : float, default=0.99
+    momentum : float, default=0.98
         Share of the average that stays in a step, at the start; it rises to 1 along half a cosine.
-        The paper's tau.
+        The paper's tau; long trainings want it nearer to 1.
     hidden_dim : int, default=512
         Width of the hidden layer of projector and predictor.
     projection_dim : int, default=128
@@ -76,7 +76,7 @@ class BYOL(PretextLearner):
     (256, 512)
     """
 
-    momentum: float = 0.99
+    momentum: float = 0.98
     hidden_dim: int = 512
     projection_dim: int = 128
 

@@ -26,7 +26,7 @@ class DINOHead(nn.Module):
     def __init__(self, width: int, hidden_dim: int, projection_dim: int, out_dim: int):
         super().__init__()
         self.projector = mlp(width, hidden_dim, hidden_dim, projection_dim)
-        self.prototypes = nn.Parameter(torch.randn(out_dim, projection_dim))
+        self.prototypes = nn.Parameter(F.normalize(torch.randn(out_dim, projection_dim), dim=1))
 
     def forward(self, x: Tensor) -> Tensor:
         z = F.normalize(self.projector(x).float(), dim=1)
@@ -90,7 +90,8 @@ class DINOTask(PretextTask):
             self.centre.lerp_(self._mean_output, 1 - self.center_momentum)
             self._mean_output = None
         low, high = self.teacher_temps
-        share = min(1.0, progress / self.temp_warmup) if self.temp_warmup else 1.0
+        waits = progress is not None and self.temp_warmup
+        share = min(1.0, progress / self.temp_warmup) if waits else 1.0
         self.teacher_temp.fill_(low + (high - low) * share)
 
 
@@ -106,7 +107,7 @@ class DINO(PretextLearner):
     ----------
     out_dim : int, default=1024
         Number of classes that network and teacher invent.
-    momentum : float, default=0.99
+    momentum : float, default=0.98
         Share of the teacher that stays in a step, at the start; it rises to 1 along half a cosine.
     center_momentum : float, default=0.9
         Share of the teacher's mean output that stays in a step.
@@ -146,7 +147,7 @@ class DINO(PretextLearner):
     """
 
     out_dim: int = 1024
-    momentum: float = 0.99
+    momentum: float = 0.98
     center_momentum: float = 0.9
     student_temp: float = 0.1
     teacher_temps: tuple[float, float] = (0.04, 0.07)

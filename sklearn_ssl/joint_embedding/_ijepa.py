@@ -95,8 +95,9 @@ class IJEPA(PretextLearner):
         Number of blocks to predict.
     target_scale : float, default=0.17
         Share of the image that a block covers.
-    momentum : float, default=0.996
+    momentum : float, default=0.97
         Share of the average that stays in a step, at the start; it rises to 1 along half a cosine.
+        Long trainings want it nearer to 1; the paper has 0.996.
     predictor_dim : int, default=96
         Width of the predictor, a multiple of 32.
     predictor_depth : int, default=3
@@ -125,7 +126,8 @@ class IJEPA(PretextLearner):
     encoder: str | Callable[..., nn.Module] = "small_vit"
     n_targets: int = 4
     target_scale: float = 0.17
-    momentum: float = 0.996
+    momentum: float = 0.97
+    lr: float = 1e-3
     predictor_dim: int = 96
     predictor_depth: int = 3
 
@@ -140,6 +142,8 @@ class IJEPA(PretextLearner):
 
     def _make_task(self, encoder, n_images):
         check_transformer(encoder, "IJEPA")
+        if self.predictor_dim % 32:
+            raise ValueError(f"predictor_dim={self.predictor_dim} must be a multiple of 32")
         size = encoder.image_shape[:2]
         views = self._make_views(size, crop_scale=(0.3, 1.0), jitter=None, grey=0)
         return IJEPATask(
@@ -149,6 +153,6 @@ class IJEPA(PretextLearner):
             self.n_targets,
             self.target_scale,
             self.momentum,
-            self.predictor_dim // 32 * 32,
+            self.predictor_dim,
             self.predictor_depth,
         )

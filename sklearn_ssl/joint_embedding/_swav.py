@@ -41,7 +41,8 @@ class SwAVTask(PretextTask):
         self.temperature = temperature
         self.epsilon = epsilon
         self.projector = mlp(encoder.out_shape[0], hidden_dim, projection_dim)
-        self.prototypes = nn.Parameter(torch.randn(n_prototypes, projection_dim))
+        prototypes = F.normalize(torch.randn(n_prototypes, projection_dim), dim=1)
+        self.prototypes = nn.Parameter(prototypes)
         self.queue_start = queue_start
         self.queues = nn.ModuleList(
             Queue(queue_size, projection_dim) for _ in range(2 * bool(queue_size))
@@ -79,7 +80,8 @@ class SwAVTask(PretextTask):
             queue.push(new)
         self._new = ()
         if self.queues:
-            self.queue_in_use.copy_(self.queues[0].full & (progress >= self.queue_start))
+            started = progress is None or progress >= self.queue_start
+            self.queue_in_use.copy_(self.queues[0].full & started)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

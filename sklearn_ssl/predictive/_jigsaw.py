@@ -19,6 +19,7 @@ from sklearn_ssl.views import random_tiles
 __all__ = ["Jigsaw"]
 
 _CANDIDATES = 2000  # random permutations that the next one of the set is chosen from
+_ORDERS = 4  # in which each image is shown
 
 
 def distant_permutations(n_permutations: int, n_tiles: int, seed: int = 0) -> np.ndarray:
@@ -63,8 +64,10 @@ class JigsawTask(PretextTask):
         tiles = (tiles - mean) / (std + 1e-2)
         tiles = self.encoder.unstandardise(tiles.flatten(0, 1))  # which the encoder undoes
         codes = self.tile_code(self.encoder.embed(tiles)).unflatten(0, (n, -1))
-        label = torch.randint(len(self.permutations), (n,), device=images.device)
-        order = self.permutations[label]  # (n, tiles)
+        # tiles are encoded once and shuffled several times
+        codes = codes.repeat(_ORDERS, 1, 1)  # (orders * n, tiles, tile_dim)
+        label = torch.randint(len(self.permutations), (len(codes),), device=images.device)
+        order = self.permutations[label]
         shuffled = codes.gather(1, order[..., None].expand_as(codes))
         logits = self.classifier(shuffled.flatten(1)).float()
         return {
