@@ -275,7 +275,7 @@ def test_crops_are_as_asked(Learner, local_crops):
     task = make_task(Learner, 40, 24, local_crops=local_crops, local_scale=(0.2, 0.3))
     assert task.views.local_scale == (0.2, 0.3)
     crops = task.views(random_batch(2, height=40, width=24))
-    expected = [(4, 3, 20, 16), (2 * local_crops, 3, 10, 8)]
+    expected = [(4, 3, 20, 16), (2 * local_crops, 3, 12, 12)]  # half, but no less than 12
     assert [size.shape for size in crops] == expected[: 1 + bool(local_crops)]
 
 
@@ -474,6 +474,7 @@ def test_moco_3_loss():
 
 def test_nnclr_loss_and_queue():
     task, images, both = two_view_task(NNCLR, temperature=0.3, queue_size=11)
+    task.queue.pushed += 11  # full
     support = task.queue.vectors.clone()
     loss = run(task, images)["loss"]
     z = task.projector(embed(task.encoder, both))
@@ -488,6 +489,10 @@ def test_nnclr_loss_and_queue():
     task.after_step(0.5)
     torch.testing.assert_close(task.queue.vectors[:6], F.normalize(z[:6], dim=1))
     assert torch.equal(task.queue.vectors[6:], support[6:])
+    task.queue.pushed.zero_()  # not full: the other view itself
+    losses = [naive_cross_entropy(p2 @ z1[i] / 0.3, i) for i in range(6)]
+    losses += [naive_cross_entropy(p1 @ z2[i] / 0.3, i) for i in range(6)]
+    assert_is(run(task, images)["loss"], np.mean(losses))
 
     bank = pytest.importorskip("lightly.models.modules").NNMemoryBankModule(size=(11, 5))
     bank.bank = support
@@ -531,7 +536,7 @@ def test_nce_loss_with_the_constant_of_the_first_batch(monkeypatch, negatives):
     m = min(negatives, 48)
     for batch in (0, 1):
         loss = task(images, SLOTS)["loss"]
-        noise = drawn[batch].reshape(6, m).numpy()
+        noise = drawn[batch].expand(6, m).numpy()  # the same for all images of a batch
         if batch == 0:  # Wu et al. (2018), equation 8, with the noise of all images
             Z = np.mean([np.exp(v[i] @ bank[j] / 0.5) for i in range(6) for j in noise[i]]) * 48
             assert task.log_constant == -math.inf
@@ -545,7 +550,7 @@ def test_nce_loss_with_the_constant_of_the_first_batch(monkeypatch, negatives):
         assert_is(task.log_constant, np.log(Z))
     assert not torch.equal(drawn[0], drawn[1])
     assert 0 <= min(drawn[0]) < max(drawn[0]) < 48
-    assert negatives == 4 or len(drawn[0].unique()) > 40
+    assert negatives == 4 or len(drawn[0].unique()) > 20
 
 
 @pytest.mark.parametrize("proximity", [0.0, 0.4])

@@ -145,12 +145,13 @@ def test_jigsaw_loss_of_tiles_put_in_the_order_of_the_label(monkeypatch):
     terms = run(task, images)
     (labels,) = labels
     puzzles = []
-    for image, label in zip(images, labels, strict=True):
+    assert len(labels) == 4 * 5  # each image in four orders
+    for image, label in zip([*images] * 4, labels, strict=True):
         tiles = [cut for row in naive_patches(image, 4, 4) for cut in row]
         tiles = [(t - t.mean()) / (t.std(correction=0) + 1e-2) for t in tiles]
         puzzles.append(torch.stack([tiles[k] for k in task.permutations[label]]))
     features = task.encoder.backbone(torch.cat(puzzles)).mean((2, 3))
-    codes = task.tile_code(features).view(5, 9 * 4)
+    codes = task.tile_code(features).view(4 * 5, 9 * 4)
     loss, accuracy = loss_and_accuracy(task.classifier(codes), labels.tolist())
     assert_is(terms["loss"], loss)
     assert_is(terms["accuracy"], accuracy)
