@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sklearn_ssl.batches import PixelRange
-from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE, POSITIVE, SHARE
+from sklearn_ssl.constraints import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, SHARE
 from sklearn_ssl.devices import resolve_device, seeded
 from sklearn_ssl.docstrings import fill_docstring
 from sklearn_ssl.encoders import Encoder, make_encoder, pool_features, pooled_width
@@ -97,7 +97,7 @@ class PretextLearner(
         "pool": [StrOptions({"avg", "max"}), COUNT, None],
         "image_shape": [tuple, list, None],
         "views": [Views, None],
-        "max_epochs": [Interval(Integral, 0, None, closed="left")],
+        "max_epochs": [COUNT_OR_ZERO],
         "batch_size": [Interval(Integral, 2, None, closed="left"), None],
         "lr": [POSITIVE],
         "weight_decay": [NOT_NEGATIVE],

@@ -1,7 +1,7 @@
 """Recipes that draw random views of images, one draw per image."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from sklearn_ssl import augment
 from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE, SHARE
 from sklearn_ssl.devices import full_precision, keep_freed_memory
 
-__all__ = ["MultiCrop", "Views", "random_tiles", "view_size"]
+__all__ = ["BYOL_VIEWS", "MultiCrop", "Views", "random_tiles", "view_size"]
 
 
 def view_size(image_size: tuple[int, int]) -> tuple[int, int]:
@@ -20,6 +20,9 @@ def view_size(image_size: tuple[int, int]) -> tuple[int, int]:
     height, width = (min(side, max(16, side // 2)) for side in image_size)
     return height, width
 
+
+# what the recipe of Grill et al. (2020), appendix B, changes for small images: two unlike views
+BYOL_VIEWS: dict[str, Any] = {"jitter": (0.4, 0.4, 0.2, 0.1), "solarize": (0.0, 0.2)}
 
 _PER_VIEW = ("grey", "blur", "solarize", "erase")  # probabilities that may differ between views
 

@@ -14,7 +14,7 @@ from conftest import TinyNet, make_images, random_batch, small
 from sklearn.base import clone
 from torch import nn
 
-from sklearn_ssl import CPC, RotationPrediction, SimCLR
+from sklearn_ssl import CPC, DINO, RotationPrediction, SimCLR, Views
 from sklearn_ssl.backbones import TinyMapConv2d
 from sklearn_ssl.encoders import encoder_names, make_encoder, pool_features, pooled_width
 
@@ -911,3 +911,25 @@ def test_encoders_are_safe_for_tiny_maps(encoder):
     convs = [m for m in build(encoder).modules() if isinstance(m, nn.Conv2d)]
     assert convs
     assert all(isinstance(conv, TinyMapConv2d) for conv in convs)
+
+
+class NeedsSixteen(nn.Sequential):
+    """Pools four times, so that smaller images leave nothing."""
+
+    def __init__(self, in_channels):
+        super().__init__()
+        for i in range(4):
+            conv = nn.Conv2d(in_channels if i == 0 else 4, 4, 3, 1, 1)
+            self.add_module(f"stage{i}", nn.Sequential(conv, nn.BatchNorm2d(4), nn.MaxPool2d(2)))
+
+
+def test_views_too_small_for_a_backbone_are_enlarged():
+    encoder = build(NeedsSixteen, 64, 64)
+    assert encoder.smallest == (16, 16)
+    assert not encoder.takes_one_size
+    tiny = torch.rand(2, 3, 12, 20)
+    large = torch.nn.functional.interpolate(tiny, (16, 20), mode="bilinear", antialias=True)
+    torch.testing.assert_close(encoder(tiny), encoder(large))
+    assert encoder(torch.rand(2, 3, 16, 40)).shape == (2, 4, 1, 2)  # large enough
+    learner = small(DINO, encoder=NeedsSixteen, views=Views(size=20)).fit(make_images(8, 64, 64))
+    assert np.isfinite(learner.history_[-1]["train_loss"])

@@ -16,6 +16,7 @@ from sklearn_ssl.heads import Queue, follow, mlp, momentum_copy
 from sklearn_ssl.losses import info_nce
 from sklearn_ssl.schedules import cosine
 from sklearn_ssl.task import PretextTask
+from sklearn_ssl.views import BYOL_VIEWS
 
 __all__ = ["MoCo"]
 
@@ -172,5 +173,5 @@ class MoCo(PretextLearner):
             # half of the images: most are not compared with a key of their own
             queue_size = min(self.queue_size, max(1, n_images // 2))
             return MoCo2Task(encoder, self._make_views(), queue_size=queue_size, **options)
-        views = self._make_views(jitter=(0.4, 0.4, 0.2, 0.1), solarize=(0.0, 0.2))
+        views = self._make_views(**BYOL_VIEWS)
         return MoCo3Task(encoder, views, **options)

@@ -13,6 +13,7 @@ from sklearn_ssl.devices import full_precision
 from sklearn_ssl.heads import Queue, mlp
 from sklearn_ssl.losses import info_nce
 from sklearn_ssl.task import PretextTask
+from sklearn_ssl.views import BYOL_VIEWS
 
 __all__ = ["NNCLR"]
 
@@ -106,7 +107,7 @@ class NNCLR(PretextLearner):
     }
 
     def _make_task(self, encoder, n_images):
-        views = self._make_views(jitter=(0.4, 0.4, 0.2, 0.1), solarize=(0.0, 0.2))
+        views = self._make_views(**BYOL_VIEWS)
         return NNCLRTask(
             encoder,
             views,

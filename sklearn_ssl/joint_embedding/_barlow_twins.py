@@ -12,6 +12,7 @@ from sklearn_ssl.devices import full_precision
 from sklearn_ssl.heads import mlp
 from sklearn_ssl.losses import off_diagonal
 from sklearn_ssl.task import PretextTask
+from sklearn_ssl.views import BYOL_VIEWS
 
 __all__ = ["BarlowTwins"]
 
@@ -86,7 +87,7 @@ class BarlowTwins(PretextLearner):
     }
 
     def _make_task(self, encoder, n_images):
-        views = self._make_views(jitter=(0.4, 0.4, 0.2, 0.1), solarize=(0.0, 0.2))
+        views = self._make_views(**BYOL_VIEWS)
         return BarlowTwinsTask(
             encoder, views, self.hidden_dim, self.projection_dim, self.redundancy
         )

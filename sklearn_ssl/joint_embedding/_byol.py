@@ -11,6 +11,7 @@ from sklearn_ssl.heads import follow, mlp, momentum_copy
 from sklearn_ssl.losses import negative_cosine
 from sklearn_ssl.schedules import cosine
 from sklearn_ssl.task import PretextTask
+from sklearn_ssl.views import BYOL_VIEWS
 
 __all__ = ["BYOL"]
 
@@ -88,5 +89,5 @@ class BYOL(PretextLearner):
     }
 
     def _make_task(self, encoder, n_images):
-        views = self._make_views(jitter=(0.4, 0.4, 0.2, 0.1), solarize=(0.0, 0.2))
+        views = self._make_views(**BYOL_VIEWS)
         return BYOLTask(encoder, views, self.hidden_dim, self.projection_dim, self.momentum)

@@ -1,16 +1,14 @@
 """DINO: match the output distribution of a slowly moving teacher over crops."""
 
 from dataclasses import dataclass
-from numbers import Integral
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
 from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import COUNT, POSITIVE, SHARE
+from sklearn_ssl.constraints import COUNT, COUNT_OR_ZERO, POSITIVE, SHARE
 from sklearn_ssl.devices import full_precision
 from sklearn_ssl.heads import follow, mlp, momentum_copy
 from sklearn_ssl.schedules import cosine
@@ -165,7 +163,7 @@ class DINO(PretextLearner):
         "student_temp": [POSITIVE],
         "teacher_temps": [tuple, list],
         "temp_warmup": [SHARE],
-        "local_crops": [Interval(Integral, 0, None, closed="left")],
+        "local_crops": [COUNT_OR_ZERO],
         "local_scale": [tuple, list],
         "hidden_dim": [COUNT],
         "projection_dim": [COUNT],

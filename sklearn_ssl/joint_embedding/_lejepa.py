@@ -1,16 +1,14 @@
 """LeJEPA: views predict each other, and embeddings are kept an isotropic Gaussian."""
 
 from dataclasses import dataclass
-from numbers import Integral
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import COUNT, SHARE
+from sklearn_ssl.constraints import COUNT, COUNT_OR_ZERO, SHARE
 from sklearn_ssl.devices import full_precision
 from sklearn_ssl.heads import mlp
 from sklearn_ssl.task import PretextTask
@@ -112,7 +110,7 @@ class LeJEPA(PretextLearner):
         **PretextLearner._parameter_constraints,
         "sigreg_weight": [SHARE],
         "directions": [COUNT],
-        "local_crops": [Interval(Integral, 0, None, closed="left")],
+        "local_crops": [COUNT_OR_ZERO],
         "local_scale": [tuple, list],
         "hidden_dim": [COUNT],
         "projection_dim": [COUNT],

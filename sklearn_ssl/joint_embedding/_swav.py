@@ -1,16 +1,14 @@
 """SwAV: predict the cluster of a view from other views of the image."""
 
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
 from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import COUNT, POSITIVE, SHARE
+from sklearn_ssl.constraints import COUNT, COUNT_OR_ZERO, POSITIVE, SHARE
 from sklearn_ssl.devices import full_precision
 from sklearn_ssl.heads import Queue, mlp
 from sklearn_ssl.task import PretextTask
@@ -149,9 +147,9 @@ class SwAV(PretextLearner):
         "n_prototypes": [COUNT],
         "temperature": [POSITIVE],
         "epsilon": [POSITIVE],
-        "queue_size": [Interval(Integral, 0, None, closed="left")],
+        "queue_size": [COUNT_OR_ZERO],
         "queue_start": [SHARE],
-        "local_crops": [Interval(Integral, 0, None, closed="left")],
+        "local_crops": [COUNT_OR_ZERO],
         "local_scale": [tuple, list],
         "hidden_dim": [COUNT],
         "projection_dim": [COUNT],
