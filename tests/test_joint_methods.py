@@ -525,8 +525,21 @@ def instance_task(**params):
     images = random_batch()
     options = {"temperature": 0.5, "projection_dim": 5, "momentum": 0.7, **params}
     task = make_task(InstanceDiscrimination, 12, 10, views=unchanged((12, 10)), **options)
+    task.seen.fill_(True)
     v = F.normalize(task.projector(embed(task.encoder, images)), dim=1)
     return task, images, v.detach().double().numpy(), task.bank.double().numpy().copy()
+
+
+def test_an_image_that_was_not_seen_agrees_with_itself():
+    task, images, v, _ = instance_task()
+    task.seen.fill_(False)
+    terms = task(images, SLOTS)
+    assert terms["moved"].item() == pytest.approx(0, abs=1e-6)
+    task.after_step(0.5)
+    np.testing.assert_allclose(
+        task.bank[SLOTS], v, rtol=1e-4, atol=1e-6
+    )  # not half of a random one
+    assert task.seen.nonzero()[:, 0].tolist() == sorted(int(s) for s in SLOTS)
 
 
 @pytest.mark.parametrize("negatives", [4, 4096])  # no more than there are images, 48

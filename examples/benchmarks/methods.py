@@ -141,9 +141,7 @@ def run(dataset, folder, seconds, name, seed, random):
     learner = make(name, max_epochs=epochs, random_state=seed).fit(X)
     cpu = time.process_time() - cpu
     m = setup.n_labelled
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        1024 if sys.platform != "darwin" else 2**20
-    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, but bytes on a Mac
     return {
         "dataset": dataset,
         "method": name,

@@ -6,11 +6,12 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE, POSITIVE, SHARE
 from sklearn_ssl.devices import full_precision
+from sklearn_ssl.heads import mlp
 from sklearn_ssl.task import PretextTask
 
 __all__ = ["InstanceDiscrimination"]
@@ -19,6 +20,7 @@ __all__ = ["InstanceDiscrimination"]
 class InstanceDiscriminationTask(PretextTask):
     n_images: int
     bank: Tensor
+    seen: Tensor
     log_constant: Tensor
 
     def __init__(
@@ -30,19 +32,24 @@ class InstanceDiscriminationTask(PretextTask):
         self.momentum = momentum
         self.negatives = negatives
         self.proximity = proximity
-        self.projector = nn.Linear(encoder.out_shape[0], projection_dim)
+        # features of a young network are all alike; the norm puts them apart
+        self.projector = mlp(encoder.out_shape[0], projection_dim, last_norm=True)
         self.register_buffer("bank", F.normalize(torch.randn(n_images, projection_dim), dim=1))
+        self.register_buffer("seen", torch.zeros(n_images, dtype=torch.bool))
         # log of the paper's Z, which the first batch sets
         self.register_buffer("log_constant", torch.full((), -torch.inf))
         self._new: tuple[Tensor, ...] = ()
 
     def forward(self, images, index):
         v = F.normalize(self.projector(self.encoder.embed(self.views(images))).float(), dim=1)
-        own = self.bank[index]
+        # the slot of an image that was not seen yet is random, and nothing to agree with
+        own = torch.where(self.seen[index][:, None], self.bank[index], v.detach())
         with full_precision(v.device):
             if self.negatives is None:
-                logits = v @ self.bank.T / self.temperature  # (n, n_images)
-                loss, log_constant = F.cross_entropy(logits, index), self.log_constant
+                logits = v @ self.bank.T  # (n, n_images)
+                logits = logits.scatter(1, index[:, None], (v * own).sum(1, keepdim=True))
+                loss = F.cross_entropy(logits / self.temperature, index)
+                log_constant = self.log_constant
             else:
                 loss, log_constant = self._nce(v, own)
         self._new = (index, v.detach(), log_constant)
@@ -70,8 +77,9 @@ class InstanceDiscriminationTask(PretextTask):
         if not self._new:
             return
         index, v, log_constant = self._new
-        slots = self.bank[index].lerp(v, 1 - self.momentum)
-        self.bank[index] = F.normalize(slots, dim=1)
+        old = torch.where(self.seen[index][:, None], self.bank[index], v)
+        self.bank[index] = F.normalize(old.lerp(v, 1 - self.momentum), dim=1)
+        self.seen[index] = True
         self.log_constant.copy_(log_constant)
         self._new = ()
 
@@ -91,9 +99,9 @@ class InstanceDiscrimination(PretextLearner):
         Divides the cosine similarities.
     momentum : float, default=0.5
         Share of a slot that stays when its image is seen.
-    negatives : int or None, default=4096
-        Number of noise samples for an image in noise-contrastive estimation; no more than there are
-        images. ``None`` computes the softmax over all images.
+    negatives : int or None, default=None
+        Number of noise samples in noise-contrastive estimation, for many images; the paper has
+        4,096. No more than there are images. ``None`` computes the softmax over all images.
     proximity : float, default=0.0
         Weight of the squared change of an image's embedding (proximal regularisation), the paper's
         lambda.
@@ -122,9 +130,10 @@ class InstanceDiscrimination(PretextLearner):
 
     temperature: float = 0.07
     momentum: float = 0.5
-    negatives: int | None = 4096
+    negatives: int | None = None
     proximity: float = 0.0
     projection_dim: int = 128
+    lr: float = 5e-4  # slots are of an epoch ago, and have to stay comparable
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **PretextLearner._parameter_constraints,
