@@ -19,8 +19,7 @@ _NO_LAYER = (nn.Identity, nn.Dropout)
 _SEQUENCES = (nn.Sequential, nn.ModuleList)
 
 # outputs that the running forward pass of this thread is to note; it ends with the last one
-_wanted: contextvars.ContextVar[dict[str, Tensor | None]]
-_wanted = contextvars.ContextVar("wanted", default={})  # noqa: B039 (never written to)
+_wanted: contextvars.ContextVar[dict[str, Tensor | None]] = contextvars.ContextVar("wanted")
 
 
 class _AllReached(Exception):
@@ -28,7 +27,7 @@ class _AllReached(Exception):
 
 
 def _note_output(name: str, _module: nn.Module, _args, output) -> None:
-    wanted = _wanted.get()
+    wanted = _wanted.get({})
     if name in wanted and wanted[name] is None:  # of a layer that runs again, the first pass
         wanted[name] = output
         if all(output is not None for output in wanted.values()):

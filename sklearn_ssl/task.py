@@ -1,5 +1,6 @@
 """The contract of a pretext task."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 __all__ = ["PretextTask"]
 
 
-class PretextTask(nn.Module):
+class PretextTask(nn.Module, ABC):
     """Views, heads and loss of a pretext method, on an encoder that it is given.
 
     All state lives in parameters and persistent buffers, so that it is saved and resumed. Random
@@ -35,6 +36,7 @@ class PretextTask(nn.Module):
         self.encoder = encoder
         self.views = views
 
+    @abstractmethod
     def forward(self, images: Tensor, index: Tensor) -> dict[str, Tensor]:
         """Compute the terms of the loss for one batch.
 
@@ -50,7 +52,6 @@ class PretextTask(nn.Module):
         dict of scalar tensors
             ``"loss"``, which is minimised, and any other term worth a place in ``history_``.
         """
-        raise NotImplementedError
 
     def pair(self, images: Tensor) -> Tensor:
         """Two views of each image, (2n, c, h, w): all first ones, then all second ones."""

@@ -86,8 +86,7 @@ class PretextNet(skorch.NeuralNet):
 
     def initialize_optimizer(self, triggered_directly=None):
         groups = parameter_groups(self.module_, self.weight_decay)
-        make: Callable[..., torch.optim.Optimizer]
-        make = OPTIMIZERS.get(self.optimizer, self.optimizer)  # type: ignore[assignment]
+        make: Any = OPTIMIZERS.get(self.optimizer, self.optimizer)
         self.optimizer_ = make(groups, lr=self.lr, weight_decay=self.weight_decay)
         return self
 

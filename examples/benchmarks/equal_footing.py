@@ -48,7 +48,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Model(nn.Module):
-    """Encoder, projector, and whatever else a method of lightly's needs."""
+    """Encoder, projector, and whatever else a method needs, which says how views are compared."""
 
     def __init__(self, projector, criterion, predictor=None, momentum=None):
         super().__init__()
@@ -68,9 +68,6 @@ class Model(nn.Module):
     def target(self, x):
         backbone, projector = self.average
         return projector(backbone(x).mean((2, 3)))
-
-    def forward(self, first, second):
-        raise NotImplementedError
 
 
 class TwoViews(Model):  # SimCLR, Barlow Twins, VICReg
