@@ -20,6 +20,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
+from torch.optim import Optimizer
 
 from sklearn_ssl.batches import PixelRange
 from sklearn_ssl.constraints import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, SHARE
@@ -189,6 +190,8 @@ class PretextLearner(
         self._validate_params()
         if self.views is not None:
             self.views.validate()
+        if isinstance(self.optimizer, type) and not issubclass(self.optimizer, Optimizer):
+            raise TypeError(f"optimizer={self.optimizer!r} must be a class of torch.optim")
         continued = continued and self.__sklearn_is_fitted__()
         if continued:
             self._check_unchanged()

@@ -17,6 +17,7 @@ LAYERS = [
     {"losses", "augment", "backbones", "images", "watchers"},
     {"heads", "encoders"},
     {"views", "batches", "patches", "colour", "tokens"},
+    {"crops"},
     {"training"},
     {"base", "reconstruction"},
     FAMILIES | {"discovery", "multitask"},

@@ -291,6 +291,7 @@ def row(error, *parts, marks=(), **params):
         row(ValueError, "'warmup'", "[0.0, 1.0]", "Got 1.1", warmup=1.1),
         row(ValueError, "'warmup'", "[0.0, 1.0]", "Got -0.1", warmup=-0.1),
         row(ValueError, "'adam'", "'adamw'", "'sgd'", "'lars'", optimizer="adam"),
+        row(TypeError, "'dict'", "torch.optim", optimizer=dict),
         row(ValueError, "'float16'", "'auto'", "'bfloat16'", "'float32'", precision="float16"),
         row(ValueError, "'nonsense'", "'auto'", "'cpu'", device="nonsense"),
         row(ValueError, "'cuda'", "not available", "'cpu'", marks=NO_CUDA, device="cuda"),

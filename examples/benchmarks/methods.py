@@ -104,18 +104,25 @@ def probe(C):
 
 
 def evaluate(learner, X, X_test, y, y_test, n_choose):
-    """Test accuracy with the layer, pooling and C that are best on a validation part."""
-    part = slice(0, min(n_choose, len(X)))
-    fit, choose = np.split(np.arange(part.stop), [part.stop * 3 // 4])
+    """Test accuracy with the layer, pooling and C that are best on a validation part.
+
+    First layer and pooling are chosen, with the C in the middle, then C.
+    """
+    n = min(n_choose, len(X))
+    part, choose = slice(0, n * 3 // 4), slice(n * 3 // 4, n)
+
+    def validate(C):
+        F = features[layer, pool]
+        return probe(C).fit(F[part], y[part]).score(F[choose], y[choose])
+
     layers = list(learner.encoder_layers())
     layers = layers[-5::2] if len(layers) > 6 else layers[-3:]
-    scores = {}
+    features, scores = {}, {}
     for layer, pool in itertools.product(layers, POOLS):
-        F = learner.set_params(layer=layer, pool=pool).transform(X[part])
-        for C in CS:
-            model = probe(C).fit(F[fit], y[part][fit])
-            scores[layer, pool, C] = model.score(F[choose], y[part][choose])
-    layer, pool, C = max(scores, key=lambda choice: scores[choice])
+        features[layer, pool] = learner.set_params(layer=layer, pool=pool).transform(X[:n])
+        scores[layer, pool] = validate(CS[1])
+    layer, pool = max(scores, key=lambda choice: scores[choice])
+    C = max(CS, key=validate)
     learner.set_params(layer=layer, pool=pool)
     accuracy = probe(C).fit(learner.transform(X), y).score(learner.transform(X_test), y_test)
     return {"layer": layer, "pool": pool, "C": C, "accuracy": accuracy}

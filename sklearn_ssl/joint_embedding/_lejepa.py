@@ -9,10 +9,10 @@ from torch import Tensor
 
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.constraints import COUNT, COUNT_OR_ZERO, SHARE
+from sklearn_ssl.crops import MultiCrop
 from sklearn_ssl.devices import full_precision
 from sklearn_ssl.heads import mlp
 from sklearn_ssl.task import PretextTask
-from sklearn_ssl.views import MultiCrop
 
 __all__ = ["LeJEPA"]
 

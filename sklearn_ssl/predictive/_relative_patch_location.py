@@ -10,9 +10,9 @@ from sklearn.utils._param_validation import Interval
 
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.constraints import COUNT
+from sklearn_ssl.crops import random_tiles
 from sklearn_ssl.heads import mlp
 from sklearn_ssl.task import PretextTask
-from sklearn_ssl.views import random_tiles
 
 __all__ = ["RelativePatchLocation"]
 
