@@ -1,10 +1,9 @@
-"""Networks that encoders are built from: our two small ones, and torchvision's and timm's by name.
+"""Networks that encoders are built from: our small ResNet, and torchvision's and timm's by name.
 
 A backbone is any module that takes images (n, c, h, w); its named children are the layers that an
 :class:`~sklearn_ssl.encoders.Encoder` can read.
 """
 
-import math
 from typing import Any
 
 import torch
@@ -16,7 +15,6 @@ from sklearn_ssl.devices import full_precision
 
 __all__ = [
     "SmallResNet",
-    "SmallViT",
     "TinyMapConv2d",
     "adapt_first_conv",
     "build_timm",
@@ -109,58 +107,6 @@ class SmallResNet(nn.Sequential):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-
-class _PatchEmbedding(nn.Module):
-    """Non-overlapping patches to tokens (n, gh * gw, d), with fixed 2-D sine-cosine positions."""
-
-    def __init__(self, channels: int, width: int, patch_size: int):
-        super().__init__()
-        self.project = nn.Conv2d(channels, width, patch_size, patch_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.project(x)
-        _, width, rows, columns = x.shape
-        tokens = x.flatten(2).transpose(1, 2)
-        return tokens + sincos_positions(width, rows, columns, x.device)
-
-
-def sincos_positions(
-    width: int, rows: int, columns: int, device: torch.device | str | None = None
-) -> Tensor:
-    """Fixed position codes (rows * columns, width): half for the row, half for the column."""
-    frequency = torch.arange(width // 4, device=device) / (width / 4)
-    frequency = torch.exp(-math.log(10_000) * frequency)
-    codes = []
-    for n in (rows, columns):
-        angle = torch.arange(n, device=device)[:, None] * frequency
-        codes.append(torch.cat([angle.sin(), angle.cos()], dim=1))
-    row = codes[0][:, None].expand(rows, columns, -1)
-    column = codes[1][None].expand(rows, columns, -1)
-    return torch.cat([row, column], dim=2).flatten(0, 1)
-
-
-class SmallViT(nn.Sequential):
-    """A vision transformer (Dosovitskiy et al. 2021): 6 blocks, width 192, 3 heads, no class token.
-
-    The patch side is an eighth of the image's, at least 2 and at most 16 pixels, and images of any
-    size that holds a patch can be given later.
-    """
-
-    def __init__(self, channels: int, image_size: tuple[int, int]):
-        super().__init__()
-        width = 192
-        patch_size = min(max(min(image_size) // 8, 2), 16, min(image_size))
-        self.patch_embedding = _PatchEmbedding(channels, width, patch_size)
-        for i in range(6):
-            self.add_module(
-                f"block{i}",
-                nn.TransformerEncoderLayer(
-                    width, 3, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
-                ),
-            )
-        self.norm = nn.LayerNorm(width)
-        self.num_prefix_tokens = 0  # timm's name for the number of class tokens
 
 
 # Others, by name

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sklearn_ssl import backbones
+from sklearn_ssl.transformers import SmallViT
 
 __all__ = ["Encoder", "encoder_names", "make_encoder", "pool_features"]
 
-_OWN = {"small_resnet": backbones.SmallResNet, "small_vit": backbones.SmallViT}
+_OWN = {"small_resnet": backbones.SmallResNet, "small_vit": SmallViT}
 _NO_LAYER = (nn.Identity, nn.Dropout)
 _SEQUENCES = (nn.Sequential, nn.ModuleList)
 

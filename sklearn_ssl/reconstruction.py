@@ -1,18 +1,66 @@
 """What generative learners give beside features: images."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from sklearn_ssl.devices import autocast, seeded
+from sklearn_ssl.encoders import Encoder
+from sklearn_ssl.heads import VectorDecoder
 from sklearn_ssl.images import images_like
+from sklearn_ssl.task import PretextTask
+from sklearn_ssl.views import Views
 
-__all__ = ["ReconstructionMixin", "RedrawMixin", "SamplingMixin"]
+__all__ = ["CodeTask", "ReconstructionMixin", "RedrawMixin", "SamplingMixin"]
+
+
+class CodeTask(PretextTask):
+    """Images through a code of few numbers, at the size of the views.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    views : Views
+    code_dim : int
+        Numbers in the code.
+    """
+
+    def __init__(self, encoder: Encoder, views: Views, code_dim: int):
+        super().__init__(encoder, views)
+        height, width, channels = encoder.image_shape
+        self.size = views.size_for((height, width))
+        self.code_dim = code_dim
+        self.map_shape = encoder.shape_of(self.size)
+        self.decoder = VectorDecoder(code_dim, self.map_shape, channels, self.size)
+
+    @abstractmethod
+    def codes(self, images: Tensor) -> Tensor:
+        """Codes (n, code_dim) of images in [0, 1]."""
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Standardised images of codes, at the size of the views, as the losses take them."""
+        return self.decoder(codes, self.size).float()
+
+    def _draw(self, codes: Tensor) -> Tensor:
+        images = self.encoder.unstandardise(self.decode(codes))
+        return F.interpolate(images, self.encoder.image_shape[:2], mode="bilinear")
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Images in [0, 1], through the code."""
+        images = F.interpolate(images, self.size, mode="bilinear", antialias=True)
+        return self._draw(self.codes(images))
+
+    def sample(self, n: int, device: torch.device) -> Tensor:
+        """Images of codes that are drawn from the standard normal distribution."""
+        return self._draw(torch.randn(n, self.code_dim, device=device))
 
 
 class RedrawMixin:

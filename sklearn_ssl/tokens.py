@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sklearn_ssl.backbones import sincos_positions
 from sklearn_ssl.encoders import Encoder
+from sklearn_ssl.transformers import TransformerBlock, sincos_positions
 
 __all__ = ["TokenPredictor", "at_places", "check_transformer", "encode_places"]
 
@@ -72,14 +72,8 @@ class TokenPredictor(nn.Module):
         self.enter = nn.Linear(in_dim, width)
         self.missing = nn.Parameter(torch.randn(width) * 0.02)
         self.register_buffer("positions", sincos_positions(width, *grid))
-        self.blocks = nn.Sequential(
-            *(
-                nn.TransformerEncoderLayer(
-                    width, width // 32, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
-                )
-                for _ in range(depth)
-            )
-        )
+        blocks = (TransformerBlock(width, heads=width // 32) for _ in range(depth))
+        self.blocks = nn.Sequential(*blocks)
         self.leave = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out_dim))
 
     def forward(self, tokens: Tensor, places: Tensor, wanted: Tensor) -> Tensor:

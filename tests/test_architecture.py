@@ -14,7 +14,7 @@ FAMILIES = {folder.name for folder in ROOT.iterdir() if (folder / "__init__.py")
 LAYERS = [
     {"schedules", "exceptions", "docstrings", "constraints"},
     {"devices", "metrics", "optimizers", "task"},
-    {"losses", "augment", "backbones", "images", "watchers"},
+    {"losses", "augment", "backbones", "images", "transformers", "watchers"},
     {"heads", "encoders"},
     {"views", "batches", "patches", "colour", "tokens"},
     {"crops"},

@@ -104,6 +104,19 @@ def test_autoencoder_loss():
     assert_is(loss, np.mean(squares(output, standardise(images))))
 
 
+@pytest.mark.parametrize("Learner", [Autoencoder, BiGAN, VariationalAutoencoder])
+def test_reconstructions_have_the_size_of_the_views_and_are_enlarged(Learner):
+    task = make_task(Learner, *SIZE, views=unchanged((6, 5))).eval()
+    images = random_batch()
+    with torch.no_grad():
+        small_ones = nn.functional.interpolate(images, (6, 5), mode="bilinear", antialias=True)
+        pixels = task.encoder.unstandardise(task.decoder(task.codes(small_ones), (6, 5)))
+        expected = nn.functional.interpolate(pixels, SIZE, mode="bilinear")
+        found = task.reconstruct(images)
+    assert pixels.std() > 0.01
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("beta", [0.0, 1.0, 4.0])
 def test_variational_loss_is_the_evidence_lower_bound(beta):
     task, images = task_and_images(VariationalAutoencoder, latent_dim=5, beta=beta)
@@ -200,7 +213,7 @@ def naive_bigan(task, images):
     torch.manual_seed(0)
     noise = torch.randn(6, 5)
     code = task.code(task.encoder.backbone(target))
-    return 0.0, [target, code], [task.generator(noise, SIZE), noise]
+    return 0.0, [target, code], [task.decoder(noise, SIZE), noise]
 
 
 @pytest.mark.parametrize("mask", ["blocks", "center"])

@@ -297,8 +297,7 @@ def test_predictor_is_that_of_lightly():
     ours = TokenPredictor(6, 64, 6, 2, (4, 4))
     shake(ours)
     theirs = peers.IJEPAPredictorTIMM(16, 2, 6, 64, 2, norm_layer=nn.LayerNorm)
-    names = {"self_attn.in_proj_": "attn.qkv.", "self_attn.out_proj": "attn.proj"}
-    names |= {"linear1": "mlp.fc1", "linear2": "mlp.fc2"}
+    names = {"qkv": "attn.qkv", "proj.": "attn.proj.", "fc": "mlp.fc"}
     state = {"decoder.mask_token": ours.missing.data.view(1, 1, -1)}
     # the code of a place is half for its row and half for its column, there the other way round
     state["decoder.pos_embed"] = ours.positions.roll(32, 1)[None]

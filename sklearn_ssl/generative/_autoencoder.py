@@ -7,28 +7,24 @@ import torch.nn.functional as F
 
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.constraints import COUNT
-from sklearn_ssl.heads import MapToVector, VectorDecoder
-from sklearn_ssl.reconstruction import ReconstructionMixin
-from sklearn_ssl.task import PretextTask
+from sklearn_ssl.heads import MapToVector
+from sklearn_ssl.reconstruction import CodeTask, ReconstructionMixin
 
 __all__ = ["Autoencoder"]
 
 
-class AutoencoderTask(PretextTask):
-    def __init__(self, encoder, views, size, code_dim):
-        super().__init__(encoder, views)
-        map_shape = encoder.shape_of(size)
-        self.code = MapToVector(map_shape, code_dim)
-        self.decoder = VectorDecoder(code_dim, map_shape, encoder.image_shape[2], size)
+class AutoencoderTask(CodeTask):
+    def __init__(self, encoder, views, code_dim):
+        super().__init__(encoder, views, code_dim)
+        self.code = MapToVector(self.map_shape, code_dim)
+
+    def codes(self, images):
+        return self.code(self.encoder(images))
 
     def forward(self, images, index):
         images = self.views(images)
-        output = self.decoder(self.code(self.encoder(images)), images.shape[2:])
-        return {"loss": F.mse_loss(output.float(), self.encoder.standardise(images))}
-
-    def reconstruct(self, images):
-        output = self.decoder(self.code(self.encoder(images)), images.shape[2:])
-        return self.encoder.unstandardise(output.float())
+        output = self.decode(self.codes(images))
+        return {"loss": F.mse_loss(output, self.encoder.standardise(images))}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -37,6 +33,9 @@ class Autoencoder(ReconstructionMixin, PretextLearner):
 
     Encoder and decoder have to give the image back (mean squared error on standardised pixels)
     through a code of few numbers. It is the baseline of the generative family.
+
+    Pictures have the detail of the views, by default half of the image's size; ``views=Views(size=
+    ...)`` asks for another.
 
     Parameters
     ----------
@@ -71,6 +70,4 @@ class Autoencoder(ReconstructionMixin, PretextLearner):
     }
 
     def _make_task(self, encoder, n_images):
-        size = encoder.image_shape[:2]
-        views = self._make_views(size, crop_scale=(0.5, 1.0), jitter=None, grey=0)
-        return AutoencoderTask(encoder, views, views.size_for(size), self.code_dim)
+        return AutoencoderTask(encoder, self._make_views(jitter=None, grey=0), self.code_dim)

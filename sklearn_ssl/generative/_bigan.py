@@ -7,31 +7,27 @@ import torch
 
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.constraints import COUNT
-from sklearn_ssl.heads import ConvCritic, MapToVector, VectorDecoder, frozen
+from sklearn_ssl.heads import ConvCritic, MapToVector, frozen
 from sklearn_ssl.losses import real_or_made
-from sklearn_ssl.reconstruction import ReconstructionMixin, SamplingMixin
-from sklearn_ssl.task import PretextTask
+from sklearn_ssl.reconstruction import CodeTask, ReconstructionMixin, SamplingMixin
 
 __all__ = ["BiGAN"]
 
 
-class BiGANTask(PretextTask):
-    def __init__(self, encoder, views, size, latent_dim):
-        super().__init__(encoder, views)
-        self.latent_dim = latent_dim
-        self.size = size
-        channels = encoder.image_shape[2]
-        map_shape = encoder.shape_of(size)
-        self.code = MapToVector(map_shape, latent_dim)
-        self.generator = VectorDecoder(latent_dim, map_shape, channels, size)
-        self.critic = ConvCritic(channels, size, vector_dim=latent_dim)
+class BiGANTask(CodeTask):
+    def __init__(self, encoder, views, latent_dim):
+        super().__init__(encoder, views, latent_dim)
+        self.code = MapToVector(self.map_shape, latent_dim)
+        self.critic = ConvCritic(encoder.image_shape[2], self.size, vector_dim=latent_dim)
+
+    def codes(self, images):
+        return self.code(self.encoder(images)).float()
 
     def forward(self, images, index):
         images = self.views(images)
-        real = self.encoder.standardise(images)
-        code = self.code(self.encoder(images)).float()  # (n, latent_dim)
+        real, code = self.encoder.standardise(images), self.codes(images)
         noise = torch.randn_like(code)
-        made = self.generator(noise, images.shape[2:]).float()
+        made = self.decode(noise)
         # the critic tells (image, its code) from (made image, its noise) ...
         critic_loss = real_or_made(
             self.critic(real, code.detach()), self.critic(made.detach(), noise)
@@ -41,15 +37,6 @@ class BiGANTask(PretextTask):
         loss = critic_loss + deception
         return {"loss": loss, "critic": critic_loss, "deception": deception}
 
-    def reconstruct(self, images):
-        output = self.generator(self.code(self.encoder(images)), images.shape[2:])
-        return self.encoder.unstandardise(output.float())
-
-    def sample(self, n, device):
-        noise = torch.randn(n, self.latent_dim, device=device)
-        size = self.encoder.image_shape[:2]
-        return self.encoder.unstandardise(self.generator(noise, size).float())
-
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class BiGAN(ReconstructionMixin, SamplingMixin, PretextLearner):
@@ -58,6 +45,9 @@ class BiGAN(ReconstructionMixin, SamplingMixin, PretextLearner):
     A generator makes images of noise, an encoder makes codes of images. A critic sees pairs of
     image and code; to deceive it, encoder and generator must become each other's inverse. All three
     are trained by one step, with the loss that does not saturate.
+
+    Pictures have the detail of the views, by default half of the image's size; ``views=Views(size=
+    ...)`` asks for another.
 
     Parameters
     ----------
@@ -93,6 +83,4 @@ class BiGAN(ReconstructionMixin, SamplingMixin, PretextLearner):
     }
 
     def _make_task(self, encoder, n_images):
-        size = encoder.image_shape[:2]
-        views = self._make_views(size, crop_scale=None, jitter=None, grey=0)
-        return BiGANTask(encoder, views, views.size_for(size), self.latent_dim)
+        return BiGANTask(encoder, self._make_views(jitter=None, grey=0), self.latent_dim)

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE
-from sklearn_ssl.heads import MapToVector, VectorDecoder
-from sklearn_ssl.reconstruction import ReconstructionMixin, SamplingMixin
-from sklearn_ssl.task import PretextTask
+from sklearn_ssl.heads import MapToVector
+from sklearn_ssl.reconstruction import CodeTask, ReconstructionMixin, SamplingMixin
 
 __all__ = ["VariationalAutoencoder"]
 
@@ -20,37 +19,30 @@ def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
 
 
-class VariationalTask(PretextTask):
-    def __init__(self, encoder, views, size, latent_dim, beta):
-        super().__init__(encoder, views)
+class VariationalTask(CodeTask):
+    def __init__(self, encoder, views, latent_dim, beta):
+        super().__init__(encoder, views, latent_dim)
         self.beta = beta
-        self.size = size
-        self.latent_dim = latent_dim
-        map_shape = encoder.shape_of(size)
-        self.posterior = MapToVector(map_shape, 2 * latent_dim)
-        self.decoder = VectorDecoder(latent_dim, map_shape, encoder.image_shape[2], size)
+        self.posterior = MapToVector(self.map_shape, 2 * latent_dim)
+
+    def distributions(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance (n, latent_dim) of the Gaussian over codes of each image."""
+        return self.posterior(self.encoder(images)).float().chunk(2, dim=1)
+
+    def codes(self, images):
+        return self.distributions(images)[0]
 
     def forward(self, images, index):
         images = self.views(images)
-        mean, log_variance = self.posterior(self.encoder(images)).float().chunk(2, dim=1)
+        mean, log_variance = self.distributions(images)
         z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
-        output = self.decoder(z, images.shape[2:]).float()
         # minus the log likelihood of a Gaussian of unit variance, but for its constant
-        error = (output - self.encoder.standardise(images)).square().flatten(1)
+        error = (self.decode(z) - self.encoder.standardise(images)).square().flatten(1)
         reconstruction = 0.5 * error.sum(1).mean()
         kl = kl_to_standard_normal(mean, log_variance).mean()
         values = error.shape[1]  # per value, so that the learning rate need not follow the size
         loss = (reconstruction + self.beta * kl) / values
         return {"loss": loss, "reconstruction": reconstruction / values, "kl": kl}
-
-    def reconstruct(self, images):
-        mean, _ = self.posterior(self.encoder(images)).chunk(2, dim=1)
-        return self.encoder.unstandardise(self.decoder(mean, images.shape[2:]).float())
-
-    def sample(self, n, device):
-        z = torch.randn(n, self.latent_dim, device=device)
-        size = self.encoder.image_shape[:2]
-        return self.encoder.unstandardise(self.decoder(z, size).float())
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -59,6 +51,9 @@ class VariationalAutoencoder(ReconstructionMixin, SamplingMixin, PretextLearner)
 
     An image becomes a Gaussian over codes; a code drawn from it has to give the image back, while
     the Gaussians are drawn to the standard normal (evidence lower bound, with Gaussian pixels).
+
+    Pictures have the detail of the views, by default half of the image's size; ``views=Views(size=
+    ...)`` asks for another.
 
     Parameters
     ----------
@@ -100,6 +95,5 @@ class VariationalAutoencoder(ReconstructionMixin, SamplingMixin, PretextLearner)
     }
 
     def _make_task(self, encoder, n_images):
-        size = encoder.image_shape[:2]
-        views = self._make_views(size, crop_scale=None, jitter=None, grey=0)
-        return VariationalTask(encoder, views, views.size_for(size), self.latent_dim, self.beta)
+        views = self._make_views(jitter=None, grey=0)
+        return VariationalTask(encoder, views, self.latent_dim, self.beta)

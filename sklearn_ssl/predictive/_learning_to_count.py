@@ -55,8 +55,9 @@ class LearningToCount(PretextLearner):
 
     Parameters
     ----------
-    margin : float, default=10.0
-        How far the counts of different images should be apart (squared distance), the paper's M.
+    margin : float, default=100.0
+        How far the counts of different images should be apart (squared distance), the paper's M,
+        which is 10 there. Where it is small, counts stay near zero for long.
     hidden_dim : int, default=512
         Width of the hidden layer.
     count_dim : int, default=256
@@ -82,9 +83,11 @@ class LearningToCount(PretextLearner):
     (256, 512)
     """
 
-    margin: float = 10.0
+    margin: float = 100.0
     hidden_dim: int = 512
     count_dim: int = 256
+
+    _usual_batch_size: ClassVar[int] = 64
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **PretextLearner._parameter_constraints,
