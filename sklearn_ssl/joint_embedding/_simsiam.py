@@ -65,6 +65,8 @@ class SimSiam(PretextLearner):
     projection_dim: int = 512
     prediction_dim: int = 128
 
+    _usual_batch_size: ClassVar[int] = 64
+
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **PretextLearner._parameter_constraints,
         "hidden_dim": [COUNT],
