@@ -117,7 +117,7 @@ def make_peer(name):
             heads.BYOLProjectionHead(width, 512, 128),
             losses.NegativeCosineSimilarity(),
             heads.BYOLPredictionHead(128, 512, 128),
-            momentum=(0.99, 1.0),
+            momentum=(0.98, 1.0),
         )
     return MoCo(
         heads.MoCoProjectionHead(width, 512, 128),
