@@ -148,7 +148,8 @@ class PretextLearner(
             For consistency with scikit-learn.
         X_unlabeled : array-like, optional
             More images to pretrain on, of the same shape and dtype. This is how a pipeline that is
-            fitted to a few labelled images learns from many unlabelled ones.
+            fitted to a few labelled images learns from many unlabelled ones. Cross-validation cuts
+            it like ``X`` if it has as many rows, and passes it whole otherwise.
 
         Returns
         -------

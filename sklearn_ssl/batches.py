@@ -102,6 +102,8 @@ class PixelRange(nn.Module):
             return cls(torch.zeros(sample.shape[1]), torch.full((sample.shape[1],), 255.0))
         low = sample.amin((0, 2, 3))
         extent = sample.amax((0, 2, 3)) - low
+        if not extent.isfinite().all():
+            raise ValueError("the values of X span more than float32 can hold; scale X down first")
         return cls(low, torch.where(extent > 0, extent, 1.0))  # a constant channel becomes 0
 
     @property

@@ -49,7 +49,8 @@ _SHARED_PARAMETERS = """
     warm_start : bool, default=False
         Whether :meth:`fit` continues from where the last one ended.
     callbacks : list or None, default=None
-        Callbacks of skorch, which see the training as ``net_``.
+        Callbacks of skorch, which see the training as ``net_``. The learning rate follows ``lr``
+        and ``warmup`` in every step, so a ``LRScheduler`` has no effect.
     verbose : int, default=0
         1 shows a progress bar.
 """

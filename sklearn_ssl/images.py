@@ -157,7 +157,7 @@ def complete_shape(image_shape: tuple[int, ...], X: Any = None) -> Shape:
     height, width, *channels = (int(side) for side in sides)
     if channels:
         return (height, width, channels[0])
-    shape: tuple[int, ...] = () if X is None else X.shape[1:]
+    shape: tuple[int, ...] = getattr(X, "shape", ())[1:]
     if len(shape) == 3:
         return (height, width, shape[2])
     return (height, width, max(1, math.prod(shape) // (height * width)))

@@ -87,7 +87,13 @@ class PretextNet(skorch.NeuralNet):
     def initialize_optimizer(self, triggered_directly=None):
         groups = parameter_groups(self.module_, self.weight_decay)
         make: Any = OPTIMIZERS.get(self.optimizer, self.optimizer)
-        self.optimizer_ = make(groups, lr=self.lr, weight_decay=self.weight_decay)
+        try:
+            self.optimizer_ = make(groups, lr=self.lr, weight_decay=self.weight_decay)
+        except (TypeError, ValueError) as error:
+            raise type(error)(
+                f"optimizer={self.optimizer!r} cannot be made of groups of parameters, lr and "
+                f"weight_decay: {error}"
+            ) from error
         return self
 
     def get_default_callbacks(self):
@@ -124,14 +130,21 @@ class PretextNet(skorch.NeuralNet):
     def notify(self, method_name: str, **kwargs: Any) -> None:
         """Call the callbacks; one that raises KeyboardInterrupt after an epoch ends the training.
 
-        This is how skorch's callbacks stop a training; a Ctrl-C elsewhere goes to the caller.
+        This is how skorch's callbacks stop a training; the others see the end of the epoch all the
+        same. A Ctrl-C elsewhere goes to the caller.
         """
-        try:
+        if method_name != "on_epoch_end":
             super().notify(method_name, **kwargs)
-        except KeyboardInterrupt:
-            if method_name != "on_epoch_end":
-                raise
-            raise StopTraining from None
+            return
+        self.on_epoch_end(self, **kwargs)
+        stopped = False
+        for _, callback in self.callbacks_:
+            try:
+                callback.on_epoch_end(self, **kwargs)
+            except KeyboardInterrupt:
+                stopped = True
+        if stopped:
+            raise StopTraining
 
     def on_batch_begin(self, net, batch=None, training=False, **kwargs):
         """Record nothing: values of single batches would have to be read from the device."""
@@ -160,8 +173,10 @@ class PretextNet(skorch.NeuralNet):
         self.history.record("lr", lr)
         self.history.record("seconds", seconds)
         self.history.record("images_per_second", len(records) * iterator.batch_size / seconds)
-        self.history.record("feature_spread", self._feature_spread(batch[0]))
-        self._check_epoch(means["loss"])
+        spread = self._feature_spread(batch[0])
+        self.history.record("feature_spread", spread)
+        self._check_finite("pretext loss", means["loss"])
+        self._check_finite("spread of the features", spread)  # after the epoch's last step
 
     def train_step_single(self, batch, **fit_params):
         pixels, index = batch
@@ -192,10 +207,10 @@ class PretextNet(skorch.NeuralNet):
             features = self.module_.task.encoder.embed(self.module_.pixels(pixels))
         return feature_spread(features).item()
 
-    def _check_epoch(self, loss: float) -> None:
-        if not math.isfinite(loss):
+    def _check_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
             raise DivergenceError(
-                f"the pretext loss became {loss} in epoch {len(self.history)}. Try a smaller lr "
+                f"the {what} became {value} in epoch {len(self.history)}. Try a smaller lr "
                 f"(it is {self.lr}), a longer warmup (it is {self.warmup}) or "
                 f"precision='float32' (it is {self.precision!r})"
             )

@@ -106,6 +106,18 @@ def test_fit_refuses(Learner, images, make, error, parts):
 
 
 @bad_images
+def test_fit_refuses_with_a_shape_without_channels(images, make, error, parts):
+    with pytest.raises(error):
+        small(SimCLR, image_shape=(8, 8)).fit(make(images))
+
+
+def test_values_that_span_more_than_float32_are_refused(images):
+    X = np.where(images > images.mean(), 3e38, -3e38).astype(np.float32)
+    with refused(ValueError, "span more than float32"):
+        small(SimCLR).fit(X)
+
+
+@bad_images
 @every_learner
 def test_partial_fit_refuses(Learner, images, make, error, parts):
     with refused(error, *parts):
@@ -292,6 +304,7 @@ def row(error, *parts, marks=(), **params):
         row(ValueError, "'warmup'", "[0.0, 1.0]", "Got -0.1", warmup=-0.1),
         row(ValueError, "'adam'", "'adamw'", "'sgd'", "'lars'", optimizer="adam"),
         row(TypeError, "'dict'", "torch.optim", optimizer=dict),
+        row(TypeError, "Rprop", "weight_decay", optimizer=torch.optim.Rprop),
         row(ValueError, "'float16'", "'auto'", "'bfloat16'", "'float32'", precision="float16"),
         row(ValueError, "'nonsense'", "'auto'", "'cpu'", device="nonsense"),
         row(ValueError, "'cuda'", "not available", "'cpu'", marks=NO_CUDA, device="cuda"),

@@ -22,7 +22,10 @@ from sklearn.utils import check_random_state
 
 import sklearn_ssl
 from sklearn_ssl import DenoisingAutoencoder, SimCLR
+from sklearn_ssl.batches import Batches
 from sklearn_ssl.exceptions import DivergenceError
+from sklearn_ssl.images import read_images
+from sklearn_ssl.training import PretextNet
 from sklearn_ssl.watchers import ProgressBar
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -126,6 +129,29 @@ def test_worker_gives_the_same_bits(Learner):
     np.testing.assert_array_equal(here, there[1])
 
 
+FIT = """
+import sys, numpy as np, torch
+torch.set_num_threads(2)
+from sklearn_ssl import SimCLR
+learner = SimCLR(encoder={encoder!r}, max_epochs=1, batch_size=16, random_state=0)
+X = np.load({path!r})
+np.save({out!r}, learner.fit(X).transform(X))
+"""
+
+
+@pytest.mark.parametrize("encoder", ["small_resnet", "small_vit"])
+def test_a_fit_in_a_new_process_gives_the_same_bits(encoder, tmp_path):
+    path = str(tmp_path / "images.npy")
+    np.save(path, make_images(48, 16, 16))
+    features = []
+    for i in range(2):
+        out = str(tmp_path / f"{i}.npy")
+        code = FIT.format(encoder=encoder, path=path, out=out)
+        subprocess.run([sys.executable, "-c", code], check=True)
+        features.append(np.load(out))
+    np.testing.assert_array_equal(*features)
+
+
 @every_learner
 @pytest.mark.parametrize("seed", [0, None])
 def test_global_generators_are_left_alone(Learner, images, seed):
@@ -203,8 +229,41 @@ def test_pickle_of_a_gpu_fit_loads_without_one(images):
     np.testing.assert_array_equal(loaded.transform(images), expected)
 
 
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@needs_gpu
+@every_learner
+def test_gpu_steps_do_not_wait_for_the_device(Learner, images, monkeypatch):
+    step = PretextNet.train_step
+
+    def strict(self, batch, **params):
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return step(self, batch, **params)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(PretextNet, "train_step", strict)
+    assert small(Learner, device="cuda").fit(images).n_epochs_ == 1
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_gpu_generators_are_left_alone_and_images_stay_uint8(images):
+    before = torch.cuda.get_rng_state()
+    learner = small(SimCLR, device="cuda").fit(images)
+    learner.transform(images)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+    read = read_images(images, estimator=clone(learner))
+    batches = Batches(read, 16, torch.device("cuda"))
+    assert batches.resident.dtype == torch.uint8
+    assert batches.resident.device.type == "cuda"
+
+
+@pytest.mark.gpu
+@needs_gpu
 @every_learner
 def test_gpu_fit_and_pickle(Learner, images, monkeypatch):
     learner = small(Learner, device="cuda").fit(images)
@@ -337,14 +396,17 @@ def test_progress_bar(images, capsys):
     assert "loss=" in shown
 
 
-sklearn_callback = pytest.importorskip("sklearn.callback")
+@pytest.fixture
+def sklearn_callback():
+    """Since scikit-learn 1.9."""
+    return pytest.importorskip("sklearn.callback")
 
 
 class Recorder:
-    """A callback of scikit-learn that notes the names of the tasks it sees."""
+    """A callback of scikit-learn that notes the names of the tasks it sees, and which end."""
 
     def __init__(self):
-        self.seen = []
+        self.seen, self.ended = [], []
 
     def setup(self, estimator, context):
         self.seen.append("setup")
@@ -356,10 +418,11 @@ class Recorder:
         self.seen.append(context.task_name)
 
     def on_fit_task_end(self, estimator, context, **kwargs):
+        self.ended.append(context.task_name)
         return False
 
 
-def test_callbacks_of_scikit_learn_see_fit_and_epochs(images):
+def test_callbacks_of_scikit_learn_see_fit_and_epochs(images, sklearn_callback):
     recorder = Recorder()
     small(SimCLR, max_epochs=3).set_callbacks(recorder).fit(images)
     assert recorder.seen.count("epoch") == 3
@@ -367,7 +430,20 @@ def test_callbacks_of_scikit_learn_see_fit_and_epochs(images):
     assert recorder.seen[-1] == "teardown"
 
 
-def test_progress_bar_of_scikit_learn_on_learner_and_search(images, labels, capsys):
+def test_epochs_end_for_all_callbacks_when_one_stops_the_training(images, sklearn_callback):
+    recorder, calls = Recorder(), []
+    stop = skorch.callbacks.EarlyStopping(monitor="train_loss", patience=1, threshold=1e9, sink=str)
+    learner = small(SimCLR, max_epochs=9, callbacks=[stop, Counter(calls)])
+    learner.set_callbacks(recorder).fit(images)
+    assert learner.n_epochs_ < 9
+    losses = [call for call in calls if call != "grad"]
+    assert len(losses) == recorder.seen.count("epoch") == learner.n_epochs_
+    assert recorder.ended.count("epoch") == learner.n_epochs_
+
+
+def test_progress_bar_of_scikit_learn_on_learner_and_search(
+    images, labels, capsys, sklearn_callback
+):
     pytest.importorskip("rich")
     bar = sklearn_callback.ProgressBar()
     small(SimCLR, max_epochs=2).set_callbacks(bar).fit(images)

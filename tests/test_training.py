@@ -72,6 +72,13 @@ def test_infinite_loss_stops_with_advice(Learner, images):
     assert "epoch" in str(caught.value)
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_divergence_in_the_last_step_does_not_pass(method, images):
+    learner = small(SimCLR, lr=1e38, warmup=0, optimizer="sgd", batch_size=len(images))
+    with pytest.raises(DivergenceError, match="spread of the features became nan in epoch 1"):
+        getattr(learner, method)(images)
+
+
 class Constant(nn.Sequential):
     """Gives zeros whatever it sees."""
 
@@ -183,6 +190,7 @@ def test_seeded_restores_the_generator():
 
 
 def test_importing_the_package_leaves_torchvision_out():
-    code = "import sklearn_ssl, sys; print({'torchvision', 'matplotlib'} & set(sys.modules))"
+    left_out = {"torchvision", "matplotlib", "skorch", "timm"}
+    code = f"import sklearn_ssl, sys; print({left_out} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert out.stdout.strip() == "set()"

@@ -1,0 +1,96 @@
+"""The code that is shown to people runs: README, docs, and the scripts in examples/."""
+
+import functools
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.datasets
+import torch
+from conftest import make_images
+from sklearn.datasets import load_digits
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    pytest.param(block, id=f"{page.name}-{i}")
+    for page in PAGES
+    for i, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.S))
+]
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """The folder of the benchmark scripts can be imported from."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "benchmarks"))
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_code_in_the_docs_runs(block, monkeypatch):
+    digits = load_digits()
+    X, y = digits.images, digits.target = digits.images[:120], digits.target[:120]
+    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: digits)
+    names = {
+        "X_unlabelled": X,
+        "X_labelled": X[:80],
+        "y_labelled": y[:80],
+        "X_test": X[80:],
+        "y_test": y[80:],
+    }
+    quick = re.sub(r"max_epochs=\d+", "max_epochs=1", block)
+    assert quick != block
+    exec(quick, names)
+
+
+def test_cifar10_benchmark(benchmarks, monkeypatch, tmp_path, capsys):
+    import cifar10
+
+    labels = np.arange(360) % 3
+    monkeypatch.setattr(cifar10, "load_images", lambda path: (make_images(360, 10, 10), labels))
+    monkeypatch.setattr(
+        cifar10, "Split", functools.partial(cifar10.Split, n_labelled=60, n_test=60)
+    )
+    monkeypatch.setattr(cifar10, "images_in", lambda *args: 64)
+    few = functools.partial(cifar10.KMeansPatches, n_patches=2000)
+    monkeypatch.setattr(cifar10, "KMeansPatches", lambda n, **params: few(8, **params))
+    output = tmp_path / "cifar10.jsonl"
+    argv = ["cifar10.py", "--output", str(output), "--seeds", "0"]
+    monkeypatch.setattr(sys, "argv", argv)
+    cifar10.main()
+    found = {line["method"]: line for line in map(json.loads, output.read_text().splitlines())}
+    assert found.keys() >= {"raw pixels", "PCA", "k-means patches", "CPC, random encoder", "SimCLR"}
+    assert all(0 < line["accuracy"] <= 1 for line in found.values())
+    assert found["SimCLR"]["epochs"] == round(64 / 300, 2)
+    cifar10.main()  # all is done
+    assert len(output.read_text().splitlines()) == len(found)
+    monkeypatch.setattr(sys, "argv", [*argv, "--table"])
+    capsys.readouterr()
+    cifar10.main()
+    assert len(capsys.readouterr().out.splitlines()) == 2 + len(found)
+
+
+@pytest.mark.parametrize("name", ["SimCLR", "MaskedAutoencoder", "MultiTask"])
+def test_methods_benchmark(name, benchmarks, tmp_path, capsys):
+    import methods
+
+    parts = make_images(60, 16, 16), make_images(30, 16, 16, seed=1), *np.ogrid[:60, :30]
+    for i, part in enumerate(parts):
+        np.save(tmp_path / f"{i}.npy", part if i < 2 else part.ravel() % 3)
+    lines = [methods.run("digits", tmp_path, 0.01, name, 0, random) for random in (True, False)]
+    start, trained = lines
+    assert start["epochs"] == 0 < trained["epochs"]
+    assert start["history"] is None
+    assert np.isfinite(trained["history"]["train_loss"])
+    assert min(start["accuracy"], trained["accuracy"]) > 0
+    assert trained["peak_mib"] > 10
+    methods.print_table([start | {"method": methods.start_of(name)}, trained], "digits")
+    table = capsys.readouterr().out.splitlines()
+    assert len(table) == 3
+    assert table[2].startswith(f"| {name} | ")
+    assert "nan" not in table[2]
