@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
@@ -16,16 +15,17 @@ from sklearn_ssl.task import PretextTask
 __all__ = ["ExemplarCNN"]
 
 
-def hardest_triplets(anchors: Tensor, positives: Tensor, margin: float) -> Tensor:
-    """Triplet loss of unit vectors (n, d) with the nearest negative of the batch.
+def triplet_loss(anchors: Tensor, positives: Tensor, margin: float) -> Tensor:
+    """Triplet loss of unit vectors (n, d), mean over all negatives of the batch.
 
-    The hinge is softened (softplus), so that pairs which are told apart go on moving apart.
+    The hinge is softened (softplus), so that pairs which are told apart go on moving apart. With
+    the nearest negatives alone, a young network draws all vectors together.
     """
+    n = len(anchors)
     with full_precision(anchors.device):
         squared = 2 - 2 * anchors @ positives.T  # (n, n)
-    same = torch.eye(len(anchors), dtype=torch.bool, device=anchors.device)
-    nearest = squared.masked_fill(same, torch.inf).amin(1)
-    return F.softplus(squared.diagonal() - nearest + margin).mean()
+    losses = F.softplus(squared.diagonal()[:, None] - squared + margin)
+    return (losses.sum() - losses.diagonal().sum()) / (n * (n - 1))
 
 
 class ExemplarTripletTask(PretextTask):
@@ -37,7 +37,7 @@ class ExemplarTripletTask(PretextTask):
     def forward(self, images, index):
         z = F.normalize(self.projector(self.encoder.embed(self.pair(images))).float(), dim=1)
         first, second = z.chunk(2)
-        return {"loss": hardest_triplets(first, second, self.margin)}
+        return {"loss": triplet_loss(first, second, self.margin)}
 
 
 class ExemplarSoftmaxTask(PretextTask):
@@ -57,7 +57,7 @@ class ExemplarCNN(PretextLearner):
 
     Every image, with all that random transformations make of it, is a class. The paper classifies
     them (``loss="softmax"``: one output for each image, which fits small data); the triplet loss
-    [2]_ compares two views of an image with the nearest other image of the batch.
+    [2]_ compares two views of an image with all other images of the batch.
 
     With ``loss="softmax"`` a continued fit needs the images of the first one, in their order.
 
