@@ -7,7 +7,7 @@ Both sides get the same images, the same SimCLR recipe of views (crop, flip, col
 32 px), the same ResNet-18 with a 3x3 stem and the same batch of 128. They take turns, so that
 the ratios are of one run. Lightly's recipe is that of its CIFAR-10 benchmark: PIL images, a data
 loader with two workers, float32 (a GPU gets mixed precision), SGD. The last row runs lightly's loop
-with bfloat16 as well, which its recipe does not.
+with bfloat16 as well, which its recipe does not. ``--steps 0`` compares augmentation only.
 """
 
 import argparse
@@ -128,7 +128,9 @@ def main():
     parser.add_argument("--data", help="zip or folder of class/name images; default: download")
     parser.add_argument("--output", type=Path, default=Path("throughput.json"))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=5, help="training steps that are timed")
+    parser.add_argument(
+        "--steps", type=int, default=5, help="training steps that are timed; 0: none"
+    )
     args = parser.parse_args()
     X, _ = load_images(args.data)
     X = np.random.default_rng(0).permutation(X)
@@ -136,18 +138,17 @@ def main():
 
     measured: dict[str, list[float]] = {}
     for _ in range(args.rounds):
-        for name, rate in {
+        rates = {
             "augment: lightly": one_thread(augment_lightly, some),
             "augment: ours, 1 thread": one_thread(augment_ours, X[:8192]),
             "augment: ours": augment_ours(X[:8192]),
-            "train: lightly": train_lightly(few, bfloat16=False),
-            "train: ours": train_ours(few),
-            **(
-                {"train: lightly, bfloat16": train_lightly(few, bfloat16=True)}
-                if bfloat16_is_native(DEVICE)
-                else {}
-            ),
-        }.items():
+        }
+        if args.steps:
+            rates["train: lightly"] = train_lightly(few, bfloat16=False)
+            rates["train: ours"] = train_ours(few)
+        if args.steps and bfloat16_is_native(DEVICE):
+            rates["train: lightly, bfloat16"] = train_lightly(few, bfloat16=True)
+        for name, rate in rates.items():
             measured.setdefault(name, []).append(rate)
             print(f"{name}: {rate:.1f} images/s", flush=True)
     args.output.write_text(json.dumps({"machine": machine(), "images_per_second": measured}))
