@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_images, random_batch, small
+from sklearn.utils import check_random_state
 from test_tasks import make_task, run, standardise, unchanged
 from torch import nn
 
@@ -166,10 +167,11 @@ def test_samples_look_like_the_images(Learner, channels, scale):
 @pytest.mark.parametrize("random_state", [0, None])
 def test_sampling_leaves_global_generators_alone(Learner, random_state):
     learner = fitted(Learner, make_images(12))
-    before = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    of_numpy = check_random_state(None)  # the global one
+    before = torch.get_rng_state(), of_numpy.get_state()
     learner.sample(2, random_state=random_state)
     assert torch.equal(torch.get_rng_state(), before[0])
-    for old, new in zip(before[1], np.random.get_state(), strict=True):  # noqa: NPY002
+    for old, new in zip(before[1], of_numpy.get_state(), strict=True):
         assert np.array_equal(old, new)
 
 
