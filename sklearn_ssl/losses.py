@@ -6,7 +6,15 @@ from torch import Tensor
 
 from sklearn_ssl.devices import full_precision
 
-__all__ = ["info_nce", "negative_cosine", "nt_xent", "off_diagonal", "real_or_made"]
+__all__ = [
+    "covariance_loss",
+    "info_nce",
+    "negative_cosine",
+    "nt_xent",
+    "off_diagonal",
+    "real_or_made",
+    "variance_loss",
+]
 
 
 def info_nce(queries: Tensor, keys: Tensor, temperature: float = 1.0) -> Tensor:
@@ -59,6 +67,30 @@ def negative_cosine(predictions: Tensor, targets: Tensor) -> Tensor:
 def off_diagonal(matrix: Tensor) -> Tensor:
     """A square matrix (d, d) with zeros on its diagonal."""
     return matrix - torch.diag(matrix.diagonal())
+
+
+def variance_loss(z: Tensor) -> Tensor:
+    """How far the standard deviations of an embedding (n, d) are below 1.
+
+    References
+    ----------
+    Bardes, Ponce and LeCun (2022), VICReg: Variance-Invariance-Covariance Regularization for
+    Self-Supervised Learning, equations 1 and 2.
+    """
+    return F.relu(1 - (z.float().var(0) + 1e-4).sqrt()).mean()
+
+
+def covariance_loss(z: Tensor) -> Tensor:
+    """Sum of squared covariances between the numbers of an embedding (n, d), per number.
+
+    References
+    ----------
+    Bardes, Ponce and LeCun (2022), equations 3 and 4.
+    """
+    with full_precision(z.device):
+        z = z.float() - z.float().mean(0)
+        covariance = z.T @ z / (len(z) - 1)  # (d, d)
+    return off_diagonal(covariance).square().sum() / z.shape[1]
 
 
 def real_or_made(real: Tensor, made: Tensor) -> Tensor:

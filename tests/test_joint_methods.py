@@ -598,8 +598,8 @@ def test_images_without_a_slot_are_refused():
 # Deep InfoMax
 
 
-def infomax_task(**params):
-    learner = small(DeepInfoMax, width=5, local_layer="conv", views=unchanged((12, 10)), **params)
+def infomax_task(views=unchanged((12, 10)), **params):
+    learner = small(DeepInfoMax, width=5, local_layer="conv", views=views, **params)
     torch.manual_seed(0)
     task = learner._make_task(learner._make_encoder((12, 10, 3), MEAN, STD), n_images=48)
     shake(task)
@@ -621,7 +621,7 @@ def naive_information(estimator, queries, features):
 def test_infomax_loss(monkeypatch, estimator, weights):
     weights = dict(zip(("local", "global", "prior"), weights, strict=True))
     params = {f"{name}_weight": weight for name, weight in weights.items()}
-    task, images = infomax_task(estimator=estimator, **params)
+    task, images = infomax_task(estimator=estimator, two_views=False, **params)
     noise = spy(monkeypatch, "rand_like")
     expected = {}
     with torch.no_grad():
@@ -643,6 +643,27 @@ def test_infomax_loss(monkeypatch, estimator, weights):
     for name, value in expected.items():
         assert_is(terms[name], value)
     assert_is(terms["loss"], sum(weights[name] * value for name, value in expected.items()))
+
+
+def test_summaries_meet_local_features_of_the_other_view():
+    views = unchanged((12, 10), solarize=(1.0, 0.0))
+    task, images = infomax_task(views, global_weight=1.0)
+    both = torch.cat([torch.where(images >= 0.5, 1 - images, images), images])
+    with torch.no_grad():
+        task.project_local[2].weight *= 10
+        terms = run(task, images)
+        local = task.encoder.backbone.conv(standardise(both))
+        query = task.project_summary(task.summary(embed(task.encoder, both))).numpy()
+        features = task.project_local(local).numpy()
+        whole = task.project_flat(local.mean((2, 3))).numpy()
+
+    def crosswise(x):
+        halves = ((query[:6], x[6:]), (query[6:], x[:6]))
+        return np.mean([naive_information("infonce", *pair) for pair in halves])
+
+    places = [features[:, :, r, c] for r in range(12) for c in range(10)]
+    assert_is(terms["local"], np.mean([crosswise(x) for x in places]))
+    assert_is(terms["global"], crosswise(whole))
 
 
 def test_players_of_the_prior_get_gradients_of_their_own(monkeypatch):

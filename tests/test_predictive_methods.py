@@ -455,18 +455,19 @@ def ijepa_task(**params):
 
 
 def test_ijepa_loss():
-    task, images = ijepa_task()
-    loss = run(task, images)["loss"]
+    task, images = ijepa_task(variance=0.7, covariance=0.3)
+    terms = run(task, images)
     torch.manual_seed(0)
     blocks = task.draw_blocks(6, images.device)
     context = task.draw_context(blocks)
-    losses = []
+    losses, context_tokens = [], []
     for image, image_blocks, seen in zip(images, blocks, context, strict=True):
         x = standardise(image[None])
         with torch.no_grad():  # the moving average sees the whole image
             target = task.target_encoder.backbone(x)[0].double().numpy()
         embedded = task.encoder.backbone.patches(x)[0]
         tokens = task.encoder.backbone.block(embedded[seen][None])[0]
+        context_tokens += tokens.tolist()
         for block in image_blocks.tolist():
             output = predict(task.predictor, tokens, seen.tolist(), block)
             for k, found in zip(block, output.tolist(), strict=True):
@@ -474,7 +475,15 @@ def test_ijepa_loss():
                 for a, b in zip(found, wanted, strict=True):
                     d = abs(a - b)
                     losses.append(0.5 * d**2 if d < 1 else d - 0.5)
-    assert_is(loss, np.mean(losses))
+    covariances = np.cov(np.transpose(context_tokens))
+    deviations = np.sqrt(np.diag(covariances) + 1e-4)
+    variance = np.mean([max(0, 1 - deviation) for deviation in deviations])
+    apart = covariances[~np.eye(len(covariances), dtype=bool)]
+    covariance = np.sum(apart**2) / len(covariances)
+    assert_is(terms["prediction"], np.mean(losses))
+    assert_is(terms["variance"], variance)
+    assert_is(terms["covariance"], covariance)
+    assert_is(terms["loss"], np.mean(losses) + 0.7 * variance + 0.3 * covariance)
 
 
 @pytest.mark.parametrize(("size", "scale", "n_targets"), [((8, 8), 0.17, 2), ((16, 12), 0.1, 4)])

@@ -35,11 +35,12 @@ class DeepInfoMaxTask(PretextTask):
 
     def __init__(
         self, encoder, views, local_layer, width, estimator, global_weight, local_weight,
-        prior_weight,
+        prior_weight, two_views,
     ):  # fmt: skip
         super().__init__(encoder, views)
         self.local_layer = local_layer
         self.estimator = estimator
+        self.two_views = two_views
         self.weights = {"global": global_weight, "local": local_weight, "prior": prior_weight}
         n_local, n_global = encoder.layers[local_layer][0], encoder.out_shape[0]
         # the paper's fully-connected layers; only a prior sees the bias
@@ -61,23 +62,25 @@ class DeepInfoMaxTask(PretextTask):
         )
 
     def forward(self, images, index):
-        local, last = self.encoder.maps(
-            self.views(images), self.local_layer, self.encoder.last_layer
-        )
-        summary = self.summary(last.mean((2, 3)))  # (n, width)
-        query = self.project_summary(summary)
-        places = self.project_local(local).flatten(2).permute(2, 0, 1)  # (places, n, width)
-        terms = {"local": self._estimate(query.expand(len(places), -1, -1), places)}
+        views = self.pair(images) if self.two_views else self.views(images)
+        n_views = len(views) // len(images)
+        local, last = self.encoder.maps(views, self.local_layer, self.encoder.last_layer)
+        summary = self.summary(last.mean((2, 3)))  # (n_views * n, width)
+        # summaries of one view are compared with local features of the other
+        query = self.project_summary(summary).unflatten(0, (n_views, -1)).flip(0)
+        places = self.project_local(local).flatten(2).permute(2, 0, 1)
+        places = places.unflatten(1, (n_views, -1))  # (places, n_views, n, width)
+        terms = {"local": self._estimate(query.expand_as(places), places)}
         if self.project_flat is not None:
-            whole = self.project_flat(local.mean((2, 3)))
-            terms["global"] = self._estimate(query[None], whole[None])
+            whole = self.project_flat(local.mean((2, 3))).unflatten(0, (n_views, -1))
+            terms["global"] = self._estimate(query, whole)
         if self.critic is not None:
             terms["prior"] = self._match_prior(summary)
         loss = sum(self.weights[name] * term for name, term in terms.items())
         return {"loss": loss, **terms}
 
     def _estimate(self, summaries: Tensor, locals_: Tensor) -> Tensor:
-        scale = summaries.shape[2] ** 0.5
+        scale = summaries.shape[-1] ** 0.5
         if self.estimator == "infonce":
             return info_nce(summaries, locals_, scale)
         with full_precision(summaries.device):
@@ -98,6 +101,9 @@ class DeepInfoMax(PretextLearner):
     A global vector is computed from the encoder's last layer. It has to tell the local features of
     its own image, of an earlier layer, from those of the other images of the batch.
 
+    In the paper both are of one view of the image, whose colours alone tell it from others; here
+    they are of two views, each cropped and coloured on its own, as in [2]_.
+
     Parameters
     ----------
     local_layer : str or None, default=None
@@ -111,6 +117,8 @@ class DeepInfoMax(PretextLearner):
     prior_weight : float, default=0.0
         Weight of an adversary that draws global vectors to a uniform distribution, the paper's
         gamma.
+    two_views : bool, default=True
+        Whether summary and local features are of two views of an image, or of the same one.
     width : int, default=512
         Of the global vector and of the space in which it is compared.
     <shared parameters>
@@ -123,6 +131,8 @@ class DeepInfoMax(PretextLearner):
     ----------
     .. [1] Hjelm et al. (2019), Learning Deep Representations by Mutual Information Estimation and
        Maximization, https://arxiv.org/abs/1808.06670
+    .. [2] Bachman, Hjelm and Buchwalter (2019), Learning Representations by Maximizing Mutual
+       Information Across Views, https://arxiv.org/abs/1906.00910
 
     Examples
     --------
@@ -139,6 +149,7 @@ class DeepInfoMax(PretextLearner):
     local_weight: float = 1.0
     global_weight: float = 0.0
     prior_weight: float = 0.0
+    two_views: bool = True
     width: int = 512
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
@@ -148,6 +159,7 @@ class DeepInfoMax(PretextLearner):
         "local_weight": [NOT_NEGATIVE],
         "global_weight": [NOT_NEGATIVE],
         "prior_weight": [NOT_NEGATIVE],
+        "two_views": ["boolean"],
         "width": [COUNT],
     }
 
@@ -172,4 +184,5 @@ class DeepInfoMax(PretextLearner):
             self.global_weight,
             self.local_weight,
             self.prior_weight,
+            self.two_views,
         )

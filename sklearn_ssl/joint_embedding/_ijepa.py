@@ -12,8 +12,9 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
 from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import COUNT, SHARE
+from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE, SHARE
 from sklearn_ssl.heads import follow, momentum_copy
+from sklearn_ssl.losses import covariance_loss, variance_loss
 from sklearn_ssl.schedules import cosine
 from sklearn_ssl.task import PretextTask
 from sklearn_ssl.tokens import TokenPredictor, at_places, check_transformer, encode_places
@@ -23,10 +24,11 @@ __all__ = ["IJEPA"]
 
 class IJEPATask(PretextTask):
     def __init__(
-        self, encoder, views, size, n_targets, target_scale, momentum, predictor_dim, depth
+        self, encoder, views, size, n_targets, target_scale, momentum, weights, predictor_dim, depth
     ):
         super().__init__(encoder, views)
         self.momentum = momentum
+        self.weights = weights
         self.n_targets = n_targets
         d, *self.grid = encoder.shape_of(size)
         rows, columns = self.grid
@@ -70,7 +72,14 @@ class IJEPATask(PretextTask):
             tokens.repeat_interleave(m, 0), context.repeat_interleave(m, 0), blocks.flatten(0, 1)
         )
         output = output.float().view_as(target)
-        return {"loss": F.smooth_l1_loss(output, target)}
+        tokens = tokens.flatten(0, 1)
+        terms = {
+            "prediction": F.smooth_l1_loss(output, target),
+            "variance": variance_loss(tokens),
+            "covariance": covariance_loss(tokens),
+        }
+        loss = sum(weight * terms[name] for name, weight in self.weights.items())
+        return {"loss": loss, **terms}
 
     def after_step(self, progress):
         follow(self.target_encoder, self.encoder, cosine(progress, self.momentum, 1.0))
@@ -84,6 +93,10 @@ class IJEPA(PretextLearner):
     what a moving average of the encoder, which sees the whole image, makes of several blocks that
     were left out. No colour augmentation is needed.
 
+    In short trainings all tokens become alike, which is easy to predict. So the variance of the
+    context's tokens is kept up and their covariances are kept down, as in [2]_, though token by
+    token; ``variance=0, covariance=0`` is the loss of [1]_.
+
     The encoder must be a transformer: ``"small_vit"``, or an ``nn.Sequential`` of a patch embedding
     and blocks. The paper draws the shapes of blocks anew for every batch; here they are squares of
     one size, and the context is as many other patches as all images of a batch are sure to have.
@@ -95,12 +108,15 @@ class IJEPA(PretextLearner):
         Number of blocks to predict.
     target_scale : float, default=0.17
         Share of the image that a block covers.
-    momentum : float, default=0.97
+    variance : float, default=0.1
+        Weight of the hinge on the standard deviations of the context's tokens.
+    covariance : float, default=0.004
+        Weight of the covariances between the numbers of the context's tokens.
+    momentum : float, default=0.996
         Share of the average that stays in a step, at the start; it rises to 1 along half a cosine.
-        Long trainings want it nearer to 1; the paper has 0.996.
     predictor_dim : int, default=96
         Width of the predictor, a multiple of 32.
-    predictor_depth : int, default=3
+    predictor_depth : int, default=2
         Number of blocks of the predictor.
     <shared parameters>
 
@@ -112,6 +128,8 @@ class IJEPA(PretextLearner):
     ----------
     .. [1] Assran et al. (2023), Self-Supervised Learning from Images with a Joint-Embedding
        Predictive Architecture, https://arxiv.org/abs/2301.08243
+    .. [2] Mo and Tong (2024), Connecting Joint-Embedding Predictive Architecture with Contrastive
+       Self-supervised Learning, https://arxiv.org/abs/2410.19560
 
     Examples
     --------
@@ -126,15 +144,21 @@ class IJEPA(PretextLearner):
     encoder: str | Callable[..., nn.Module] = "small_vit"
     n_targets: int = 4
     target_scale: float = 0.17
-    momentum: float = 0.97
+    variance: float = 0.1
+    covariance: float = 0.004
+    momentum: float = 0.996
     lr: float = 1e-3
     predictor_dim: int = 96
-    predictor_depth: int = 3
+    predictor_depth: int = 2
+
+    _usual_batch_size: ClassVar[int] = 32
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **PretextLearner._parameter_constraints,
         "n_targets": [COUNT],
         "target_scale": [SHARE],
+        "variance": [NOT_NEGATIVE],
+        "covariance": [NOT_NEGATIVE],
         "momentum": [SHARE],
         "predictor_dim": [Interval(Integral, 32, None, closed="left")],
         "predictor_depth": [COUNT],
@@ -153,6 +177,7 @@ class IJEPA(PretextLearner):
             self.n_targets,
             self.target_scale,
             self.momentum,
+            {"prediction": 1.0, "variance": self.variance, "covariance": self.covariance},
             self.predictor_dim,
             self.predictor_depth,
         )

@@ -4,30 +4,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch.nn.functional as F
-from torch import Tensor
 
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE
-from sklearn_ssl.devices import full_precision
 from sklearn_ssl.heads import mlp
-from sklearn_ssl.losses import off_diagonal
+from sklearn_ssl.losses import covariance_loss, variance_loss
 from sklearn_ssl.task import PretextTask
 from sklearn_ssl.views import BYOL_VIEWS
 
 __all__ = ["VICReg"]
-
-
-def variance_loss(z: Tensor) -> Tensor:
-    """How far the standard deviations of an embedding (n, d) are below 1."""
-    return F.relu(1 - (z.float().var(0) + 1e-4).sqrt()).mean()
-
-
-def covariance_loss(z: Tensor) -> Tensor:
-    """Sum of squared covariances between the numbers of an embedding (n, d), per number."""
-    with full_precision(z.device):
-        z = z.float() - z.float().mean(0)
-        covariance = z.T @ z / (len(z) - 1)  # (d, d)
-    return off_diagonal(covariance).square().sum() / z.shape[1]
 
 
 class VICRegTask(PretextTask):
