@@ -598,7 +598,8 @@ def test_images_without_a_slot_are_refused():
 # Deep InfoMax
 
 
-def infomax_task(views=unchanged((12, 10)), **params):
+def infomax_task(views=None, **params):
+    views = views or unchanged((12, 10))
     learner = small(DeepInfoMax, width=5, local_layer="conv", views=views, **params)
     torch.manual_seed(0)
     task = learner._make_task(learner._make_encoder((12, 10, 3), MEAN, STD), n_images=48)
