@@ -210,12 +210,15 @@ def naive_context(task, images):
 
 
 def naive_bigan(task, images):
-    """No error, and what the critic is to tell apart: images with their code, noise with its."""
+    """Error of the images of codes, and what the critic is to tell apart: images with their code,
+    noise with its.
+    """
     target = standardise(images)
     torch.manual_seed(0)
     noise = torch.randn(6, 5)
     code = task.code(task.encoder.backbone(target))
-    return 0.0, [target, code], [task.decoder(noise, SIZE), noise]
+    error = (task.decoder(code, SIZE) - target).square().mean()  # Li et al. (2017), section 3.2
+    return error, [target, code], [task.decoder(noise, SIZE), noise]
 
 
 @pytest.mark.parametrize("mask", ["blocks", "center"])
@@ -235,29 +238,31 @@ def test_context_encoder_loss(mask, adversarial):
     assert_is(terms["loss"], reconstruction + critic - 0.3 * np.mean(np.log(told_painted)))
 
 
-def test_bigan_loss():
-    task, images = task_and_images(BiGAN, latent_dim=5)
+@pytest.mark.parametrize("cycle", [0.0, 2.0])
+def test_bigan_loss(cycle):
+    task, images = task_and_images(BiGAN, latent_dim=5, cycle=cycle)
     terms = run(task, images)
-    _, real, made = naive_bigan(task, images)
+    error, real, made = naive_bigan(task, images)
     told_real, told_made = sigmoid(task.critic(*real)), sigmoid(task.critic(*made))
     # Donahue et al. (2017), equation 3, and for encoder and generator its inverse (section 3.3)
     critic = -np.mean(np.log(told_real)) - np.mean(np.log(1 - told_made))
     deception = -np.mean(np.log(1 - told_real)) - np.mean(np.log(told_made))
     assert_is(terms["critic"], critic)
     assert_is(terms["deception"], deception)
-    assert_is(terms["loss"], critic + deception)
+    assert_is(terms["loss"], critic + deception + cycle * error.item())
+    assert ("cycle" in terms) == bool(cycle)
 
 
 @pytest.mark.parametrize("Learner", [BiGAN, ContextEncoder])
 def test_one_backward_trains_both_players_each_by_its_own_loss(Learner):
-    params = {"latent_dim": 5} if Learner is BiGAN else {"adversarial": 0.3}
+    params = {"latent_dim": 5, "cycle": 2.0} if Learner is BiGAN else {"adversarial": 0.3}
     task, images = task_and_images(Learner, **params)
     run(task, images)["loss"].backward()
     error, real, made = (naive_bigan if Learner is BiGAN else naive_context)(task, images)
     told_real, told_made = task.critic(*real).sigmoid(), task.critic(*made).sigmoid()
     critic_loss = -told_real.log().mean() - (1 - told_made).log().mean()
     if Learner is BiGAN:
-        loss = -(1 - told_real).log().mean() - told_made.log().mean()
+        loss = 2 * error - (1 - told_real).log().mean() - told_made.log().mean()
     else:
         loss = error - 0.3 * told_made.log().mean()
     parameters = dict(task.named_parameters())

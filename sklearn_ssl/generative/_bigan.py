@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 
 from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import COUNT
+from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE
 from sklearn_ssl.heads import ConvCritic, MapToVector, frozen
 from sklearn_ssl.losses import real_or_made
 from sklearn_ssl.reconstruction import CodeTask, ReconstructionMixin, SamplingMixin
@@ -15,8 +16,9 @@ __all__ = ["BiGAN"]
 
 
 class BiGANTask(CodeTask):
-    def __init__(self, encoder, views, latent_dim):
+    def __init__(self, encoder, views, latent_dim, cycle):
         super().__init__(encoder, views, latent_dim)
+        self.cycle = cycle
         self.code = MapToVector(self.map_shape, latent_dim)
         self.critic = ConvCritic(encoder.image_shape[2], self.size, vector_dim=latent_dim)
 
@@ -34,8 +36,12 @@ class BiGANTask(CodeTask):
         )
         # ... and encoder and generator make it take each for the other
         deception = real_or_made(frozen(self.critic, made, noise), frozen(self.critic, real, code))
+        terms = {"critic": critic_loss, "deception": deception}
         loss = critic_loss + deception
-        return {"loss": loss, "critic": critic_loss, "deception": deception}
+        if self.cycle:
+            terms["cycle"] = F.mse_loss(self.decode(code), real)
+            loss = loss + self.cycle * terms["cycle"]
+        return {"loss": loss, **terms}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -46,6 +52,10 @@ class BiGAN(ReconstructionMixin, SamplingMixin, PretextLearner):
     image and code; to deceive it, encoder and generator must become each other's inverse. All three
     are trained by one step, with the loss that does not saturate.
 
+    The critic alone hardly tells an encoder what to keep, before the game nears its end. So the
+    code's image also has to be like the image it comes from, as in [2]_; ``cycle=0`` is the loss of
+    [1]_.
+
     Pictures have the detail of the views, by default half of the image's size; ``views=Views(size=
     ...)`` asks for another.
 
@@ -53,6 +63,8 @@ class BiGAN(ReconstructionMixin, SamplingMixin, PretextLearner):
     ----------
     latent_dim : int, default=64
         Numbers in noise and code.
+    cycle : float, default=50.0
+        Weight of the mean squared error between standardised images and those of their codes.
     <shared parameters>
 
     Attributes
@@ -63,6 +75,8 @@ class BiGAN(ReconstructionMixin, SamplingMixin, PretextLearner):
     ----------
     .. [1] Donahue, Krähenbühl and Darrell (2017), Adversarial Feature Learning,
        https://arxiv.org/abs/1605.09782
+    .. [2] Li et al. (2017), ALICE: Towards Understanding Adversarial Learning for Joint
+       Distribution Matching, https://arxiv.org/abs/1709.01215
 
     Examples
     --------
@@ -75,12 +89,15 @@ class BiGAN(ReconstructionMixin, SamplingMixin, PretextLearner):
     """
 
     latent_dim: int = 64
+    cycle: float = 50.0
     lr: float = 5e-4
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **PretextLearner._parameter_constraints,
         "latent_dim": [COUNT],
+        "cycle": [NOT_NEGATIVE],
     }
 
     def _make_task(self, encoder, n_images):
-        return BiGANTask(encoder, self._make_views(jitter=None, grey=0), self.latent_dim)
+        views = self._make_views(jitter=None, grey=0)
+        return BiGANTask(encoder, views, self.latent_dim, self.cycle)
