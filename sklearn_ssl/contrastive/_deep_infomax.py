@@ -152,6 +152,8 @@ class DeepInfoMax(PretextLearner):
     two_views: bool = True
     width: int = 512
 
+    _usual_batch_size: ClassVar[int] = 64
+
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **PretextLearner._parameter_constraints,
         "local_layer": [str, None],
