@@ -64,6 +64,7 @@ class SimSiam(PretextLearner):
     hidden_dim: int = 512
     projection_dim: int = 512
     prediction_dim: int = 128
+    lr: float = 1e-3
 
     _usual_batch_size: ClassVar[int] = 64
 
