@@ -111,8 +111,9 @@ class DINO(PretextLearner):
         Share of the teacher's mean output that stays in a step.
     student_temp : float, default=0.1
         Temperature of the student's softmax.
-    teacher_temps : tuple of float, default=(0.04, 0.07)
-        Temperature of the teacher's softmax, at the start and after its warm-up.
+    teacher_temps : tuple of float, default=(0.02, 0.03)
+        Temperature of the teacher's softmax, at the start and after its warm-up. The paper has
+        (0.04, 0.07), with which the outputs of short trainings stay uniform.
     temp_warmup : float, default=0.3
         Share of the training in which the teacher's temperature rises.
     local_crops : int, default=2
@@ -148,12 +149,14 @@ class DINO(PretextLearner):
     momentum: float = 0.98
     center_momentum: float = 0.9
     student_temp: float = 0.1
-    teacher_temps: tuple[float, float] = (0.04, 0.07)
+    teacher_temps: tuple[float, float] = (0.02, 0.03)
     temp_warmup: float = 0.3
     local_crops: int = 2
     local_scale: tuple[float, float] = (0.1, 0.4)
     hidden_dim: int = 512
     projection_dim: int = 128
+
+    _usual_batch_size: ClassVar[int] = 64
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **PretextLearner._parameter_constraints,
