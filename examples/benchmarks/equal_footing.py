@@ -6,10 +6,10 @@
 
 Lightly's heads, losses and transform are put together as in its examples (PIL images, a data loader
 with two workers, float32; a GPU gets mixed precision), on the encoder that is ours by default, with
-AdamW and a cosine schedule. The trained encoder is put into one of our learners, so that both sides
-are probed alike: the layer and grid that are the default here, a multinomial logistic regression on
-the labels of the training images. Every run adds one line to the output; runs that are there
-already are skipped.
+AdamW, the method's default learning rate here, and a cosine schedule. The trained encoder is put
+into one of our learners, so that both sides are probed alike: the layer and grid that are the
+default here, a multinomial logistic regression on the labels of the training images. Every run adds
+one line to the output; runs that are there already are skipped.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from sklearn_ssl.schedules import warmup_cosine
 
 from data import load_images, machine  # isort: skip
 
-BATCH, LR, WEIGHT_DECAY, WARMUP = 128, 2e-3, 1e-4, 0.1
+BATCH, WEIGHT_DECAY, WARMUP = 128, 1e-4, 0.1
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -153,7 +153,8 @@ def train_peer(name, X, epochs, seed):
     """The backbone that lightly's components have trained, and the seconds of a step."""
     torch.manual_seed(seed)
     model = make_peer(name).to(DEVICE)
-    optimizer = torch.optim.AdamW(parameter_groups(model, WEIGHT_DECAY), lr=LR)
+    base_lr = getattr(sklearn_ssl, name).lr
+    optimizer = torch.optim.AdamW(parameter_groups(model, WEIGHT_DECAY), lr=base_lr)
     loader = DataLoader(
         PairsOfViews(X), BATCH, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True
     )
@@ -162,7 +163,7 @@ def train_peer(name, X, epochs, seed):
     began, step = time.perf_counter(), 0
     for _ in range(epochs):
         for first, second in loader:
-            lr = LR * warmup_cosine((step + 0.5) / steps, WARMUP)
+            lr = base_lr * warmup_cosine((step + 0.5) / steps, WARMUP)
             for group in optimizer.param_groups:
                 group["lr"] = lr
             with torch.autocast(DEVICE.type, torch.float16, enabled=DEVICE.type == "cuda"):
@@ -183,7 +184,6 @@ def make_ours(name, epochs, seed):
     return getattr(sklearn_ssl, name)(
         views=sklearn_ssl.Views(),
         batch_size=BATCH,
-        lr=LR,
         weight_decay=WEIGHT_DECAY,
         warmup=WARMUP,
         max_epochs=epochs,
