@@ -47,8 +47,9 @@ class MultiTask(_BaseComposition, PretextLearner):
 
     Every step takes the weighted sum of the losses of its learners, each with its own views and
     heads. Of the learners only the arguments of their method and ``views`` count; how to train is
-    an argument here. Parameters of learners are set as ``name__parameter``, weights as
-    ``name__weight``.
+    an argument here. Some learners have a smaller ``lr`` and ``batch_size`` by default than this
+    one (:class:`SimSiam`, :class:`IJEPA`, :class:`BiGAN`), and may need them here, too. Parameters
+    of learners are set as ``name__parameter``, weights as ``name__weight``.
 
     Learners that need an encoder of their own kind (:class:`CPC`, :class:`Colorization`,
     :class:`SplitBrainAutoencoder`) cannot take part.

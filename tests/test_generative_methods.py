@@ -217,7 +217,7 @@ def naive_bigan(task, images):
     torch.manual_seed(0)
     noise = torch.randn(6, 5)
     code = task.code(task.encoder.backbone(target))
-    error = (task.decoder(code, SIZE) - target).square().mean()  # Li et al. (2017), section 3.2
+    error = (task.decoder(code, SIZE) - target).square().mean()  # Li et al. (2017), cycle
     return error, [target, code], [task.decoder(noise, SIZE), noise]
 
 

@@ -6,10 +6,11 @@
 
 Lightly's heads, losses and transform are put together as in its examples (PIL images, a data loader
 with two workers, float32; a GPU gets mixed precision), on the encoder that is ours by default, with
-AdamW, the method's default learning rate here, and a cosine schedule. The trained encoder is put
-into one of our learners, so that both sides are probed alike: the layer and grid that are the
-default here, a multinomial logistic regression on the labels of the training images. Every run adds
-one line to the output; runs that are there already are skipped.
+AdamW, a cosine schedule, batches of 128, and the method's default learning rate here, which was
+chosen with our learners. The trained encoder is put into one of our learners, so that both sides
+are probed alike: the layer and grid that are the default here, a multinomial logistic regression on
+the labels of the training images. Every run adds one line to the output; runs that are there
+already are skipped, so other settings want another file.
 """
 
 import argparse

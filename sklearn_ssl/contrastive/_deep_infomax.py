@@ -63,7 +63,7 @@ class DeepInfoMaxTask(PretextTask):
 
     def forward(self, images, index):
         views = self.pair(images) if self.two_views else self.views(images)
-        n_views = len(views) // len(images)
+        n_views = 1 + self.two_views
         local, last = self.encoder.maps(views, self.local_layer, self.encoder.last_layer)
         summary = self.summary(last.mean((2, 3)))  # (n_views * n, width)
         # summaries of one view are compared with local features of the other
@@ -101,8 +101,9 @@ class DeepInfoMax(PretextLearner):
     A global vector is computed from the encoder's last layer. It has to tell the local features of
     its own image, of an earlier layer, from those of the other images of the batch.
 
-    In the paper both are of one view of the image, whose colours alone tell it from others; here
-    they are of two views, each cropped and coloured on its own, as in [2]_.
+    In the paper both are of one view of the image, which can be told from others by its colours;
+    here they are of two views, each cropped and coloured on its own, as in [2]_. Unlike there,
+    local features are compared place by place, and at one scale.
 
     Parameters
     ----------

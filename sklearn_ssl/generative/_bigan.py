@@ -52,9 +52,8 @@ class BiGAN(ReconstructionMixin, SamplingMixin, PretextLearner):
     image and code; to deceive it, encoder and generator must become each other's inverse. All three
     are trained by one step, with the loss that does not saturate.
 
-    The critic alone hardly tells an encoder what to keep, before the game nears its end. So the
-    code's image also has to be like the image it comes from, as in [2]_; ``cycle=0`` is the loss of
-    [1]_.
+    In short trainings the critic alone hardly tells the encoder what to keep. So the code's image
+    also has to be like the image it comes from, as in [2]_; ``cycle=0`` is the loss of [1]_.
 
     Pictures have the detail of the views, by default half of the image's size; ``views=Views(size=
     ...)`` asks for another.
@@ -64,7 +63,9 @@ class BiGAN(ReconstructionMixin, SamplingMixin, PretextLearner):
     latent_dim : int, default=64
         Numbers in noise and code.
     cycle : float, default=50.0
-        Weight of the mean squared error between standardised images and those of their codes.
+        Weight of the mean squared error between standardised images and those of their codes. Much
+        of it makes better features and reconstructions, but worse samples, as codes are then not
+        the noise that samples are made of; that of [2]_ is far smaller.
     <shared parameters>
 
     Attributes

@@ -72,11 +72,11 @@ class IJEPATask(PretextTask):
             tokens.repeat_interleave(m, 0), context.repeat_interleave(m, 0), blocks.flatten(0, 1)
         )
         output = output.float().view_as(target)
-        tokens = tokens.flatten(0, 1)
+        every = tokens.flatten(0, 1)
         terms = {
             "prediction": F.smooth_l1_loss(output, target),
-            "variance": variance_loss(tokens),
-            "covariance": covariance_loss(tokens),
+            "variance": variance_loss(every),
+            "covariance": covariance_loss(every),
         }
         loss = sum(weight * terms[name] for name, weight in self.weights.items())
         return {"loss": loss, **terms}
@@ -93,9 +93,11 @@ class IJEPA(PretextLearner):
     what a moving average of the encoder, which sees the whole image, makes of several blocks that
     were left out. No colour augmentation is needed.
 
-    In short trainings all tokens become alike, which is easy to predict. So the variance of the
-    context's tokens is kept up and their covariances are kept down, as in [2]_, though token by
-    token; ``variance=0, covariance=0`` is the loss of [1]_.
+    In short trainings tokens come to lie in few dimensions, where they are easy to predict. So the
+    variance of the context's tokens is kept up and their covariances are kept down, over all tokens
+    of a batch. [2]_ has these terms for the mean of an image's tokens, which helped less here. That
+    images differ is still left to the moving average; ``variance=0, covariance=0`` is the loss of
+    [1]_.
 
     The encoder must be a transformer: ``"small_vit"``, or an ``nn.Sequential`` of a patch embedding
     and blocks. The paper draws the shapes of blocks anew for every batch; here they are squares of
