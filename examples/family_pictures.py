@@ -270,13 +270,13 @@ def drawn(learner, images):
         }
     if isinstance(learner, ssl.Colorization):
         lightness, colour = split_colour(images)
-        grey = join_colour(lightness, torch.zeros_like(colour))
+        grey = join_colour(lightness, torch.zeros_like(colour), 3)
         return {"lightness": grey, "coloured": task.colorize(images)}
     if isinstance(learner, ssl.SplitBrainAutoencoder):
         lightness, colour = split_colour(images)
         return {
-            "lightness": join_colour(lightness, torch.zeros_like(colour)),
-            "colour": join_colour(torch.full_like(lightness, 0.65), colour),
+            "lightness": join_colour(lightness, torch.zeros_like(colour), 3),
+            "colour": join_colour(torch.full_like(lightness, 0.65), colour, 3),
             "output": task.reconstruct(images),
         }
     return {"output": task.reconstruct(images)}

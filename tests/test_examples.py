@@ -11,6 +11,7 @@ import pytest
 import sklearn.datasets
 import torch
 from conftest import make_images
+from PIL import Image
 from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).parents[1]
@@ -94,3 +95,17 @@ def test_methods_benchmark(name, benchmarks, tmp_path, capsys):
     assert len(table) == 3
     assert table[2].startswith(f"| {name} | ")
     assert "nan" not in table[2]
+
+
+def test_pictures_of_the_families(benchmarks, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    import family_pictures
+
+    images = make_images(64, 16, 16), np.zeros(64)
+    monkeypatch.setattr(family_pictures, "load_images", lambda path, side: images)
+    argv = ["family_pictures.py", "--seconds", "0", "--output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", argv)
+    family_pictures.main()
+    found = {path.stem: np.asarray(Image.open(path)) for path in tmp_path.glob("*.png")}
+    assert found.keys() == {"contrastive", "generative", "joint_embedding", "predictive"}
+    assert all(len(np.unique(pixels)) > 50 for pixels in found.values())  # of a palette of 256

@@ -172,13 +172,14 @@ def print_table(lines, dataset):
         if not line["random"]:
             rows.setdefault(line["method"], []).append(line)
     print(
-        "| learner | accuracy, % | at its start | lift | layer, pool | epochs | CPU s | peak MiB |"
+        "| learner | seeds | accuracy, % | at its start | lift | layer, pool | epochs | CPU s "
+        "| peak MiB |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|")
 
-    def text(values):
+    def text(values, sign=""):
         spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-        return f"{np.mean(values):.1f}{spread}"
+        return f"{np.mean(values):{sign}.1f}{spread}"
 
     for name, runs in sorted(
         rows.items(), key=lambda row: -np.mean([r["accuracy"] for r in row[1]])
@@ -190,8 +191,8 @@ def print_table(lines, dataset):
             np.mean([r[key] for r in runs]) for key in ("epochs", "seconds", "peak_mib")
         )
         print(
-            f"| {name} | {text(found)} | {text(before)} | {text(found - before)} | {where} "
-            f"| {epochs:.0f} | {seconds:.0f} | {peak:.0f} |"
+            f"| {name} | {len(runs)} | {text(found)} | {text(before)} "
+            f"| {text(found - before, '+')} | {where} | {epochs:.0f} | {seconds:.0f} | {peak:.0f} |"
         )
 
 
