@@ -42,7 +42,7 @@ class Setup:
     seeds: tuple[int, ...]
     n_labelled: int  # training images whose labels the probe is fitted to
     side: int | None = None  # resize to squares of this side
-    n_choose: int = 5000  # labelled images that layer, pooling and C are chosen with
+    n_choose: int = 4000  # labelled images that layer and pooling are chosen with
 
 
 SETUPS = {
@@ -51,7 +51,7 @@ SETUPS = {
         n_train=10_000, n_test=10_000, seconds=120, seeds=(0, 1, 2), n_labelled=10_000
     ),
     "imagenette": Setup(
-        n_train=5000, n_test=2000, seconds=120, seeds=(0,), n_labelled=5000, side=96
+        n_train=4000, n_test=2000, seconds=120, seeds=(0,), n_labelled=4000, side=96, n_choose=2000
     ),
 }
 POOLS = ("avg", 3)
@@ -106,25 +106,24 @@ def probe(C):
 def evaluate(learner, X, X_test, y, y_test, n_choose):
     """Test accuracy with the layer, pooling and C that are best on a validation part.
 
-    First layer and pooling are chosen, with the C in the middle, then C.
+    Layer and pooling are chosen on the first ``n_choose`` images, with the C in the middle; then C
+    on all images.
     """
-    n = min(n_choose, len(X))
-    part, choose = slice(0, n * 3 // 4), slice(n * 3 // 4, n)
 
-    def validate(C):
-        F = features[layer, pool]
-        return probe(C).fit(F[part], y[part]).score(F[choose], y[choose])
+    def validate(F, C):
+        n = len(F) * 3 // 4
+        return probe(C).fit(F[:n], y[:n]).score(F[n:], y[n : len(F)])
 
     layers = list(learner.encoder_layers())
     layers = layers[-5::2] if len(layers) > 6 else layers[-3:]
-    features, scores = {}, {}
+    scores = {}
     for layer, pool in itertools.product(layers, POOLS):
-        features[layer, pool] = learner.set_params(layer=layer, pool=pool).transform(X[:n])
-        scores[layer, pool] = validate(CS[1])
+        features = learner.set_params(layer=layer, pool=pool).transform(X[:n_choose])
+        scores[layer, pool] = validate(features, CS[1])
     layer, pool = max(scores, key=lambda choice: scores[choice])
-    C = max(CS, key=validate)
-    learner.set_params(layer=layer, pool=pool)
-    accuracy = probe(C).fit(learner.transform(X), y).score(learner.transform(X_test), y_test)
+    features = learner.set_params(layer=layer, pool=pool).transform(X)
+    C = max(CS, key=lambda C: validate(features, C))
+    accuracy = probe(C).fit(features, y).score(learner.transform(X_test), y_test)
     return {"layer": layer, "pool": pool, "C": C, "accuracy": accuracy}
 
 
