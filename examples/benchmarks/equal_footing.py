@@ -246,7 +246,7 @@ def main():
     warnings.simplefilter("ignore", ConvergenceWarning)  # the same number of steps for all probes
     X, y = load_images(args.data)
     X, X_test, y, y_test = train_test_split(
-        X, y, train_size=10_000, test_size=10_000, stratify=y, random_state=0
+        X, y, train_size=5_000, test_size=10_000, stratify=y, random_state=0
     )
     known = {(x["method"], x["side"], x["seed"]) for x in done}
     for seed, name, side in itertools.product(args.seeds, args.methods, SIDES):

@@ -64,6 +64,8 @@ class Autoencoder(ReconstructionMixin, PretextLearner):
 
     code_dim: int = 128
 
+    _usual_batch_size: ClassVar[int] = 32
+
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **PretextLearner._parameter_constraints,
         "code_dim": [COUNT],

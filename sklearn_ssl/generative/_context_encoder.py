@@ -135,6 +135,8 @@ class ContextEncoder(RedrawMixin, PretextLearner):
     mask: str = "blocks"
     adversarial: float = 0.0
 
+    _usual_batch_size: ClassVar[int] = 32
+
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **PretextLearner._parameter_constraints,
         "mask": [StrOptions({"blocks", "center"})],

@@ -85,6 +85,8 @@ class DenoisingAutoencoder(ReconstructionMixin, PretextLearner):
     corruption: str = "masking"
     corruption_level: float = 0.5
 
+    _usual_batch_size: ClassVar[int] = 32
+
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **PretextLearner._parameter_constraints,
         "corruption": [StrOptions({"masking", "gaussian", "salt_and_pepper"})],

@@ -59,9 +59,9 @@ class VariationalAutoencoder(ReconstructionMixin, SamplingMixin, PretextLearner)
     ----------
     latent_dim : int, default=64
         Numbers in the code.
-    beta : float, default=0.1
-        Weight of the divergence from the standard normal. 1 is the evidence lower bound for
-        standardised pixels with unit variance; smaller values keep more of the image.
+    beta : float, default=0.02
+        Weight of the divergence from the standard normal. It is the variance of standardised pixels
+        for which the loss is the evidence lower bound; smaller values keep more of the image.
     <shared parameters>
 
     Attributes
@@ -86,7 +86,9 @@ class VariationalAutoencoder(ReconstructionMixin, SamplingMixin, PretextLearner)
     """
 
     latent_dim: int = 64
-    beta: float = 0.1
+    beta: float = 0.02
+
+    _usual_batch_size: ClassVar[int] = 64
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **PretextLearner._parameter_constraints,
