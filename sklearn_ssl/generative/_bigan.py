@@ -60,9 +60,9 @@ class BiGAN(ReconstructionMixin, SamplingMixin, PretextLearner):
 
     Parameters
     ----------
-    latent_dim : int, default=64
+    latent_dim : int, default=128
         Numbers in noise and code.
-    cycle : float, default=50.0
+    cycle : float, default=200.0
         Weight of the mean squared error between standardised images and those of their codes. Much
         of it makes better features and reconstructions, but worse samples, as codes are then not
         the noise that samples are made of; that of [2]_ is far smaller.
@@ -89,9 +89,11 @@ class BiGAN(ReconstructionMixin, SamplingMixin, PretextLearner):
     (4, 8, 8)
     """
 
-    latent_dim: int = 64
-    cycle: float = 50.0
+    latent_dim: int = 128
+    cycle: float = 200.0
     lr: float = 5e-4
+
+    _usual_batch_size: ClassVar[int] = 64
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **PretextLearner._parameter_constraints,
