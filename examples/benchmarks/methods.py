@@ -15,6 +15,7 @@ line to the output; runs that are there already are skipped.
 import argparse
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import resource
@@ -127,11 +128,10 @@ def evaluate(learner, X, X_test, y, y_test, n_choose):
     return {"layer": layer, "pool": pool, "C": C, "accuracy": accuracy}
 
 
-def epochs_in(seconds, name, X):
-    """How many passes over the images fit the time, from the second of two short ones."""
-    part = X[:1024]
-    row = make(name, max_epochs=2, random_state=0).fit(part).history_[-1]
-    return max(1, round(seconds * row["images_per_second"] / len(X)))
+def images_in(seconds, name, X):
+    """How many images a learner takes in the time, from the second of two short epochs."""
+    row = make(name, max_epochs=2, random_state=0).fit(X[:512]).history_[-1]
+    return seconds * row["images_per_second"]
 
 
 def run(dataset, folder, seconds, name, seed, random):
@@ -142,9 +142,11 @@ def run(dataset, folder, seconds, name, seed, random):
     warnings.simplefilter("ignore", ConvergenceWarning)  # of probes that are about to be discarded
     setup = SETUPS[dataset]
     X, X_test, y, y_test = (np.load(Path(folder, f"{i}.npy")) for i in range(4))
-    epochs = 0 if random else epochs_in(seconds or setup.seconds, name, X)
+    taken = 0 if random else images_in(seconds or setup.seconds, name, X)
+    share = X if random else X[: max(256, math.ceil(taken))]  # all, if the time is enough
+    epochs = 0 if random else max(1, round(taken / len(share)))
     cpu = time.process_time()
-    learner = make(name, max_epochs=epochs, random_state=seed).fit(X)
+    learner = make(name, max_epochs=epochs, random_state=seed).fit(share)
     cpu = time.process_time() - cpu
     m = setup.n_labelled
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, but bytes on a Mac
@@ -154,7 +156,7 @@ def run(dataset, folder, seconds, name, seed, random):
         "seed": seed,
         "random": random,
         **evaluate(learner, X[:m], X_test, y[:m], y_test, setup.n_choose),
-        "epochs": epochs,
+        "epochs": epochs * len(share) / len(X),
         "seconds": cpu,
         "peak_mib": peak / 2 ** (20 if sys.platform == "darwin" else 10),
         "history": learner.history_[-1] if epochs else None,
@@ -191,7 +193,7 @@ def print_table(lines, dataset):
         )
         print(
             f"| {name} | {len(runs)} | {text(found)} | {text(before)} "
-            f"| {text(found - before, '+')} | {where} | {epochs:.0f} | {seconds:.0f} | {peak:.0f} |"
+            f"| {text(found - before, '+')} | {where} | {epochs:.3g} | {seconds:.0f} | {peak:.0f} |"
         )
 
 
