@@ -49,8 +49,10 @@ class RelativePatchLocation(PretextLearner):
 
     Parameters
     ----------
-    fill : float, default=0.75
-        Side of a patch, relative to a third of the image; the rest are gaps.
+    fill : float, default=0.5
+        Side of a patch, relative to a third of the image; the rest are gaps, as wide as a patch on
+        average. Where they are narrow, what goes on from patch to patch gives the place away: the
+        task is solved better, and the features are worth less.
     hidden_dim : int, default=512
         Width of the layer in which two patches meet.
     <shared parameters>
@@ -74,7 +76,7 @@ class RelativePatchLocation(PretextLearner):
     (256, 512)
     """
 
-    fill: float = 0.75
+    fill: float = 0.5
     hidden_dim: int = 512
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
