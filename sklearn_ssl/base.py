@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 try:  # experimental, since scikit-learn 1.9
     from sklearn.callback import CallbackSupportMixin, with_callbacks
 except ImportError:
-    # mypy reads both branches, and sees the name twice
-    class CallbackSupportMixin:  # type: ignore[no-redef]
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]  # mypy reads both branches as one
         pass
 
     def with_callbacks(method):

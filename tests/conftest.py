@@ -8,6 +8,11 @@ from torch import nn
 import sklearn_ssl
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+
 class TinyNet(nn.Sequential):
     """Two convolutions, for tests that are not about the network."""
 

@@ -229,11 +229,7 @@ def test_pickle_of_a_gpu_fit_loads_without_one(images):
     np.testing.assert_array_equal(loaded.transform(images), expected)
 
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
 @pytest.mark.gpu
-@needs_gpu
 @every_learner
 def test_gpu_steps_do_not_wait_for_the_device(Learner, images, monkeypatch):
     step = PretextNet.train_step
@@ -250,7 +246,6 @@ def test_gpu_steps_do_not_wait_for_the_device(Learner, images, monkeypatch):
 
 
 @pytest.mark.gpu
-@needs_gpu
 def test_gpu_generators_are_left_alone_and_images_stay_uint8(images):
     before = torch.cuda.get_rng_state()
     learner = small(SimCLR, device="cuda").fit(images)
@@ -263,7 +258,6 @@ def test_gpu_generators_are_left_alone_and_images_stay_uint8(images):
 
 
 @pytest.mark.gpu
-@needs_gpu
 @every_learner
 def test_gpu_fit_and_pickle(Learner, images, monkeypatch):
     learner = small(Learner, device="cuda").fit(images)
