@@ -26,7 +26,8 @@ from sklearn_ssl.batches import PixelRange
 from sklearn_ssl.constraints import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, SHARE
 from sklearn_ssl.devices import resolve_device, seeded
 from sklearn_ssl.docstrings import fill_docstring
-from sklearn_ssl.encoders import Encoder, make_encoder, pool_features, pooled_width
+from sklearn_ssl.encoder_factory import make_encoder
+from sklearn_ssl.encoders import Encoder, pool_features, pooled_width
 from sklearn_ssl.exceptions import CollapseWarning, PixelRangeWarning, UnavailableDeviceWarning
 from sklearn_ssl.images import Images, complete_shape, read_images
 from sklearn_ssl.metrics import rank_me

@@ -16,7 +16,7 @@ LAYERS = [
     {"devices", "metrics", "optimizers", "task"},
     {"losses", "augment", "backbones", "images", "transformers", "watchers"},
     {"heads", "encoders"},
-    {"views", "batches", "patches", "colour", "tokens"},
+    {"views", "batches", "patches", "colour", "tokens", "encoder_factory"},
     {"crops"},
     {"training"},
     {"base", "reconstruction"},

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.constraints import COUNT
-from sklearn_ssl.encoders import make_encoder
+from sklearn_ssl.encoder_factory import make_encoder
 from sklearn_ssl.heads import MaskedConvContext
 from sklearn_ssl.losses import info_nce
 from sklearn_ssl.patches import PatchEncoder

@@ -9,7 +9,7 @@ from torch import Tensor
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.colour import Bins, ColourEncoder, half, join_colour, split_colour
 from sklearn_ssl.constraints import SHARE
-from sklearn_ssl.encoders import make_encoder
+from sklearn_ssl.encoder_factory import make_encoder
 from sklearn_ssl.heads import ConvDecoder
 from sklearn_ssl.reconstruction import RedrawMixin
 from sklearn_ssl.task import PretextTask
