@@ -97,6 +97,20 @@ def test_methods_benchmark(name, benchmarks, tmp_path, capsys):
     assert "nan" not in table[2]
 
 
+def test_methods_benchmark_takes_a_share_where_an_epoch_is_too_long(
+    benchmarks, monkeypatch, tmp_path
+):
+    import methods
+
+    parts = make_images(400, 8, 8), make_images(30, 8, 8, seed=1), *np.ogrid[:400, :30]
+    for i, part in enumerate(parts):
+        np.save(tmp_path / f"{i}.npy", part if i < 2 else part.ravel() % 3)
+    monkeypatch.setattr(methods, "images_in", lambda *args: 299.5)
+    line = methods.run("digits", tmp_path, None, "SimCLR", 0, random=False)
+    assert line["epochs"] == 300 / 400
+    assert line["history"]["epoch"] == 1
+
+
 def test_pictures_of_the_families(benchmarks, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     import family_pictures
