@@ -244,7 +244,7 @@ class PretextLearner(
         return {
             name: value
             for name, value in params.items()
-            if name.partition("__")[0] not in _CHANGEABLE and name not in nested
+            if _CHANGEABLE.isdisjoint(name.split("__")) and name not in nested
         }
 
     def _check_unchanged(self) -> None:

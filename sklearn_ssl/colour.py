@@ -30,6 +30,7 @@ _XYZ = (
 _RGB = tuple(map(tuple, np.linalg.inv(_XYZ).tolist()))
 _AB_SCALE = 110.0  # the largest a and b of sRGB colours
 _COUNTED = 2**14  # values of a batch that shares of bins are counted from
+_LEAST_UNIFORM = 0.01  # of the mix that weights come from: bins never seen would weigh too much
 _AB_SPACING = 10.0  # of the grid of colours, as in Zhang et al. (2016)
 
 
@@ -170,7 +171,8 @@ class Bins(nn.Module):
             .scatter(1, nearest[some], near[some])
             .mean(0)
         )
-        rarity = 1 / (self.rebalance * self.share + (1 - self.rebalance) / len(self.share))
+        uniform = max(1 - self.rebalance, _LEAST_UNIFORM) / len(self.share)
+        rarity = 1 / (self.rebalance * self.share + uniform)
         weight = (rarity / (self.share * rarity).sum())[nearest[:, 0]]
         log_p = F.log_softmax(self._rows(logits.float(), len(self.centres)), dim=1)
         return -(weight * (near * log_p.gather(1, nearest)).sum(1)).mean()

@@ -7,7 +7,9 @@ from torch import Tensor
 from sklearn_ssl.devices import full_precision
 
 __all__ = [
+    "classification",
     "covariance_loss",
+    "deception",
     "info_nce",
     "negative_cosine",
     "nt_xent",
@@ -59,6 +61,15 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(logits, positive)
 
 
+def classification(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Cross entropy of logits (n, k) and labels (n,), as ``"loss"``, and the ``"accuracy"``."""
+    logits = logits.float()
+    return {
+        "loss": F.cross_entropy(logits, labels),
+        "accuracy": (logits.argmax(1) == labels).float().mean(),
+    }
+
+
 def negative_cosine(predictions: Tensor, targets: Tensor) -> Tensor:
     """Mean of -cos between predictions (n, d) and targets (n, d), which get no gradient."""
     return -F.cosine_similarity(predictions.float(), targets.detach().float(), dim=1).mean()
@@ -103,4 +114,9 @@ def real_or_made(real: Tensor, made: Tensor) -> Tensor:
     ----------
     Goodfellow et al. (2014), Generative Adversarial Networks, section 3.
     """
-    return F.softplus(-real.float()).mean() + F.softplus(made.float()).mean()
+    return deception(real) + F.softplus(made.float()).mean()
+
+
+def deception(made: Tensor) -> Tensor:
+    """Loss of who makes inputs that a critic, with logits (n,), is to take for real."""
+    return F.softplus(-made.float()).mean()

@@ -47,9 +47,9 @@ class MultiTask(_BaseComposition, PretextLearner):
 
     Every step takes the weighted sum of the losses of its learners, each with its own views and
     heads. Of the learners only the arguments of their method and ``views`` count; how to train is
-    an argument here. Some learners have a smaller ``lr`` and ``batch_size`` by default than this
-    one (:class:`SimSiam`, :class:`IJEPA`, :class:`BiGAN`), and may need them here, too. Parameters
-    of learners are set as ``name__parameter``, weights as ``name__weight``.
+    an argument here, while ``views`` must be theirs. Some learners have a smaller ``lr`` or
+    ``batch_size`` by default than this one, and may need it here, too. Parameters of learners are
+    set as ``name__parameter``, weights as ``name__weight``.
 
     Learners that need an encoder of their own kind (:class:`CPC`, :class:`Colorization`,
     :class:`SplitBrainAutoencoder`) cannot take part.
@@ -129,7 +129,12 @@ class MultiTask(_BaseComposition, PretextLearner):
 
     def _make_task(self, encoder, n_images):
         self._check_learners()
-        tasks = {name: child._make_task(encoder, n_images) for name, child, _ in self.learners}
+        tasks = {}
+        for name, child in self._pairs:
+            try:
+                tasks[name] = child._make_task(encoder, n_images)
+            except ValueError as error:
+                raise ValueError(f"{name!r} cannot take part: {error}") from error
         return WeightedTasks(encoder, tasks, [weight for *_, weight in self.learners])
 
     def _check_learners(self) -> None:
@@ -140,6 +145,8 @@ class MultiTask(_BaseComposition, PretextLearner):
                 "entry at least"
             )
         self._validate_names([name for name, _ in pairs])
+        if self.views is not None:
+            raise ValueError("views belong to the learners, each has its own: set name__views")
         weights = [weight for *_, weight in self.learners]
         usable = all(isinstance(w, Real) and math.isfinite(w) and w >= 0 for w in weights)
         if not usable or max(weights) == 0:
@@ -157,6 +164,11 @@ class MultiTask(_BaseComposition, PretextLearner):
                 raise ValueError(
                     f"{name!r} has encoder={child.encoder!r}, but one encoder is shared: give it "
                     f"to MultiTask, which has {self.encoder!r}"
+                )
+            if child.weights is not None:
+                raise ValueError(
+                    f"{name!r} has weights={child.weights!r}, but one encoder is shared: give "
+                    "weights to MultiTask"
                 )
             child._validate_params()
             if child.views is not None:

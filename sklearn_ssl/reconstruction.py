@@ -21,6 +21,8 @@ from sklearn_ssl.views import Views
 
 __all__ = ["CodeTask", "ReconstructionMixin", "RedrawMixin", "SamplingMixin"]
 
+_DRAWN_AT_ONCE = 256  # samples
+
 
 class CodeTask(PretextTask):
     """Images through a code of few numbers, at the size of the views.
@@ -60,7 +62,8 @@ class CodeTask(PretextTask):
 
     def sample(self, n: int, device: torch.device) -> Tensor:
         """Images of codes that are drawn from the standard normal distribution."""
-        return self._draw(torch.randn(n, self.code_dim, device=device))
+        codes = torch.randn(n, self.code_dim, device=device)
+        return torch.cat([self._draw(some) for some in codes.split(_DRAWN_AT_ONCE)])
 
 
 class RedrawMixin:

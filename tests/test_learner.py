@@ -271,6 +271,20 @@ def test_gpu_fit_and_pickle(Learner, images, monkeypatch):
     np.testing.assert_allclose(loaded.transform(images), features, rtol=0.1, atol=0.05)
 
 
+# Images of any shape
+
+
+@every_learner
+@pytest.mark.parametrize("shape", [(8, 8, 1), (14, 20, 5), (9, 9, 2), (96, 96, 3)])
+def test_images_of_any_shape(Learner, shape):
+    X = make_images(7, *shape)  # the last batch would be of one image
+    learner = small(Learner, batch_size=3).fit(X)
+    features = learner.transform(X)
+    assert features.shape == (7, learner.get_feature_names_out().size)
+    assert np.isfinite(features).all()
+    assert features.std(0).max() > 1e-4
+
+
 # Epochs and continued fits
 
 
@@ -294,6 +308,19 @@ def test_history_has_a_record_for_each_epoch(Learner, images):
         assert record["seconds"] > 0
         assert record["images_per_second"] > 0
         assert record["feature_spread"] > 0
+
+
+@every_learner
+def test_continues_from_a_file_as_if_it_had_not_been_away(Learner, images):
+    learner = small(Learner, max_epochs=2, warm_start=True).fit(images)
+    loaded = pickle.loads(pickle.dumps(learner))
+    for other in (learner, loaded):
+        other.fit(images).partial_fit(images)
+    assert loaded.n_epochs_ == 5
+    found, expected = (other.net_.module_.state_dict() for other in (loaded, learner))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    np.testing.assert_array_equal(loaded.transform(images), learner.transform(images))
 
 
 def test_warm_start_continues(images):

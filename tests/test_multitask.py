@@ -16,6 +16,7 @@ from sklearn_ssl import (
     CPC,
     IJEPA,
     Colorization,
+    DeepInfoMax,
     DenoisingAutoencoder,
     ExemplarCNN,
     InstanceDiscrimination,
@@ -154,6 +155,7 @@ def test_pickle_and_warm_start():
     assert all(child.encoder is task.encoder for child in task.tasks)
     assert np.array_equal(again.fit(X).transform(X), learner.fit(X).transform(X))
     assert again.n_epochs_ == 2
+    again.set_params(simclr__lr=0.5, rotation__verbose=1).fit(X)  # which are not used
     with pytest.raises(ValueError, match="simclr__temperature changed"):
         again.set_params(simclr__temperature=0.1).fit(X)
 
@@ -246,6 +248,8 @@ def test_grid_search_over_children_and_weights():
         ([("child", SplitBrainAutoencoder(), 1.0)], "SplitBrainAutoencoder .* fit it alone"),
         ([("a", SimCLR(encoder="resnet18"), 1.0)], "'a' has encoder='resnet18', but one .* shared"),
         ([("a", SimCLR(), 1.0), ("a", BYOL(), 1.0)], "not unique"),
+        ([("a", SimCLR(weights="DEFAULT"), 1.0)], "'a' has weights='DEFAULT', but one .* shared"),
+        ([("a", DeepInfoMax(local_layer="x"), 1.0)], "'a' cannot take part: .*'x' .* conv, out"),
         ([("a__b", SimCLR(), 1.0)], "__"),
         ([("lr", SimCLR(), 1.0)], "conflict"),
         ([(3, SimCLR(), 1.0)], "name"),
@@ -271,6 +275,11 @@ def test_unusable_learners_are_refused_with_a_reason(learners, reason):
     with pytest.raises((ValueError, TypeError), match=reason):
         learner.fit(make_images(12))
     assert not hasattr(learner, "net_")
+
+
+def test_views_of_all_are_refused():
+    with pytest.raises(ValueError, match="name__views"):
+        multi(two(), views=Views()).fit(make_images(12))
 
 
 @pytest.mark.parametrize("learners", ["simclr", None, [], [("a", SimCLR())], {"a": SimCLR()}])

@@ -12,7 +12,7 @@ from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE
 from sklearn_ssl.devices import full_precision
 from sklearn_ssl.heads import frozen, mlp
-from sklearn_ssl.losses import info_nce, real_or_made
+from sklearn_ssl.losses import deception, info_nce, real_or_made
 from sklearn_ssl.task import PretextTask
 
 __all__ = ["DeepInfoMax"]
@@ -31,6 +31,8 @@ def jensen_shannon(scores: Tensor) -> Tensor:
 
 
 class DeepInfoMaxTask(PretextTask):
+    project_local: Any
+    project_flat: Any
     critic: Any
 
     def __init__(
@@ -48,10 +50,14 @@ class DeepInfoMaxTask(PretextTask):
         # embed both sides and compare by a product ("encode and dot"); a constant that is added to
         # all local features does not change the softmax of InfoNCE
         bias = estimator == "jsd"
-        self.project_local = nn.Sequential(
-            nn.Conv2d(n_local, width, 1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width, width, 1, bias=bias),
+        self.project_local = (
+            nn.Sequential(
+                nn.Conv2d(n_local, width, 1),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(width, width, 1, bias=bias),
+            )
+            if local_weight
+            else None
         )
         self.project_summary = mlp(width, width, width)
         self.project_flat = mlp(n_local, width, width, last_bias=bias) if global_weight else None
@@ -68,9 +74,11 @@ class DeepInfoMaxTask(PretextTask):
         summary = self.summary(last.mean((2, 3)))  # (n_views * n, width)
         # summaries of one view are compared with local features of the other
         query = self.project_summary(summary).unflatten(0, (n_views, -1)).flip(0)
-        places = self.project_local(local).flatten(2).permute(2, 0, 1)
-        places = places.unflatten(1, (n_views, -1))  # (places, n_views, n, width)
-        terms = {"local": self._estimate(query.expand_as(places), places)}
+        terms = {}
+        if self.project_local is not None:
+            places = self.project_local(local).flatten(2).permute(2, 0, 1)
+            places = places.unflatten(1, (n_views, -1))  # (places, n_views, n, width)
+            terms["local"] = self._estimate(query.expand_as(places), places)
         if self.project_flat is not None:
             whole = self.project_flat(local.mean((2, 3))).unflatten(0, (n_views, -1))
             terms["global"] = self._estimate(query, whole)
@@ -91,7 +99,7 @@ class DeepInfoMaxTask(PretextTask):
         made = summary.sigmoid()
         real = torch.rand_like(made)
         told = real_or_made(self.critic(real), self.critic(made.detach()))
-        return told + F.softplus(-frozen(self.critic, made).float()).mean()
+        return told + deception(frozen(self.critic, made))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -169,8 +177,8 @@ class DeepInfoMax(PretextLearner):
     def _make_task(self, encoder, n_images):
         if self.local_layer is not None and self.local_layer not in encoder.layers:
             raise ValueError(
-                f"local_layer={self.local_layer!r} is not a layer of encoder={self.encoder!r}, "
-                f"which has {', '.join(encoder.layers)}"
+                f"local_layer={self.local_layer!r} is not a layer of the encoder, which has "
+                f"{', '.join(encoder.layers)}"
             )
         if not self.local_weight and not self.global_weight:
             raise ValueError(

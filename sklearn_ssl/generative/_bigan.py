@@ -29,7 +29,9 @@ class BiGANTask(CodeTask):
         images = self.views(images)
         real, code = self.encoder.standardise(images), self.codes(images)
         noise = torch.randn_like(code)
-        made = self.decode(noise)
+        # one batch of both, whose statistics are those that batch norm keeps
+        vectors = torch.cat([noise, code]) if self.cycle else noise
+        made, *again = self.decode(vectors).split(len(noise))
         # the critic tells (image, its code) from (made image, its noise) ...
         critic_loss = real_or_made(
             self.critic(real, code.detach()), self.critic(made.detach(), noise)
@@ -39,7 +41,7 @@ class BiGANTask(CodeTask):
         terms = {"critic": critic_loss, "deception": deception}
         loss = critic_loss + deception
         if self.cycle:
-            terms["cycle"] = F.mse_loss(self.decode(code), real)
+            terms["cycle"] = F.mse_loss(again[0], real)
             loss = loss + self.cycle * terms["cycle"]
         return {"loss": loss, **terms}
 

@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.constraints import NOT_NEGATIVE
 from sklearn_ssl.heads import ConvCritic, ConvDecoder, frozen, resize_map
 from sklearn_ssl.images import paste
-from sklearn_ssl.losses import real_or_made
+from sklearn_ssl.losses import deception, real_or_made
 from sklearn_ssl.reconstruction import RedrawMixin
 from sklearn_ssl.task import PretextTask
 
@@ -85,9 +84,9 @@ class ContextTask(PretextTask):
             return {"loss": reconstruction}
         painted = torch.where(holes, output, target)
         critic_loss = real_or_made(self.critic(target), self.critic(painted.detach()))
-        deception = F.softplus(-frozen(self.critic, painted).float()).mean()
+        deceiving = deception(frozen(self.critic, painted))
         return {
-            "loss": reconstruction + self.adversarial * deception + critic_loss,
+            "loss": reconstruction + self.adversarial * deceiving + critic_loss,
             "reconstruction": reconstruction,
             "critic": critic_loss,
         }
@@ -170,7 +169,7 @@ class ContextEncoder(RedrawMixin, PretextLearner):
         """
         check_is_fitted(self)
         holes = np.asarray(mask, dtype=bool)
-        shape = (len(X), *self.image_shape_[:2])
+        shape = (len(self._read_images(X)), *self.image_shape_[:2])
         if holes.shape not in (shape, shape[1:]):
             raise ValueError(
                 f"mask has shape {holes.shape}; give one mask of {shape[1:]} for all images, or "

@@ -48,7 +48,7 @@ class MaskedAutoencoderTask(PretextTask):
     def targets(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Patches, each with zero mean and unit variance, and what was taken from them."""
         patches = self.patches(self.encoder.standardise(images))
-        if not self.normalize_pixels:
+        if not self.normalize_pixels or patches.shape[2] == 1:  # one value would become 0
             return patches, torch.zeros_like(patches[..., :1]), torch.ones_like(patches[..., :1])
         mean = patches.mean(2, keepdim=True)
         std = (patches.var(2, keepdim=True, correction=0) + 1e-6).sqrt()

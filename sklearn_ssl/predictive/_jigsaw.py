@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
@@ -14,6 +13,7 @@ from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.constraints import COUNT
 from sklearn_ssl.crops import random_tiles
 from sklearn_ssl.heads import mlp
+from sklearn_ssl.losses import classification
 from sklearn_ssl.task import PretextTask
 
 __all__ = ["Jigsaw"]
@@ -69,11 +69,7 @@ class JigsawTask(PretextTask):
         label = torch.randint(len(self.permutations), (len(codes),), device=images.device)
         order = self.permutations[label]
         shuffled = codes.gather(1, order[..., None].expand_as(codes))
-        logits = self.classifier(shuffled.flatten(1)).float()
-        return {
-            "loss": F.cross_entropy(logits, label),
-            "accuracy": (logits.argmax(1) == label).float().mean(),
-        }
+        return classification(self.classifier(shuffled.flatten(1)), label)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -5,13 +5,13 @@ from numbers import Real
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from sklearn.utils._param_validation import Interval
 
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.constraints import COUNT
 from sklearn_ssl.crops import random_tiles
 from sklearn_ssl.heads import mlp
+from sklearn_ssl.losses import classification
 from sklearn_ssl.task import PretextTask
 
 __all__ = ["RelativePatchLocation"]
@@ -31,12 +31,9 @@ class RelativePatchTask(PretextTask):
         z = self.encoder.embed(tiles).unflatten(0, (n, 9))
         centre = z[:, 4:5].expand(-1, 8, -1)
         around = torch.cat([z[:, :4], z[:, 5:]], dim=1)
-        logits = self.classifier(torch.cat([centre, around], dim=2).flatten(0, 1)).float()
+        pairs = torch.cat([centre, around], dim=2).flatten(0, 1)
         place = torch.arange(8, device=images.device).repeat(n)
-        return {
-            "loss": F.cross_entropy(logits, place),
-            "accuracy": (logits.argmax(1) == place).float().mean(),
-        }
+        return classification(self.classifier(pairs), place)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from numbers import Integral
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.losses import classification
 from sklearn_ssl.task import PretextTask
 from sklearn_ssl.views import view_size
 
@@ -23,11 +23,7 @@ class RotationTask(PretextTask):
         images = self.views(images)  # (n, c, side, side)
         turned = torch.cat([torch.rot90(images, k, (2, 3)) for k in range(4)])
         turns = torch.arange(4, device=images.device).repeat_interleave(len(images))
-        logits = self.classifier(self.encoder.embed(turned)).float()  # (4n, 4)
-        return {
-            "loss": F.cross_entropy(logits, turns),
-            "accuracy": (logits.argmax(1) == turns).float().mean(),
-        }
+        return classification(self.classifier(self.encoder.embed(turned)), turns)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -67,4 +63,8 @@ class RotationPrediction(PretextLearner):
         views = self._make_views(square, crop_scale=(0.5, 1.0), jitter=None, grey=0)
         if not isinstance(views.size, Integral) and views.size[0] != views.size[1]:
             raise ValueError(f"views of size {views.size} cannot be turned; give a square size")
+        if views.rotate:
+            raise ValueError(
+                "views with rotate=True hide the turn that is to be told"
+            )
         return RotationTask(encoder, views)
