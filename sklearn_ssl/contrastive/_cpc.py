@@ -109,8 +109,9 @@ class CPC(PretextLearner):
         Where to predict. ``None`` takes all for which the grid is large enough.
     prediction_steps : int or None, default=None
         At most how many different distances to predict at, from the nearest patch without overlap
-        on. ``None`` takes up to 3. In training only as much of an image is encoded as the farthest
-        prediction needs, a crop anywhere in it (5 x 5 patches by default).
+        on (or the farthest, if all overlap). ``None`` takes up to 3. In training only as much of an
+        image is encoded as the farthest prediction needs, a crop anywhere in it (5 x 5 patches by
+        default).
     context_blocks : int, default=2
         Residual blocks of the context network.
     negative_images : int, default=16

@@ -90,6 +90,9 @@ class InstanceDiscrimination(PretextLearner):
 
     Every image is a class of its own. Its embedding has to be told from those of other images,
     which are kept in a memory bank: one slot for each image, which follows its embedding slowly.
+    In its first epoch an image has no slot yet and is told by its own embedding. Beyond the paper,
+    embeddings have a batch norm, which puts those of a young network apart; noise samples are drawn
+    for a batch, not for each image.
 
     A continued fit needs the images of the first one, in their order: slots are theirs.
 

@@ -62,8 +62,10 @@ class SplitBrainAutoencoder(ReconstructionMixin, PretextLearner):
     """Split-brain autoencoder: cross-channel prediction [1]_.
 
     One half of the network sees the lightness of an image and predicts its colour, the other sees
-    the colour and predicts the lightness, both as classes of quantised values. The features of both
-    halves together are those of the image. Colour is what it is for :class:`Colorization`.
+    the colour and predicts the lightness, both as classes of quantised values, of which rare ones
+    count more (as :class:`Colorization` with ``rebalance=0.5``). The features of both halves
+    together are those of the image. Each half is a whole ``encoder``, so there are twice as many
+    parameters and features. Colour is what it is for :class:`Colorization`.
 
     Parameters
     ----------

@@ -99,7 +99,8 @@ class DINO(PretextLearner):
 
     A student sees large and small crops of an image, a teacher (the student's moving average) the
     large ones. The student's output distribution has to match the teacher's, which is centred over
-    batches and sharpened to avoid collapse.
+    batches and sharpened to avoid collapse. The head has batch norm for every encoder, also for
+    transformers, where the paper has none; its last layer is trained from the start.
 
     Parameters
     ----------

@@ -100,9 +100,11 @@ class IJEPA(PretextLearner):
     [1]_.
 
     The encoder must be a transformer: ``"small_vit"``, or an ``nn.Sequential`` of a patch embedding
-    and blocks. The paper draws the shapes of blocks anew for every batch; here they are squares of
-    one size, and the context is as many other patches as all images of a batch are sure to have.
-    Where that would be few, blocks are made smaller.
+    and blocks. The paper draws the shapes of blocks anew for every batch, and its context is a
+    large block without the targets; here blocks have one shape, square where there is room, and the
+    context is as many other patches, anywhere, as all images of a batch are sure to have. Where
+    that would be few, blocks are made smaller. Targets have a layer norm, and the loss is smooth
+    L1.
 
     Parameters
     ----------

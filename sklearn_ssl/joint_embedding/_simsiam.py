@@ -31,6 +31,7 @@ class SimSiam(PretextLearner):
 
     From the embedding of one view a predictor guesses that of the other, through which no gradient
     flows. It needs neither negatives nor a moving average. It may collapse; a warning then says so.
+    The predictor's learning rate falls like all others; the paper's best one is constant.
 
     Parameters
     ----------

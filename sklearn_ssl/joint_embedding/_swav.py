@@ -88,7 +88,8 @@ class SwAV(PretextLearner):
 
     Embeddings are compared with learned prototypes. The assignment of one view to them, made such
     that a batch uses all prototypes alike (Sinkhorn-Knopp), is predicted from the other views,
-    among them small crops.
+    among them small crops. Prototypes are trained from the start; the paper freezes them for an
+    epoch.
 
     Parameters
     ----------

@@ -16,10 +16,9 @@ __all__ = ["ExemplarCNN"]
 
 
 def triplet_loss(anchors: Tensor, positives: Tensor, margin: float) -> Tensor:
-    """Triplet loss of unit vectors (n, d), mean over all negatives of the batch.
+    """Triplet loss of unit vectors (n, d) with a soft hinge, mean over all negatives of the batch.
 
-    The hinge is softened (softplus), so that pairs which are told apart go on moving apart. With
-    the nearest negatives alone, a young network draws all vectors together.
+    With the nearest negatives alone, a young network draws all vectors together.
     """
     n = len(anchors)
     with full_precision(anchors.device):
@@ -57,7 +56,8 @@ class ExemplarCNN(PretextLearner):
 
     Every image, with all that random transformations make of it, is a class. The paper classifies
     them (``loss="softmax"``: one output for each image, which fits small data); the triplet loss
-    [2]_ compares two views of an image with all other images of the batch.
+    [2]_ compares two views of an image with all other images of the batch. Its hinge is softened
+    (softplus), so that pairs which are told apart go on moving apart.
 
     With ``loss="softmax"`` a continued fit needs the images of the first one, in their order.
 
@@ -66,8 +66,8 @@ class ExemplarCNN(PretextLearner):
     loss : {"triplet", "softmax"}, default="triplet"
         Compare views in the batch, or classify all images.
     margin : float, default=0.5
-        By how much another image must be farther away than the other view (squared distance of unit
-        vectors), for ``loss="triplet"``.
+        By how much another image should be farther away than the other view (squared distance of
+        unit vectors), for ``loss="triplet"``: where the soft hinge bends.
     projection_dim : int, default=128
         Width of the embedding, for ``loss="triplet"``.
     <shared parameters>

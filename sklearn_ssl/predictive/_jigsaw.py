@@ -78,7 +78,8 @@ class Jigsaw(PretextLearner):
 
     The tiles of an image are put in another order, one of a set of permutations that differ as much
     as possible, and the network, which sees each tile alone, tells which one it was. Tiles lie at
-    random in their cells and are standardised one by one, against shortcuts.
+    random in their cells, are enlarged to the cell's size, and standardised one by one, against
+    shortcuts. A step shows each image in four orders, for which its tiles are encoded once.
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ class LearningToCount(PretextLearner):
 
     The network counts what it sees, in numbers that are not negative. The counts of an image, made
     as small as a tile, have to equal the sum of the counts of its four tiles, and not those of
-    another image.
+    another image. The counter has a batch norm in its hidden layer, which the paper has not.
 
     Parameters
     ----------
