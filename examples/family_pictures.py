@@ -3,7 +3,8 @@
     python examples/family_pictures.py --output docs/images
     python examples/family_pictures.py --data FOLDER_OR_ZIP --show a.jpg b.jpg c.jpg
 
-The views of the contrastive, joint-embedding and predictive families need no training. Learners of
+The views of the contrastive, joint-embedding and predictive families, and of several tasks, need no
+training. Learners of
 the generative family are trained for ``--seconds`` each on ``--data``: a zip or folder of
 class/name images, or CIFAR-10, which is downloaded. What is shown are two photographs that
 scikit-learn brings along, and that no learner was trained on: china.jpg by danielbuechele and
@@ -232,6 +233,24 @@ def predictive(X, path):
     sheet.save(path)
 
 
+def several(X, path):
+    n, side = len(X), 128
+    learners = [("simclr", ssl.SimCLR(), 1.0), ("rotation", ssl.RotationPrediction(), 0.5)]
+    views, turned = seen(untrained_task(ssl.MultiTask(learners), X), as_tensor(X))
+
+    step = side + GAP
+    starts = [GAP + k * step + GAP * ((k > 0) + (k > 2)) for k in range(7)]
+    sheet = Sheet(starts[-1] + step, HEAD + n * step)
+    heads = "image", "simclr\nfirst view", "simclr\nsecond view"
+    for x, title in zip(starts, (*heads, *(f"rotation\n{90 * k}°" for k in range(4))), strict=True):
+        sheet.text(title, x + side / 2, HEAD - 4)
+    for i in range(n):
+        pictures = X[i], views[i], views[n + i], *turned[i::n]
+        for x, pixels in zip(starts, pictures, strict=True):
+            sheet.image(pixels, x, HEAD + i * step, side)
+    sheet.save(path)
+
+
 def train(learner, X, seconds):
     """Fit for about so many seconds."""
     learner.set_params(batch_size=32, random_state=0)
@@ -326,7 +345,12 @@ def generative(X, shown, seconds, path):
     sheet.save(path)
 
 
-VIEWS = {"contrastive": contrastive, "joint_embedding": joint_embedding, "predictive": predictive}
+VIEWS = {
+    "contrastive": contrastive,
+    "joint_embedding": joint_embedding,
+    "predictive": predictive,
+    "multitask": several,
+}
 
 
 def main():

@@ -121,5 +121,7 @@ def test_pictures_of_the_families(benchmarks, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", argv)
     family_pictures.main()
     found = {path.stem: np.asarray(Image.open(path)) for path in tmp_path.glob("*.png")}
-    assert found.keys() == {"contrastive", "generative", "joint_embedding", "predictive"}
+    assert found.keys() == {
+        *("contrastive", "generative", "joint_embedding", "multitask", "predictive")
+    }
     assert all(len(np.unique(pixels)) > 50 for pixels in found.values())  # of a palette of 256
