@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from sklearn.base import clone
 from torch import Tensor
 
@@ -60,7 +61,9 @@ class MultiCrop:
         return crops
 
 
-def random_tiles(images: Tensor, grid: int, size: tuple[int, int], fill: float = 1.0) -> Tensor:
+def random_tiles(
+    images: Tensor, grid: int, size: tuple[int, int], fill: float = 1.0, span: float = 1.0
+) -> Tensor:
     """Cut images into a square grid of tiles, each somewhere in its cell.
 
     Parameters
@@ -73,6 +76,9 @@ def random_tiles(images: Tensor, grid: int, size: tuple[int, int], fill: float =
     fill : float, default=1.0
         Side of a tile, relative to that of its cell. Below 1 there are gaps of random width, so
         that lines which cross the border do not give the neighbour away.
+    span : float, default=1.0
+        Side of the whole grid, relative to the image's, at least. Below 1 it is drawn for each
+        image, and the grid lies anywhere in it.
 
     Returns
     -------
@@ -87,6 +93,11 @@ def random_tiles(images: Tensor, grid: int, size: tuple[int, int], fill: float =
     left = (index % grid + free[1]) * cell_w
     height_width = augment.constants((cell_h * fill, cell_w * fill), images).expand(*top.shape, 2)
     boxes = torch.cat([torch.stack([top, left], dim=2), height_width], dim=2)
+    if span < 1:
+        whole = span + (1 - span) * torch.rand(n, 1, 1, device=images.device)
+        corner = (1 - whole) * torch.rand(n, 1, 2, device=images.device)
+        corner = corner * augment.constants((height, width), images)
+        boxes = whole * boxes + F.pad(corner, (0, 2))
     with full_precision(images.device):  # one place after the other: images need no copies
         tiles = [augment.crop_resize(images, boxes[:, i], size) for i in range(grid * grid)]
     return torch.stack(tiles, dim=1)

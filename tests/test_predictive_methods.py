@@ -95,12 +95,31 @@ def test_tiles_lie_anywhere_in_their_cells(fill):
         assert middle.std() > 0.8 * free / math.sqrt(12)  # uniform
 
 
+def test_grids_lie_anywhere_in_the_image():
+    rows, columns = torch.meshgrid(torch.arange(24.0), torch.arange(16.0), indexing="ij")
+    torch.manual_seed(0)
+    images = torch.stack([rows + 0.5, columns + 0.5]).expand(500, -1, -1, -1)
+    tiles = random_tiles(images, 2, (12, 8), span=0.5).mean((3, 4))  # the middles of the tiles
+    for channel, side in ((0, 24), (1, 16)):
+        first, last = tiles[:, 0, channel], tiles[:, 3, channel]
+        whole = 2 * (last - first) / side
+        assert 0.5 <= whole.min() < 0.52
+        assert 0.98 < whole.max() <= 1
+        middle = (first + last) / 2 / side
+        assert (middle - whole / 2).min() > -0.01
+        assert (middle + whole / 2).max() < 1.01
+        small = whole < 0.55
+        assert middle[small].min() < 0.32
+        assert middle[small].max() > 0.68
+
+
 # Relative patch location
 
 
 def test_relative_patch_loss_asks_for_eight_places():
     images = random_batch(n=3, height=12, width=9)
-    task = make_task(RelativePatchLocation, 12, 9, fill=1.0, hidden_dim=11, views=unchanged((4, 3)))
+    options = {"fill": 1.0, "span": 1.0, "hidden_dim": 11, "views": unchanged((4, 3))}
+    task = make_task(RelativePatchLocation, 12, 9, **options)
     with torch.no_grad():
         task.classifier[-1].weight *= 5
     terms = run(task, images)
@@ -119,7 +138,7 @@ def test_relative_patch_loss_asks_for_eight_places():
 
 
 def test_relative_patches_are_changed_each_on_its_own(monkeypatch):
-    task = make_task(RelativePatchLocation, fill=1.0, views=unchanged(4, flip=0.5))
+    task = make_task(RelativePatchLocation, fill=1.0, span=1.0, views=unchanged(4, flip=0.5))
     images = random_batch(height=12, width=12)
     seen = []
     monkeypatch.setattr(task.encoder, "embed", lambda x: seen.append(x) or torch.rand(len(x), 16))

@@ -107,11 +107,11 @@ class CPC(PretextLearner):
         Share of a patch that the next one covers, at least, in [0, 1).
     directions : tuple of {"down", "up", "right", "left"} or None, default=None
         Where to predict. ``None`` takes all for which the grid is large enough.
-    prediction_steps : int or None, default=None
+    prediction_steps : int, default=2
         At most how many different distances to predict at, from the nearest patch without overlap
-        on (or the farthest, if all overlap). ``None`` takes up to 3. In training only as much of an
-        image is encoded as the farthest prediction needs, a crop anywhere in it (5 x 5 patches by
-        default).
+        on (or the farthest, if all overlap). In training only as much of an image is encoded as the
+        farthest prediction needs, a crop anywhere in it (4 x 4 patches by default), so that fewer
+        distances make faster steps.
     context_blocks : int, default=2
         Residual blocks of the context network.
     negative_images : int, default=16
@@ -146,7 +146,7 @@ class CPC(PretextLearner):
     patch_size: int | None = None
     overlap: float = 0.5
     directions: tuple[str, ...] | None = None
-    prediction_steps: int | None = None
+    prediction_steps: int = 2
     context_blocks: int = 2
     negative_images: int = 16
     norm: str | None = None
@@ -158,7 +158,7 @@ class CPC(PretextLearner):
         "patch_size": [COUNT, None],
         "overlap": [Interval(Real, 0, 1, closed="left")],
         "directions": [tuple, list, None],
-        "prediction_steps": [COUNT, None],
+        "prediction_steps": [COUNT],
         "context_blocks": [COUNT],
         "negative_images": [COUNT],
         "norm": [StrOptions({"layer", "batch"}), None],
@@ -179,9 +179,8 @@ class CPC(PretextLearner):
         return PatchEncoder(encoder, patch, stride)
 
     def _make_task(self, encoder, n_images):
-        distances = self.prediction_steps or 3
         train_grid = tuple(
-            min(cells, apart + distances)
+            min(cells, apart + self.prediction_steps)
             for cells, apart in zip(encoder.grid, encoder.apart, strict=True)
         )
         steps = self._steps(encoder, train_grid)
@@ -207,7 +206,7 @@ class CPC(PretextLearner):
                     f"nothing to predict {direction}; give a smaller patch_size or more overlap"
                 )
             first = min(patches.apart[axis], ahead)
-            steps[direction] = list(range(first, ahead + 1))[: self.prediction_steps or 3]
+            steps[direction] = list(range(first, ahead + 1))[: self.prediction_steps]
         if not steps:
             height, width, channels = patches.image_shape
             raise ValueError(

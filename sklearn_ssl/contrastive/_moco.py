@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from sklearn.utils._param_validation import Options
-from torch import Tensor
+from torch import Tensor, nn
 
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.constraints import COUNT, POSITIVE, SHARE
@@ -55,7 +55,11 @@ class MoCo2Task(MoCoTask):
     """Version 2: one view asks, negatives are the keys of earlier batches."""
 
     def __init__(self, encoder, views, hidden_dim, projection_dim, queue_size, **options):
-        projector = mlp(encoder.out_shape[0], hidden_dim, projection_dim)
+        projector = nn.Sequential(
+            nn.Linear(encoder.out_shape[0], hidden_dim),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden_dim, projection_dim),
+        )
         super().__init__(encoder, views, projector, **options)
         self.queue = Queue(queue_size, projection_dim)
         self._new_keys: Tensor | None = None
@@ -98,7 +102,8 @@ class MoCo(PretextLearner):
 
     The embedding of a view has to find the key of the image's other view. Keys are made by a moving
     average of the network; version 2 compares with a queue of the keys of earlier batches,
-    version 3 with the keys of the batch.
+    version 3 with the keys of the batch. Batch norm sees the keys as they come, without the paper's
+    shuffling between devices: there is one device.
 
     Parameters
     ----------

@@ -18,15 +18,16 @@ __all__ = ["RelativePatchLocation"]
 
 
 class RelativePatchTask(PretextTask):
-    def __init__(self, encoder, views, patch, fill, hidden_dim):
+    def __init__(self, encoder, views, patch, fill, span, hidden_dim):
         super().__init__(encoder, views)
         self.patch = patch
         self.fill = fill
+        self.span = span
         self.classifier = mlp(2 * encoder.out_shape[0], hidden_dim, 8)
 
     def forward(self, images, index):
         n = len(images)
-        tiles = random_tiles(images, 3, self.patch, self.fill)  # (n, 9, c, *patch)
+        tiles = random_tiles(images, 3, self.patch, self.fill, self.span)  # (n, 9, c, *patch)
         tiles = self.views(tiles.flatten(0, 1))  # every patch is changed on its own
         z = self.encoder.embed(tiles).unflatten(0, (n, 9))
         centre = z[:, 4:5].expand(-1, 8, -1)
@@ -40,16 +41,21 @@ class RelativePatchTask(PretextTask):
 class RelativePatchLocation(PretextLearner):
     """Context prediction: the relative location of two patches [1]_.
 
-    An image is cut into 3 x 3 patches. From the central patch and one of its neighbours the network
-    tells in which of eight directions the neighbour lies; all eight are asked. Gaps of random width
-    between patches, and losing the colour at random, close the shortcuts.
+    A part of an image is cut into 3 x 3 patches. From the central patch and one of its neighbours
+    the network tells in which of eight directions the neighbour lies; all eight are asked. Gaps of
+    random width between patches, and losing the colour at random, close the shortcuts. Patches are
+    enlarged to a third of the image.
 
     Parameters
     ----------
     fill : float, default=0.5
-        Side of a patch, relative to a third of the image; the rest are gaps, as wide as a patch on
+        Side of a patch, relative to its cell of the grid; the rest are gaps, as wide as a patch on
         average. Where they are narrow, what goes on from patch to patch gives the place away: the
         task is solved better, and the features are worth less.
+    span : float, default=0.6
+        Side of the 3 x 3 cells together, relative to the image, at least; it is drawn for each
+        image, as is where they lie. With 1 the central patch is always the image's middle, and the
+        place of a neighbour in the image tells its direction.
     hidden_dim : int, default=512
         Width of the layer in which two patches meet.
     <shared parameters>
@@ -74,15 +80,17 @@ class RelativePatchLocation(PretextLearner):
     """
 
     fill: float = 0.5
+    span: float = 0.6
     hidden_dim: int = 512
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **PretextLearner._parameter_constraints,
         "fill": [Interval(Real, 0, 1, closed="right")],
+        "span": [Interval(Real, 0, 1, closed="right")],
         "hidden_dim": [COUNT],
     }
 
     def _make_task(self, encoder, n_images):
         patch = tuple(max(1, min(side, -(-side // 3))) for side in encoder.image_shape[:2])
         views = self._make_views(patch, crop_scale=None, flip=0, grey=0.6)
-        return RelativePatchTask(encoder, views, patch, self.fill, self.hidden_dim)
+        return RelativePatchTask(encoder, views, patch, self.fill, self.span, self.hidden_dim)
