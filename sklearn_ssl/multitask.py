@@ -7,6 +7,7 @@ from numbers import Real
 from typing import Any, ClassVar, Self
 
 import torch
+from sklearn.base import clone
 from sklearn.utils.metaestimators import _BaseComposition
 from torch import Tensor, nn
 
@@ -47,9 +48,10 @@ class MultiTask(_BaseComposition, PretextLearner):
 
     Every step takes the weighted sum of the losses of its learners, each with its own views and
     heads. Of the learners only the arguments of their method and ``views`` count; how to train is
-    an argument here, while ``views`` must be theirs. Some learners have a smaller ``lr`` or
-    ``batch_size`` by default than this one, and may need it here, too. Parameters of learners are
-    set as ``name__parameter``, weights as ``name__weight``.
+    an argument here. ``views``, if given here, are those of all learners without views of their
+    own. Some learners have a smaller ``lr`` or ``batch_size`` by default than this one, and may
+    need it here, too. Parameters of learners are set as ``name__parameter``, weights as
+    ``name__weight``.
 
     Learners that need an encoder of their own kind (:class:`CPC`, :class:`Colorization`,
     :class:`SplitBrainAutoencoder`) cannot take part.
@@ -131,6 +133,8 @@ class MultiTask(_BaseComposition, PretextLearner):
         self._check_learners()
         tasks = {}
         for name, child in self._pairs:
+            if child.views is None:
+                child = clone(child).set_params(views=self.views)
             try:
                 tasks[name] = child._make_task(encoder, n_images)
             except ValueError as error:
@@ -145,8 +149,6 @@ class MultiTask(_BaseComposition, PretextLearner):
                 "entry at least"
             )
         self._validate_names([name for name, _ in pairs])
-        if self.views is not None:
-            raise ValueError("views belong to the learners, each has its own: set name__views")
         weights = [weight for *_, weight in self.learners]
         usable = all(isinstance(w, Real) and math.isfinite(w) and w >= 0 for w in weights)
         if not usable or max(weights) == 0:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import make_images, random_batch, small
 from sklearn.utils import check_random_state
-from test_tasks import make_task, run, standardise, unchanged
+from test_tasks import assert_is, make_task, run, standardise, unchanged
 from torch import nn
 
 from sklearn_ssl import (
@@ -57,11 +57,6 @@ def squares(output, target):
 
 def sigmoid(x):
     return 1 / (1 + np.exp(-x.detach().double().numpy()))
-
-
-def assert_is(found, expected):
-    expected = torch.as_tensor(expected).detach().item()
-    assert found.item() == pytest.approx(expected, rel=1e-4)
 
 
 # Heads

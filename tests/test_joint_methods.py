@@ -7,7 +7,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import TinyNet, make_images, random_batch, small
-from test_tasks import MEAN, STD, embed, make_task, naive_cross_entropy, run, standardise, unchanged
+from test_tasks import (
+    MEAN,
+    STD,
+    assert_is,
+    embed,
+    make_task,
+    naive_cross_entropy,
+    run,
+    shake,
+    spy,
+    standardise,
+    unchanged,
+)
 from torch import nn
 
 from sklearn_ssl import (
@@ -52,13 +64,6 @@ def softmax(logits):
     return shares / shares.sum()
 
 
-def shake(module):
-    """Move parameters, so that copies differ from their module and biases are not zero."""
-    with torch.no_grad():
-        for i, p in enumerate(module.parameters()):
-            p += 0.1 * normal(*p.shape, seed=i)
-
-
 def two_view_task(Learner, **params):
     """A task, images, and the two views that it draws of each, which are known and differ."""
     images = random_batch()
@@ -85,10 +90,6 @@ def embed_all(encoder, crops):
 def arrays(tensor):
     """By view and image: a tensor (v * 6, d) to an array (v, 6, d)."""
     return tensor.detach().double().unflatten(0, (-1, 6)).numpy()
-
-
-def assert_is(found, expected):
-    assert found.item() == pytest.approx(expected, rel=1e-4)
 
 
 def assert_same_training(task, found, expected):
@@ -507,18 +508,6 @@ def test_nnclr_loss_and_queue():
 # Instance discrimination
 
 SLOTS = torch.tensor([3, 40, 0, 47, 12, 5])  # places in the training set
-
-
-def spy(monkeypatch, name):
-    """Note what a function of torch gives."""
-    seen, function = [], getattr(torch, name)
-
-    def noting(*args, **kwargs):
-        seen.append(function(*args, **kwargs))
-        return seen[-1]
-
-    monkeypatch.setattr(torch, name, noting)
-    return seen
 
 
 def instance_task(**params):

@@ -125,6 +125,13 @@ def test_views_belong_to_children():
 # Fitting
 
 
+def test_views_of_all_are_those_of_children_without():
+    learners = [("a", SimCLR(), 1.0), ("b", SimCLR(views=Views(size=5)), 1.0)]
+    task = task_of(learners, views=Views(size=7))
+    assert [child.views.size for child in task.tasks] == [7, 5]
+    assert learners[0][1].views is None
+
+
 def test_history_has_the_terms_of_every_child():
     learner = multi(two(1.5, 0.25), max_epochs=2).fit(make_images())
     assert len(learner.history_) == 2
@@ -275,11 +282,6 @@ def test_unusable_learners_are_refused_with_a_reason(learners, reason):
     with pytest.raises((ValueError, TypeError), match=reason):
         learner.fit(make_images(12))
     assert not hasattr(learner, "net_")
-
-
-def test_views_of_all_are_refused():
-    with pytest.raises(ValueError, match="name__views"):
-        multi(two(), views=Views()).fit(make_images(12))
 
 
 @pytest.mark.parametrize("learners", ["simclr", None, [], [("a", SimCLR())], {"a": SimCLR()}])

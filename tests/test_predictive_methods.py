@@ -9,11 +9,14 @@ import torch
 import torch.nn.functional as F
 from conftest import TinyNet, TinyViT, Transpose, make_images, random_batch, small
 from test_tasks import (
+    assert_is,
     embed,
     make_task,
     naive_cross_entropy,
     naive_patches,
     run,
+    shake,
+    spy,
     standardise,
     unchanged,
 )
@@ -32,31 +35,6 @@ from sklearn_ssl.predictive._jigsaw import distant_permutations
 from sklearn_ssl.tokens import TokenPredictor, at_places, encode_places
 
 PATCH_LEARNERS = [MaskedAutoencoder, IJEPA]
-
-
-def assert_is(found, expected):
-    expected = torch.as_tensor(expected).detach().item()
-    assert found.item() == pytest.approx(expected, rel=1e-4)
-
-
-def shake(module, seed=0):
-    """Move parameters, so that copies differ from their module."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for p in module.parameters():
-            p += 0.1 * torch.randn(p.shape, generator=generator)
-
-
-def spy(monkeypatch, name):
-    """What torch's function of this name returns from now on."""
-    seen, function = [], getattr(torch, name)
-
-    def noted(*args, **kwargs):
-        seen.append(function(*args, **kwargs))
-        return seen[-1]
-
-    monkeypatch.setattr(torch, name, noted)
-    return seen
 
 
 def loss_and_accuracy(logits, labels):

@@ -11,6 +11,7 @@ from sklearn.datasets import load_sample_images
 from torch import nn
 
 from sklearn_ssl import CPC, DenoisingAutoencoder, RotationPrediction, SimCLR, Views
+from sklearn_ssl.heads import Queue
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 DIRECTIONS = ("down", "up", "right", "left")
@@ -55,6 +56,31 @@ def naive_cross_entropy(logits, label):
     return -np.log(shares[label] / shares.sum())
 
 
+def assert_is(found, expected):
+    expected = torch.as_tensor(expected).detach().item()
+    assert found.item() == pytest.approx(expected, rel=1e-4)
+
+
+def shake(module, seed=0):
+    """Move parameters, so that copies differ from their module and biases are not zero."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in module.parameters():
+            p += 0.1 * torch.randn(p.shape, generator=generator)
+
+
+def spy(monkeypatch, name):
+    """What torch's function of this name returns from now on."""
+    seen, function = [], getattr(torch, name)
+
+    def noted(*args, **kwargs):
+        seen.append(function(*args, **kwargs))
+        return seen[-1]
+
+    monkeypatch.setattr(torch, name, noted)
+    return seen
+
+
 # Every task
 
 
@@ -90,8 +116,11 @@ def test_state_dict_holds_all_state(Learner, encoder):
     images = random_batch(height=12, width=12)
     task = make_task(Learner, encoder=encoder)
     with torch.no_grad():
-        run(task, 1 - images)  # running statistics are state, too
-        task.after_step(0.5)
+        queues = [module for module in task.modules() if isinstance(module, Queue)]
+        for _ in range(9 if queues else 1):  # until queues are full, and in use
+            run(task, 1 - images)  # running statistics are state, too
+            task.after_step(0.5)
+        assert all(queue.full for queue in queues)
         copied = copy.deepcopy(task)
         # differs in all that is state
         loaded = make_task(Learner, encoder=encoder, seed=1, mean=(0, 0, 0), std=(1, 1, 1))
