@@ -3,12 +3,11 @@
     python examples/family_pictures.py --output docs/images
     python examples/family_pictures.py --data FOLDER_OR_ZIP --show a.jpg b.jpg c.jpg
 
-The views of the contrastive, joint-embedding and predictive families, and of several tasks, need no
-training. Learners of
-the generative family are trained for ``--seconds`` each on ``--data``: a zip or folder of
-class/name images, or CIFAR-10, which is downloaded. What is shown are two photographs that
-scikit-learn brings along, and that no learner was trained on: china.jpg by danielbuechele and
-flower.jpg by vultilion, both CC BY 2.0; or other images, as files.
+The views of the contrastive, joint-embedding and predictive families, and of several tasks, need
+no training. Learners of the generative family are trained for ``--seconds`` each on ``--data``: a
+zip or folder of class/name images, or CIFAR-10, which is downloaded. What is shown are two
+photographs that scikit-learn brings along, and that no learner was trained on: china.jpg by
+danielbuechele and flower.jpg by vultilion, both CC BY 2.0; or other images, as files.
 """
 
 import argparse

@@ -118,7 +118,8 @@ class Bins(nn.Module):
     groups : int
         Each place has so many values.
     rebalance : float
-        1 weighs bins by their inverse frequency, 0 all alike; the paper's 1 - lambda.
+        1 weighs bins by their inverse frequency, 0 all alike; the paper's 1 - lambda, where lambda
+        is 0.01 at least.
 
     References
     ----------

@@ -133,7 +133,7 @@ class MultiTask(_BaseComposition, PretextLearner):
         self._check_learners()
         tasks = {}
         for name, child in self._pairs:
-            if child.views is None:
+            if child.views is None and self.views is not None:
                 child = clone(child).set_params(views=self.views)
             try:
                 tasks[name] = child._make_task(encoder, n_images)
@@ -167,7 +167,7 @@ class MultiTask(_BaseComposition, PretextLearner):
                     f"{name!r} has encoder={child.encoder!r}, but one encoder is shared: give it "
                     f"to MultiTask, which has {self.encoder!r}"
                 )
-            if child.weights is not None:
+            if child.weights not in (None, self.weights):
                 raise ValueError(
                     f"{name!r} has weights={child.weights!r}, but one encoder is shared: give "
                     "weights to MultiTask"

@@ -76,9 +76,15 @@ class RedrawMixin:
         check_is_fitted(self)
         return self.net_.module_.task
 
-    def _redraw(self: Any, X: Any, function: Callable, *arguments: np.ndarray) -> Any:
-        """Apply a function of images in [0, 1] and give the results the form of X."""
+    def _redraw(
+        self: Any, X: Any, function: Callable, masks: Callable[[int], np.ndarray] | None = None
+    ) -> Any:
+        """Apply a function of images in [0, 1] and give the results the form of X.
+
+        The function also takes masks, if there are some, made for the number of images.
+        """
         images = self._read_images(X)
+        arguments = [masks(len(images))] if masks else []
         pixels = self.net_.module_.pixels
 
         def redraw(values, *more):

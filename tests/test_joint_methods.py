@@ -440,7 +440,8 @@ def test_moco_2_loss_and_queue():
     loss = run(task, images)["loss"]
     assert torch.equal(task.queue.vectors, negatives)
     first, second = both.chunk(2)
-    q = task.projector(embed(task.encoder, first))
+    hidden, _, out = task.projector  # Chen et al. (2020), section 3: two layers and a ReLU
+    q = out(hidden(embed(task.encoder, first)).clamp(min=0))
     k = task.key_projector(embed(task.key_encoder, second))
     losses = []  # He et al. (2020), equation 1
     for query, key in zip(units(arrays(q)[0]), units(arrays(k)[0]), strict=True):

@@ -132,6 +132,15 @@ def test_relative_patches_are_changed_each_on_its_own(monkeypatch):
     assert 15 < sum(flips) < 40
 
 
+def test_relative_patches_lie_anywhere(monkeypatch):
+    task = make_task(RelativePatchLocation, fill=1.0, span=0.5, views=unchanged(4))
+    seen = []
+    monkeypatch.setattr(task.encoder, "embed", lambda x: seen.append(x) or torch.rand(len(x), 16))
+    run(task, random_batch(n=1, height=12, width=12).expand(8, -1, -1, -1))
+    first = seen[0].unflatten(0, (8, 9))[:, 0]
+    assert len({tuple(patch.flatten().tolist()) for patch in first}) == 8
+
+
 # Jigsaw
 
 

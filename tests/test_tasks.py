@@ -789,7 +789,7 @@ def test_rotation_makes_views_square(height, width):
 
 
 def test_rotation_refuses_views_that_are_turned():
-    with pytest.raises(ValueError, match="rotate=True"):
+    with pytest.raises(ValueError, match="rotate=False"):
         make_task(RotationPrediction, views=Views(rotate=True))
 
 
@@ -808,19 +808,18 @@ def test_views_that_are_passed_are_not_changed():
 def test_cpc_learns_from_photographs():
     pytest.importorskip("PIL")
     photos = np.stack(load_sample_images().images)  # (2, 427, 640, 3)
-    tiles = [
-        photo[r : r + 160, c : c + 160] for photo in photos for r in (0, 200) for c in (0, 400)
-    ]
-    same = np.kron(np.eye(2), np.ones((4, 4))) - np.eye(8)  # two tiles of one photograph
-
-    def contrast(epochs):
-        """How much nearer tiles of one photograph are to each other than to the other's."""
-        learner = CPC(max_epochs=epochs, pool="avg", random_state=0).fit(np.stack(tiles))
-        assert learner.encoder_.grid == (7, 7)
-        assert learner.encoder_.patch_size == (40, 40)
-        features = learner.transform(tiles)
-        assert features.shape == (8, 128)
-        similar = np.corrcoef(features)
-        return similar[same == 1].mean() - similar[:4, 4:].mean()
-
-    assert contrast(4) > contrast(0) + 0.02
+    tiles = np.stack(
+        [
+            photo[r : r + 64, c : c + 64]
+            for photo in photos
+            for r in range(0, 363, 60)
+            for c in range(0, 576, 64)
+        ]
+    )
+    learner = CPC(max_epochs=4, batch_size=32, pool="avg", random_state=0).fit(tiles)
+    assert learner.encoder_.grid == (7, 7)
+    assert learner.encoder_.patch_size == (16, 16)
+    assert learner.transform(tiles).shape == (len(tiles), 128)
+    # telling a patch from those of 16 images; at distance 2 each has 2 rows of 4, at 3 one
+    chance = (math.log(16 * 8) + math.log(16 * 4)) / 2
+    assert learner.history_[-1]["train_loss"] < 0.95 * chance

@@ -59,8 +59,7 @@ class NNCLR(PretextLearner):
 
     The embedding of a view has to find, among those of the batch, the nearest neighbour that its
     image's other view has in a queue of earlier embeddings: positives are other images that look
-    alike. Until the queue is full, which takes ``queue_size`` images, the positive is the other
-    view itself.
+    alike. Until the queue is full, the positive is the other view itself.
 
     Parameters
     ----------

@@ -59,8 +59,8 @@ class Colorization(RedrawMixin, PretextLearner):
     ----------
     rebalance : float, default=0.5
         How much rare colours count more: 1 is by the inverse of their frequency, 0 not at all. It
-        is 1 - lambda of the paper. Frequencies are a running average over batches (1 % a step), in
-        the beginning all alike.
+        is 1 - lambda of the paper; lambda is 0.01 at least. Frequencies are a running average over
+        batches (1 % a step), in the beginning all alike.
     <shared parameters>
 
     Attributes

@@ -170,11 +170,15 @@ class ContextEncoder(RedrawMixin, PretextLearner):
         """
         check_is_fitted(self)
         holes = np.asarray(mask, dtype=bool)
-        shape = (len(self._read_images(X)), *self.image_shape_[:2])
-        if holes.shape not in (shape, shape[1:]):
-            raise ValueError(
-                f"mask has shape {holes.shape}; give one mask of {shape[1:]} for all images, or "
-                f"one for each, {shape}"
-            )
-        holes = np.broadcast_to(holes, shape)
-        return paste(X, self._redraw(X, self._task.inpaint, holes), holes)
+
+        def for_each(n: int) -> np.ndarray:
+            shape = (n, *self.image_shape_[:2])
+            if holes.shape not in (shape, shape[1:]):
+                raise ValueError(
+                    f"mask has shape {holes.shape}; give one mask of {shape[1:]} for all images, "
+                    f"or one for each, {shape}"
+                )
+            return np.broadcast_to(holes, shape)
+
+        painted = self._redraw(X, self._task.inpaint, for_each)
+        return paste(X, painted, for_each(len(painted)))

@@ -109,7 +109,7 @@ class MaskedAutoencoder(ReconstructionMixin, PretextLearner):
     mask_ratio : float, default=0.75
         Share of the patches that are hidden.
     normalize_pixels : bool, default=True
-        Whether targets are standardised patch by patch.
+        Whether targets are standardised patch by patch (not if a patch is a single value).
     decoder_dim : int, default=96
         Width of the decoder, a multiple of 32.
     decoder_depth : int, default=2

@@ -64,5 +64,5 @@ class RotationPrediction(PretextLearner):
         if not isinstance(views.size, Integral) and views.size[0] != views.size[1]:
             raise ValueError(f"views of size {views.size} cannot be turned; give a square size")
         if views.rotate:
-            raise ValueError("views with rotate=True hide the turn that is to be told")
+            raise ValueError("views that rotate hide the turn to be told; give rotate=False")
         return RotationTask(encoder, views)
