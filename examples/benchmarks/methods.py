@@ -52,7 +52,7 @@ SETUPS = {
         n_train=10_000, n_test=10_000, seconds=120, seeds=(0, 1, 2), n_labelled=10_000
     ),
     "imagenette": Setup(
-        n_train=4000, n_test=2000, seconds=120, seeds=(0,), n_labelled=4000, side=96, n_choose=2000
+        n_train=3000, n_test=1000, seconds=120, seeds=(0,), n_labelled=3000, side=96, n_choose=2000
     ),
 }
 POOLS = ("avg", 3)
