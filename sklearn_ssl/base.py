@@ -5,6 +5,7 @@ import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -39,11 +40,11 @@ from sklearn_ssl.views import Views
 if TYPE_CHECKING:
     from sklearn_ssl.training import PretextNet
 
-try:  # experimental, since scikit-learn 1.9
+if TYPE_CHECKING or find_spec("sklearn.callback"):  # experimental, since scikit-learn 1.9
     from sklearn.callback import CallbackSupportMixin, with_callbacks
-except ImportError:
+else:
 
-    class CallbackSupportMixin:  # type: ignore[no-redef]  # mypy reads both branches as one
+    class CallbackSupportMixin:
         pass
 
     def with_callbacks(method):
