@@ -28,7 +28,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_sample_image
 
 import sklearn_ssl as ssl
-from sklearn_ssl.colour import join_colour, split_colour
+from sklearn_ssl.generative._colour import join_colour, split_colour
 
 sys.path.append(str(Path(__file__).parent / "benchmarks"))
 from data import load_images

@@ -1,8 +1,8 @@
 """Self-supervised pretext learners for images, as scikit-learn transformers."""
 
 from sklearn_ssl import exceptions
+from sklearn_ssl._discovery import all_estimators
 from sklearn_ssl.contrastive import CPC, NNCLR, DeepInfoMax, InstanceDiscrimination, MoCo, SimCLR
-from sklearn_ssl.discovery import all_estimators
 from sklearn_ssl.generative import (
     Autoencoder,
     BiGAN,

@@ -1,8 +1,8 @@
-"""The learner: the scikit-learn face of every pretext method."""
+"""The contract of a pretext task."""
 
 import contextlib
 import warnings
-from abc import ABCMeta, abstractmethod
+from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -11,34 +11,86 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    clone,
-)
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sklearn_ssl.batches import PixelRange
-from sklearn_ssl.constraints import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, SHARE
-from sklearn_ssl.devices import resolve_device, seeded
-from sklearn_ssl.docstrings import fill_docstring
-from sklearn_ssl.encoder_factory import make_encoder
-from sklearn_ssl.encoders import Encoder, pool_features, pooled_width
+from sklearn_ssl._utils._arguments import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, SHARE
+from sklearn_ssl._utils._device import resolve_device
+from sklearn_ssl._utils._docstrings import fill_docstring
+from sklearn_ssl._utils._random import seeded
+from sklearn_ssl.encoders import Encoder, make_encoder, pool_features, pooled_width
 from sklearn_ssl.exceptions import CollapseWarning, PixelRangeWarning, UnavailableDeviceWarning
-from sklearn_ssl.images import Images, complete_shape, read_images
+from sklearn_ssl.images import Images, PixelRange, complete_shape, read_images
 from sklearn_ssl.metrics import rank_me
-from sklearn_ssl.optimizers import OPTIMIZERS
-from sklearn_ssl.task import PretextTask
+from sklearn_ssl.nn import OPTIMIZERS
 from sklearn_ssl.views import Views
+
+__all__ = ["PretextLearner", "PretextTask"]
+
+
+class PretextTask(nn.Module, ABC):
+    """Views, heads and loss of a pretext method, on an encoder that it is given.
+
+    All state lives in parameters and persistent buffers, so that it is saved and resumed. Random
+    numbers come from torch's default generator on the images' device (the training loop seeds and
+    restores it). :meth:`forward` leaves queues, banks and averages as they are, :meth:`after_step`
+    moves them. A step never reads a value back from the device: no ``.item()``, no indexing by a
+    mask, no tensor made on the CPU.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Kept as ``self.encoder``; features are read from this attribute after training.
+    views : callable
+        Takes images in [0, 1] and draws a view, or several, of each.
+    """
+
+    encoder: Any
+    views: Callable[..., Any]
+    n_images: int | None = None  # in the training set, for tasks that keep something of each
+
+    def __init__(self, encoder: nn.Module, views: Callable[..., Any]):
+        super().__init__()
+        self.encoder = encoder
+        self.views = views
+
+    @abstractmethod
+    def forward(self, images: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """Compute the terms of the loss for one batch.
+
+        Parameters
+        ----------
+        images : float Tensor of shape (n, c, h, w)
+            Images with values in [0, 1], without augmentation.
+        index : int64 Tensor of shape (n,)
+            Positions of the images in the training set.
+
+        Returns
+        -------
+        dict of scalar tensors
+            ``"loss"``, which is minimised, and any other term worth a place in ``history_``.
+        """
+
+    def pair(self, images: Tensor) -> Tensor:
+        """Two views of each image, (2n, c, h, w): all first ones, then all second ones."""
+        return torch.cat([self.views(images, view) for view in (0, 1)])
+
+    def after_step(self, progress: float | None) -> None:
+        """Update what is not learned by gradient (averages, queues).
+
+        ``progress`` is in (0, 1]. It is None where no end is known, as in ``partial_fit``: then
+        schedules stay at their start, and what waits for a share of the training has waited.
+        """
+
 
 # skorch is imported when a learner is fitted, to keep the package quick to import
 if TYPE_CHECKING:
     from sklearn_ssl.training import PretextNet
+
 
 if TYPE_CHECKING or find_spec("sklearn.callback"):  # experimental, since scikit-learn 1.9
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -51,13 +103,12 @@ else:
         return method
 
 
-__all__ = ["PretextLearner"]
-
 # arguments that may change between the fits of a warm start; the others are built in
 _CHANGEABLE = {
     *("layer", "pool", "max_epochs", "batch_size", "lr", "weight_decay", "warmup", "optimizer"),
     *("precision", "device", "random_state", "warm_start", "callbacks", "verbose"),
 }
+
 
 _COLLAPSED = 1e-3  # feature spread below which all images look the same
 
@@ -188,7 +239,7 @@ class PretextLearner(
     def _fit(
         self, X: Any, X_unlabeled: Any, *, epochs: int, continued: bool, streamed: bool = False
     ) -> Self:
-        from sklearn_ssl.watchers import ProgressBar, SklearnCallbacks
+        from sklearn_ssl.training import ProgressBar, SklearnCallbacks
 
         self._validate_params()
         if self.views is not None:

@@ -11,9 +11,8 @@ from sklearn.base import clone
 from sklearn.utils.metaestimators import _BaseComposition
 from torch import Tensor, nn
 
-from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.base import PretextLearner, PretextTask
 from sklearn_ssl.encoders import Encoder
-from sklearn_ssl.task import PretextTask
 
 __all__ = ["MultiTask"]
 

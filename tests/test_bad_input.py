@@ -263,7 +263,9 @@ def not_a_module():
 
 
 def named(value):
-    return getattr(value, "__name__", type(value).__name__ if callable(value) else repr(value))
+    """The same in every process: no address of an object."""
+    of_type = type(value).__name__
+    return getattr(value, "__name__", of_type if " at 0x" in repr(value) else repr(value))
 
 
 def row(error, *parts, **params):

@@ -15,9 +15,8 @@ from sklearn.base import clone
 from torch import nn
 
 from sklearn_ssl import CPC, DINO, RotationPrediction, SimCLR, Views
-from sklearn_ssl.backbones import TinyMapConv2d
-from sklearn_ssl.encoder_factory import encoder_names, make_encoder
-from sklearn_ssl.encoders import pool_features, pooled_width
+from sklearn_ssl.encoders import encoder_names, make_encoder, pool_features, pooled_width
+from sklearn_ssl.nn import TinyMapConv2d
 
 OURS = ("small_resnet", "small_vit", "resnet18")
 POOLS = ("avg", "max", 1, 2, 3, 50, None)

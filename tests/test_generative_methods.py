@@ -20,8 +20,8 @@ from sklearn_ssl import (
     VariationalAutoencoder,
     all_estimators,
 )
-from sklearn_ssl.colour import Bins, join_colour, lab_to_rgb, rgb_to_lab, split_colour
-from sklearn_ssl.heads import MapToVector, VectorDecoder, resize_map
+from sklearn_ssl.generative._colour import Bins, join_colour, lab_to_rgb, rgb_to_lab, split_colour
+from sklearn_ssl.nn import MapToVector, VectorDecoder, resize_map
 
 SIZE = (12, 10)
 SAMPLERS = [BiGAN, VariationalAutoencoder]

@@ -9,10 +9,10 @@ from conftest import make_images, small
 
 import sklearn_ssl.images
 from sklearn_ssl import SimCLR
-from sklearn_ssl.batches import Batches, PixelRange
-from sklearn_ssl.devices import seeded
+from sklearn_ssl._utils._random import seeded
 from sklearn_ssl.exceptions import ImageShapeWarning, PixelRangeWarning
-from sklearn_ssl.images import Images, images_like, read_images
+from sklearn_ssl.images import Images, PixelRange, images_like, read_images
+from sklearn_ssl.training import Batches
 
 CPU = torch.device("cpu")
 
@@ -201,7 +201,7 @@ def test_fit_never_reads_more_than_a_batch_or_the_statistics_sample(images, monk
         return take(self, wanted)
 
     monkeypatch.setattr(Images, "take", recorded)
-    monkeypatch.setattr(sklearn_ssl.images, "_STATISTICS_IMAGES", 10)
+    monkeypatch.setattr(sklearn_ssl.images._images, "_STATISTICS_IMAGES", 10)
     small(SimCLR, batch_size=12, device="cpu").fit(images)
     assert max(sizes) == 12
     assert len(sizes) == 1 + 4
@@ -417,7 +417,7 @@ def test_nbytes_is_the_size_of_what_is_given_out(images):
 
 @pytest.mark.parametrize("lengths", [(48,), (5, 43)])
 def test_sample_covers_everything_evenly(lengths, monkeypatch):
-    monkeypatch.setattr(sklearn_ssl.images, "_STATISTICS_IMAGES", 12)
+    monkeypatch.setattr(sklearn_ssl.images._images, "_STATISTICS_IMAGES", 12)
     assert counting(*lengths).sample()[:, 0, 0, 0].tolist() == list(range(0, 48, 4))
 
 

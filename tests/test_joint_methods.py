@@ -38,8 +38,8 @@ from sklearn_ssl import (
     Views,
 )
 from sklearn_ssl.contrastive._nnclr import nearest
-from sklearn_ssl.crops import MultiCrop
-from sklearn_ssl.heads import ConvCritic, Queue, frozen
+from sklearn_ssl.nn import ConvCritic, Queue, frozen
+from sklearn_ssl.views import MultiCrop
 
 HEADS = {"hidden_dim": 9, "projection_dim": 5}
 MOCO = {"key_encoder": "encoder", "key_projector": "projector"}

@@ -22,11 +22,9 @@ from sklearn.utils import check_random_state
 
 import sklearn_ssl
 from sklearn_ssl import DenoisingAutoencoder, SimCLR
-from sklearn_ssl.batches import Batches
 from sklearn_ssl.exceptions import DivergenceError
 from sklearn_ssl.images import read_images
-from sklearn_ssl.training import PretextNet
-from sklearn_ssl.watchers import ProgressBar
+from sklearn_ssl.training import Batches, PretextNet, ProgressBar
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -8,11 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sklearn_ssl.heads import ConvDecoder, mlp
-from sklearn_ssl.losses import info_nce, nt_xent
 from sklearn_ssl.metrics import feature_spread, rank_me
-from sklearn_ssl.optimizers import LARS, OPTIMIZERS, parameter_groups
-from sklearn_ssl.schedules import cosine, warmup_cosine
+from sklearn_ssl.nn import (
+    LARS,
+    OPTIMIZERS,
+    ConvDecoder,
+    cosine,
+    info_nce,
+    mlp,
+    nt_xent,
+    parameter_groups,
+    warmup_cosine,
+)
 
 
 def normal(*shape, seed=0):

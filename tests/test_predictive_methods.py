@@ -30,9 +30,9 @@ from sklearn_ssl import (
     MaskedAutoencoder,
     RelativePatchLocation,
 )
-from sklearn_ssl.crops import random_tiles
+from sklearn_ssl.encoders import TokenPredictor, at_places, encode_places
 from sklearn_ssl.predictive._jigsaw import distant_permutations
-from sklearn_ssl.tokens import TokenPredictor, at_places, encode_places
+from sklearn_ssl.views import random_tiles
 
 PATCH_LEARNERS = [MaskedAutoencoder, IJEPA]
 

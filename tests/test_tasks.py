@@ -11,7 +11,7 @@ from sklearn.datasets import load_sample_images
 from torch import nn
 
 from sklearn_ssl import CPC, DenoisingAutoencoder, RotationPrediction, SimCLR, Views
-from sklearn_ssl.heads import Queue
+from sklearn_ssl.nn import Queue
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 DIRECTIONS = ("down", "up", "right", "left")

@@ -6,15 +6,16 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import skorch
 import torch
 from conftest import TinyNet, every_learner, make_images, small
 from torch import nn
 
-import sklearn_ssl.training
 from sklearn_ssl import SimCLR
-from sklearn_ssl.devices import autocast, bfloat16_is_native, resolve_device, seeded
+from sklearn_ssl._utils._device import autocast, bfloat16_is_native, resolve_device
+from sklearn_ssl._utils._random import seeded
 from sklearn_ssl.exceptions import CollapseWarning, DivergenceError
-from sklearn_ssl.optimizers import LARS
+from sklearn_ssl.nn import LARS
 
 
 @every_learner
@@ -124,7 +125,7 @@ def test_optimizers(images, name, kind):
 def test_learning_rate_warms_up_and_falls(images):
     rates = []
 
-    class Note(sklearn_ssl.training.skorch.callbacks.Callback):
+    class Note(skorch.callbacks.Callback):
         def on_batch_end(self, net, **kwargs):
             rates.append(net.optimizer_.param_groups[0]["lr"])
 

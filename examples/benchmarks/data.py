@@ -50,7 +50,7 @@ def machine() -> dict[str, str | int]:
     import torch
 
     import sklearn_ssl
-    from sklearn_ssl.devices import bfloat16_is_native
+    from sklearn_ssl._utils._device import bfloat16_is_native
 
     cuda = torch.cuda.is_available()
     device = torch.device("cuda" if cuda else "cpu")

@@ -38,9 +38,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import sklearn_ssl
-from sklearn_ssl.backbones import SmallResNet
-from sklearn_ssl.optimizers import parameter_groups
-from sklearn_ssl.schedules import warmup_cosine
+from sklearn_ssl.encoders import SmallResNet
+from sklearn_ssl.nn import parameter_groups, warmup_cosine
 
 from data import load_images, machine  # isort: skip
 

@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.models import resnet18
 
 from sklearn_ssl import SimCLR, Views
-from sklearn_ssl.devices import bfloat16_is_native
+from sklearn_ssl._utils._device import bfloat16_is_native
 
 BATCH = 128
 VIEWS = {"size": 32, "crop_scale": (0.08, 1.0)}

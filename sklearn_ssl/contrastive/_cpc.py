@@ -9,15 +9,13 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
-from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import COUNT
-from sklearn_ssl.encoder_factory import make_encoder
-from sklearn_ssl.heads import MaskedConvContext
-from sklearn_ssl.losses import info_nce
-from sklearn_ssl.patches import PatchEncoder
-from sklearn_ssl.task import PretextTask
+from sklearn_ssl._utils._arguments import COUNT
+from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.encoders import PatchEncoder, make_encoder
+from sklearn_ssl.nn import MaskedConvContext, info_nce
 
 __all__ = ["CPC"]
+
 
 # how to turn a grid (..., rows, columns) so that a direction becomes downwards
 _TURNS = {

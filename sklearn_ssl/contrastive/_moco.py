@@ -9,13 +9,10 @@ import torch.nn.functional as F
 from sklearn.utils._param_validation import Options
 from torch import Tensor, nn
 
-from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import COUNT, POSITIVE, SHARE
-from sklearn_ssl.devices import full_precision
-from sklearn_ssl.heads import Queue, follow, mlp, momentum_copy
-from sklearn_ssl.losses import info_nce
-from sklearn_ssl.schedules import cosine
-from sklearn_ssl.task import PretextTask
+from sklearn_ssl._utils._arguments import COUNT, POSITIVE, SHARE
+from sklearn_ssl._utils._device import full_precision
+from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.nn import Queue, cosine, follow, info_nce, mlp, momentum_copy
 from sklearn_ssl.views import BYOL_VIEWS
 
 __all__ = ["MoCo"]

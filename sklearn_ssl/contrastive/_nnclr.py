@@ -7,12 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import COUNT, POSITIVE
-from sklearn_ssl.devices import full_precision
-from sklearn_ssl.heads import Queue, mlp
-from sklearn_ssl.losses import info_nce
-from sklearn_ssl.task import PretextTask
+from sklearn_ssl._utils._arguments import COUNT, POSITIVE
+from sklearn_ssl._utils._device import full_precision
+from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.nn import Queue, info_nce, mlp
 from sklearn_ssl.views import BYOL_VIEWS
 
 __all__ = ["NNCLR"]

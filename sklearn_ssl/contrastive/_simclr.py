@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import COUNT, POSITIVE
-from sklearn_ssl.heads import mlp
-from sklearn_ssl.losses import nt_xent
-from sklearn_ssl.task import PretextTask
+from sklearn_ssl._utils._arguments import COUNT, POSITIVE
+from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.nn import mlp, nt_xent
 
 __all__ = ["SimCLR"]
 

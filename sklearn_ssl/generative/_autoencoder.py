@@ -5,10 +5,10 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 
+from sklearn_ssl._utils._arguments import COUNT
 from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import COUNT
-from sklearn_ssl.heads import MapToVector
-from sklearn_ssl.reconstruction import CodeTask, ReconstructionMixin
+from sklearn_ssl.generative._shared import CodeTask, ReconstructionMixin
+from sklearn_ssl.nn import MapToVector
 
 __all__ = ["Autoencoder"]
 

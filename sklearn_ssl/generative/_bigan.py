@@ -6,11 +6,10 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 
+from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
 from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE
-from sklearn_ssl.heads import ConvCritic, MapToVector, frozen
-from sklearn_ssl.losses import real_or_made
-from sklearn_ssl.reconstruction import CodeTask, ReconstructionMixin, SamplingMixin
+from sklearn_ssl.generative._shared import CodeTask, ReconstructionMixin, SamplingMixin
+from sklearn_ssl.nn import ConvCritic, MapToVector, frozen, real_or_made
 
 __all__ = ["BiGAN"]
 

@@ -6,13 +6,12 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.colour import Bins, ColourEncoder, half, join_colour, split_colour
-from sklearn_ssl.constraints import SHARE
-from sklearn_ssl.encoder_factory import make_encoder
-from sklearn_ssl.heads import ConvDecoder
-from sklearn_ssl.reconstruction import RedrawMixin
-from sklearn_ssl.task import PretextTask
+from sklearn_ssl._utils._arguments import SHARE
+from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.encoders import make_encoder
+from sklearn_ssl.generative._colour import Bins, ColourEncoder, half, join_colour, split_colour
+from sklearn_ssl.generative._shared import RedrawMixin
+from sklearn_ssl.nn import ConvDecoder
 
 __all__ = ["Colorization"]
 

@@ -9,18 +9,19 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from sklearn_ssl import augment
-from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import NOT_NEGATIVE
-from sklearn_ssl.heads import ConvCritic, ConvDecoder, frozen, resize_map
+from sklearn_ssl._utils._arguments import NOT_NEGATIVE
+from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.generative._shared import RedrawMixin
 from sklearn_ssl.images import paste
-from sklearn_ssl.losses import deception, real_or_made
-from sklearn_ssl.reconstruction import RedrawMixin
-from sklearn_ssl.task import PretextTask
+from sklearn_ssl.nn import ConvCritic, ConvDecoder, deception, frozen, real_or_made, resize_map
+from sklearn_ssl.views import functional
 
 __all__ = ["ContextEncoder"]
 
+
 _BLOCKS = 4  # of a random mask, each with this share of the area
+
+
 _BLOCK_AREA = (0.04, 0.12)
 
 
@@ -62,10 +63,10 @@ class ContextTask(PretextTask):
             hidden[:, :, top : height - top, left : width - left] = 1
             return hidden.bool()
         for _ in range(_BLOCKS):
-            boxes = augment.random_boxes(
+            boxes = functional.random_boxes(
                 n, height, width, _BLOCK_AREA, (0.5, 2.0), images.device
             ).round()
-            hidden = augment.erase(hidden, boxes, 1.0)
+            hidden = functional.erase(hidden, boxes, 1.0)
         return hidden.bool()
 
     def fill(self, images: Tensor, holes: Tensor) -> Tensor:

@@ -8,11 +8,10 @@ import torch.nn.functional as F
 from sklearn.utils._param_validation import StrOptions
 from torch import Tensor
 
-from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import NOT_NEGATIVE
-from sklearn_ssl.heads import ConvDecoder
-from sklearn_ssl.reconstruction import ReconstructionMixin
-from sklearn_ssl.task import PretextTask
+from sklearn_ssl._utils._arguments import NOT_NEGATIVE
+from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.generative._shared import ReconstructionMixin
+from sklearn_ssl.nn import ConvDecoder
 
 __all__ = ["DenoisingAutoencoder"]
 

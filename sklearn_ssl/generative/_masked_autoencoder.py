@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
-from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import COUNT
-from sklearn_ssl.reconstruction import ReconstructionMixin
-from sklearn_ssl.task import PretextTask
-from sklearn_ssl.tokens import TokenPredictor, at_places, check_transformer, encode_places
+from sklearn_ssl._utils._arguments import COUNT
+from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.encoders import TokenPredictor, at_places, check_transformer, encode_places
+from sklearn_ssl.generative._shared import ReconstructionMixin
 
 __all__ = ["MaskedAutoencoder"]
 

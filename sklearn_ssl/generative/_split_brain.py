@@ -4,12 +4,11 @@ from dataclasses import dataclass
 
 import torch.nn.functional as F
 
-from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.colour import Bins, ColourEncoder, half, join_colour, split_colour
-from sklearn_ssl.encoder_factory import make_encoder
-from sklearn_ssl.heads import ConvDecoder
-from sklearn_ssl.reconstruction import ReconstructionMixin
-from sklearn_ssl.task import PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.encoders import make_encoder
+from sklearn_ssl.generative._colour import Bins, ColourEncoder, half, join_colour, split_colour
+from sklearn_ssl.generative._shared import ReconstructionMixin
+from sklearn_ssl.nn import ConvDecoder
 
 __all__ = ["SplitBrainAutoencoder"]
 

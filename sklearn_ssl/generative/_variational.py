@@ -6,10 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
 from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE
-from sklearn_ssl.heads import MapToVector
-from sklearn_ssl.reconstruction import CodeTask, ReconstructionMixin, SamplingMixin
+from sklearn_ssl.generative._shared import CodeTask, ReconstructionMixin, SamplingMixin
+from sklearn_ssl.nn import MapToVector
 
 __all__ = ["VariationalAutoencoder"]
 

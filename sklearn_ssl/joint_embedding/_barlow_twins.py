@@ -6,12 +6,10 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE
-from sklearn_ssl.devices import full_precision
-from sklearn_ssl.heads import mlp
-from sklearn_ssl.losses import off_diagonal
-from sklearn_ssl.task import PretextTask
+from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
+from sklearn_ssl._utils._device import full_precision
+from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.nn import mlp, off_diagonal
 from sklearn_ssl.views import BYOL_VIEWS
 
 __all__ = ["BarlowTwins"]

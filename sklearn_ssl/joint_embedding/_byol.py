@@ -5,12 +5,9 @@ from typing import ClassVar
 
 import torch
 
-from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import COUNT, SHARE
-from sklearn_ssl.heads import follow, mlp, momentum_copy
-from sklearn_ssl.losses import negative_cosine
-from sklearn_ssl.schedules import cosine
-from sklearn_ssl.task import PretextTask
+from sklearn_ssl._utils._arguments import COUNT, SHARE
+from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.nn import cosine, follow, mlp, momentum_copy, negative_cosine
 from sklearn_ssl.views import BYOL_VIEWS
 
 __all__ = ["BYOL"]

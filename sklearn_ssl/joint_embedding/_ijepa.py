@@ -11,13 +11,10 @@ import torch.nn.functional as F
 from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
-from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE, SHARE
-from sklearn_ssl.heads import follow, momentum_copy
-from sklearn_ssl.losses import covariance_loss, variance_loss
-from sklearn_ssl.schedules import cosine
-from sklearn_ssl.task import PretextTask
-from sklearn_ssl.tokens import TokenPredictor, at_places, check_transformer, encode_places
+from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE, SHARE
+from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.encoders import TokenPredictor, at_places, check_transformer, encode_places
+from sklearn_ssl.nn import cosine, covariance_loss, follow, momentum_copy, variance_loss
 
 __all__ = ["IJEPA"]
 

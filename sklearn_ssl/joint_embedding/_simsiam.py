@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import COUNT
-from sklearn_ssl.heads import mlp
-from sklearn_ssl.losses import negative_cosine
-from sklearn_ssl.task import PretextTask
+from sklearn_ssl._utils._arguments import COUNT
+from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.nn import mlp, negative_cosine
 
 __all__ = ["SimSiam"]
 

@@ -5,11 +5,9 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 
-from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE
-from sklearn_ssl.heads import mlp
-from sklearn_ssl.losses import covariance_loss, variance_loss
-from sklearn_ssl.task import PretextTask
+from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
+from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.nn import covariance_loss, mlp, variance_loss
 from sklearn_ssl.views import BYOL_VIEWS
 
 __all__ = ["VICReg"]

@@ -7,10 +7,9 @@ import torch.nn.functional as F
 from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 
-from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE
-from sklearn_ssl.devices import full_precision
-from sklearn_ssl.task import PretextTask
+from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
+from sklearn_ssl._utils._device import full_precision
+from sklearn_ssl.base import PretextLearner, PretextTask
 
 __all__ = ["ExemplarCNN"]
 

@@ -9,16 +9,17 @@ import torch
 from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
-from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import COUNT
-from sklearn_ssl.crops import random_tiles
-from sklearn_ssl.heads import mlp
-from sklearn_ssl.losses import classification
-from sklearn_ssl.task import PretextTask
+from sklearn_ssl._utils._arguments import COUNT
+from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.nn import classification, mlp
+from sklearn_ssl.views import random_tiles
 
 __all__ = ["Jigsaw"]
 
+
 _CANDIDATES = 2000  # random permutations that the next one of the set is chosen from
+
+
 _ORDERS = 4  # in which each image is shown
 
 

@@ -7,11 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import COUNT, NOT_NEGATIVE
-from sklearn_ssl.crops import random_tiles
-from sklearn_ssl.heads import mlp
-from sklearn_ssl.task import PretextTask
+from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
+from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.nn import mlp
+from sklearn_ssl.views import random_tiles
 
 __all__ = ["LearningToCount"]
 

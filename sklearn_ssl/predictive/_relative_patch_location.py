@@ -7,12 +7,10 @@ from typing import ClassVar
 import torch
 from sklearn.utils._param_validation import Interval
 
-from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.constraints import COUNT
-from sklearn_ssl.crops import random_tiles
-from sklearn_ssl.heads import mlp
-from sklearn_ssl.losses import classification
-from sklearn_ssl.task import PretextTask
+from sklearn_ssl._utils._arguments import COUNT
+from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.nn import classification, mlp
+from sklearn_ssl.views import random_tiles
 
 __all__ = ["RelativePatchLocation"]
 

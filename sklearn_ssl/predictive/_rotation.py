@@ -6,9 +6,8 @@ from numbers import Integral
 import torch
 from torch import nn
 
-from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.losses import classification
-from sklearn_ssl.task import PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.nn import classification
 from sklearn_ssl.views import view_size
 
 __all__ = ["RotationPrediction"]

@@ -1,0 +1,33 @@
+"""Networks with named layers, each giving a feature map that can be pooled."""
+
+from sklearn_ssl.encoders._encoder import Encoder
+from sklearn_ssl.encoders._factory import encoder_names, make_encoder
+from sklearn_ssl.encoders._patches import PatchEncoder
+from sklearn_ssl.encoders._pooling import pool_features, pooled_width
+from sklearn_ssl.encoders._resnet import SmallResNet
+from sklearn_ssl.encoders._timm import build_timm
+from sklearn_ssl.encoders._tokens import TokenPredictor, at_places, check_transformer, encode_places
+from sklearn_ssl.encoders._torchvision import build_torchvision, torchvision_names
+from sklearn_ssl.encoders._vit import SmallViT, TransformerBlock, sincos_positions
+from sklearn_ssl.encoders._weights import adapt_first_conv
+
+__all__ = [
+    "Encoder",
+    "PatchEncoder",
+    "SmallResNet",
+    "SmallViT",
+    "TokenPredictor",
+    "TransformerBlock",
+    "adapt_first_conv",
+    "at_places",
+    "build_timm",
+    "build_torchvision",
+    "check_transformer",
+    "encode_places",
+    "encoder_names",
+    "make_encoder",
+    "pool_features",
+    "pooled_width",
+    "sincos_positions",
+    "torchvision_names",
+]

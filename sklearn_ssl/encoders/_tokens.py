@@ -1,0 +1,84 @@
+"""Vision transformers that compute only some patches, and predict others."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sklearn_ssl.encoders._encoder import Encoder
+from sklearn_ssl.encoders._vit import TransformerBlock, sincos_positions
+
+__all__ = ["TokenPredictor", "at_places", "check_transformer", "encode_places"]
+
+
+def check_transformer(encoder: Encoder, learner: str) -> None:
+    """Raise ValueError if an encoder is no sequence of a patch embedding and blocks of tokens."""
+    height, width, channels = encoder.image_shape
+    d, rows, columns = encoder.out_shape
+    half = torch.arange((rows * columns + 1) // 2)[None]
+    try:
+        with torch.no_grad():
+            blank = torch.zeros(1, channels, height, width)
+            embedding = next(encoder.backbone.children())
+            fits = (
+                isinstance(encoder.backbone, nn.Sequential)
+                and len(encoder.backbone) > 1
+                and embedding(blank).shape[:2] == (1, rows * columns)
+                and encode_places(encoder, blank, half).shape == (1, half.shape[1], d)
+            )
+    except (RuntimeError, ValueError, IndexError):
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{learner} computes single patches, so its encoder must be a transformer: use "
+            "encoder='small_vit', or a class derived from nn.Sequential whose first part makes "
+            "tokens (n, patches, d) of images, with their positions, and whose others work on any "
+            "of these tokens"
+        )
+
+
+def at_places(tokens: Tensor, places: Tensor) -> Tensor:
+    """Of tokens (n, t, d), those at places (n, p): (n, p, d)."""
+    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[2]))
+
+
+def encode_places(encoder: Encoder, images: Tensor, places: Tensor) -> Tensor:
+    """Last layer's tokens (n, p, d) of the patches at places (n, p), without computing others."""
+    backbone: Any = encoder.backbone
+    embedding, *rest = backbone.children()
+    tokens = at_places(embedding(encoder.prepare(images)), places)
+    for part in rest:
+        tokens = part(tokens)
+    return tokens
+
+
+class TokenPredictor(nn.Module):
+    """From tokens at some places, predict something at other places, with a small transformer.
+
+    Parameters
+    ----------
+    in_dim, width, out_dim : int
+        Of the tokens that come in, inside, and of what is predicted.
+    depth : int
+        Number of blocks.
+    grid : tuple of int
+        Rows and columns of patches.
+    """
+
+    positions: Tensor
+
+    def __init__(self, in_dim: int, width: int, out_dim: int, depth: int, grid: tuple[int, int]):
+        super().__init__()
+        self.enter = nn.Linear(in_dim, width)
+        self.missing = nn.Parameter(torch.randn(width) * 0.02)
+        self.register_buffer("positions", sincos_positions(width, *grid))
+        blocks = (TransformerBlock(width, heads=width // 32) for _ in range(depth))
+        self.blocks = nn.Sequential(*blocks)
+        self.leave = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out_dim))
+
+    def forward(self, tokens: Tensor, places: Tensor, wanted: Tensor) -> Tensor:
+        """Tokens (n, p, in_dim) at places (n, p) to predictions (n, w, out_dim) at ``wanted``."""
+        known = self.enter(tokens) + self.positions[places]
+        asked = self.missing + self.positions[wanted]
+        out = self.blocks(torch.cat([known, asked.to(known.dtype)], dim=1))
+        return self.leave(out[:, places.shape[1] :])

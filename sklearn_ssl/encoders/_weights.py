@@ -1,0 +1,41 @@
+"""Pretrained weights, made to fit."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["adapt_first_conv"]
+
+
+def adapt_first_conv(model: nn.Module, channels: int) -> None:
+    """Make a model for RGB take ``channels`` channels, keeping what its first layer has learned.
+
+    One or two channels share the sum of the three filters; more than three take them in turn, each
+    divided by how often it is used. An image of equal channels gets the response of a grey one.
+    """
+    conv: Any
+    name, conv = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
+    if conv.in_channels == channels:
+        return
+    fresh = nn.Conv2d(
+        channels,
+        conv.out_channels,
+        conv.kernel_size,
+        conv.stride,
+        conv.padding,
+        conv.dilation,
+        bias=conv.bias is not None,
+    )
+    with torch.no_grad():
+        if channels < conv.in_channels:
+            weight = conv.weight.sum(1, keepdim=True).expand(-1, channels, -1, -1) / channels
+        else:
+            colour = torch.arange(channels) % conv.in_channels
+            copies = (colour[:, None] == colour).sum(1)
+            weight = conv.weight[:, colour] / copies[:, None, None]
+        fresh.weight.copy_(weight)
+        if conv.bias is not None and fresh.bias is not None:
+            fresh.bias.copy_(conv.bias)
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, fresh)

@@ -1,0 +1,230 @@
+"""Images as lightness and colour, bins for either, and an encoder that sees them apart."""
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sklearn_ssl._utils._device import full_precision
+from sklearn_ssl._utils._tensors import constants
+from sklearn_ssl.encoders import Encoder
+
+__all__ = [
+    "Bins",
+    "ColourEncoder",
+    "half",
+    "join_colour",
+    "lab_to_rgb",
+    "rgb_to_lab",
+    "split_colour",
+]
+
+
+# sRGB to CIE XYZ relative to the white point D65, whose rows so sum to one
+_XYZ = (
+    (0.4338888, 0.3762134, 0.1898978),
+    (0.2126729, 0.7151522, 0.0721750),
+    (0.0177253, 0.1094688, 0.8728060),
+)
+
+
+_RGB = tuple(map(tuple, np.linalg.inv(_XYZ).tolist()))
+
+
+_AB_SCALE = 110.0  # the largest a and b of sRGB colours
+
+
+_COUNTED = 2**14  # values of a batch that shares of bins are counted from
+
+
+_LEAST_UNIFORM = 0.01  # of the mix that weights come from: bins never seen would weigh too much
+
+
+_AB_SPACING = 10.0  # of the grid of colours, as in Zhang et al. (2016)
+
+
+def _matrix(rows: tuple[tuple[float, ...], ...], like: Tensor) -> Tensor:
+    return constants([value for row in rows for value in row], like).view(3, 3)
+
+
+def _mix(matrix: Tensor, images: Tensor) -> Tensor:
+    with full_precision(images.device):
+        return torch.einsum("rc,nchw->nrhw", matrix, images)
+
+
+def rgb_to_lab(images: Tensor) -> Tensor:
+    """sRGB images (n, 3, h, w) in [0, 1] to CIE L*a*b* under D65: L in [0, 100]."""
+    linear = torch.where(images > 0.04045, ((images + 0.055) / 1.055).pow(2.4), images / 12.92)
+    xyz = _mix(_matrix(_XYZ, images), linear)
+    f = torch.where(
+        xyz > 216 / 24389, xyz.clamp(min=1e-6).pow(1 / 3), (xyz * 24389 / 27 + 16) / 116
+    )
+    x, y, z = f.unbind(1)
+    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
+
+
+def lab_to_rgb(lab: Tensor) -> Tensor:
+    """The inverse of :func:`rgb_to_lab`; colours outside sRGB are clipped to [0, 1]."""
+    lightness, a, b = lab.unbind(1)
+    y = (lightness + 16) / 116
+    f = torch.stack([y + a / 500, y, y - b / 200], dim=1)
+    xyz = torch.where(f > 6 / 29, f.pow(3), (116 * f - 16) * 27 / 24389)
+    linear = _mix(_matrix(_RGB, lab), xyz).clamp(0, 1)
+    curved = 1.055 * linear.clamp(min=1e-6).pow(1 / 2.4) - 0.055
+    return torch.where(linear > 0.0031308, curved, 12.92 * linear).clamp(0, 1)
+
+
+def split_colour(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Lightness (n, 1, h, w) in [0, 1] and colour (n, d, h, w) in about [-1, 1].
+
+    RGB images have L* as lightness and a*, b* as colour. Images of several other channels have
+    their mean as lightness, and as colour the differences of the channels from it. Images of one
+    channel have no colour: a coarse version plays the lightness, and the detail that it lacks the
+    colour.
+    """
+    channels = images.shape[1]
+    if channels == 3:
+        lab = rgb_to_lab(images)
+        return lab[:, :1] / 100, lab[:, 1:] / _AB_SCALE
+    light = images.mean(1, keepdim=True)
+    if channels == 1:
+        size = [max(1, side // 2) for side in images.shape[2:]]
+        light = F.interpolate(images, size, mode="bilinear", antialias=True)
+        light = F.interpolate(light, images.shape[2:], mode="bilinear")
+    return light, images - light
+
+
+def join_colour(lightness: Tensor, colour: Tensor, channels: int) -> Tensor:
+    """The inverse of :func:`split_colour` for images of ``channels``, clipped to [0, 1]."""
+    if channels == 3:
+        return lab_to_rgb(torch.cat([100 * lightness, _AB_SCALE * colour], dim=1))
+    return (lightness + colour).clamp(0, 1)
+
+
+def half(images: Tensor) -> tuple[int, int]:
+    """Height and width at half the resolution, at which colours are predicted."""
+    height, width = (-(-side // 2) for side in images.shape[2:])
+    return height, width
+
+
+def _colour_centres(channels: int) -> Tensor:
+    """Bins (q, k): a grid over a*, b* of all sRGB colours, or over one channel's difference."""
+    if channels != 3:
+        return torch.linspace(-1, 1, 21)[:, None]
+    steps = torch.linspace(0, 1, 33)
+    rgb = torch.cartesian_prod(steps, steps, steps)[:, :, None, None]
+    ab = rgb_to_lab(rgb)[:, 1:, 0, 0]
+    return (ab / _AB_SPACING).round().unique(dim=0) * _AB_SPACING / _AB_SCALE
+
+
+class Bins(nn.Module):
+    """Classify quantised values: soft targets, rare bins counting more, and values back.
+
+    Parameters
+    ----------
+    centres : Tensor of shape (q, k)
+        Bins of k-dimensional values.
+    groups : int
+        Each place has so many values.
+    rebalance : float
+        1 weighs bins by their inverse frequency, 0 all alike; the paper's 1 - lambda, where lambda
+        is 0.01 at least.
+
+    References
+    ----------
+    Zhang, Isola and Efros (2016), Colorful Image Colorization, section 2.2.
+    """
+
+    centres: Tensor
+    share: Tensor
+
+    def __init__(self, centres: Tensor, groups: int, rebalance: float = 0.5):
+        super().__init__()
+        self.groups = groups
+        self.rebalance = rebalance
+        self.spacing = torch.pdist(centres).min().item()
+        self.register_buffer("centres", centres)
+        self.register_buffer("share", torch.full((len(centres),), 1 / len(centres)))
+        self._seen: Tensor | None = None
+
+    @classmethod
+    def of_lightness(cls, n_bins: int = 50) -> "Bins":
+        return cls(torch.linspace(0, 1, n_bins)[:, None], groups=1)
+
+    @classmethod
+    def of_colour(cls, channels: int, rebalance: float = 0.5) -> "Bins":
+        groups = 1 if channels == 3 else channels
+        return cls(_colour_centres(channels), groups, rebalance)
+
+    @property
+    def n_logits(self) -> int:
+        """Channels of the map that predicts the bins."""
+        return self.groups * len(self.centres)
+
+    def _rows(self, maps: Tensor, length: int) -> Tensor:
+        """(n, groups * length, h, w) -> (n * groups * h * w, length)."""
+        return maps.unflatten(1, (self.groups, length)).movedim(2, -1).flatten(0, -2)
+
+    def soften(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The five nearest bins of values (m, k), nearest first, and their weights: (m, 5) both."""
+        distance, nearest = torch.cdist(values, self.centres).topk(
+            min(5, len(self.centres)), largest=False
+        )
+        return nearest, F.softmax(-0.5 * (distance / (self.spacing / 2)).square(), dim=1)
+
+    def forward(self, logits: Tensor, values: Tensor) -> Tensor:
+        """Weighted cross entropy of a map of logits (n, n_logits, h, w) and one of values."""
+        nearest, near = self.soften(self._rows(values.float(), self.centres.shape[1]))
+        some = slice(None, None, -(-len(nearest) // _COUNTED))
+        self._seen = (
+            torch.zeros(nearest[some].shape[0], len(self.centres), device=near.device)
+            .scatter(1, nearest[some], near[some])
+            .mean(0)
+        )
+        uniform = max(1 - self.rebalance, _LEAST_UNIFORM) / len(self.share)
+        rarity = 1 / (self.rebalance * self.share + uniform)
+        weight = (rarity / (self.share * rarity).sum())[nearest[:, 0]]
+        log_p = F.log_softmax(self._rows(logits.float(), len(self.centres)), dim=1)
+        return -(weight * (near * log_p.gather(1, nearest)).sum(1)).mean()
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Count the bins of the last batch into their shares."""
+        if self._seen is not None:
+            self.share.lerp_(self._seen, 0.01)
+            self._seen = None
+
+    def values(self, logits: Tensor, temperature: float = 0.38) -> Tensor:
+        """The annealed mean of predicted bins, (n, groups * k, h, w)."""
+        n, _, h, w = logits.shape
+        p = F.softmax(self._rows(logits.float(), len(self.centres)) / temperature, dim=1)
+        with full_precision(logits.device):
+            values = (p @ self.centres).view(n, self.groups, h, w, -1)
+        return values.movedim(-1, 2).flatten(1, 2)
+
+
+class ColourEncoder(nn.Module):
+    """Encoders of lightness and, if given, of colour, their maps one upon the other."""
+
+    def __init__(self, image_shape: tuple[int, int, int], **parts: Encoder):
+        super().__init__()
+        self.image_shape = image_shape
+        self.parts: Any = nn.ModuleDict(parts)
+        first = next(iter(parts.values()))
+        self.default_layer, self.last_layer = first.default_layer, first.last_layer
+        self.layers = {
+            name: (len(parts) * d, rows, columns)
+            for name, (d, rows, columns) in first.layers.items()
+        }
+        self.out_shape = self.layers[self.last_layer]
+
+    def forward(self, images: Tensor, layer: str | None = None) -> Tensor:
+        seen = dict(zip(("lightness", "colour"), split_colour(images), strict=True))
+        return torch.cat(
+            [encoder(seen[name], layer) for name, encoder in self.parts.items()], dim=1
+        )
+
+    def embed(self, images: Tensor) -> Tensor:
+        return self(images).mean((2, 3))

@@ -1,0 +1,147 @@
+"""What generative learners give beside features: images."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from sklearn_ssl._utils._device import autocast
+from sklearn_ssl._utils._random import seeded
+from sklearn_ssl.base import PretextTask
+from sklearn_ssl.encoders import Encoder
+from sklearn_ssl.images import images_like
+from sklearn_ssl.nn import VectorDecoder
+from sklearn_ssl.views import Views
+
+__all__ = ["CodeTask", "ReconstructionMixin", "RedrawMixin", "SamplingMixin"]
+
+
+_DRAWN_AT_ONCE = 256  # samples
+
+
+class CodeTask(PretextTask):
+    """Images through a code of few numbers, at the size of the views.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    views : Views
+    code_dim : int
+        Numbers in the code.
+    """
+
+    def __init__(self, encoder: Encoder, views: Views, code_dim: int):
+        super().__init__(encoder, views)
+        height, width, channels = encoder.image_shape
+        self.size = views.size_for((height, width))
+        self.code_dim = code_dim
+        self.map_shape = encoder.shape_of(self.size)
+        self.decoder = VectorDecoder(code_dim, self.map_shape, channels, self.size)
+
+    @abstractmethod
+    def codes(self, images: Tensor) -> Tensor:
+        """Codes (n, code_dim) of images in [0, 1]."""
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Standardised images of codes, at the size of the views, as the losses take them."""
+        return self.decoder(codes, self.size).float()
+
+    def _draw(self, codes: Tensor) -> Tensor:
+        images = self.encoder.unstandardise(self.decode(codes))
+        return F.interpolate(images, self.encoder.image_shape[:2], mode="bilinear")
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Images in [0, 1], through the code."""
+        images = F.interpolate(images, self.size, mode="bilinear", antialias=True)
+        return self._draw(self.codes(images))
+
+    def sample(self, n: int, device: torch.device) -> Tensor:
+        """Images of codes that are drawn from the standard normal distribution."""
+        codes = torch.randn(n, self.code_dim, device=device)
+        return torch.cat([self._draw(some) for some in codes.split(_DRAWN_AT_ONCE)])
+
+
+class RedrawMixin:
+    """For learners that make images of images."""
+
+    net_: Any
+
+    @property
+    def _task(self) -> Any:
+        check_is_fitted(self)
+        return self.net_.module_.task
+
+    def _redraw(
+        self: Any, X: Any, function: Callable, masks: Callable[[int], np.ndarray] | None = None
+    ) -> Any:
+        """Apply a function of images in [0, 1] and give the results the form of X.
+
+        The function also takes masks, if there are some, made for the number of images.
+        """
+        images = self._read_images(X)
+        arguments = [masks(len(images))] if masks else []
+        pixels = self.net_.module_.pixels
+
+        def redraw(values, *more):
+            return pixels.inverse(function(values, *more).float().clamp(0, 1))
+
+        return images_like(X, self.net_.map(images, redraw, *arguments))
+
+
+class ReconstructionMixin(RedrawMixin):
+    """``reconstruct`` for learners whose task has a method of this name."""
+
+    def reconstruct(self, X: Any) -> Any:
+        """Images as the network gives them back.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as for :meth:`transform`.
+
+        Returns
+        -------
+        array or tensor
+            In the shape, type and value range of ``X``; a 2-D array for a data frame.
+        """
+        return self._redraw(X, self._task.reconstruct)
+
+
+class SamplingMixin:
+    """``sample`` for learners whose task has a method of this name."""
+
+    def sample(
+        self: Any, n_samples: int = 1, random_state: int | np.random.RandomState | None = None
+    ) -> np.ndarray:
+        """Draw images that the network makes up.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        ndarray of shape (n_samples, height, width) or (n_samples, height, width, channels)
+            uint8 if the learner was fitted to uint8, else float32, in the range of its images.
+        """
+        check_is_fitted(self)
+        module, precision = self.net_.module_, self.net_.precision
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples={n_samples!r} must be a positive integer")
+        if random_state is None:  # numpy's global generator is not ours to advance
+            random_state = int(np.random.default_rng().integers(2**31))
+        seed = int(check_random_state(random_state).randint(2**31 - 1))
+        with torch.no_grad(), seeded(seed, self.device_), autocast(self.device_, precision):
+            values = module.task.sample(n_samples, self.device_).float().clamp(0, 1)
+            images = module.pixels.inverse(values).permute(0, 2, 3, 1).cpu().numpy()
+        if images.shape[3] == 1:
+            images = images[..., 0]
+        return images.round().astype(np.uint8) if self._fitted_uint8_ else images

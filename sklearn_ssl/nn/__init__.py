@@ -1,0 +1,56 @@
+"""Building blocks of pretext tasks: losses, heads, decoders, momentum, optimizers and schedules."""
+
+from sklearn_ssl.nn._convolutions import TinyMapConv2d, make_tiny_maps_safe
+from sklearn_ssl.nn._decoders import ConvDecoder, VectorDecoder
+from sklearn_ssl.nn._heads import (
+    ConvCritic,
+    MapToVector,
+    MaskedConvContext,
+    frozen,
+    mlp,
+    resize_map,
+)
+from sklearn_ssl.nn._losses import (
+    classification,
+    covariance_loss,
+    deception,
+    info_nce,
+    negative_cosine,
+    nt_xent,
+    off_diagonal,
+    real_or_made,
+    variance_loss,
+)
+from sklearn_ssl.nn._momentum import Queue, follow, momentum_copy
+from sklearn_ssl.nn._optimizers import LARS, OPTIMIZERS, parameter_groups
+from sklearn_ssl.nn._schedules import cosine, warmup_cosine
+
+__all__ = [
+    "ConvCritic",
+    "ConvDecoder",
+    "LARS",
+    "MapToVector",
+    "MaskedConvContext",
+    "OPTIMIZERS",
+    "Queue",
+    "TinyMapConv2d",
+    "VectorDecoder",
+    "classification",
+    "cosine",
+    "covariance_loss",
+    "deception",
+    "follow",
+    "frozen",
+    "info_nce",
+    "make_tiny_maps_safe",
+    "mlp",
+    "momentum_copy",
+    "negative_cosine",
+    "nt_xent",
+    "off_diagonal",
+    "parameter_groups",
+    "real_or_made",
+    "resize_map",
+    "variance_loss",
+    "warmup_cosine",
+]

@@ -1,0 +1,122 @@
+"""Losses that two or more pretext tasks use, computed in float32 also under autocast."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sklearn_ssl._utils._device import full_precision
+
+__all__ = [
+    "classification",
+    "covariance_loss",
+    "deception",
+    "info_nce",
+    "negative_cosine",
+    "nt_xent",
+    "off_diagonal",
+    "real_or_made",
+    "variance_loss",
+]
+
+
+def info_nce(queries: Tensor, keys: Tensor, temperature: float = 1.0) -> Tensor:
+    """InfoNCE: the i-th key is the positive of the i-th query, all other keys are negatives.
+
+    Parameters
+    ----------
+    queries, keys : Tensor of shape (..., n, d)
+        Leading dimensions are problems of their own.
+    temperature : float, default=1.0
+
+    Returns
+    -------
+    Tensor, a scalar
+        Mean of -log softmax(queries @ keys.T / temperature) on the diagonal.
+
+    References
+    ----------
+    Oord et al. (2018), Representation Learning with Contrastive Predictive Coding, equation 4.
+    """
+    with full_precision(queries.device):
+        logits = queries.float() @ keys.float().mT / temperature
+    return (logits.logsumexp(-1) - logits.diagonal(dim1=-2, dim2=-1)).mean()
+
+
+def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """Normalised temperature-scaled cross entropy of two views (n, d) of the same n images.
+
+    Each of the 2n embeddings has its other view as positive and 2n - 2 negatives.
+
+    References
+    ----------
+    Chen et al. (2020), A Simple Framework for Contrastive Learning of Visual Representations,
+    equation 1.
+    """
+    n = len(first)
+    z = F.normalize(torch.cat([first, second]).float(), dim=1)  # (2n, d)
+    itself = torch.eye(2 * n, dtype=torch.bool, device=z.device)
+    with full_precision(z.device):
+        logits = (z @ z.T / temperature).masked_fill(itself, -torch.inf)
+    positive = torch.arange(2 * n, device=z.device).roll(n)
+    return F.cross_entropy(logits, positive)
+
+
+def classification(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Cross entropy of logits (n, k) and labels (n,), as ``"loss"``, and the ``"accuracy"``."""
+    logits = logits.float()
+    return {
+        "loss": F.cross_entropy(logits, labels),
+        "accuracy": (logits.argmax(1) == labels).float().mean(),
+    }
+
+
+def negative_cosine(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Mean of -cos between predictions (n, d) and targets (n, d), which get no gradient."""
+    return -F.cosine_similarity(predictions.float(), targets.detach().float(), dim=1).mean()
+
+
+def off_diagonal(matrix: Tensor) -> Tensor:
+    """A square matrix (d, d) with zeros on its diagonal."""
+    return matrix - torch.diag(matrix.diagonal())
+
+
+def variance_loss(z: Tensor) -> Tensor:
+    """How far the standard deviations of an embedding (n, d) are below 1.
+
+    References
+    ----------
+    Bardes, Ponce and LeCun (2022), VICReg: Variance-Invariance-Covariance Regularization for
+    Self-Supervised Learning, equations 1 and 2.
+    """
+    return F.relu(1 - (z.float().var(0) + 1e-4).sqrt()).mean()
+
+
+def covariance_loss(z: Tensor) -> Tensor:
+    """Sum of squared covariances between the numbers of an embedding (n, d), per number.
+
+    References
+    ----------
+    Bardes, Ponce and LeCun (2022), equations 3 and 4.
+    """
+    with full_precision(z.device):
+        z = z.float() - z.float().mean(0)
+        covariance = z.T @ z / (len(z) - 1)  # (d, d)
+    return off_diagonal(covariance).square().sum() / z.shape[1]
+
+
+def real_or_made(real: Tensor, made: Tensor) -> Tensor:
+    """Loss of a critic whose logits (n,) are to be high for real inputs and low for made ones.
+
+    With the two exchanged it is the loss of who wants to deceive the critic, which does not
+    saturate.
+
+    References
+    ----------
+    Goodfellow et al. (2014), Generative Adversarial Networks, section 3.
+    """
+    return deception(real) + F.softplus(made.float()).mean()
+
+
+def deception(made: Tensor) -> Tensor:
+    """Loss of who makes inputs that a critic, with logits (n,), is to take for real."""
+    return F.softplus(-made.float()).mean()

@@ -1,0 +1,58 @@
+"""Large and small crops of each image."""
+
+from dataclasses import dataclass
+
+import torch
+from sklearn.base import clone
+from torch import Tensor
+
+from sklearn_ssl.views._views import Views
+
+__all__ = ["MultiCrop"]
+
+
+@dataclass(frozen=True)
+class MultiCrop:
+    """Two views of each image, and some smaller ones of small parts of it.
+
+    Parameters
+    ----------
+    views : Views
+        Recipe of the two. The smaller ones follow it but for size and scale, and are not solarized.
+    n_local : int
+        Number of the smaller ones.
+    local_scale : tuple of float
+        Range of the share of the image's area that they crop.
+    image_size : tuple of int
+        Height and width.
+
+    References
+    ----------
+    Caron et al. (2020), Unsupervised Learning of Visual Features by Contrasting Cluster
+    Assignments, section 3.2.
+    """
+
+    views: Views
+    n_local: int
+    local_scale: tuple[float, float]
+    image_size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        low_high = self.local_scale
+        if len(low_high) != 2 or not 0 < low_high[0] <= low_high[1] <= 1:
+            raise ValueError(
+                f"local_scale={low_high!r} must be two shares of the area, 0 < low <= high <= 1"
+            )
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """Batches of one size each: large crops (2n, c, h, w) and small ones (n_local * n, ...)."""
+        crops = [torch.cat([self.views(images, view) for view in (0, 1)])]
+        if self.n_local:
+            # half the side, but not less than 12 pixels where the large ones have them
+            large = self.views.size_for(self.image_size)
+            size = [max(1, side // 2, min(side, 12)) for side in large]
+            local = clone(self.views).set_params(
+                size=size, crop_scale=self.local_scale, solarize=0.0
+            )
+            crops.append(torch.cat([local(images, view) for view in range(self.n_local)]))
+        return crops
