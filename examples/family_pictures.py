@@ -28,7 +28,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_sample_image
 
 import sklearn_ssl as ssl
-from sklearn_ssl.generative._colour import join_colour, split_colour
+from sklearn_ssl.generative._color import join_color, split_color
 
 sys.path.append(str(Path(__file__).parent / "benchmarks"))
 from data import load_images
@@ -55,10 +55,10 @@ class Sheet:
         options = {"ha": "center", "va": "bottom", "fontsize": 9, "linespacing": 1.15} | options
         self.figure.text(x, self.height - y, words, transform=None, **options)
 
-    def frame(self, x, y, height, width, colour):
+    def frame(self, x, y, height, width, color):
         corner = (x + 1, self.height - y - height + 1)
         self.figure.add_artist(
-            Rectangle(corner, width - 2, height - 2, transform=None, fill=False, lw=2, ec=colour)
+            Rectangle(corner, width - 2, height - 2, transform=None, fill=False, lw=2, ec=color)
         )
 
     def save(self, path):
@@ -182,10 +182,10 @@ def joint_embedding(X, path):
             sheet.image(small[k * n + i], starts[5], y + k * small_step, side // 2)
         for x, pixels in zip(starts[6:], (as_pixels(views)[i], parts[i]), strict=False):
             sheet.image(pixels, x, y, side)
-            for colour, block in zip(plt.cm.Set1.colors, blocks[i], strict=False):
+            for color, block in zip(plt.cm.Set1.colors, blocks[i], strict=False):
                 row, column = divmod(int(block[0]), columns)
                 size = [cells * cell for cells in ijepa.block]
-                sheet.frame(x + column * cell, y + row * cell, *size, colour)
+                sheet.frame(x + column * cell, y + row * cell, *size, color)
     sheet.save(path)
 
 
@@ -281,20 +281,20 @@ def drawn(learner, images):
         where = hidden[..., None].expand(-1, -1, patches.shape[2])
         white = torch.full_like(output, 99)
         return {
-            name: task.encoder.unstandardise(
+            name: task.encoder.unstandardize(
                 task.images(patches.scatter(1, where, put) * std + mean)
             )
             for name, put in {"visible": white, "output": output}.items()
         }
     if isinstance(learner, ssl.Colorization):
-        lightness, colour = split_colour(images)
-        grey = join_colour(lightness, torch.zeros_like(colour), 3)
-        return {"lightness": grey, "coloured": task.colorize(images)}
+        lightness, color = split_color(images)
+        gray = join_color(lightness, torch.zeros_like(color), 3)
+        return {"lightness": gray, "colored": task.colorize(images)}
     if isinstance(learner, ssl.SplitBrainAutoencoder):
-        lightness, colour = split_colour(images)
+        lightness, color = split_color(images)
         return {
-            "lightness": join_colour(lightness, torch.zeros_like(colour), 3),
-            "colour": join_colour(torch.full_like(lightness, 0.65), colour, 3),
+            "lightness": join_color(lightness, torch.zeros_like(color), 3),
+            "color": join_color(torch.full_like(lightness, 0.65), color, 3),
             "output": task.reconstruct(images),
         }
     return {"output": task.reconstruct(images)}

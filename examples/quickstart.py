@@ -1,4 +1,4 @@
-"""Learn from unlabelled digits, then from five labels a class.
+"""Learn from unlabeled digits, then from five labels a class.
 
     pip install . && python examples/quickstart.py
 
@@ -29,7 +29,7 @@ DRAWS = 10
 
 
 def draw_labels(y, seed):
-    """Rows of a few labelled images of each class."""
+    """Rows of a few labeled images of each class."""
     rng = np.random.default_rng(seed)
     rows = [rng.choice(np.flatnonzero(y == c), LABELS_A_CLASS, replace=False) for c in np.unique(y)]
     return np.concatenate(rows)
@@ -47,7 +47,7 @@ def accuracies(features, X_train, y_train, X_test, y_test):
 
 
 def plot(maps, y, path):
-    """2-D maps of the test images side by side, one colour a digit."""
+    """2-D maps of the test images side by side, one color a digit."""
     figure, axes = plt.subplots(1, len(maps), figsize=(11, 5.4), layout="constrained")
     for ax, (title, features) in zip(axes, maps.items(), strict=True):
         points = TSNE(init="pca", random_state=0).fit_transform(features)
@@ -76,7 +76,7 @@ def main():
     began = time.perf_counter()
     ssl.fit(X_train)
     seconds = time.perf_counter() - began
-    print(f"pretrained on {len(X_train)} unlabelled images in {seconds:.0f} s\n")
+    print(f"pretrained on {len(X_train)} unlabeled images in {seconds:.0f} s\n")
 
     rows = {
         "raw pixels": FunctionTransformer().fit(X_train),

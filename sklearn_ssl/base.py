@@ -72,7 +72,7 @@ class PretextTask(nn.Module, ABC):
         Returns
         -------
         dict of scalar tensors
-            ``"loss"``, which is minimised, and any other term worth a place in ``history_``.
+            ``"loss"``, which is minimized, and any other term worth a place in ``history_``.
         """
 
     def pair(self, images: Tensor) -> Tensor:
@@ -201,7 +201,7 @@ class PretextLearner(
             For consistency with scikit-learn.
         X_unlabeled : array-like, optional
             More images to pretrain on, of the same shape and dtype. This is how a pipeline that is
-            fitted to a few labelled images learns from many unlabelled ones. Cross-validation cuts
+            fitted to a few labeled images learns from many unlabeled ones. Cross-validation cuts
             it like ``X`` if it has as many rows, and passes it whole otherwise.
 
         Returns
@@ -220,7 +220,7 @@ class PretextLearner(
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Train for one more pass over these images, at a constant learning rate.
 
-        The first call learns the value range and the normalisation of the images; later ones have
+        The first call learns the value range and the normalization of the images; later ones have
         to come in the same range. A ``batch_size`` larger than the number of images is cut to it.
 
         Parameters

@@ -80,9 +80,9 @@ def make_images(n=48, height=8, width=8, channels=3, seed=0):
     y, x = np.mgrid[:height, :width]
     cy, cx = rng.uniform(0, height, (n, 1, 1)), rng.uniform(0, width, (n, 1, 1))
     blob = np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 8)
-    colour = rng.uniform(40, 200, (n, 1, 1, channels))
+    color = rng.uniform(40, 200, (n, 1, 1, channels))
     noise = rng.integers(0, 30, (n, height, width, channels))
-    return (blob[..., None] * colour + noise).astype(np.uint8)
+    return (blob[..., None] * color + noise).astype(np.uint8)
 
 
 def random_batch(n=6, channels=3, height=12, width=10, seed=0):

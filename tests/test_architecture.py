@@ -1,13 +1,10 @@
 """Imports point one way, and what public modules show is public and on the map."""
 
-import importlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-import sklearn_ssl
 
 ROOT = Path(__file__).parents[1]
 ROOMS = sorted(path.name for path in (ROOT / "sklearn_ssl").iterdir() if path.name[0] != "_")

@@ -382,9 +382,9 @@ def test_a_grid_is_cut_to_each_side_of_the_map():
         make_images(channels=1),
         np.random.default_rng(0).normal([-3, 0, 50, 1, 2], [1, 5, 0.1, 2, 3], (40, 8, 6, 5)),
     ],
-    ids=["uint8", "grey", "floats"],
+    ids=["uint8", "gray", "floats"],
 )
-def test_the_backbone_sees_standardised_images(images):
+def test_the_backbone_sees_standardized_images(images):
     learner = small(SimCLR, max_epochs=0).fit(images)
     seen = []
     learner.encoder_.backbone.register_forward_pre_hook(lambda _module, args: seen.append(args[0]))
@@ -398,7 +398,7 @@ def test_the_backbone_sees_standardised_images(images):
 def test_a_constant_channel_is_zero(images):
     images[..., 1] = 7
     encoder = small(SimCLR, max_epochs=0).fit(images).encoder_
-    seen = encoder.standardise(torch.from_numpy(images).permute(0, 3, 1, 2) / 255)
+    seen = encoder.standardize(torch.from_numpy(images).permute(0, 3, 1, 2) / 255)
     assert seen[:, 1].abs().max() < 1e-6
 
 
@@ -560,16 +560,16 @@ def test_weights_of_mobilenet(downloads, states):
 
 @pytest.mark.parametrize("channels", [1, 2, 5, 6])
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
-def test_grey_images_get_the_response_of_grey_rgb(downloads, states, name, channels):
+def test_gray_images_get_the_response_of_gray_rgb(downloads, states, name, channels):
     encoder = build(name, channels=channels, weights="DEFAULT")
     conv = first_conv(encoder)
     assert conv.in_channels == channels
     learned = next(iter(states[name].values()))
-    grey = random_batch(2, channels=1)
+    gray = random_batch(2, channels=1)
     expected = nn.functional.conv2d(
-        grey.expand(-1, 3, -1, -1), learned, stride=conv.stride, padding=conv.padding
+        gray.expand(-1, 3, -1, -1), learned, stride=conv.stride, padding=conv.padding
     )
-    torch.testing.assert_close(conv(grey.expand(-1, channels, -1, -1)), expected)
+    torch.testing.assert_close(conv(gray.expand(-1, channels, -1, -1)), expected)
 
 
 @pytest.mark.parametrize("channels", [1, 5])

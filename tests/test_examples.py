@@ -38,9 +38,9 @@ def test_code_in_the_docs_runs(block, monkeypatch):
     X, y = digits.images, digits.target = digits.images[:120], digits.target[:120]
     monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: digits)
     names = {
-        "X_unlabelled": X,
-        "X_labelled": X[:80],
-        "y_labelled": y[:80],
+        "X_unlabeled": X,
+        "X_labeled": X[:80],
+        "y_labeled": y[:80],
         "X_test": X[80:],
         "y_test": y[80:],
     }
@@ -54,9 +54,7 @@ def test_cifar10_benchmark(benchmarks, monkeypatch, tmp_path, capsys):
 
     labels = np.arange(360) % 3
     monkeypatch.setattr(cifar10, "load_images", lambda path: (make_images(360, 10, 10), labels))
-    monkeypatch.setattr(
-        cifar10, "Split", functools.partial(cifar10.Split, n_labelled=60, n_test=60)
-    )
+    monkeypatch.setattr(cifar10, "Split", functools.partial(cifar10.Split, n_labeled=60, n_test=60))
     monkeypatch.setattr(cifar10, "images_in", lambda *args: 64)
     few = functools.partial(cifar10.KMeansPatches, n_patches=2000)
     monkeypatch.setattr(cifar10, "KMeansPatches", lambda n, **params: few(8, **params))

@@ -24,18 +24,18 @@ CALLS = {
     "adjust_contrast": {"factor": FACTOR},
     "adjust_hue": {"shift": torch.tensor(SHIFTS)},
     "adjust_saturation": {"factor": FACTOR},
-    "colour_matrix": {"brightness": FACTOR, "contrast": FACTOR, "saturation": FACTOR},
+    "color_matrix": {"brightness": FACTOR, "contrast": FACTOR, "saturation": FACTOR},
     "crop_resize": {"boxes": torch.tensor(BOXES) * 1.0, "size": (7, 13), "mirrored": WHICH},
     "erase": {"boxes": torch.tensor(BOXES), "value": 0.3},
     "flip": {"which": WHICH},
     "gaussian_blur": {"sigma": torch.tensor(SIGMAS), "kernel_size": 5},
-    "grey": {"which": WHICH},
+    "gray": {"which": WHICH},
     "mask": {"keep": KEEP, "value": torch.tensor([0.1, 0.2, 0.3])[:, None, None]},
     "rotate90": {"turns": torch.arange(6)},
     "solarize": {"threshold": FACTOR},
 }
 DRAWS = {"random_boxes", "random_patch_mask"}
-RGB_ONLY = ["adjust_hue", "adjust_saturation", "colour_matrix", "grey"]
+RGB_ONLY = ["adjust_hue", "adjust_saturation", "color_matrix", "gray"]
 
 
 def test_the_list_of_calls_is_complete():
@@ -135,7 +135,7 @@ def test_rotate90_refuses_oblong_images():
         functional.rotate90(random_batch(), torch.arange(6))
 
 
-# Colour
+# Color
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
@@ -154,27 +154,27 @@ def test_saturation():
 
 @pytest.mark.parametrize("levels", [1, 2, 255])
 def test_hue(levels):
-    # few levels give black, white, greys and channels that tie
+    # few levels give black, white, grays and channels that tie
     images = (random_batch(height=24) * levels).round() / levels
     want = one_by_one(tv.adjust_hue, images, SHIFTS)
     assert_close(functional.adjust_hue(images, torch.tensor(SHIFTS)), want, atol=1e-5, rtol=0)
 
 
-def test_hue_of_almost_grey_pixels():
+def test_hue_of_almost_gray_pixels():
     images = 0.5 + random_batch() * 1e-6
     got = functional.adjust_hue(images, torch.tensor(SHIFTS))
     assert_close(got, images, atol=2e-6, rtol=0)
 
 
-def test_grey():
+def test_gray():
     images = random_batch()
     want = torch.where(
         WHICH[:, None, None, None], tv.rgb_to_grayscale(images, num_output_channels=3), images
     )
-    assert_close(functional.grey(images, WHICH), want)
+    assert_close(functional.gray(images, WHICH), want)
 
 
-def test_colour_matrix_is_the_three_functions():
+def test_color_matrix_is_the_three_functions():
     images = 0.4 + 0.2 * random_batch()
     factors = torch.tensor(
         [
@@ -194,12 +194,12 @@ def test_colour_matrix_is_the_three_functions():
     want = one_by_one(composed, images, *factors.T.tolist())
     assert 0.05 < want.min() < want.max() < 0.95  # nothing was clipped on the way
     # the weights of the luma sum to 0.9999
-    assert_close(functional.colour_matrix(images, *factors.T), want, atol=3e-5, rtol=0)
+    assert_close(functional.color_matrix(images, *factors.T), want, atol=3e-5, rtol=0)
 
 
-def test_colour_matrix_clips():
+def test_color_matrix_clips():
     images = random_batch()
-    got = functional.colour_matrix(images, FACTOR, FACTOR, FACTOR)
+    got = functional.color_matrix(images, FACTOR, FACTOR, FACTOR)
     assert got.min() == 0
     assert got.max() == 1
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import make_images, random_batch, small
 from sklearn.utils import check_random_state
-from test_tasks import assert_is, make_task, run, standardise, unchanged
+from test_tasks import assert_is, make_task, run, standardize, unchanged
 from torch import nn
 
 from sklearn_ssl import (
@@ -20,7 +20,7 @@ from sklearn_ssl import (
     VariationalAutoencoder,
     all_estimators,
 )
-from sklearn_ssl.generative._colour import Bins, join_colour, lab_to_rgb, rgb_to_lab, split_colour
+from sklearn_ssl.generative._color import Bins, join_color, lab_to_rgb, rgb_to_lab, split_color
 from sklearn_ssl.nn import MapToVector, VectorDecoder, resize_map
 
 SIZE = (12, 10)
@@ -94,11 +94,11 @@ def test_maps_are_averaged_or_repeated():
 def test_autoencoder_loss():
     task, images = task_and_images(Autoencoder, code_dim=7)
     loss = run(task, images)["loss"]
-    features = task.encoder.backbone(standardise(images))
+    features = task.encoder.backbone(standardize(images))
     code = features.flatten(1) @ task.code.linear.weight.T + task.code.linear.bias
     assert code.shape == (6, 7)
     output = task.decoder(code, SIZE)
-    assert_is(loss, np.mean(squares(output, standardise(images))))
+    assert_is(loss, np.mean(squares(output, standardize(images))))
 
 
 @pytest.mark.parametrize("Learner", [Autoencoder, BiGAN, VariationalAutoencoder])
@@ -107,7 +107,7 @@ def test_reconstructions_have_the_size_of_the_views_and_are_enlarged(Learner):
     images = random_batch()
     with torch.no_grad():
         small_ones = nn.functional.interpolate(images, (6, 5), mode="bilinear", antialias=True)
-        pixels = task.encoder.unstandardise(task.decoder(task.codes(small_ones), (6, 5)))
+        pixels = task.encoder.unstandardize(task.decoder(task.codes(small_ones), (6, 5)))
         expected = nn.functional.interpolate(pixels, SIZE, mode="bilinear")
         found = task.reconstruct(images)
     assert pixels.std() > 0.01
@@ -122,13 +122,13 @@ def test_variational_loss_is_the_evidence_lower_bound(beta):
     terms = run(task, images)
     torch.manual_seed(0)
     noise = torch.randn(6, 5)
-    mean, log_variance = task.posterior(task.encoder.backbone(standardise(images))).chunk(2, 1)
+    mean, log_variance = task.posterior(task.encoder.backbone(standardize(images))).chunk(2, 1)
     posterior = torch.distributions.Normal(mean, log_variance.exp().sqrt())
     prior = torch.distributions.Normal(0.0, 1.0)
     kl = torch.distributions.kl_divergence(posterior, prior).sum(1)
     output = task.decoder(mean + posterior.stddev * noise, SIZE)
     pixels = torch.distributions.Normal(output, 1.0)
-    log_likelihood = pixels.log_prob(standardise(images)).flatten(1).sum(1)
+    log_likelihood = pixels.log_prob(standardize(images)).flatten(1).sum(1)
     # Kingma and Welling (2014), equation 3, with the weight of Higgins et al. (2017), equation 4
     bound = (log_likelihood - beta * kl).mean()
     values = 3 * 12 * 10
@@ -187,8 +187,8 @@ def test_samples_are_decoded_standard_normal_noise():
 
 
 def naive_context(task, images):
-    """Reconstruction error, and what the critic is to tell apart: real images, painted ones."""
-    target = standardise(images)
+    """Reconstruction error, and what is to be told apart: real images, painted ones."""
+    target = standardize(images)
     torch.manual_seed(0)
     holes = task.draw_holes(images)
     features = task.encoder.backbone(target * ~holes)  # the mean is 0
@@ -208,10 +208,10 @@ def naive_context(task, images):
 
 
 def naive_bigan(task, images):
-    """Error of the images of codes, and what the critic is to tell apart: images with their code,
+    """Error of the images of codes, and what is to be told apart: images with their code,
     noise with its.
     """
-    target = standardise(images)
+    target = standardize(images)
     torch.manual_seed(0)
     noise = torch.randn(6, 5)
     code = task.code(task.encoder.backbone(target))
@@ -231,10 +231,13 @@ def test_context_encoder_loss(mask, adversarial):
         assert terms.keys() == {"loss"}
         assert_is(terms["loss"], reconstruction)
         return
-    told_real, told_painted = sigmoid(task.critic(*real)), sigmoid(task.critic(*painted))
+    told_real, told_painted = (
+        sigmoid(task.discriminator(*real)),
+        sigmoid(task.discriminator(*painted)),
+    )
     critic = -np.mean(np.log(told_real)) - np.mean(np.log(1 - told_painted))  # equation 2
     assert_is(terms["reconstruction"], reconstruction)
-    assert_is(terms["critic"], critic)
+    assert_is(terms["discriminator"], critic)
     assert_is(terms["loss"], reconstruction + critic - 0.3 * np.mean(np.log(told_painted)))
 
 
@@ -243,12 +246,12 @@ def test_bigan_loss(cycle):
     task, images = task_and_images(BiGAN, latent_dim=5, cycle=cycle)
     terms = run(task, images)
     error, real, made = naive_bigan(task, images)
-    told_real, told_made = sigmoid(task.critic(*real)), sigmoid(task.critic(*made))
+    told_real, told_made = sigmoid(task.discriminator(*real)), sigmoid(task.discriminator(*made))
     # Donahue et al. (2017), equation 3, and for encoder and generator its inverse (section 3.3)
     critic = -np.mean(np.log(told_real)) - np.mean(np.log(1 - told_made))
     deception = -np.mean(np.log(1 - told_real)) - np.mean(np.log(told_made))
-    assert_is(terms["critic"], critic)
-    assert_is(terms["deception"], deception)
+    assert_is(terms["discriminator"], critic)
+    assert_is(terms["generator"], deception)
     assert_is(terms["loss"], critic + deception + cycle * error.item())
     assert ("cycle" in terms) == bool(cycle)
 
@@ -259,14 +262,14 @@ def test_one_backward_trains_both_players_each_by_its_own_loss(Learner):
     task, images = task_and_images(Learner, **params)
     run(task, images)["loss"].backward()
     error, real, made = (naive_bigan if Learner is BiGAN else naive_context)(task, images)
-    told_real, told_made = task.critic(*real).sigmoid(), task.critic(*made).sigmoid()
+    told_real, told_made = task.discriminator(*real).sigmoid(), task.discriminator(*made).sigmoid()
     critic_loss = -told_real.log().mean() - (1 - told_made).log().mean()
     if Learner is BiGAN:
         loss = 2 * error - (1 - told_real).log().mean() - told_made.log().mean()
     else:
         loss = error - 0.3 * told_made.log().mean()
     parameters = dict(task.named_parameters())
-    critic = {name for name in parameters if name.startswith("critic.")}
+    critic = {name for name in parameters if name.startswith("discriminator.")}
     for names, objective in ((critic, critic_loss), (parameters.keys() - critic, loss)):
         trained = [parameters[name] for name in sorted(names)]
         expected = torch.autograd.grad(objective, trained, retain_graph=True)
@@ -315,10 +318,10 @@ def test_masks_of_another_shape_are_refused(shape):
         learner.inpaint(make_images(12), np.ones(shape, bool))
 
 
-# Colours
+# Colors
 
 
-def test_lab_of_known_colours():
+def test_lab_of_known_colors():
     rgb = [(1, 1, 1), (0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0.5, 0.5, 0.5)]
     # CIE L*a*b* under D65, as tabulated for sRGB
     lab = [(100, 0, 0), (0, 0, 0), (53.24, 80.09, 67.20), (87.73, -86.18, 83.18)]
@@ -351,32 +354,32 @@ def test_lab_in_full_precision_under_autocast():
 @pytest.mark.parametrize("channels", [1, 3, 5])
 def test_split_and_join(channels):
     images = random_batch(channels=channels)
-    lightness, colour = split_colour(images)
+    lightness, color = split_color(images)
     assert lightness.shape == (6, 1, 12, 10)
-    assert colour.shape == (6, 2 if channels == 3 else channels, 12, 10)
+    assert color.shape == (6, 2 if channels == 3 else channels, 12, 10)
     assert 0 <= lightness.min() < lightness.max() <= 1
-    assert -1 <= colour.min() < colour.max() <= 1
+    assert -1 <= color.min() < color.max() <= 1
     torch.testing.assert_close(
-        join_colour(lightness, colour, images.shape[1]), images, atol=1e-5, rtol=0
+        join_color(lightness, color, images.shape[1]), images, atol=1e-5, rtol=0
     )
     if channels == 5:
         torch.testing.assert_close(lightness[:, 0], images.mean(1))
-    grey = torch.full((1, channels, 12, 10), 0.3)
-    torch.testing.assert_close(split_colour(grey)[1], torch.zeros(1, colour.shape[1], 12, 10))
+    gray = torch.full((1, channels, 12, 10), 0.3)
+    torch.testing.assert_close(split_color(gray)[1], torch.zeros(1, color.shape[1], 12, 10))
 
 
-def naive_soft_target(value, centres, spacing):
+def naive_soft_target(value, centers, spacing):
     """Zhang et al. (2016), section 2.2: five nearest bins, by a Gaussian of half their spacing."""
-    distance = [math.dist(value, centre) for centre in centres]
-    target = np.zeros(len(centres))
+    distance = [math.dist(value, center) for center in centers]
+    target = np.zeros(len(centers))
     for q in np.argsort(distance)[:5]:
         target[q] = np.exp(-(distance[q] ** 2) / (2 * (spacing / 2) ** 2))
     return target / target.sum()
 
 
 BINS = {  # bins, their spacing: 10 of a*, b* (sigma is 5), a grid of differences, 50 of lightness
-    "rgb": (lambda: Bins.of_colour(3, 0.7), 10 / 110),
-    "five channels": (lambda: Bins.of_colour(5, 0.7), 0.1),
+    "rgb": (lambda: Bins.of_color(3, 0.7), 10 / 110),
+    "five channels": (lambda: Bins.of_color(5, 0.7), 0.1),
     "lightness": (Bins.of_lightness, 1 / 49),
 }
 every_bins = pytest.mark.parametrize("name", BINS)
@@ -385,7 +388,7 @@ every_bins = pytest.mark.parametrize("name", BINS)
 def bins_and_maps(name):
     make, spacing = BINS[name]
     bins = make()
-    k = bins.centres.shape[1]
+    k = bins.centers.shape[1]
     values = random_batch(2, bins.groups * k, 3, 2) * 0.8 - (0.4 if name != "lightness" else 0)
     logits = 3 * torch.randn(
         2, bins.n_logits, 3, 2, generator=torch.Generator().manual_seed(1)
@@ -397,18 +400,18 @@ def bins_and_maps(name):
 def test_soft_targets(name):
     bins, spacing, values, _ = bins_and_maps(name)
     values = values.unflatten(1, (bins.groups, -1)).movedim(2, -1).flatten(0, -2)
-    expected = [naive_soft_target(v, bins.centres.tolist(), spacing) for v in values.tolist()]
+    expected = [naive_soft_target(v, bins.centers.tolist(), spacing) for v in values.tolist()]
     nearest, near = bins.soften(values)
-    found = torch.zeros(len(values), len(bins.centres)).scatter(1, nearest, near)
+    found = torch.zeros(len(values), len(bins.centers)).scatter(1, nearest, near)
     np.testing.assert_allclose(found, expected, atol=1e-3)
-    nearest, _ = bins.soften(bins.centres)
-    assert torch.equal(nearest[:, 0], torch.arange(len(bins.centres)))
+    nearest, _ = bins.soften(bins.centers)
+    assert torch.equal(nearest[:, 0], torch.arange(len(bins.centers)))
 
 
 @every_bins
 def test_loss_of_bins_and_their_shares(name):
     bins, spacing, values, logits = bins_and_maps(name)
-    n_bins, k = bins.centres.shape
+    n_bins, k = bins.centers.shape
     with torch.no_grad():
         bins.share.copy_(torch.linspace(1, 9, n_bins) / torch.linspace(1, 9, n_bins).sum())
     share = bins.share.double().numpy()
@@ -420,7 +423,7 @@ def test_loss_of_bins_and_their_shares(name):
     for g in range(bins.groups):
         for i, r, c in np.ndindex(2, 3, 2):
             value = values[i, g * k : (g + 1) * k, r, c].tolist()
-            target = naive_soft_target(value, bins.centres.tolist(), spacing)
+            target = naive_soft_target(value, bins.centers.tolist(), spacing)
             scores = logits[i, g * n_bins : (g + 1) * n_bins, r, c].double().numpy()
             log_p = scores - np.log(np.exp(scores).sum())
             losses.append(w[target.argmax()] * -(target * log_p).sum())  # equation 2
@@ -440,32 +443,32 @@ def test_loss_of_bins_and_their_shares(name):
 def test_values_of_bins_are_their_annealed_mean(name):
     bins, _, _, logits = bins_and_maps(name)
     found = bins.values(logits)
-    n_bins, k = bins.centres.shape
+    n_bins, k = bins.centers.shape
     assert found.shape == (2, bins.groups * k, 3, 2)
     for i, g, r, c in np.ndindex(2, bins.groups, 3, 2):  # equation 5, with its T
         p = np.exp(logits[i, g * n_bins : (g + 1) * n_bins, r, c].double().numpy() / 0.38)
-        expected = p / p.sum() @ bins.centres.double().numpy()
+        expected = p / p.sum() @ bins.centers.double().numpy()
         np.testing.assert_allclose(found[i, g * k : (g + 1) * k, r, c], expected, atol=1e-5)
 
 
-def test_bins_cover_the_colours_and_no_more():
-    centres = Bins.of_colour(3).centres * 110
-    assert torch.equal(centres, (centres / 10).round() * 10)
-    assert len(centres.unique(dim=0)) == len(centres)
-    _, colour = split_colour(random_batch(50))
-    ab = colour.movedim(1, -1).flatten(0, -2) * 110
-    nearest = torch.cdist(ab, centres).amin(1)
+def test_bins_cover_the_colors_and_no_more():
+    centers = Bins.of_color(3).centers * 110
+    assert torch.equal(centers, (centers / 10).round() * 10)
+    assert len(centers.unique(dim=0)) == len(centers)
+    _, color = split_color(random_batch(50))
+    ab = color.movedim(1, -1).flatten(0, -2) * 110
+    nearest = torch.cdist(ab, centers).amin(1)
     assert nearest.max() < 10 / math.sqrt(2) + 3  # few bins are missing at the border
-    assert 200 < len(centres) < 330  # Zhang et al. have 313
+    assert 200 < len(centers) < 330  # Zhang et al. have 313
 
 
 def test_bins_that_were_never_seen_do_not_weigh_without_bound():
-    bins = Bins.of_colour(3, rebalance=1.0)
+    bins = Bins.of_color(3, rebalance=1.0)
     with torch.no_grad():
         bins.share.zero_()[:2] = 0.5
     logits = torch.zeros(1, bins.n_logits, 1, 1)
-    seen, unseen = (bins(logits, bins.centres[i].view(1, 2, 1, 1)) for i in (0, -1))
-    assert 1 < unseen / seen < 100 * len(bins.centres)
+    seen, unseen = (bins(logits, bins.centers[i].view(1, 2, 1, 1)) for i in (0, -1))
+    assert 1 < unseen / seen < 100 * len(bins.centers)
 
 
 # Colorization, split-brain autoencoder
@@ -478,29 +481,29 @@ def pooled(images):
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
 @pytest.mark.parametrize("Learner", [Colorization, SplitBrainAutoencoder])
-def test_colour_losses(Learner, channels):
+def test_color_losses(Learner, channels):
     means = {"mean": (0.4,) * channels, "std": (0.2,) * channels}
     task = make_task(Learner, *SIZE, channels=channels, views=unchanged(SIZE), **means)
     images = random_batch(channels=channels)
     terms = run(task, images)
-    lightness, colour = split_colour(images)
+    lightness, color = split_color(images)
     parts = task.encoder.parts
     maps = parts["lightness"].backbone((lightness - 0.5) / 0.25)
     if Learner is Colorization:
-        assert_is(terms["loss"], task.bins(task.decoder(maps, (6, 5)), pooled(colour)))
+        assert_is(terms["loss"], task.bins(task.decoder(maps, (6, 5)), pooled(color)))
         return
-    of_colour = task.colour_bins(task.colour_decoder(maps, (6, 5)), pooled(colour))
-    maps = parts["colour"].backbone(colour / 0.2)
+    of_color = task.color_bins(task.color_decoder(maps, (6, 5)), pooled(color))
+    maps = parts["color"].backbone(color / 0.2)
     of_lightness = task.lightness_bins(task.lightness_decoder(maps, (6, 5)), pooled(lightness))
-    assert_is(terms["colour"], of_colour)
+    assert_is(terms["color"], of_color)
     assert_is(terms["lightness"], of_lightness)
-    assert_is(terms["loss"], of_colour + of_lightness)
+    assert_is(terms["loss"], of_color + of_lightness)
 
 
-def test_shares_of_colours_are_counted_in_a_fit():
+def test_shares_of_colors_are_counted_in_a_fit():
     for Learner, names in (
         (Colorization, ["bins"]),
-        (SplitBrainAutoencoder, ["colour_bins", "lightness_bins"]),
+        (SplitBrainAutoencoder, ["color_bins", "lightness_bins"]),
     ):
         task = fitted(Learner, make_images(), max_epochs=1).net_.module_.task
         for share in (getattr(task, name).share for name in names):
@@ -540,7 +543,7 @@ def test_colorize_keeps_lightness_and_paints_what_is_predicted():
     wanted = torch.tensor([20.0, -10.0]) / 110
     with torch.no_grad():
         task.decoder.head.weight.zero_()
-        task.decoder.head.bias.copy_(-100 * (task.bins.centres - wanted).norm(dim=1))
+        task.decoder.head.bias.copy_(-100 * (task.bins.centers - wanted).norm(dim=1))
         lab = rgb_to_lab(task.colorize(images))
     lightness, a, b = lab.unbind(1)
     torch.testing.assert_close(lightness[:, 1:], rgb_to_lab(images)[:, 0, 1:], atol=1e-2, rtol=0)
@@ -552,12 +555,12 @@ def test_colorize_keeps_lightness_and_paints_what_is_predicted():
 
 
 @every_redraw
-@pytest.mark.parametrize("form", ["uint8", "float", "rows", "tensor", "grey", "two channels"])
+@pytest.mark.parametrize("form", ["uint8", "float", "rows", "tensor", "gray", "two channels"])
 def test_images_come_back_as_they_came(Learner, name, form):
-    X = make_images(12, 8, 8, {"grey": 1, "two channels": 2}.get(form, 3))
+    X = make_images(12, 8, 8, {"gray": 1, "two channels": 2}.get(form, 3))
     if form == "float":
         X = X.astype(np.float32) / 7 - 3
-    elif form == "grey":
+    elif form == "gray":
         X = X[..., 0].astype(np.float64) / 255
     given = X
     if form == "rows":
@@ -608,7 +611,7 @@ def test_bigan_reconstructs_after_training_as_well_as_in_it():
             task.train(training)
             codes = task.codes(images)
             made = task.decode(torch.cat([torch.randn_like(codes), codes]))[len(codes) :]
-            errors[training] = (made - task.encoder.standardise(images)).square().mean()
+            errors[training] = (made - task.encoder.standardize(images)).square().mean()
     assert errors[False] < 1.5 * errors[True]
 
 
@@ -639,10 +642,10 @@ def test_sampling_makes_no_tensor_on_another_device(Learner):
         assert task.sample(3, torch.device("meta")).shape == (3, 3, 12, 12)
 
 
-def test_patches_of_one_value_are_not_normalised():
+def test_patches_of_one_value_are_not_normalized():
     task = make_task(MaskedAutoencoder, 1, 20, channels=1)
     images = random_batch(4, 1, 1, 20)
     target, mean, std = task.targets(images)
     assert task.patch == (1, 1)
     assert target.std() > 0.1
-    torch.testing.assert_close(target * std + mean, task.patches(task.encoder.standardise(images)))
+    torch.testing.assert_close(target * std + mean, task.patches(task.encoder.standardize(images)))

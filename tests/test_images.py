@@ -125,7 +125,7 @@ def test_a_list_of_tensors_is_their_stack(images, of_float):
     np.testing.assert_array_equal(features(X), of_float)
 
 
-def test_grey_images_need_no_channel_dimension():
+def test_gray_images_need_no_channel_dimension():
     X = make_images(channels=1)
     forms = [X, X[..., 0], rows(X), torch.from_numpy(X[..., 0].copy()), tensor(X)]
     for form in forms:
@@ -327,7 +327,7 @@ def test_a_constant_channel_becomes_0(value):
     torch.testing.assert_close(pixel_range.inverse(values), pixels)
 
 
-# More images, unlabelled
+# More images, unlabeled
 
 
 @pytest.mark.parametrize("n", [2, 24, 47])
@@ -501,7 +501,7 @@ def test_an_error_while_reading_ahead_reaches_the_caller():
 BACK = {
     "uint8": lambda X: X,
     "uint8 rows": rows,
-    "uint8 grey": lambda X: X[..., 0],
+    "uint8 gray": lambda X: X[..., 0],
     "int16": lambda X: X.astype(np.int16) - 100,
     "int16 rows": lambda X: rows(X).astype(np.int16) - 100,
     "float32": lambda X: (X / 255).astype(np.float32),
@@ -514,7 +514,7 @@ BACK = {
     "float32 tensor": lambda X: tensor(X) / 255,
     "bfloat16 tensor": lambda X: tensor(X).bfloat16(),
     "bool tensor": lambda X: tensor(X) > 100,
-    "grey tensor": lambda X: torch.from_numpy(X[..., 0].copy()),
+    "gray tensor": lambda X: torch.from_numpy(X[..., 0].copy()),
     "tensor of rows": lambda X: torch.from_numpy(rows(X)),
 }
 

@@ -17,7 +17,7 @@ from test_tasks import (
     run,
     shake,
     spy,
-    standardise,
+    standardize,
     unchanged,
 )
 from torch import nn
@@ -38,7 +38,7 @@ from sklearn_ssl import (
     Views,
 )
 from sklearn_ssl.contrastive._nnclr import nearest
-from sklearn_ssl.nn import ConvCritic, Queue, frozen
+from sklearn_ssl.nn import ConvDiscriminator, Queue, frozen
 from sklearn_ssl.views import MultiCrop
 
 HEADS = {"hidden_dim": 9, "projection_dim": 5}
@@ -347,11 +347,11 @@ def test_swav_queues():
 
 
 @pytest.mark.parametrize("local_crops", [0, 2])
-def test_dino_loss_and_centre(local_crops):
+def test_dino_loss_and_center(local_crops):
     options = {"out_dim": 7, "student_temp": 0.3, "teacher_temps": (0.1, 0.2)}
     task, images, crops = crop_task(DINO, local_crops, center_momentum=0.6, **options)
-    centre = 0.3 * normal(7)
-    task.centre.copy_(centre)
+    center = 0.3 * normal(7)
+    task.center.copy_(center)
     loss = run(task, images)["loss"]
 
     def cosines(encoder, head, crops):
@@ -364,21 +364,21 @@ def test_dino_loss_and_centre(local_crops):
     for t in range(2):
         for s in set(range(2 + local_crops)) - {t}:
             for i in range(6):
-                p = softmax((arrays(teacher)[t][i] - centre.numpy()) / 0.1)
+                p = softmax((arrays(teacher)[t][i] - center.numpy()) / 0.1)
                 losses.append(-p @ np.log(softmax(arrays(student)[s][i] / 0.3)))
     assert_is(loss, np.mean(losses))
 
     peer = pytest.importorskip("lightly.loss").DINOLoss(
         7, teacher_temp=0.1, student_temp=0.3, center_momentum=0.6
     )
-    peer.center[:] = centre
+    peer.center[:] = center
     expected = peer(teacher.chunk(2), student.chunk(2 + local_crops))
     assert_same_training(task, loss, expected)
-    assert torch.equal(task.centre, centre)
+    assert torch.equal(task.center, center)
     for progress in (0.1, 0.2):  # only the first one has a new batch
         task.after_step(progress)
-        torch.testing.assert_close(task.centre, 0.6 * centre + 0.4 * teacher.mean(0))  # equation 4
-        torch.testing.assert_close(task.centre, peer.center[0, 0])
+        torch.testing.assert_close(task.center, 0.6 * center + 0.4 * teacher.mean(0))  # equation 4
+        torch.testing.assert_close(task.center, peer.center[0, 0])
 
 
 @pytest.mark.parametrize(
@@ -622,7 +622,7 @@ def test_infomax_loss(monkeypatch, estimator, weights, two_views):
     with torch.no_grad():
         task.project_local[2].weight *= 10  # scores that tell pairs apart
         terms = run(task, images)
-        local = task.encoder.backbone.conv(standardise(views))  # (6 or 12, 8, 12, 10)
+        local = task.encoder.backbone.conv(standardize(views))  # (6 or 12, 8, 12, 10)
         summary = task.summary(embed(task.encoder, views))
         query, features = task.project_summary(summary).numpy(), task.project_local(local).numpy()
         places = [features[:, :, r, c] for r in range(12) for c in range(10)]
@@ -635,8 +635,8 @@ def test_infomax_loss(monkeypatch, estimator, weights, two_views):
         if weights["global"]:
             whole = task.project_flat(local.mean((2, 3))).numpy()
             expected["global"] = naive(whole)
-        if weights["prior"]:  # equation 7; the encoder minimises -log D and not log(1 - D)
-            real, made = (task.critic(x).sigmoid() for x in (noise[0], summary.sigmoid()))
+        if weights["prior"]:  # equation 7; the encoder minimizes -log D and not log(1 - D)
+            real, made = (task.discriminator(x).sigmoid() for x in (noise[0], summary.sigmoid()))
             expected["prior"] = -(real.log() + (1 - made).log() + made.log()).mean().item()
             assert 0 <= noise[0].min() < 0.1 < 0.9 < noise[0].max() <= 1  # uniform
     assert terms.keys() == {"loss", *expected}
@@ -650,8 +650,8 @@ def test_players_of_the_prior_get_gradients_of_their_own(monkeypatch):
     noise = spy(monkeypatch, "rand_like")
     summary = normal(6, 5).requires_grad_()
     task._match_prior(summary).backward()
-    real, made = (task.critic(x).sigmoid() for x in (noise[0], summary.sigmoid()))
-    critic = list(task.critic.parameters())
+    real, made = (task.discriminator(x).sigmoid() for x in (noise[0], summary.sigmoid()))
+    critic = list(task.discriminator.parameters())
     told = torch.autograd.grad(-(real.log() + (1 - made).log()).mean(), critic, retain_graph=True)
     torch.testing.assert_close([p.grad for p in critic], list(told))
     torch.testing.assert_close(summary.grad, *torch.autograd.grad(-made.log().mean(), summary))
@@ -661,7 +661,7 @@ def test_players_of_the_prior_get_gradients_of_their_own(monkeypatch):
 
 
 def test_frozen_modules_pass_gradients_on():
-    module, x = ConvCritic(3, (12, 10)), random_batch().requires_grad_()
+    module, x = ConvDiscriminator(3, (12, 10)), random_batch().requires_grad_()
     out = frozen(module, x)
     torch.testing.assert_close(out, module(x))
     out.sum().backward()
@@ -672,7 +672,7 @@ def test_frozen_modules_pass_gradients_on():
 @pytest.mark.parametrize("size", [(1, 1), (5, 8), (28, 28)])
 @pytest.mark.parametrize("vector_dim", [0, 6])
 def test_critic_judges_each_image_and_its_vector(size, vector_dim):
-    critic = ConvCritic(2, size, vector_dim, width=4)
+    critic = ConvDiscriminator(2, size, vector_dim, width=4)
     inputs = [random_batch(4, 2, *size), normal(4, vector_dim)][: 1 + bool(vector_dim)]
     logits = critic(*inputs)
     assert logits.shape == (4,)

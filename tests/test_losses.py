@@ -425,7 +425,7 @@ def test_conv_decoder_gives_images_of_the_asked_size(size, coarseness):
     features = normal(2, 8, *grid).requires_grad_()
     out = decoder(features, size)
     assert out.shape == (2, 3, *size)
-    assert (out < 0).any()  # pixels are standardised, so no activation may cut them
+    assert (out < 0).any()  # pixels are standardized, so no activation may cut them
     out.square().sum().backward()
     assert features.grad.abs().sum() > 0
 

@@ -17,7 +17,7 @@ from test_tasks import (
     run,
     shake,
     spy,
-    standardise,
+    standardize,
     unchanged,
 )
 from torch import nn
@@ -30,7 +30,7 @@ from sklearn_ssl import (
     MaskedAutoencoder,
     RelativePatchLocation,
 )
-from sklearn_ssl.encoders import TokenPredictor, at_places, encode_places
+from sklearn_ssl.encoders import TokenPredictor, at_positions, encode_positions
 from sklearn_ssl.predictive._jigsaw import distant_permutations
 from sklearn_ssl.views import random_tiles
 
@@ -65,7 +65,7 @@ def test_tiles_lie_anywhere_in_their_cells(fill):
     tiles = random_tiles(images, 2, (12, 8), fill)
     assert tiles.shape == (200, 4, 3, 12, 8)
     expected = torch.arange(4.0).view(1, 4, 1, 1).expand(200, 4, 12, 8)
-    torch.testing.assert_close(tiles[:, :, 0], expected)  # nothing of a neighbour
+    torch.testing.assert_close(tiles[:, :, 0], expected)  # nothing of a neighbor
     for channel, cell in ((1, 12), (2, 8)):
         middle = tiles[:, :, channel].mean((2, 3)) % cell  # of a tile, in its cell
         free = cell * (1 - fill)
@@ -168,7 +168,7 @@ def test_jigsaw_tiles_have_the_same_statistics(monkeypatch):
     seen = []
     monkeypatch.setattr(task.encoder, "embed", lambda x: seen.append(x) or torch.rand(len(x), 16))
     run(task, random_batch(height=12, width=12) * torch.tensor([1, 0.5, 0.3]).view(3, 1, 1))
-    tiles = standardise(seen[0]).flatten(1)
+    tiles = standardize(seen[0]).flatten(1)
     assert tiles.mean(1).abs().max() < 1e-4
     assert ((tiles.std(1) > 0.85) & (tiles.std(1) < 1.01)).all()
 
@@ -278,25 +278,25 @@ def test_only_some_patches_are_computed():
     images, where = random_batch(2, height=8, width=8), places([15, 3, 4], [0, 1, 6])
     entered = []
     encoder.backbone.block.register_forward_pre_hook(lambda _, args: entered.append(args[0]))
-    tokens = encode_places(encoder, images, where)
+    tokens = encode_positions(encoder, images, where)
     assert [x.shape for x in entered] == [(2, 3, 16)]
-    embedded = encoder.backbone.patches(standardise(images))
+    embedded = encoder.backbone.patches(standardize(images))
     for i in range(2):
         alone = torch.stack([embedded[i, k] for k in where[i]])
         torch.testing.assert_close(tokens[i], encoder.backbone.block(alone[None])[0])
         for k in set(range(16)) - set(where[i].tolist()):
             r, c = 2 * (k // 4), 2 * (k % 4)
             images[i, :, r : r + 2, c : c + 2] = 0
-    assert torch.equal(encode_places(encoder, images, where), tokens)  # others do not matter
+    assert torch.equal(encode_positions(encoder, images, where), tokens)  # others do not matter
     every = torch.arange(16).expand(2, -1)
     expected = encoder(images).flatten(2).transpose(1, 2)
-    torch.testing.assert_close(encode_places(encoder, images, every), expected)
+    torch.testing.assert_close(encode_positions(encoder, images, every), expected)
 
 
 def test_tokens_at_places_are_those_of_lightly():
     utils = pytest.importorskip("lightly.models.utils")
     tokens, where = random_batch(2, 1, 6, 3)[:, 0], places([5, 0], [2, 2])
-    assert torch.equal(at_places(tokens, where), utils.apply_masks(tokens, where))
+    assert torch.equal(at_positions(tokens, where), utils.apply_masks(tokens, where))
 
 
 def test_predictor_is_that_of_lightly():
@@ -380,10 +380,10 @@ def test_masked_autoencoder_loss(monkeypatch, normalize_pixels):
     for image, draw in zip(images, draws[0], strict=True):
         order = sorted(range(12), key=draw.tolist().__getitem__)
         visible, hidden = order[:3], order[3:]
-        embedded = task.encoder.backbone.patches(standardise(image[None]))[0]
+        embedded = task.encoder.backbone.patches(standardize(image[None]))[0]
         tokens = task.encoder.backbone.block(embedded[visible][None])[0]
         output = predict(task.decoder, tokens, visible, hidden)
-        cut = [p.flatten() for row in naive_patches(standardise(image[None])[0], 2, 2) for p in row]
+        cut = [p.flatten() for row in naive_patches(standardize(image[None])[0], 2, 2) for p in row]
         for k, found in zip(hidden, output, strict=True):
             target = cut[k].double().numpy()
             if normalize_pixels:  # He et al. (2022), section 3
@@ -414,10 +414,10 @@ def test_patches_and_their_targets_are_those_of_lightly():
     assert torch.equal(patches[0], torch.stack(cut))
     assert torch.equal(task.images(patches), images)
     target, mean, std = task.targets(images)
-    torch.testing.assert_close(task.images(target * std + mean), standardise(images))
+    torch.testing.assert_close(task.images(target * std + mean), standardize(images))
 
     utils = pytest.importorskip("lightly.models.utils")
-    theirs = utils.patchify(standardise(images), 2)  # with the channels last
+    theirs = utils.patchify(standardize(images), 2)  # with the channels last
     normed = utils.normalize_mean_var(theirs) * math.sqrt(12 / 11)  # by the unbiased variance
     ours = target.unflatten(2, (3, 4)).transpose(2, 3).flatten(2)
     torch.testing.assert_close(ours, normed, rtol=1e-3, atol=1e-4)
@@ -447,7 +447,7 @@ def test_reconstruct_predicts_every_patch_from_others(ratio):
         assert visible.shape[1] == task.n_visible
         assert not set(visible[0].tolist()) & set(hidden[0].tolist())
     pixels = task.images((mean + std).expand(-1, -1, 12))
-    torch.testing.assert_close(output, task.encoder.unstandardise(pixels))
+    torch.testing.assert_close(output, task.encoder.unstandardize(pixels))
 
 
 # I-JEPA
@@ -468,7 +468,7 @@ def test_ijepa_loss():
     context = task.draw_context(blocks)
     losses, context_tokens = [], []
     for image, image_blocks, seen in zip(images, blocks, context, strict=True):
-        x = standardise(image[None])
+        x = standardize(image[None])
         with torch.no_grad():  # the moving average sees the whole image
             target = task.target_encoder.backbone(x)[0].double().numpy()
         embedded = task.encoder.backbone.patches(x)[0]

@@ -32,7 +32,7 @@ def make_task(Learner, height=12, width=12, channels=3, seed=0, mean=MEAN, std=S
 
 def unchanged(size, **params):
     """Views that are the images themselves."""
-    return Views(size=size, **{"crop_scale": None, "flip": 0, "jitter": None, "grey": 0, **params})
+    return Views(size=size, **{"crop_scale": None, "flip": 0, "jitter": None, "gray": 0, **params})
 
 
 def run(task, images, seed=0):
@@ -40,14 +40,14 @@ def run(task, images, seed=0):
     return task(images, torch.arange(len(images)))
 
 
-def standardise(images):
+def standardize(images):
     """(n, c, h, w) in [0, 1] to zero mean and unit variance, channel by channel."""
     return torch.stack([(images[:, i] - MEAN[i]) / STD[i] for i in range(images.shape[1])], dim=1)
 
 
 def embed(encoder, images):
     """What the backbone makes of images, averaged over positions."""
-    features = encoder.backbone(standardise(images))
+    features = encoder.backbone(standardize(images))
     return features.flatten(2).sum(2) / math.prod(features.shape[2:])
 
 
@@ -591,8 +591,8 @@ def test_denoising_loss(encoder, corruption):
     corrupted = task.corrupt(images)
     assert not torch.equal(corrupted, images)
     with torch.no_grad():
-        output = task.decoder(task.encoder.backbone(standardise(corrupted)), (12, 10)).numpy()
-    clean = standardise(images).numpy()
+        output = task.decoder(task.encoder.backbone(standardize(corrupted)), (12, 10)).numpy()
+    clean = standardize(images).numpy()
     errors = [(a - b) ** 2 for a, b in zip(output.ravel(), clean.ravel(), strict=True)]
     assert loss == pytest.approx(np.mean(errors), rel=1e-4)
 
@@ -674,15 +674,15 @@ def test_reconstruct_gives_arrays_like_those_it_gets(dtype, channels):
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
-@pytest.mark.parametrize("form", ["images", "grey images", "rows", "grey rows"])
+@pytest.mark.parametrize("form", ["images", "gray images", "rows", "gray rows"])
 def test_reconstruct_gives_tensors_like_those_it_gets(dtype, form):
-    X = make_images(12, 9, 7, 1 if "grey" in form else 3).astype(str(dtype).split(".")[1])
+    X = make_images(12, 9, 7, 1 if "gray" in form else 3).astype(str(dtype).split(".")[1])
     learner = denoiser(X, image_shape=(9, 7))
     expected = torch.from_numpy(learner.reconstruct(X))  # (n, h, w, c)
     tensor = torch.from_numpy(X)
     if "rows" in form:  # as rows of an array, with the channels last
         tensor, expected = tensor.flatten(1), expected.flatten(1)
-    elif form == "grey images":
+    elif form == "gray images":
         tensor, expected = tensor[..., 0], expected[..., 0]
     else:
         tensor, expected = tensor.permute(0, 3, 1, 2), expected.permute(0, 3, 1, 2)

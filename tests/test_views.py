@@ -11,11 +11,11 @@ from torchvision.transforms.v2 import functional as tv
 from sklearn_ssl import Views
 from sklearn_ssl.views import view_size
 
-OFF = {"crop_scale": None, "flip": 0.0, "jitter": None, "grey": 0.0}
+OFF = {"crop_scale": None, "flip": 0.0, "jitter": None, "gray": 0.0}
 ON = {
     "rotate": True,
     "jitter_p": 0.9,
-    "grey": 0.3,
+    "gray": 0.3,
     "blur": 0.5,
     "solarize": 0.5,
     "erase": 0.5,
@@ -46,7 +46,7 @@ def draw(views, images, view=0, seed=0):
         ({"jitter": (0, 0.5, 0, 0), "jitter_p": 1.0}, 64),
         ({"jitter": (0, 0, 0.5, 0), "jitter_p": 1.0}, 64),
         ({"jitter": (0, 0, 0, 0.5), "jitter_p": 1.0}, 64),
-        ({"grey": 0.5}, 2),
+        ({"gray": 0.5}, 2),
         ({"blur": 1.0, "blur_sigma": (0.5, 2.0)}, 64),
         ({"solarize": 0.5}, 2),
         ({"erase": 1.0}, 64),
@@ -97,8 +97,8 @@ def test_deviation_of_the_blur_is_drawn_from_its_whole_range():
     images = torch.zeros(1000, 1, 9, 9)
     images[:, :, 4, 4] = 1
     got = draw(alone(size=9, blur=1.0, blur_sigma=(0.5, 2.0)), images)
-    for neighbour in got[:, 0, 4, 5], got[:, 0, 5, 4]:
-        sigma = (-0.5 / (neighbour / got[:, 0, 4, 4]).log()).sqrt()
+    for neighbor in got[:, 0, 4, 5], got[:, 0, 5, 4]:
+        sigma = (-0.5 / (neighbor / got[:, 0, 4, 4]).log()).sqrt()
         assert 0.5 - 1e-3 < sigma.min() < 0.52
         assert 1.98 < sigma.max() < 2 + 1e-3
 
@@ -125,7 +125,7 @@ def test_erased_boxes_are_black():
     ("params", "p"),
     [
         ({"flip": 0.5}, 0.5),
-        ({"grey": 0.2}, 0.2),
+        ({"gray": 0.2}, 0.2),
         ({"jitter": (0.4, 0.4, 0.4, 0.1)}, 0.8),
         ({"jitter": (0.4, 0.4, 0.4, 0.1), "jitter_p": 0.3}, 0.3),
         ({"blur": 0.3, "blur_sigma": (1.0, 2.0)}, 0.3),
@@ -142,14 +142,14 @@ def test_frequency(params, p):
     assert abs(changed - p) < 0.03  # four standard deviations
 
 
-def test_grey_and_jitter_are_drawn_apart():
+def test_gray_and_jitter_are_drawn_apart():
     images = random_batch(n=4000, height=4, width=4)
-    got = draw(alone(size=4, jitter=(0.4, 0, 0, 0.1), jitter_p=0.5, grey=0.5), images)
-    greyed = (got - got.mean(1, keepdim=True)).abs().amax((1, 2, 3)) < 1e-4
+    got = draw(alone(size=4, jitter=(0.4, 0, 0, 0.1), jitter_p=0.5, gray=0.5), images)
+    grayed = (got - got.mean(1, keepdim=True)).abs().amax((1, 2, 3)) < 1e-4
     luma = tv.rgb_to_grayscale(images, num_output_channels=3)
-    same = (got - torch.where(greyed[:, None, None, None], luma, images)).abs() < 1e-4
+    same = (got - torch.where(grayed[:, None, None, None], luma, images)).abs() < 1e-4
     unjittered = same.all(3).all(2).all(1)
-    for a in greyed, ~greyed:
+    for a in grayed, ~grayed:
         for b in unjittered, ~unjittered:
             assert abs((a & b).float().mean() - 0.25) < 0.03
 
@@ -229,17 +229,17 @@ def test_quarter_turns_need_square_views():
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
-def test_colour_is_left_out_for_other_channel_counts(channels):
+def test_color_is_left_out_for_other_channel_counts(channels):
     images = random_batch(channels=channels)
-    assert_close(alone(jitter=(0, 0, 0.9, 0.5), jitter_p=1.0, grey=1.0)(images), images)
-    assert_close(alone(grey=1.0)(images), images)
+    assert_close(alone(jitter=(0, 0, 0.9, 0.5), jitter_p=1.0, gray=1.0)(images), images)
+    assert_close(alone(gray=1.0)(images), images)
     for jitter in (0.5, 0, 0, 0), (0, 0.5, 0, 0):
         got = alone(jitter=jitter, jitter_p=1.0)(images)
         assert ((got - images).abs().amax((1, 2, 3)) > 1e-4).all()
 
 
 @pytest.mark.parametrize("off", [None, 0])
-@pytest.mark.parametrize("name", ["blur", "erase", "flip", "grey", "jitter_p", "noise", "solarize"])
+@pytest.mark.parametrize("name", ["blur", "erase", "flip", "gray", "jitter_p", "noise", "solarize"])
 @pytest.mark.parametrize("channels", [3, 5])
 def test_none_and_zero_turn_off(channels, name, off):
     images = random_batch(channels=channels)
@@ -253,7 +253,7 @@ def test_none_and_zero_turn_off(channels, name, off):
     ("name", "changed"),
     [
         ("solarize", lambda x: torch.where(x >= 0.5, 1 - x, x)),
-        ("grey", lambda x: tv.rgb_to_grayscale(x, num_output_channels=3)),
+        ("gray", lambda x: tv.rgb_to_grayscale(x, num_output_channels=3)),
         ("blur", lambda x: tv.gaussian_blur(x, 3, 1.0)),
         ("erase", None),
     ],

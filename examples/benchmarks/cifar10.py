@@ -34,19 +34,19 @@ CS = (1e-3, 1e-2)
 
 
 class Split:
-    """Pretraining images, labelled images for fitting and for choosing, and test images."""
+    """Pretraining images, labeled images for fitting and for choosing, and test images."""
 
-    def __init__(self, X, y, n_labelled=10_000, n_test=10_000, seed=0):
+    def __init__(self, X, y, n_labeled=10_000, n_test=10_000, seed=0):
         self.pretrain, test, rest, y_test = train_test_split(
             X, y, test_size=n_test, stratify=y, random_state=seed
         )
-        labelled, _, y_labelled, _ = train_test_split(
-            self.pretrain, rest, train_size=n_labelled, stratify=rest, random_state=seed
+        labeled, _, y_labeled, _ = train_test_split(
+            self.pretrain, rest, train_size=n_labeled, stratify=rest, random_state=seed
         )
-        self.labelled, self.y = labelled, y_labelled
+        self.labeled, self.y = labeled, y_labeled
         self.test, self.y_test = test, y_test
         self.fit, self.choose = train_test_split(
-            np.arange(len(labelled)), test_size=0.2, stratify=y_labelled, random_state=seed
+            np.arange(len(labeled)), test_size=0.2, stratify=y_labeled, random_state=seed
         )
 
 
@@ -66,12 +66,12 @@ def evaluate(transform, variants, split):
     """Test accuracy of the variant and C that are best on the validation part."""
     chosen = {}
     for variant in variants:
-        F = transform(split.labelled, variant)
+        F = transform(split.labeled, variant)
         C, score = choose_C(F, split)
         chosen[variant] = (score, C)
     variant = max(chosen, key=lambda v: chosen[v])
     score, C = chosen[variant]
-    F, F_test = transform(split.labelled, variant), transform(split.test, variant)
+    F, F_test = transform(split.labeled, variant), transform(split.test, variant)
     accuracy = probe(C).fit(F, split.y).score(F_test, split.y_test)
     return {"variant": list(variant), "C": C, "validation": score, "accuracy": accuracy}
 

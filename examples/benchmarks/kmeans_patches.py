@@ -10,7 +10,7 @@ from sklearn.cluster import MiniBatchKMeans
 class KMeansPatches(TransformerMixin, BaseEstimator):
     """Triangle activations of ``n_centroids`` patch centroids, averaged over 2 x 2 quadrants.
 
-    Patches are normalised in brightness and contrast and ZCA-whitened, as in the paper.
+    Patches are normalized in brightness and contrast and ZCA-whitened, as in the paper.
     """
 
     def __init__(self, n_centroids=400, *, patch_size=6, n_patches=200_000, random_state=None):
@@ -29,7 +29,7 @@ class KMeansPatches(TransformerMixin, BaseEstimator):
         )
         # channels first inside a patch, as F.unfold gives them
         patches = patches.transpose(0, 3, 1, 2).reshape(self.n_patches, -1).astype(np.float32)
-        patches = self._normalise(torch.from_numpy(patches)).numpy()
+        patches = self._normalize(torch.from_numpy(patches)).numpy()
         self.mean_ = patches.mean(0)
         values, vectors = np.linalg.eigh(np.cov(patches - self.mean_, rowvar=False))
         self.whiten_ = (vectors / np.sqrt(values + 0.1) @ vectors.T).astype(np.float32)
@@ -40,7 +40,7 @@ class KMeansPatches(TransformerMixin, BaseEstimator):
         return self
 
     @staticmethod
-    def _normalise(patches):
+    def _normalize(patches):
         """Zero mean and unit variance of every patch (n, values); 10 keeps flat ones quiet."""
         variance, mean = torch.var_mean(patches, dim=1, keepdim=True)
         return (patches - mean) / (variance + 10).sqrt()
@@ -53,7 +53,7 @@ class KMeansPatches(TransformerMixin, BaseEstimator):
         size = self.patch_size
         images = torch.from_numpy(np.ascontiguousarray(X)).permute(0, 3, 1, 2).float()
         patches = F.unfold(images, size).transpose(1, 2)  # (n, positions, values)
-        patches = self._normalise(patches.reshape(-1, patches.shape[2]))
+        patches = self._normalize(patches.reshape(-1, patches.shape[2]))
         white = (patches - torch.from_numpy(self.mean_)) @ torch.from_numpy(self.whiten_)
         distance = torch.cdist(white, torch.from_numpy(self.centroids_.astype(np.float32)))
         activation = (distance.mean(1, keepdim=True) - distance).clamp(min=0)

@@ -41,18 +41,16 @@ class Setup:
     n_test: int
     seconds: float
     seeds: tuple[int, ...]
-    n_labelled: int  # training images whose labels the probe is fitted to
+    n_labeled: int  # training images whose labels the probe is fitted to
     side: int | None = None  # resize to squares of this side
-    n_choose: int = 4000  # labelled images that layer and pooling are chosen with
+    n_choose: int = 4000  # labeled images that layer and pooling are chosen with
 
 
 SETUPS = {
-    "digits": Setup(n_train=1297, n_test=500, seconds=30, seeds=(0, 1, 2), n_labelled=200),
-    "cifar10": Setup(
-        n_train=10_000, n_test=10_000, seconds=120, seeds=(0, 1, 2), n_labelled=10_000
-    ),
+    "digits": Setup(n_train=1297, n_test=500, seconds=30, seeds=(0, 1, 2), n_labeled=200),
+    "cifar10": Setup(n_train=10_000, n_test=10_000, seconds=120, seeds=(0, 1, 2), n_labeled=10_000),
     "imagenette": Setup(
-        n_train=3000, n_test=1000, seconds=120, seeds=(0,), n_labelled=3000, side=96, n_choose=2000
+        n_train=3000, n_test=1000, seconds=120, seeds=(0,), n_labeled=3000, side=96, n_choose=2000
     ),
 }
 POOLS = ("avg", 3)
@@ -151,7 +149,7 @@ def run(dataset, folder, seconds, name, seed, random):
     cpu = time.process_time()
     learner = make(name, max_epochs=epochs, random_state=seed).fit(share)
     cpu = time.process_time() - cpu
-    m = setup.n_labelled
+    m = setup.n_labeled
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, but bytes on a Mac
     return {
         "dataset": dataset,

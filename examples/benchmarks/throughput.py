@@ -3,7 +3,7 @@
     pip install "sklearn-ssl[peers]"
     python examples/benchmarks/throughput.py --output throughput.json
 
-Both sides get the same images, the same SimCLR recipe of views (crop, flip, colour jitter, grey;
+Both sides get the same images, the same SimCLR recipe of views (crop, flip, color jitter, gray;
 32 px), the same ResNet-18 with a 3x3 stem and the same batch of 128. They take turns, so that
 the ratios are of one run. Lightly's recipe is that of its CIFAR-10 benchmark: PIL images, a data
 loader with two workers, float32 (a GPU gets mixed precision), SGD. The last row runs lightly's loop

@@ -44,9 +44,9 @@ class CPCTask(PretextTask):
         patches = self.views(patches)  # every patch is changed on its own
         z = self.encoder.encode(patches, grid)  # (n, d, rows, columns)
         losses = []
-        for direction, summarise in self.contexts.items():
+        for direction, summarize in self.contexts.items():
             turned = _TURNS[direction](z)
-            context = summarise(turned)
+            context = summarize(turned)
             predictors: Any = self.predictors[direction]
             for step, predictor in zip(self.steps[direction], predictors, strict=True):
                 losses.append(self._look_ahead(turned, step, context, predictor))
@@ -88,7 +88,7 @@ class CPC(PretextLearner):
     """Contrastive predictive coding [1]_, with the changes of its second version [2]_.
 
     An image is cut into a grid of overlapping patches, and each patch is encoded alone. A context
-    network of masked convolutions summarises the encodings of the rows seen so far; from it the
+    network of masked convolutions summarizes the encodings of the rows seen so far; from it the
     encodings of the patches some rows ahead are predicted. The loss (InfoNCE) asks to tell the
     right patch among patches of the same and of other images. As in [2]_ this is done in four
     directions, with layer norm, and with augmentations drawn for every patch. Beyond the papers,

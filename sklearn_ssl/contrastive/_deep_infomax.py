@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
 from sklearn_ssl._utils._device import full_precision
 from sklearn_ssl.base import PretextLearner, PretextTask
-from sklearn_ssl.nn import deception, frozen, info_nce, mlp, real_or_made
+from sklearn_ssl.nn import discriminator_loss, frozen, generator_loss, info_nce, mlp
 
 __all__ = ["DeepInfoMax"]
 
@@ -31,7 +31,7 @@ def jensen_shannon(scores: Tensor) -> Tensor:
 class DeepInfoMaxTask(PretextTask):
     project_local: Any
     project_flat: Any
-    critic: Any
+    discriminator: Any
 
     def __init__(
         self, encoder, views, local_layer, width, estimator, global_weight, local_weight,
@@ -59,7 +59,7 @@ class DeepInfoMaxTask(PretextTask):
         )
         self.project_summary = mlp(width, width, width)
         self.project_flat = mlp(n_local, width, width, last_bias=bias) if global_weight else None
-        self.critic = (
+        self.discriminator = (
             nn.Sequential(nn.Linear(width, 256), nn.ReLU(inplace=True), nn.Linear(256, 1))
             if prior_weight
             else None
@@ -74,13 +74,13 @@ class DeepInfoMaxTask(PretextTask):
         query = self.project_summary(summary).unflatten(0, (n_views, -1)).flip(0)
         terms = {}
         if self.project_local is not None:
-            places = self.project_local(local).flatten(2).permute(2, 0, 1)
-            places = places.unflatten(1, (n_views, -1))  # (places, n_views, n, width)
-            terms["local"] = self._estimate(query.expand_as(places), places)
+            positions = self.project_local(local).flatten(2).permute(2, 0, 1)
+            positions = positions.unflatten(1, (n_views, -1))  # (positions, n_views, n, width)
+            terms["local"] = self._estimate(query.expand_as(positions), positions)
         if self.project_flat is not None:
             whole = self.project_flat(local.mean((2, 3))).unflatten(0, (n_views, -1))
             terms["global"] = self._estimate(query, whole)
-        if self.critic is not None:
+        if self.discriminator is not None:
             terms["prior"] = self._match_prior(summary)
         loss = sum(self.weights[name] * term for name, term in terms.items())
         return {"loss": loss, **terms}
@@ -93,11 +93,11 @@ class DeepInfoMaxTask(PretextTask):
             return jensen_shannon(summaries.float() @ locals_.float().mT / scale)
 
     def _match_prior(self, summary: Tensor) -> Tensor:
-        """A critic tells uniform noise from summaries, which learn to deceive it, in one loss."""
+        """A discriminator tells uniform noise from summaries, which learn to deceive it."""
         made = summary.sigmoid()
         real = torch.rand_like(made)
-        told = real_or_made(self.critic(real), self.critic(made.detach()))
-        return told + deception(frozen(self.critic, made))
+        told = discriminator_loss(self.discriminator(real), self.discriminator(made.detach()))
+        return told + generator_loss(frozen(self.discriminator, made))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -107,9 +107,9 @@ class DeepInfoMax(PretextLearner):
     A global vector is computed from the encoder's last layer. It has to tell the local features of
     its own image, of an earlier layer, from those of the other images of the batch.
 
-    In the paper both are of one view of the image, which can be told from others by its colours;
-    here they are of two views, each cropped and coloured on its own, as in [2]_. Unlike there,
-    local features are compared place by place, and at one scale.
+    In the paper both are of one view of the image, which can be told from others by its colors;
+    here they are of two views, each cropped and colored on its own, as in [2]_. Unlike there,
+    local features are compared position by position, and at one scale.
 
     Parameters
     ----------

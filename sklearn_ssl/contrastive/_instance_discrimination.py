@@ -105,7 +105,7 @@ class InstanceDiscrimination(PretextLearner):
         Number of noise samples in noise-contrastive estimation, for many images; the paper has
         4,096. No more than there are images. ``None`` computes the softmax over all images.
     proximity : float, default=0.0
-        Weight of the squared change of an image's embedding (proximal regularisation), the paper's
+        Weight of the squared change of an image's embedding (proximal regularization), the paper's
         lambda.
     projection_dim : int, default=128
         Width of the embeddings.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sklearn_ssl._utils._arguments import COUNT, POSITIVE, SHARE
 from sklearn_ssl._utils._device import full_precision
 from sklearn_ssl.base import PretextLearner, PretextTask
-from sklearn_ssl.nn import Queue, cosine, follow, info_nce, mlp, momentum_copy
+from sklearn_ssl.nn import Queue, cosine, ema_update, info_nce, mlp, momentum_copy
 from sklearn_ssl.views import BYOL_VIEWS
 
 __all__ = ["MoCo"]
@@ -44,8 +44,8 @@ class MoCoTask(PretextTask):
 
     def after_step(self, progress):
         momentum = cosine(progress, self.momentum, self.final_momentum)
-        follow(self.key_encoder, self.encoder, momentum)
-        follow(self.key_projector, self.projector, momentum)
+        ema_update(self.key_encoder, self.encoder, momentum)
+        ema_update(self.key_projector, self.projector, momentum)
 
 
 class MoCo2Task(MoCoTask):

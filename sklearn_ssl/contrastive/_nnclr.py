@@ -1,4 +1,4 @@
-"""NNCLR: agree with the nearest neighbour of the other view, among earlier images."""
+"""NNCLR: agree with the nearest neighbor of the other view, among earlier images."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -38,12 +38,12 @@ class NNCLRTask(PretextTask):
         z = self.projector(self.encoder.embed(self.pair(images)))  # (2n, d)
         p = F.normalize(self.predictor(z).float(), dim=1)
         z = F.normalize(z.detach().float(), dim=1)
-        # until the queue is full, the other view is its own neighbour
-        neighbours = torch.where(self.queue.full, nearest(z, self.queue.vectors), z)
-        neighbours = neighbours.roll(n, 0)  # of the other view
+        # until the queue is full, the other view is its own neighbor
+        neighbors = torch.where(self.queue.full, nearest(z, self.queue.vectors), z)
+        neighbors = neighbors.roll(n, 0)  # of the other view
         self._new = z[:n]
-        neighbours, p = (v.unflatten(0, (2, n)) for v in (neighbours, p))  # (2, n, d)
-        return {"loss": info_nce(neighbours, p, self.temperature)}
+        neighbors, p = (v.unflatten(0, (2, n)) for v in (neighbors, p))  # (2, n, d)
+        return {"loss": info_nce(neighbors, p, self.temperature)}
 
     def after_step(self, progress):
         if self._new is not None:
@@ -53,9 +53,9 @@ class NNCLRTask(PretextTask):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class NNCLR(PretextLearner):
-    """Nearest-neighbour contrastive learning of visual representations [1]_.
+    """Nearest-neighbor contrastive learning of visual representations [1]_.
 
-    The embedding of a view has to find, among those of the batch, the nearest neighbour that its
+    The embedding of a view has to find, among those of the batch, the nearest neighbor that its
     image's other view has in a queue of earlier embeddings: positives are other images that look
     alike. Until the queue is full, the positive is the other view itself.
 
@@ -64,7 +64,7 @@ class NNCLR(PretextLearner):
     temperature : float, default=0.2
         Divides the cosine similarities.
     queue_size : int, default=4096
-        Number of earlier embeddings to find neighbours in; no more than there are images.
+        Number of earlier embeddings to find neighbors in; no more than there are images.
     hidden_dim : int, default=512
         Width of the hidden layers of projector and predictor.
     projection_dim : int, default=128

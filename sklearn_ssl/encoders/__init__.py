@@ -6,7 +6,12 @@ from sklearn_ssl.encoders._patches import PatchEncoder
 from sklearn_ssl.encoders._pooling import pool_features, pooled_width
 from sklearn_ssl.encoders._resnet import SmallResNet
 from sklearn_ssl.encoders._timm import build_timm
-from sklearn_ssl.encoders._tokens import TokenPredictor, at_places, check_transformer, encode_places
+from sklearn_ssl.encoders._tokens import (
+    TokenPredictor,
+    at_positions,
+    check_transformer,
+    encode_positions,
+)
 from sklearn_ssl.encoders._torchvision import build_torchvision, torchvision_names
 from sklearn_ssl.encoders._vit import SmallViT, TransformerBlock, sincos_positions
 from sklearn_ssl.encoders._weights import adapt_first_conv
@@ -19,11 +24,11 @@ __all__ = [
     "TokenPredictor",
     "TransformerBlock",
     "adapt_first_conv",
-    "at_places",
+    "at_positions",
     "build_timm",
     "build_torchvision",
     "check_transformer",
-    "encode_places",
+    "encode_positions",
     "encoder_names",
     "make_encoder",
     "pool_features",

@@ -51,7 +51,7 @@ class Encoder(nn.Module):
     image_shape : tuple of int
         Height, width and channels of the images.
     mean, std : sequence of float
-        Per channel, of images in [0, 1]; the backbone sees standardised images.
+        Per channel, of images in [0, 1]; the backbone sees standardized images.
 
     Attributes
     ----------
@@ -98,12 +98,12 @@ class Encoder(nn.Module):
         finer = [name for name, (_, h, w) in self.layers.items() if h * w > rows * columns]
         return finer[-1] if finer else list(self.layers)[max(0, len(self.layers) - 3)]
 
-    def standardise(self, images: Tensor) -> Tensor:
+    def standardize(self, images: Tensor) -> Tensor:
         """Images in [0, 1] to zero mean and unit variance per channel."""
         return (images - self.mean) / self.std
 
-    def unstandardise(self, images: Tensor) -> Tensor:
-        """The inverse of :meth:`standardise`."""
+    def unstandardize(self, images: Tensor) -> Tensor:
+        """The inverse of :meth:`standardize`."""
         return images * self.std + self.mean
 
     def forward(self, images: Tensor, layer: str | None = None) -> Tensor:
@@ -111,8 +111,8 @@ class Encoder(nn.Module):
         return self.maps(images, layer or self.last_layer)[0]
 
     def prepare(self, images: Tensor) -> Tensor:
-        """What the backbone is given: standardised images, of a size that it takes."""
-        images = self.standardise(images)
+        """What the backbone is given: standardized images, of a size that it takes."""
+        images = self.standardize(images)
         size = tuple(images.shape[2:])
         wanted = tuple(max(pair) for pair in zip(size, self.smallest, strict=True))
         if self.takes_one_size:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from sklearn_ssl.encoders._encoder import Encoder
 from sklearn_ssl.encoders._vit import TransformerBlock, sincos_positions
 
-__all__ = ["TokenPredictor", "at_places", "check_transformer", "encode_places"]
+__all__ = ["TokenPredictor", "at_positions", "check_transformer", "encode_positions"]
 
 
 def check_transformer(encoder: Encoder, learner: str) -> None:
@@ -24,7 +24,7 @@ def check_transformer(encoder: Encoder, learner: str) -> None:
                 isinstance(encoder.backbone, nn.Sequential)
                 and len(encoder.backbone) > 1
                 and embedding(blank).shape[:2] == (1, rows * columns)
-                and encode_places(encoder, blank, half).shape == (1, half.shape[1], d)
+                and encode_positions(encoder, blank, half).shape == (1, half.shape[1], d)
             )
     except (RuntimeError, ValueError, IndexError):
         fits = False
@@ -37,23 +37,23 @@ def check_transformer(encoder: Encoder, learner: str) -> None:
         )
 
 
-def at_places(tokens: Tensor, places: Tensor) -> Tensor:
-    """Of tokens (n, t, d), those at places (n, p): (n, p, d)."""
-    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[2]))
+def at_positions(tokens: Tensor, positions: Tensor) -> Tensor:
+    """Of tokens (n, t, d), those at positions (n, p): (n, p, d)."""
+    return tokens.gather(1, positions[..., None].expand(-1, -1, tokens.shape[2]))
 
 
-def encode_places(encoder: Encoder, images: Tensor, places: Tensor) -> Tensor:
-    """Last layer's tokens (n, p, d) of the patches at places (n, p), without computing others."""
+def encode_positions(encoder: Encoder, images: Tensor, positions: Tensor) -> Tensor:
+    """Last layer's tokens (n, p, d) of patches at positions (n, p); others are not computed."""
     backbone: Any = encoder.backbone
     embedding, *rest = backbone.children()
-    tokens = at_places(embedding(encoder.prepare(images)), places)
+    tokens = at_positions(embedding(encoder.prepare(images)), positions)
     for part in rest:
         tokens = part(tokens)
     return tokens
 
 
 class TokenPredictor(nn.Module):
-    """From tokens at some places, predict something at other places, with a small transformer.
+    """A small transformer: from tokens at some positions, predict something at others.
 
     Parameters
     ----------
@@ -65,20 +65,20 @@ class TokenPredictor(nn.Module):
         Rows and columns of patches.
     """
 
-    positions: Tensor
+    position_codes: Tensor
 
     def __init__(self, in_dim: int, width: int, out_dim: int, depth: int, grid: tuple[int, int]):
         super().__init__()
         self.enter = nn.Linear(in_dim, width)
         self.missing = nn.Parameter(torch.randn(width) * 0.02)
-        self.register_buffer("positions", sincos_positions(width, *grid))
+        self.register_buffer("position_codes", sincos_positions(width, *grid))
         blocks = (TransformerBlock(width, heads=width // 32) for _ in range(depth))
         self.blocks = nn.Sequential(*blocks)
         self.leave = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out_dim))
 
-    def forward(self, tokens: Tensor, places: Tensor, wanted: Tensor) -> Tensor:
-        """Tokens (n, p, in_dim) at places (n, p) to predictions (n, w, out_dim) at ``wanted``."""
-        known = self.enter(tokens) + self.positions[places]
-        asked = self.missing + self.positions[wanted]
+    def forward(self, tokens: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
+        """Tokens (n, p, in_dim) at positions (n, p) to (n, w, out_dim) at ``wanted``."""
+        known = self.enter(tokens) + self.position_codes[positions]
+        asked = self.missing + self.position_codes[wanted]
         out = self.blocks(torch.cat([known, asked.to(known.dtype)], dim=1))
-        return self.leave(out[:, places.shape[1] :])
+        return self.leave(out[:, positions.shape[1] :])

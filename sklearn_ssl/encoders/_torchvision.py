@@ -63,7 +63,7 @@ def build_torchvision(
     adapt_first_conv(model, channels)
     if hasattr(
         model, "transform_input"
-    ):  # inception's own scaling of RGB; images come standardised
+    ):  # inception's own scaling of RGB; images come standardized
         model.transform_input = False
     if isinstance(model, torchvision.models.SwinTransformer):
         model.output_fmt = "NHWC"  # timm's name for channels last

@@ -12,7 +12,7 @@ def adapt_first_conv(model: nn.Module, channels: int) -> None:
     """Make a model for RGB take ``channels`` channels, keeping what its first layer has learned.
 
     One or two channels share the sum of the three filters; more than three take them in turn, each
-    divided by how often it is used. An image of equal channels gets the response of a grey one.
+    divided by how often it is used. An image of equal channels gets the response of a gray one.
     """
     conv: Any
     name, conv = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
@@ -31,9 +31,9 @@ def adapt_first_conv(model: nn.Module, channels: int) -> None:
         if channels < conv.in_channels:
             weight = conv.weight.sum(1, keepdim=True).expand(-1, channels, -1, -1) / channels
         else:
-            colour = torch.arange(channels) % conv.in_channels
-            copies = (colour[:, None] == colour).sum(1)
-            weight = conv.weight[:, colour] / copies[:, None, None]
+            color = torch.arange(channels) % conv.in_channels
+            copies = (color[:, None] == color).sum(1)
+            weight = conv.weight[:, color] / copies[:, None, None]
         fresh.weight.copy_(weight)
         if conv.bias is not None and fresh.bias is not None:
             fresh.bias.copy_(conv.bias)

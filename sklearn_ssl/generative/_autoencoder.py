@@ -24,14 +24,14 @@ class AutoencoderTask(CodeTask):
     def forward(self, images, index):
         images = self.views(images)
         output = self.decode(self.codes(images))
-        return {"loss": F.mse_loss(output, self.encoder.standardise(images))}
+        return {"loss": F.mse_loss(output, self.encoder.standardize(images))}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Autoencoder(ReconstructionMixin, PretextLearner):
     """Deep convolutional autoencoder [1]_.
 
-    Encoder and decoder have to give the image back (mean squared error on standardised pixels)
+    Encoder and decoder have to give the image back (mean squared error on standardized pixels)
     through a code of few numbers. It is the baseline of the generative family.
 
     Pictures have the detail of the views, by default half of the image's size; ``views=Views(size=
@@ -72,4 +72,4 @@ class Autoencoder(ReconstructionMixin, PretextLearner):
     }
 
     def _make_task(self, encoder, n_images):
-        return AutoencoderTask(encoder, self._make_views(jitter=None, grey=0), self.code_dim)
+        return AutoencoderTask(encoder, self._make_views(jitter=None, gray=0), self.code_dim)

@@ -1,4 +1,4 @@
-"""BiGAN: encoder and generator are each other's inverse, if a critic cannot tell their pairs."""
+"""BiGAN: encoder and generator become each other's inverse to deceive a discriminator."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.generative._shared import CodeTask, ReconstructionMixin, SamplingMixin
-from sklearn_ssl.nn import ConvCritic, MapToVector, frozen, real_or_made
+from sklearn_ssl.nn import ConvDiscriminator, MapToVector, discriminator_loss, frozen
 
 __all__ = ["BiGAN"]
 
@@ -19,26 +19,30 @@ class BiGANTask(CodeTask):
         super().__init__(encoder, views, latent_dim)
         self.cycle = cycle
         self.code = MapToVector(self.map_shape, latent_dim)
-        self.critic = ConvCritic(encoder.image_shape[2], self.size, vector_dim=latent_dim)
+        self.discriminator = ConvDiscriminator(
+            encoder.image_shape[2], self.size, vector_dim=latent_dim
+        )
 
     def codes(self, images):
         return self.code(self.encoder(images)).float()
 
     def forward(self, images, index):
         images = self.views(images)
-        real, code = self.encoder.standardise(images), self.codes(images)
+        real, code = self.encoder.standardize(images), self.codes(images)
         noise = torch.randn_like(code)
         # one batch of both, whose statistics are those that batch norm keeps
         vectors = torch.cat([noise, code]) if self.cycle else noise
         made, *again = self.decode(vectors).split(len(noise))
-        # the critic tells (image, its code) from (made image, its noise) ...
-        critic_loss = real_or_made(
-            self.critic(real, code.detach()), self.critic(made.detach(), noise)
+        # the discriminator tells (image, its code) from (made image, its noise) ...
+        told = discriminator_loss(
+            self.discriminator(real, code.detach()), self.discriminator(made.detach(), noise)
         )
         # ... and encoder and generator make it take each for the other
-        deception = real_or_made(frozen(self.critic, made, noise), frozen(self.critic, real, code))
-        terms = {"critic": critic_loss, "deception": deception}
-        loss = critic_loss + deception
+        deceived = discriminator_loss(
+            frozen(self.discriminator, made, noise), frozen(self.discriminator, real, code)
+        )
+        terms = {"discriminator": told, "generator": deceived}
+        loss = told + deceived
         if self.cycle:
             terms["cycle"] = F.mse_loss(again[0], real)
             loss = loss + self.cycle * terms["cycle"]
@@ -49,12 +53,12 @@ class BiGANTask(CodeTask):
 class BiGAN(ReconstructionMixin, SamplingMixin, PretextLearner):
     """Bidirectional generative adversarial network [1]_.
 
-    A generator makes images of noise, an encoder makes codes of images. A critic sees pairs of
-    image and code; to deceive it, encoder and generator must become each other's inverse. All three
-    are trained by one step, with the loss that does not saturate.
+    A generator makes images of noise, an encoder makes codes of images. A discriminator sees pairs
+    of image and code; to deceive it, encoder and generator must become each other's inverse. All
+    three are trained by one step, with the loss that does not saturate.
 
-    In short trainings the critic alone hardly tells the encoder what to keep. So the code's image
-    also has to be like the image it comes from, as in [2]_; ``cycle=0`` is the loss of [1]_.
+    In short trainings the discriminator alone hardly tells the encoder what to keep. So the code's
+    image also has to be like the image it comes from, as in [2]_; ``cycle=0`` is the loss of [1]_.
 
     Pictures have the detail of the views, by default half of the image's size; ``views=Views(size=
     ...)`` asks for another.
@@ -64,7 +68,7 @@ class BiGAN(ReconstructionMixin, SamplingMixin, PretextLearner):
     latent_dim : int, default=128
         Numbers in noise and code.
     cycle : float, default=200.0
-        Weight of the mean squared error between standardised images and those of their codes. Much
+        Weight of the mean squared error between standardized images and those of their codes. Much
         of it makes better features and reconstructions, but worse samples, as codes are then not
         the noise that samples are made of; that of [2]_ is far smaller.
     <shared parameters>
@@ -103,5 +107,5 @@ class BiGAN(ReconstructionMixin, SamplingMixin, PretextLearner):
     }
 
     def _make_task(self, encoder, n_images):
-        views = self._make_views(jitter=None, grey=0)
+        views = self._make_views(jitter=None, gray=0)
         return BiGANTask(encoder, views, self.latent_dim, self.cycle)

@@ -1,4 +1,4 @@
-"""Colorization: predict the colours of an image from its lightness."""
+"""Colorization: predict the colors of an image from its lightness."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,7 +9,7 @@ from torch import Tensor
 from sklearn_ssl._utils._arguments import SHARE
 from sklearn_ssl.base import PretextLearner, PretextTask
 from sklearn_ssl.encoders import make_encoder
-from sklearn_ssl.generative._colour import Bins, ColourEncoder, half, join_colour, split_colour
+from sklearn_ssl.generative._color import Bins, ColorEncoder, half, join_color, split_color
 from sklearn_ssl.generative._shared import RedrawMixin
 from sklearn_ssl.nn import ConvDecoder
 
@@ -20,27 +20,27 @@ class ColorizationTask(PretextTask):
     def __init__(self, encoder, views, rebalance):
         super().__init__(encoder, views)
         height, width, channels = encoder.image_shape
-        self.bins = Bins.of_colour(channels, rebalance)
+        self.bins = Bins.of_color(channels, rebalance)
         self.decoder = ConvDecoder(encoder.out_shape, self.bins.n_logits, (height, width))
 
     def predict(self, images: Tensor) -> Tensor:
-        """Logits of the colour bins at half the resolution."""
+        """Logits of the color bins at half the resolution."""
         return self.decoder(self.encoder(images), half(images))
 
     def forward(self, images, index):
         images = self.views(images)
         logits = self.predict(images)
-        _, colour = split_colour(images)
-        return {"loss": self.bins(logits, F.adaptive_avg_pool2d(colour, half(images)))}
+        _, color = split_color(images)
+        return {"loss": self.bins(logits, F.adaptive_avg_pool2d(color, half(images)))}
 
     def after_step(self, progress):
         self.bins.update()
 
     def colorize(self, images: Tensor) -> Tensor:
-        lightness, _ = split_colour(images)
-        colour = self.bins.values(self.predict(images))
-        colour = F.interpolate(colour, images.shape[2:], mode="bilinear")
-        return join_colour(lightness, colour, images.shape[1])
+        lightness, _ = split_color(images)
+        color = self.bins.values(self.predict(images))
+        color = F.interpolate(color, images.shape[2:], mode="bilinear")
+        return join_color(lightness, color, images.shape[1])
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -48,16 +48,16 @@ class Colorization(RedrawMixin, PretextLearner):
     """Colorful image colorization [1]_.
 
     The encoder sees the lightness of an image alone (L* of CIE L*a*b*), and the network classifies
-    its colours, quantised in a*, b*, at every place; rare colours count more.
+    its colors, quantized in a*, b*, at every position; rare colors count more.
 
     Images of other channel counts than three have the mean of their channels as lightness, and the
-    differences from it as colours. Grey images have no colour: a coarse version plays the
+    differences from it as colors. Gray images have no color: a coarse version plays the
     lightness, and its missing detail is predicted.
 
     Parameters
     ----------
     rebalance : float, default=0.5
-        How much rare colours count more: 1 is by the inverse of their frequency, 0 not at all. It
+        How much rare colors count more: 1 is by the inverse of their frequency, 0 not at all. It
         is 1 - lambda of the paper; lambda is 0.01 at least. Frequencies are a running average over
         batches (1 % a step), in the beginning all alike.
     <shared parameters>
@@ -89,16 +89,16 @@ class Colorization(RedrawMixin, PretextLearner):
     }
 
     def _make_encoder(self, image_shape, mean, std):
-        grey_shape = (*image_shape[:2], 1)
-        encoder = make_encoder(self.encoder, grey_shape, [0.5], [0.25], self.weights)
-        return ColourEncoder(image_shape, lightness=encoder)
+        gray_shape = (*image_shape[:2], 1)
+        encoder = make_encoder(self.encoder, gray_shape, [0.5], [0.25], self.weights)
+        return ColorEncoder(image_shape, lightness=encoder)
 
     def _make_task(self, encoder, n_images):
-        views = self._make_views(jitter=None, grey=0)
+        views = self._make_views(jitter=None, gray=0)
         return ColorizationTask(encoder, views, self.rebalance)
 
     def colorize(self, X: Any) -> Any:
-        """Images with the colours that the network predicts from their lightness.
+        """Images with the colors that the network predicts from their lightness.
 
         Parameters
         ----------

@@ -13,7 +13,14 @@ from sklearn_ssl._utils._arguments import NOT_NEGATIVE
 from sklearn_ssl.base import PretextLearner, PretextTask
 from sklearn_ssl.generative._shared import RedrawMixin
 from sklearn_ssl.images import paste
-from sklearn_ssl.nn import ConvCritic, ConvDecoder, deception, frozen, real_or_made, resize_map
+from sklearn_ssl.nn import (
+    ConvDecoder,
+    ConvDiscriminator,
+    discriminator_loss,
+    frozen,
+    generator_loss,
+    resize_map,
+)
 from sklearn_ssl.views import functional
 
 __all__ = ["ContextEncoder"]
@@ -26,14 +33,17 @@ _BLOCK_AREA = (0.04, 0.12)
 
 
 class ChannelwiseLinear(nn.Module):
-    """Connect all places of a map (n, d, gh, gw), each channel on its own."""
+    """Connect all positions of a map (n, d, gh, gw), each channel on its own."""
 
     def __init__(self, map_shape: tuple[int, int, int]):
         super().__init__()
         width, *self.grid = map_shape
-        places = self.grid[0] * self.grid[1]
+        positions = self.grid[0] * self.grid[1]
         # starts near the identity
-        weight = torch.eye(places).repeat(width, 1, 1) + torch.randn(width, places, places) * 0.02
+        weight = (
+            torch.eye(positions).repeat(width, 1, 1)
+            + torch.randn(width, positions, positions) * 0.02
+        )
         self.weight = nn.Parameter(weight)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -52,7 +62,7 @@ class ContextTask(PretextTask):
         self.spread = ChannelwiseLinear(map_shape)
         self.mix = nn.Conv2d(map_shape[0], map_shape[0], 1, bias=False)
         self.decoder = ConvDecoder(map_shape, channels, size)
-        self.critic: Any = ConvCritic(channels, size) if adversarial else None
+        self.discriminator: Any = ConvDiscriminator(channels, size) if adversarial else None
 
     def draw_holes(self, images: Tensor) -> Tensor:
         """Bool (n, 1, h, w), true where the image is to be hidden."""
@@ -70,7 +80,7 @@ class ContextTask(PretextTask):
         return hidden.bool()
 
     def fill(self, images: Tensor, holes: Tensor) -> Tensor:
-        """Images in [0, 1] without their holes to standardised ones without holes."""
+        """Images in [0, 1] without their holes to standardized ones without holes."""
         seen = torch.where(holes, self.encoder.mean, images)  # the mean is 0 for the network
         features = self.mix(self.spread(self.encoder(seen)))
         return self.decoder(features, images.shape[2:]).float()
@@ -78,23 +88,23 @@ class ContextTask(PretextTask):
     def forward(self, images, index):
         images = self.views(images)
         holes = self.draw_holes(images)
-        output, target = self.fill(images, holes), self.encoder.standardise(images)
+        output, target = self.fill(images, holes), self.encoder.standardize(images)
         error = (output - target).square() * holes
         reconstruction = error.sum() / (holes.sum() * images.shape[1]).clamp(min=1)
-        if self.critic is None:
+        if self.discriminator is None:
             return {"loss": reconstruction}
         painted = torch.where(holes, output, target)
-        critic_loss = real_or_made(self.critic(target), self.critic(painted.detach()))
-        deceiving = deception(frozen(self.critic, painted))
+        told = discriminator_loss(self.discriminator(target), self.discriminator(painted.detach()))
+        deceiving = generator_loss(frozen(self.discriminator, painted))
         return {
-            "loss": reconstruction + self.adversarial * deceiving + critic_loss,
+            "loss": reconstruction + self.adversarial * deceiving + told,
             "reconstruction": reconstruction,
-            "critic": critic_loss,
+            "discriminator": told,
         }
 
     def inpaint(self, images: Tensor, holes: Tensor) -> Tensor:
         holes = holes[:, None]
-        return torch.where(holes, self.encoder.unstandardise(self.fill(images, holes)), images)
+        return torch.where(holes, self.encoder.unstandardize(self.fill(images, holes)), images)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -111,7 +121,8 @@ class ContextEncoder(RedrawMixin, PretextLearner):
     mask : {"blocks", "center"}, default="blocks"
         Hide four random blocks, about a quarter of the image, or its central half by half.
     adversarial : float, default=0.0
-        Weight of deceiving a critic that tells painted from real images; the paper has 0.001.
+        Weight of deceiving a discriminator that tells painted from real images; the paper has
+        0.001.
     <shared parameters>
 
     Attributes
@@ -146,7 +157,7 @@ class ContextEncoder(RedrawMixin, PretextLearner):
 
     def _make_task(self, encoder, n_images):
         size = encoder.image_shape[:2]
-        views = self._make_views(size, crop_scale=(0.5, 1.0), jitter=None, grey=0)
+        views = self._make_views(size, crop_scale=(0.5, 1.0), jitter=None, gray=0)
         return ContextTask(encoder, views, views.size_for(size), self.mask, self.adversarial)
 
     def inpaint(self, X: Any, mask: Any) -> Any:

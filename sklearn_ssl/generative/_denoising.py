@@ -38,12 +38,12 @@ class DenoisingTask(PretextTask):
     def forward(self, images, index):
         clean = self.views(images)
         output = self.decoder(self.encoder(self.corrupt(clean)), clean.shape[2:])
-        return {"loss": F.mse_loss(output.float(), self.encoder.standardise(clean))}
+        return {"loss": F.mse_loss(output.float(), self.encoder.standardize(clean))}
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """Images in [0, 1], through encoder and decoder."""
         output = self.decoder(self.encoder(images), images.shape[2:]).float()
-        return self.encoder.unstandardise(output)
+        return self.encoder.unstandardize(output)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -51,7 +51,7 @@ class DenoisingAutoencoder(ReconstructionMixin, PretextLearner):
     """Convolutional denoising autoencoder [1]_.
 
     Pixels of an image are destroyed; encoder and decoder have to give the clean image back (mean
-    squared error on standardised pixels). What cannot be copied has to be understood.
+    squared error on standardized pixels). What cannot be copied has to be understood.
 
     Parameters
     ----------
@@ -98,5 +98,5 @@ class DenoisingAutoencoder(ReconstructionMixin, PretextLearner):
                 f"corruption_level={self.corruption_level} is the share of pixels that are hit; "
                 "give less than 1, to leave some"
             )
-        views = self._make_views(jitter=None, grey=0)
+        views = self._make_views(jitter=None, gray=0)
         return DenoisingTask(encoder, views, self.corruption, self.corruption_level)

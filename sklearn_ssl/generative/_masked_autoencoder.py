@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT
 from sklearn_ssl.base import PretextLearner, PretextTask
-from sklearn_ssl.encoders import TokenPredictor, at_places, check_transformer, encode_places
+from sklearn_ssl.encoders import TokenPredictor, at_positions, check_transformer, encode_positions
 from sklearn_ssl.generative._shared import ReconstructionMixin
 
 __all__ = ["MaskedAutoencoder"]
@@ -46,7 +46,7 @@ class MaskedAutoencoderTask(PretextTask):
 
     def targets(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Patches, each with zero mean and unit variance, and what was taken from them."""
-        patches = self.patches(self.encoder.standardise(images))
+        patches = self.patches(self.encoder.standardize(images))
         if not self.normalize_pixels or patches.shape[2] == 1:  # one value would become 0
             return patches, torch.zeros_like(patches[..., :1]), torch.ones_like(patches[..., :1])
         mean = patches.mean(2, keepdim=True)
@@ -58,7 +58,7 @@ class MaskedAutoencoderTask(PretextTask):
         visible, hidden = order[:, :n_visible], order[:, n_visible:]
         if not hidden.shape[1]:  # an image of one patch
             hidden = visible
-        tokens = encode_places(self.encoder, images, visible)
+        tokens = encode_positions(self.encoder, images, visible)
         return self.decoder(tokens, visible, hidden), hidden
 
     def forward(self, images, index):
@@ -66,7 +66,7 @@ class MaskedAutoencoderTask(PretextTask):
         order = torch.rand(len(images), self.n_patches, device=images.device).argsort(1)
         output, hidden = self.predict(images, order, self.n_visible)
         target, _, _ = self.targets(images)
-        return {"loss": F.mse_loss(output.float(), at_places(target, hidden))}
+        return {"loss": F.mse_loss(output.float(), at_positions(target, hidden))}
 
     def reconstruct(self, images):
         """Each patch as it is predicted where it is hidden, in a few passes that share them out."""
@@ -87,7 +87,7 @@ class MaskedAutoencoderTask(PretextTask):
             count.scatter_add_(1, where, torch.ones_like(where, dtype=count.dtype))
         pixels = self.images(total / count.clamp(min=1) * std + mean)
         return F.interpolate(
-            self.encoder.unstandardise(pixels), self.encoder.image_shape[:2], mode="bilinear"
+            self.encoder.unstandardize(pixels), self.encoder.image_shape[:2], mode="bilinear"
         )
 
 
@@ -97,18 +97,18 @@ class MaskedAutoencoder(ReconstructionMixin, PretextLearner):
 
     A vision transformer encodes a quarter of an image's patches; the others are not computed. A
     small transformer reconstructs them from it (mean squared error on their pixels, which each
-    patch has standardised).
+    patch has standardized).
 
     The encoder must be a transformer: ``"small_vit"``, or an ``nn.Sequential`` of a patch embedding
     and blocks. ``reconstruct`` shows each patch as it is predicted from others; the mean and
-    contrast that standardised patches lack are those of ``X``.
+    contrast that standardized patches lack are those of ``X``.
 
     Parameters
     ----------
     mask_ratio : float, default=0.75
         Share of the patches that are hidden.
     normalize_pixels : bool, default=True
-        Whether targets are standardised patch by patch (not if a patch is a single value).
+        Whether targets are standardized patch by patch (not if a patch is a single value).
     decoder_dim : int, default=96
         Width of the decoder, a multiple of 32.
     decoder_depth : int, default=2
@@ -154,7 +154,7 @@ class MaskedAutoencoder(ReconstructionMixin, PretextLearner):
         if self.decoder_dim % 32:
             raise ValueError(f"decoder_dim={self.decoder_dim} must be a multiple of 32")
         size = encoder.image_shape[:2]
-        views = self._make_views(size, crop_scale=(0.3, 1.0), jitter=None, grey=0)
+        views = self._make_views(size, crop_scale=(0.3, 1.0), jitter=None, gray=0)
         return MaskedAutoencoderTask(
             encoder,
             views,

@@ -50,11 +50,11 @@ class CodeTask(PretextTask):
         """Codes (n, code_dim) of images in [0, 1]."""
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Standardised images of codes, at the size of the views, as the losses take them."""
+        """Standardized images of codes, at the size of the views, as the losses take them."""
         return self.decoder(codes, self.size).float()
 
     def _draw(self, codes: Tensor) -> Tensor:
-        images = self.encoder.unstandardise(self.decode(codes))
+        images = self.encoder.unstandardize(self.decode(codes))
         return F.interpolate(images, self.encoder.image_shape[:2], mode="bilinear")
 
     def reconstruct(self, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Split-brain autoencoder: predict colour from lightness, and lightness from colour."""
+"""Split-brain autoencoder: predict color from lightness, and lightness from color."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from sklearn_ssl.base import PretextLearner, PretextTask
 from sklearn_ssl.encoders import make_encoder
-from sklearn_ssl.generative._colour import Bins, ColourEncoder, half, join_colour, split_colour
+from sklearn_ssl.generative._color import Bins, ColorEncoder, half, join_color, split_color
 from sklearn_ssl.generative._shared import ReconstructionMixin
 from sklearn_ssl.nn import ConvDecoder
 
@@ -19,52 +19,52 @@ class SplitBrainTask(PretextTask):
         height, width, channels = encoder.image_shape
         d, *grid = encoder.out_shape
         half_shape = (d // 2, *grid)
-        self.colour_bins = Bins.of_colour(channels)
+        self.color_bins = Bins.of_color(channels)
         self.lightness_bins = Bins.of_lightness()
-        self.colour_decoder = ConvDecoder(half_shape, self.colour_bins.n_logits, (height, width))
+        self.color_decoder = ConvDecoder(half_shape, self.color_bins.n_logits, (height, width))
         self.lightness_decoder = ConvDecoder(
             half_shape, self.lightness_bins.n_logits, (height, width)
         )
 
     def predict(self, images):
-        """Logits of colour, from lightness, and of lightness, from colour, at half resolution."""
+        """Logits of color, from lightness, and of lightness, from color, at half resolution."""
         size = half(images)
-        of_lightness, of_colour = self.encoder(images).chunk(2, dim=1)
-        return self.colour_decoder(of_lightness, size), self.lightness_decoder(of_colour, size)
+        of_lightness, of_color = self.encoder(images).chunk(2, dim=1)
+        return self.color_decoder(of_lightness, size), self.lightness_decoder(of_color, size)
 
     def forward(self, images, index):
         images = self.views(images)
-        colour_logits, lightness_logits = self.predict(images)
-        lightness, colour = (
-            F.adaptive_avg_pool2d(part, half(images)) for part in split_colour(images)
+        color_logits, lightness_logits = self.predict(images)
+        lightness, color = (
+            F.adaptive_avg_pool2d(part, half(images)) for part in split_color(images)
         )
         terms = {
-            "colour": self.colour_bins(colour_logits, colour),
+            "color": self.color_bins(color_logits, color),
             "lightness": self.lightness_bins(lightness_logits, lightness),
         }
-        return {"loss": terms["colour"] + terms["lightness"], **terms}
+        return {"loss": terms["color"] + terms["lightness"], **terms}
 
     def after_step(self, progress):
-        self.colour_bins.update()
+        self.color_bins.update()
         self.lightness_bins.update()
 
     def reconstruct(self, images):
-        colour_logits, lightness_logits = self.predict(images)
-        parts = self.lightness_bins.values(lightness_logits), self.colour_bins.values(colour_logits)
+        color_logits, lightness_logits = self.predict(images)
+        parts = self.lightness_bins.values(lightness_logits), self.color_bins.values(color_logits)
         channels, *size = images.shape[1:]
-        lightness, colour = (F.interpolate(part, size, mode="bilinear") for part in parts)
-        return join_colour(lightness, colour, channels)
+        lightness, color = (F.interpolate(part, size, mode="bilinear") for part in parts)
+        return join_color(lightness, color, channels)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SplitBrainAutoencoder(ReconstructionMixin, PretextLearner):
     """Split-brain autoencoder: cross-channel prediction [1]_.
 
-    One half of the network sees the lightness of an image and predicts its colour, the other sees
-    the colour and predicts the lightness, both as classes of quantised values, of which rare ones
+    One half of the network sees the lightness of an image and predicts its color, the other sees
+    the color and predicts the lightness, both as classes of quantized values, of which rare ones
     count more (as :class:`Colorization` with ``rebalance=0.5``). The features of both halves
     together are those of the image. Each half is a whole ``encoder``, so there are twice as many
-    parameters and features. Colour is what it is for :class:`Colorization`.
+    parameters and features. Color is what it is for :class:`Colorization`.
 
     Parameters
     ----------
@@ -91,18 +91,18 @@ class SplitBrainAutoencoder(ReconstructionMixin, PretextLearner):
 
     def _make_encoder(self, image_shape, mean, std):
         height, width, channels = image_shape
-        n_colours = 2 if channels == 3 else channels
-        return ColourEncoder(
+        n_colors = 2 if channels == 3 else channels
+        return ColorEncoder(
             image_shape,
             lightness=make_encoder(self.encoder, (height, width, 1), [0.5], [0.25], self.weights),
-            colour=make_encoder(
+            color=make_encoder(
                 self.encoder,
-                (height, width, n_colours),
-                [0.0] * n_colours,
-                [0.2] * n_colours,
+                (height, width, n_colors),
+                [0.0] * n_colors,
+                [0.2] * n_colors,
                 self.weights,
             ),
         )
 
     def _make_task(self, encoder, n_images):
-        return SplitBrainTask(encoder, self._make_views(jitter=None, grey=0))
+        return SplitBrainTask(encoder, self._make_views(jitter=None, gray=0))

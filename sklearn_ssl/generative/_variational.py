@@ -37,7 +37,7 @@ class VariationalTask(CodeTask):
         mean, log_variance = self.distributions(images)
         z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
         # minus the log likelihood of a Gaussian of unit variance, but for its constant
-        error = (self.decode(z) - self.encoder.standardise(images)).square().flatten(1)
+        error = (self.decode(z) - self.encoder.standardize(images)).square().flatten(1)
         reconstruction = 0.5 * error.sum(1).mean()
         kl = kl_to_standard_normal(mean, log_variance).mean()
         values = error.shape[1]  # per value, so that the learning rate need not follow the size
@@ -60,7 +60,7 @@ class VariationalAutoencoder(ReconstructionMixin, SamplingMixin, PretextLearner)
     latent_dim : int, default=64
         Numbers in the code.
     beta : float, default=0.02
-        Weight of the divergence from the standard normal. It is the variance of standardised pixels
+        Weight of the divergence from the standard normal. It is the variance of standardized pixels
         for which the loss is the evidence lower bound; smaller values keep more of the image.
     <shared parameters>
 
@@ -97,5 +97,5 @@ class VariationalAutoencoder(ReconstructionMixin, SamplingMixin, PretextLearner)
     }
 
     def _make_task(self, encoder, n_images):
-        views = self._make_views(jitter=None, grey=0)
+        views = self._make_views(jitter=None, gray=0)
         return VariationalTask(encoder, views, self.latent_dim, self.beta)

@@ -13,7 +13,7 @@ __all__ = ["Images"]
 Shape = tuple[int, int, int]  # height, width, channels
 
 
-# value range and normalisation are learned from at most so many images, and values
+# value range and normalization are learned from at most so many images, and values
 _STATISTICS_IMAGES, _STATISTICS_VALUES = 10_000, 2**27
 
 

@@ -7,7 +7,7 @@ import torch
 
 from sklearn_ssl._utils._arguments import COUNT, SHARE
 from sklearn_ssl.base import PretextLearner, PretextTask
-from sklearn_ssl.nn import cosine, follow, mlp, momentum_copy, negative_cosine
+from sklearn_ssl.nn import cosine, ema_update, mlp, momentum_copy, negative_cosine
 from sklearn_ssl.views import BYOL_VIEWS
 
 __all__ = ["BYOL"]
@@ -33,8 +33,8 @@ class BYOLTask(PretextTask):
 
     def after_step(self, progress):
         momentum = cosine(progress, self.momentum, 1.0)
-        follow(self.target_encoder, self.encoder, momentum)
-        follow(self.target_projector, self.projector, momentum)
+        ema_update(self.target_encoder, self.encoder, momentum)
+        ema_update(self.target_projector, self.projector, momentum)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sklearn_ssl._utils._arguments import COUNT, COUNT_OR_ZERO, POSITIVE, SHARE
 from sklearn_ssl._utils._device import full_precision
 from sklearn_ssl.base import PretextLearner, PretextTask
-from sklearn_ssl.nn import cosine, follow, mlp, momentum_copy
+from sklearn_ssl.nn import cosine, ema_update, mlp, momentum_copy
 from sklearn_ssl.views import MultiCrop
 
 __all__ = ["DINO"]
@@ -31,13 +31,13 @@ class DINOHead(nn.Module):
 
 
 def dino_loss(
-    student: Tensor, teacher: Tensor, centre: Tensor, student_temp: float, teacher_temp: Tensor
+    student: Tensor, teacher: Tensor, center: Tensor, student_temp: float, teacher_temp: Tensor
 ) -> Tensor:
     """Cross entropy of every student view with every teacher view but its own.
 
     ``student`` (v, n, k) has the teacher's views (2, n, k) first.
     """
-    p = F.softmax((teacher - centre) / teacher_temp, dim=2)
+    p = F.softmax((teacher - center) / teacher_temp, dim=2)
     log_q = F.log_softmax(student / student_temp, dim=2)
     with full_precision(student.device):
         losses = torch.einsum("tnk,vnk->tv", p, log_q).neg() / student.shape[1]
@@ -46,7 +46,7 @@ def dino_loss(
 
 
 class DINOTask(PretextTask):
-    centre: Tensor
+    center: Tensor
     teacher_temp: Tensor
 
     def __init__(
@@ -62,7 +62,7 @@ class DINOTask(PretextTask):
         self.student_temp = student_temp
         self.teacher_temps = teacher_temps
         self.temp_warmup = temp_warmup
-        self.register_buffer("centre", torch.zeros(out_dim))
+        self.register_buffer("center", torch.zeros(out_dim))
         first_temp = float(teacher_temps[0 if temp_warmup else 1])
         self.register_buffer("teacher_temp", torch.tensor(first_temp))
         self._mean_output: Tensor | None = None
@@ -76,14 +76,14 @@ class DINOTask(PretextTask):
         self._mean_output = teacher.mean(0)
         student, teacher = (out.unflatten(0, (-1, n)) for out in (student, teacher))
         temps = (self.student_temp, self.teacher_temp)
-        return {"loss": dino_loss(student, teacher, self.centre, *temps)}
+        return {"loss": dino_loss(student, teacher, self.center, *temps)}
 
     def after_step(self, progress):
         momentum = cosine(progress, self.momentum, 1.0)
-        follow(self.teacher_encoder, self.encoder, momentum)
-        follow(self.teacher_head, self.head, momentum)
+        ema_update(self.teacher_encoder, self.encoder, momentum)
+        ema_update(self.teacher_head, self.head, momentum)
         if self._mean_output is not None:
-            self.centre.lerp_(self._mean_output, 1 - self.center_momentum)
+            self.center.lerp_(self._mean_output, 1 - self.center_momentum)
             self._mean_output = None
         low, high = self.teacher_temps
         waits = progress is not None and self.temp_warmup
@@ -96,7 +96,7 @@ class DINO(PretextLearner):
     """Self-distillation with no labels [1]_.
 
     A student sees large and small crops of an image, a teacher (the student's moving average) the
-    large ones. The student's output distribution has to match the teacher's, which is centred over
+    large ones. The student's output distribution has to match the teacher's, which is centered over
     batches and sharpened to avoid collapse. The head has batch norm for every encoder, also for
     transformers, where the paper has none; its last layer is trained from the start.
 

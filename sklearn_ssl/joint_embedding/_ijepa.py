@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE, SHARE
 from sklearn_ssl.base import PretextLearner, PretextTask
-from sklearn_ssl.encoders import TokenPredictor, at_places, check_transformer, encode_places
-from sklearn_ssl.nn import cosine, covariance_loss, follow, momentum_copy, variance_loss
+from sklearn_ssl.encoders import TokenPredictor, at_positions, check_transformer, encode_positions
+from sklearn_ssl.nn import cosine, covariance_loss, ema_update, momentum_copy, variance_loss
 
 __all__ = ["IJEPA"]
 
@@ -40,7 +40,7 @@ class IJEPATask(PretextTask):
         self.predictor = TokenPredictor(d, predictor_dim, d, depth, self.grid)
 
     def draw_blocks(self, n: int, device: torch.device) -> Tensor:
-        """Places (n, n_targets, area) of target blocks, each anywhere in the grid."""
+        """Positions (n, n_targets, area) of target blocks, each anywhere in the grid."""
         rows, columns = (
             torch.randint(side - block + 1, (n, self.n_targets, 1), device=device)
             + torch.arange(block, device=device)
@@ -49,7 +49,7 @@ class IJEPATask(PretextTask):
         return (rows[..., :, None] * self.grid[1] + columns[..., None, :]).flatten(2)
 
     def draw_context(self, blocks: Tensor) -> Tensor:
-        """Places (n, n_context) outside of all target blocks."""
+        """Positions (n, n_context) outside of all target blocks."""
         n = len(blocks)
         order = torch.rand(n, self.grid[0] * self.grid[1], device=blocks.device)
         order = order.scatter(1, blocks.flatten(1), 2.0)  # targets come last
@@ -60,10 +60,10 @@ class IJEPATask(PretextTask):
         blocks = self.draw_blocks(len(images), images.device)
         context = self.draw_context(blocks)
         with torch.no_grad():
-            target = self.target_encoder(images).flatten(2).transpose(1, 2)  # (n, places, d)
+            target = self.target_encoder(images).flatten(2).transpose(1, 2)  # (n, positions, d)
             target = F.layer_norm(target.float(), target.shape[2:])
-            target = at_places(target, blocks.flatten(1))
-        tokens = encode_places(self.encoder, images, context)
+            target = at_positions(target, blocks.flatten(1))
+        tokens = encode_positions(self.encoder, images, context)
         m = self.n_targets  # blocks are predicted each on its own, from the same context
         output = self.predictor(
             tokens.repeat_interleave(m, 0), context.repeat_interleave(m, 0), blocks.flatten(0, 1)
@@ -79,7 +79,7 @@ class IJEPATask(PretextTask):
         return {"loss": loss, **terms}
 
     def after_step(self, progress):
-        follow(self.target_encoder, self.encoder, cosine(progress, self.momentum, 1.0))
+        ema_update(self.target_encoder, self.encoder, cosine(progress, self.momentum, 1.0))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -88,7 +88,7 @@ class IJEPA(PretextLearner):
 
     A vision transformer encodes some patches of an image. From these, a small transformer predicts
     what a moving average of the encoder, which sees the whole image, makes of several blocks that
-    were left out. No colour augmentation is needed.
+    were left out. No color augmentation is needed.
 
     In short trainings tokens come to lie in few dimensions, where they are easy to predict. So the
     variance of the context's tokens is kept up and their covariances are kept down, over all tokens
@@ -170,7 +170,7 @@ class IJEPA(PretextLearner):
         if self.predictor_dim % 32:
             raise ValueError(f"predictor_dim={self.predictor_dim} must be a multiple of 32")
         size = encoder.image_shape[:2]
-        views = self._make_views(size, crop_scale=(0.3, 1.0), jitter=None, grey=0)
+        views = self._make_views(size, crop_scale=(0.3, 1.0), jitter=None, gray=0)
         return IJEPATask(
             encoder,
             views,

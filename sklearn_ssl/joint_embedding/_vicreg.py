@@ -34,7 +34,7 @@ class VICRegTask(PretextTask):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class VICReg(PretextLearner):
-    """Variance-invariance-covariance regularisation [1]_.
+    """Variance-invariance-covariance regularization [1]_.
 
     Embeddings of two views are drawn together, while each number of an embedding keeps a standard
     deviation of at least 1 over the batch and no two numbers are correlated.

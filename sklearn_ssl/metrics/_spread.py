@@ -9,7 +9,7 @@ __all__ = ["feature_spread"]
 
 @torch.no_grad()
 def feature_spread(features: Tensor) -> Tensor:
-    """Standard deviation of L2-normalised features (n, d) over images, times sqrt(d).
+    """Standard deviation of L2-normalized features (n, d) over images, times sqrt(d).
 
     It is near 1 where directions fill the sphere and 0 for a collapsed representation.
 

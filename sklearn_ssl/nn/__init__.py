@@ -3,7 +3,7 @@
 from sklearn_ssl.nn._convolutions import TinyMapConv2d, make_tiny_maps_safe
 from sklearn_ssl.nn._decoders import ConvDecoder, VectorDecoder
 from sklearn_ssl.nn._heads import (
-    ConvCritic,
+    ConvDiscriminator,
     MapToVector,
     MaskedConvContext,
     frozen,
@@ -13,20 +13,20 @@ from sklearn_ssl.nn._heads import (
 from sklearn_ssl.nn._losses import (
     classification,
     covariance_loss,
-    deception,
+    discriminator_loss,
+    generator_loss,
     info_nce,
     negative_cosine,
     nt_xent,
     off_diagonal,
-    real_or_made,
     variance_loss,
 )
-from sklearn_ssl.nn._momentum import Queue, follow, momentum_copy
+from sklearn_ssl.nn._momentum import Queue, ema_update, momentum_copy
 from sklearn_ssl.nn._optimizers import LARS, OPTIMIZERS, parameter_groups
 from sklearn_ssl.nn._schedules import cosine, warmup_cosine
 
 __all__ = [
-    "ConvCritic",
+    "ConvDiscriminator",
     "ConvDecoder",
     "LARS",
     "MapToVector",
@@ -38,8 +38,8 @@ __all__ = [
     "classification",
     "cosine",
     "covariance_loss",
-    "deception",
-    "follow",
+    "generator_loss",
+    "ema_update",
     "frozen",
     "info_nce",
     "make_tiny_maps_safe",
@@ -49,7 +49,7 @@ __all__ = [
     "nt_xent",
     "off_diagonal",
     "parameter_groups",
-    "real_or_made",
+    "discriminator_loss",
     "resize_map",
     "variance_loss",
     "warmup_cosine",

@@ -11,7 +11,7 @@ class TinyMapConv2d(nn.Conv2d):
     """A convolution that takes float32 for maps smaller than its kernel.
 
     With bfloat16 on a CPU, torch (seen with 2.14, oneDNN) leaves the gradient of those weights that
-    see nothing but padding uninitialised when the stride is 2: any number may be in it.
+    see nothing but padding uninitialized when the stride is 2: any number may be in it.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""What tasks put on an encoder: projectors, codes, contexts and critics."""
+"""What tasks put on an encoder: projectors, codes, contexts and discriminators."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from sklearn_ssl.nn._convolutions import TinyMapConv2d
 
-__all__ = ["ConvCritic", "MapToVector", "MaskedConvContext", "frozen", "mlp", "resize_map"]
+__all__ = ["ConvDiscriminator", "MapToVector", "MaskedConvContext", "frozen", "mlp", "resize_map"]
 
 
 def mlp(*widths: int, last_norm: bool = False, last_bias: bool = True) -> nn.Sequential:
@@ -55,14 +55,14 @@ def resize_map(features: Tensor, grid: Sequence[int]) -> Tensor:
 
 
 class _ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of each place alone: statistics of later rows would leak."""
+    """Layer norm over the channels of each position alone: statistics of later rows would leak."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
 class MaskedConvContext(nn.Module):
-    """Masked convolutions (as in PixelCNN): each place sees its own row and the rows above."""
+    """Masked convolutions (as in PixelCNN): each position sees its own row and the rows above."""
 
     def __init__(self, width: int, blocks: int):
         super().__init__()
@@ -85,7 +85,7 @@ class MaskedConvContext(nn.Module):
         return F.relu(z)
 
 
-class ConvCritic(nn.Module):
+class ConvDiscriminator(nn.Module):
     """Images (n, c, h, w), and vectors (n, d) if ``vector_dim``, to a logit (n,): real or made."""
 
     def __init__(self, channels: int, size: tuple[int, int], vector_dim: int = 0, width: int = 32):

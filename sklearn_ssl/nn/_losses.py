@@ -9,12 +9,12 @@ from sklearn_ssl._utils._device import full_precision
 __all__ = [
     "classification",
     "covariance_loss",
-    "deception",
+    "generator_loss",
     "info_nce",
     "negative_cosine",
     "nt_xent",
     "off_diagonal",
-    "real_or_made",
+    "discriminator_loss",
     "variance_loss",
 ]
 
@@ -43,7 +43,7 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float = 1.0) -> Tensor:
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """Normalised temperature-scaled cross entropy of two views (n, d) of the same n images.
+    """Normalized temperature-scaled cross entropy of two views (n, d) of the same n images.
 
     Each of the 2n embeddings has its other view as positive and 2n - 2 negatives.
 
@@ -104,19 +104,19 @@ def covariance_loss(z: Tensor) -> Tensor:
     return off_diagonal(covariance).square().sum() / z.shape[1]
 
 
-def real_or_made(real: Tensor, made: Tensor) -> Tensor:
-    """Loss of a critic whose logits (n,) are to be high for real inputs and low for made ones.
+def discriminator_loss(real: Tensor, made: Tensor) -> Tensor:
+    """Loss of a discriminator: logits (n,) are to be high for real inputs, low for made ones.
 
-    With the two exchanged it is the loss of who wants to deceive the critic, which does not
+    With the two exchanged it is the loss of who wants to deceive the discriminator, which does not
     saturate.
 
     References
     ----------
     Goodfellow et al. (2014), Generative Adversarial Networks, section 3.
     """
-    return deception(real) + F.softplus(made.float()).mean()
+    return generator_loss(real) + F.softplus(made.float()).mean()
 
 
-def deception(made: Tensor) -> Tensor:
-    """Loss of who makes inputs that a critic, with logits (n,), is to take for real."""
+def generator_loss(made: Tensor) -> Tensor:
+    """Loss of who makes inputs that a discriminator, with logits (n,), is to take for real."""
     return F.softplus(-made.float()).mean()

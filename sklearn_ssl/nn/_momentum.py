@@ -8,18 +8,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-__all__ = ["Queue", "follow", "momentum_copy"]
+__all__ = ["Queue", "ema_update", "momentum_copy"]
 
 
 M = TypeVar("M", bound=nn.Module)
 
 
 def momentum_copy(module: M) -> M:
-    """A copy that no gradient trains; :func:`follow` moves it."""
+    """A copy that no gradient trains; :func:`ema_update` moves it."""
     return copy.deepcopy(module).requires_grad_(False)
 
 
-def follow(average: nn.Module, module: nn.Module, momentum: float) -> None:
+def ema_update(average: nn.Module, module: nn.Module, momentum: float) -> None:
     """Move a copy towards its module: average = momentum * average + (1 - momentum) * module."""
     parameters = list(average.parameters()), list(module.parameters())
     get_ema_multi_avg_fn(momentum)(*parameters, None)
@@ -52,6 +52,6 @@ class Queue(nn.Module):
         """Replace the oldest vectors by ``new`` (n, dim)."""
         size = len(self.vectors)
         new = new[-size:]
-        places = (self.pushed + torch.arange(len(new), device=new.device)) % size
-        self.vectors[places] = new.float()
+        rows = (self.pushed + torch.arange(len(new), device=new.device)) % size
+        self.vectors[rows] = new.float()
         self.pushed += len(new)

@@ -59,11 +59,11 @@ class JigsawTask(PretextTask):
     def forward(self, images, index):
         n = len(images)
         tiles = random_tiles(self.views(images), self.grid, self.tile, self.fill)
-        # statistics of neighbours are alike, so tiles are standardised one by one
+        # statistics of neighbors are alike, so tiles are standardized one by one
         mean = tiles.mean((2, 3, 4), keepdim=True)
         std = tiles.std((2, 3, 4), keepdim=True, correction=0)
         tiles = (tiles - mean) / (std + 1e-2)
-        tiles = self.encoder.unstandardise(tiles.flatten(0, 1))  # which the encoder undoes
+        tiles = self.encoder.unstandardize(tiles.flatten(0, 1))  # which the encoder undoes
         codes = self.tile_code(self.encoder.embed(tiles)).unflatten(0, (n, -1))
         # tiles are encoded once and shuffled several times
         codes = codes.repeat(_ORDERS, 1, 1)  # (orders * n, tiles, tile_dim)
@@ -79,7 +79,7 @@ class Jigsaw(PretextLearner):
 
     The tiles of an image are put in another order, one of a set of permutations that differ as much
     as possible, and the network, which sees each tile alone, tells which one it was. Tiles lie at
-    random in their cells, are enlarged to the cell's size, and standardised one by one, against
+    random in their cells, are enlarged to the cell's size, and standardized one by one, against
     shortcuts. A step shows each image in four orders, for which its tiles are encoded once.
 
     Parameters
@@ -132,7 +132,7 @@ class Jigsaw(PretextLearner):
 
     def _make_task(self, encoder, n_images):
         size = encoder.image_shape[:2]
-        views = self._make_views(size, crop_scale=(0.5, 1.0), jitter=None, grey=0.3)
+        views = self._make_views(size, crop_scale=(0.5, 1.0), jitter=None, gray=0.3)
         tile = tuple(max(1, -(-side // self.grid)) for side in views.size_for(size))
         return JigsawTask(
             encoder,

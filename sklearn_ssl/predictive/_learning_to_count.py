@@ -97,6 +97,6 @@ class LearningToCount(PretextLearner):
 
     def _make_task(self, encoder, n_images):
         size = encoder.image_shape[:2]
-        views = self._make_views(size, crop_scale=(0.5, 1.0), jitter=None, grey=0.3)
+        views = self._make_views(size, crop_scale=(0.5, 1.0), jitter=None, gray=0.3)
         tile = tuple(max(1, side // 2) for side in views.size_for(size))
         return CountingTask(encoder, views, tile, self.hidden_dim, self.count_dim, self.margin)

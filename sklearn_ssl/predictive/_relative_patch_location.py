@@ -28,20 +28,20 @@ class RelativePatchTask(PretextTask):
         tiles = random_tiles(images, 3, self.patch, self.fill, self.span)  # (n, 9, c, *patch)
         tiles = self.views(tiles.flatten(0, 1))  # every patch is changed on its own
         z = self.encoder.embed(tiles).unflatten(0, (n, 9))
-        centre = z[:, 4:5].expand(-1, 8, -1)
+        center = z[:, 4:5].expand(-1, 8, -1)
         around = torch.cat([z[:, :4], z[:, 5:]], dim=1)
-        pairs = torch.cat([centre, around], dim=2).flatten(0, 1)
-        place = torch.arange(8, device=images.device).repeat(n)
-        return classification(self.classifier(pairs), place)
+        pairs = torch.cat([center, around], dim=2).flatten(0, 1)
+        direction = torch.arange(8, device=images.device).repeat(n)
+        return classification(self.classifier(pairs), direction)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class RelativePatchLocation(PretextLearner):
     """Context prediction: the relative location of two patches [1]_.
 
-    A part of an image is cut into 3 x 3 patches. From the central patch and one of its neighbours
-    the network tells in which of eight directions the neighbour lies; all eight are asked. Gaps of
-    random width between patches, and losing the colour at random, close the shortcuts. Patches are
+    A part of an image is cut into 3 x 3 patches. From the central patch and one of its neighbors
+    the network tells in which of eight directions the neighbor lies; all eight are asked. Gaps of
+    random width between patches, and losing the color at random, close the shortcuts. Patches are
     enlarged to a third of the image.
 
     Parameters
@@ -53,7 +53,7 @@ class RelativePatchLocation(PretextLearner):
     span : float, default=0.6
         Side of the 3 x 3 cells together, relative to the image, at least; it is drawn for each
         image, as is where they lie. With 1 the central patch is always the image's middle, and the
-        place of a neighbour in the image tells its direction.
+        position of a neighbor in the image tells its direction.
     hidden_dim : int, default=512
         Width of the layer in which two patches meet.
     <shared parameters>
@@ -90,5 +90,5 @@ class RelativePatchLocation(PretextLearner):
 
     def _make_task(self, encoder, n_images):
         patch = tuple(max(1, min(side, -(-side // 3))) for side in encoder.image_shape[:2])
-        views = self._make_views(patch, crop_scale=None, flip=0, grey=0.6)
+        views = self._make_views(patch, crop_scale=None, flip=0, gray=0.6)
         return RelativePatchTask(encoder, views, patch, self.fill, self.span, self.hidden_dim)

@@ -59,7 +59,7 @@ class RotationPrediction(PretextLearner):
     def _make_task(self, encoder, n_images):
         height, width, _ = encoder.image_shape
         square = min(view_size((height, width)))  # can be turned
-        views = self._make_views(square, crop_scale=(0.5, 1.0), jitter=None, grey=0)
+        views = self._make_views(square, crop_scale=(0.5, 1.0), jitter=None, gray=0)
         if not isinstance(views.size, Integral) and views.size[0] != views.size[1]:
             raise ValueError(f"views of size {views.size} cannot be turned; give a square size")
         if views.rotate:

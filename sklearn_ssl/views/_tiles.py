@@ -25,7 +25,7 @@ def random_tiles(
         Height and width of the tiles that come out, in pixels.
     fill : float, default=1.0
         Side of a tile, relative to that of its cell. Below 1 there are gaps of random width, so
-        that lines which cross the border do not give the neighbour away.
+        that lines which cross the border do not give the neighbor away.
     span : float, default=1.0
         Side of the whole grid, relative to the image's, at least. Below 1 it is drawn for each
         image, and the grid lies anywhere in it.

@@ -25,15 +25,15 @@ def view_size(image_size: tuple[int, int]) -> tuple[int, int]:
 BYOL_VIEWS: dict[str, Any] = {"jitter": (0.4, 0.4, 0.2, 0.1), "solarize": (0.0, 0.2)}
 
 
-_PER_VIEW = ("grey", "blur", "solarize", "erase")  # probabilities that may differ between views
+_PER_VIEW = ("gray", "blur", "solarize", "erase")  # probabilities that may differ between views
 
 
 class Views(BaseEstimator):
-    """A recipe for random views: crop, flip, colour, blur and more, drawn for each image.
+    """A recipe for random views: crop, flip, color, blur and more, drawn for each image.
 
     Without arguments it is the recipe of SimCLR for small images [1]_. Probabilities are per image,
-    and ``None`` or 0 turns an operation off. Colour operations that only exist for RGB (saturation,
-    hue, grey) are left out for other channel counts; brightness and contrast then turn about each
+    and ``None`` or 0 turns an operation off. Color operations that only exist for RGB (saturation,
+    hue, gray) are left out for other channel counts; brightness and contrast then turn about each
     channel's own mean.
 
     Parameters
@@ -53,9 +53,9 @@ class Views(BaseEstimator):
         Strength of brightness, contrast, saturation and hue changes. Factors are drawn in
         [1 - s, 1 + s], hue shifts in [-s, s] turns.
     jitter_p : float, default=0.8
-        Probability of the colour jitter.
-    grey : float or tuple of float, default=0.2
-        Probability of losing the colour.
+        Probability of the color jitter.
+    gray : float or tuple of float, default=0.2
+        Probability of losing the color.
     blur : float or tuple of float, default=0.0
         Probability of a Gaussian blur. A tuple has one probability for each view of an image.
     blur_sigma : tuple of float, default=(0.1, 2.0)
@@ -103,7 +103,7 @@ class Views(BaseEstimator):
         rotate=False,
         jitter=(0.4, 0.4, 0.4, 0.1),
         jitter_p=0.8,
-        grey=0.2,
+        gray=0.2,
         blur=0.0,
         blur_sigma=(0.1, 2.0),
         solarize=0.0,
@@ -117,7 +117,7 @@ class Views(BaseEstimator):
         self.rotate = rotate
         self.jitter = jitter
         self.jitter_p = jitter_p
-        self.grey = grey
+        self.gray = gray
         self.blur = blur
         self.blur_sigma = blur_sigma
         self.solarize = solarize
@@ -174,9 +174,9 @@ class Views(BaseEstimator):
         images = self._crop(images)
         if self.rotate:
             images = functional.rotate90(images, torch.randint(4, (n,), device=images.device))
-        if self.jitter is not None or self._p("grey", view) > 0:
-            colour = self._colour_rgb if channels == 3 else self._colour_any
-            images = colour(images, view)
+        if self.jitter is not None or self._p("gray", view) > 0:
+            color = self._color_rgb if channels == 3 else self._color_any
+            images = color(images, view)
         if p := self._p("blur", view):
             size = max(images.shape[2:]) // 10
             low, high = self.blur_sigma
@@ -233,22 +233,22 @@ class Views(BaseEstimator):
         factor = self._uniform(images, max(0.0, 1 - strength), 1 + strength)
         return factor.masked_fill(~jittered, 1.0)
 
-    def _colour_rgb(self, images: Tensor, view: int) -> Tensor:
+    def _color_rgb(self, images: Tensor, view: int) -> Tensor:
         jittered = self._chance(images, self.jitter_p or 0.0)
         brightness, contrast, saturation, hue = self.jitter or (0, 0, 0, 0)
-        greyed = self._chance(images, self._p("grey", view))
-        images = functional.colour_matrix(
+        grayed = self._chance(images, self._p("gray", view))
+        images = functional.color_matrix(
             images,
             self._factors(images, brightness, jittered),
             self._factors(images, contrast, jittered),
-            # a grey image is one of no saturation, and its hue does not matter
-            self._factors(images, saturation, jittered).masked_fill(greyed, 0.0),
+            # a gray image is one of no saturation, and its hue does not matter
+            self._factors(images, saturation, jittered).masked_fill(grayed, 0.0),
         )
         if hue:
             images = functional.adjust_hue(images, self._uniform(images, -hue, hue) * jittered)
         return images
 
-    def _colour_any(self, images: Tensor, view: int) -> Tensor:
+    def _color_any(self, images: Tensor, view: int) -> Tensor:
         if self.jitter is None:
             return images
         jittered = self._chance(images, self.jitter_p or 0.0)

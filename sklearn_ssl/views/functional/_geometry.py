@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from sklearn_ssl.views.functional._colour import _per_image
+from sklearn_ssl.views.functional._color import _per_image
 
 __all__ = ["crop_resize", "flip", "random_boxes", "rotate90"]
 
@@ -19,10 +19,10 @@ def _resize_matrix(
     if mirrored is not None:
         position = torch.where(mirrored[:, None], n_out - position, position)
     scale = (length / n_out)[:, None]
-    centre = start[:, None] + position * scale
+    center = start[:, None] + position * scale
     support = scale.clamp(min=1) if antialias else torch.ones_like(scale)
     pixel = torch.arange(n_in, device=start.device, dtype=start.dtype) + 0.5
-    weights = (pixel / support)[:, None] - (centre / support)[..., None]
+    weights = (pixel / support)[:, None] - (center / support)[..., None]
     weights = weights.abs_().neg_().add_(1).clamp_(min=0)
     # pixels outside the box count by how far the box covers them: 0 or 1 for whole-number boxes
     covered = torch.minimum(pixel + 0.5, (start + length)[:, None])

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sklearn_ssl.views.functional._colour import _per_image
+from sklearn_ssl.views.functional._color import _per_image
 from sklearn_ssl.views.functional._geometry import _apply_along_sides
 
 __all__ = ["add_noise", "erase", "gaussian_blur", "mask", "random_patch_mask"]
@@ -52,7 +52,7 @@ def erase(images: Tensor, boxes: Tensor, value: float = 0.0) -> Tensor:
 def mask(images: Tensor, keep: Tensor, value: float | Tensor = 0.0) -> Tensor:
     """Replace what a coarse grid ``keep`` (bool, (n, rows, columns)) drops by ``value``.
 
-    The grid is stretched over the image by nearest neighbour; a grid of the image's own size masks
+    The grid is stretched over the image by nearest neighbor; a grid of the image's own size masks
     single pixels.
     """
     for dim, side in enumerate(images.shape[2:], start=1):

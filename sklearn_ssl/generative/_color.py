@@ -1,4 +1,4 @@
-"""Images as lightness and colour, bins for either, and an encoder that sees them apart."""
+"""Images as lightness and color, bins for either, and an encoder that sees them apart."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ from sklearn_ssl.encoders import Encoder
 
 __all__ = [
     "Bins",
-    "ColourEncoder",
+    "ColorEncoder",
     "half",
-    "join_colour",
+    "join_color",
     "lab_to_rgb",
     "rgb_to_lab",
-    "split_colour",
+    "split_color",
 ]
 
 
@@ -33,7 +33,7 @@ _XYZ = (
 _RGB = tuple(map(tuple, np.linalg.inv(_XYZ).tolist()))
 
 
-_AB_SCALE = 110.0  # the largest a and b of sRGB colours
+_AB_SCALE = 110.0  # the largest a and b of sRGB colors
 
 
 _COUNTED = 2**14  # values of a batch that shares of bins are counted from
@@ -42,7 +42,7 @@ _COUNTED = 2**14  # values of a batch that shares of bins are counted from
 _LEAST_UNIFORM = 0.01  # of the mix that weights come from: bins never seen would weigh too much
 
 
-_AB_SPACING = 10.0  # of the grid of colours, as in Zhang et al. (2016)
+_AB_SPACING = 10.0  # of the grid of colors, as in Zhang et al. (2016)
 
 
 def _matrix(rows: tuple[tuple[float, ...], ...], like: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ def rgb_to_lab(images: Tensor) -> Tensor:
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
-    """The inverse of :func:`rgb_to_lab`; colours outside sRGB are clipped to [0, 1]."""
+    """The inverse of :func:`rgb_to_lab`; colors outside sRGB are clipped to [0, 1]."""
     lightness, a, b = lab.unbind(1)
     y = (lightness + 16) / 116
     f = torch.stack([y + a / 500, y, y - b / 200], dim=1)
@@ -76,13 +76,13 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     return torch.where(linear > 0.0031308, curved, 12.92 * linear).clamp(0, 1)
 
 
-def split_colour(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Lightness (n, 1, h, w) in [0, 1] and colour (n, d, h, w) in about [-1, 1].
+def split_color(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Lightness (n, 1, h, w) in [0, 1] and color (n, d, h, w) in about [-1, 1].
 
-    RGB images have L* as lightness and a*, b* as colour. Images of several other channels have
-    their mean as lightness, and as colour the differences of the channels from it. Images of one
-    channel have no colour: a coarse version plays the lightness, and the detail that it lacks the
-    colour.
+    RGB images have L* as lightness and a*, b* as color. Images of several other channels have
+    their mean as lightness, and as color the differences of the channels from it. Images of one
+    channel have no color: a coarse version plays the lightness, and the detail that it lacks the
+    color.
     """
     channels = images.shape[1]
     if channels == 3:
@@ -96,21 +96,21 @@ def split_colour(images: Tensor) -> tuple[Tensor, Tensor]:
     return light, images - light
 
 
-def join_colour(lightness: Tensor, colour: Tensor, channels: int) -> Tensor:
-    """The inverse of :func:`split_colour` for images of ``channels``, clipped to [0, 1]."""
+def join_color(lightness: Tensor, color: Tensor, channels: int) -> Tensor:
+    """The inverse of :func:`split_color` for images of ``channels``, clipped to [0, 1]."""
     if channels == 3:
-        return lab_to_rgb(torch.cat([100 * lightness, _AB_SCALE * colour], dim=1))
-    return (lightness + colour).clamp(0, 1)
+        return lab_to_rgb(torch.cat([100 * lightness, _AB_SCALE * color], dim=1))
+    return (lightness + color).clamp(0, 1)
 
 
 def half(images: Tensor) -> tuple[int, int]:
-    """Height and width at half the resolution, at which colours are predicted."""
+    """Height and width at half the resolution, at which colors are predicted."""
     height, width = (-(-side // 2) for side in images.shape[2:])
     return height, width
 
 
-def _colour_centres(channels: int) -> Tensor:
-    """Bins (q, k): a grid over a*, b* of all sRGB colours, or over one channel's difference."""
+def _color_centers(channels: int) -> Tensor:
+    """Bins (q, k): a grid over a*, b* of all sRGB colors, or over one channel's difference."""
     if channels != 3:
         return torch.linspace(-1, 1, 21)[:, None]
     steps = torch.linspace(0, 1, 33)
@@ -120,14 +120,14 @@ def _colour_centres(channels: int) -> Tensor:
 
 
 class Bins(nn.Module):
-    """Classify quantised values: soft targets, rare bins counting more, and values back.
+    """Classify quantized values: soft targets, rare bins counting more, and values back.
 
     Parameters
     ----------
-    centres : Tensor of shape (q, k)
+    centers : Tensor of shape (q, k)
         Bins of k-dimensional values.
     groups : int
-        Each place has so many values.
+        Each position has so many values.
     rebalance : float
         1 weighs bins by their inverse frequency, 0 all alike; the paper's 1 - lambda, where lambda
         is 0.01 at least.
@@ -137,16 +137,16 @@ class Bins(nn.Module):
     Zhang, Isola and Efros (2016), Colorful Image Colorization, section 2.2.
     """
 
-    centres: Tensor
+    centers: Tensor
     share: Tensor
 
-    def __init__(self, centres: Tensor, groups: int, rebalance: float = 0.5):
+    def __init__(self, centers: Tensor, groups: int, rebalance: float = 0.5):
         super().__init__()
         self.groups = groups
         self.rebalance = rebalance
-        self.spacing = torch.pdist(centres).min().item()
-        self.register_buffer("centres", centres)
-        self.register_buffer("share", torch.full((len(centres),), 1 / len(centres)))
+        self.spacing = torch.pdist(centers).min().item()
+        self.register_buffer("centers", centers)
+        self.register_buffer("share", torch.full((len(centers),), 1 / len(centers)))
         self._seen: Tensor | None = None
 
     @classmethod
@@ -154,14 +154,14 @@ class Bins(nn.Module):
         return cls(torch.linspace(0, 1, n_bins)[:, None], groups=1)
 
     @classmethod
-    def of_colour(cls, channels: int, rebalance: float = 0.5) -> "Bins":
+    def of_color(cls, channels: int, rebalance: float = 0.5) -> "Bins":
         groups = 1 if channels == 3 else channels
-        return cls(_colour_centres(channels), groups, rebalance)
+        return cls(_color_centers(channels), groups, rebalance)
 
     @property
     def n_logits(self) -> int:
         """Channels of the map that predicts the bins."""
-        return self.groups * len(self.centres)
+        return self.groups * len(self.centers)
 
     def _rows(self, maps: Tensor, length: int) -> Tensor:
         """(n, groups * length, h, w) -> (n * groups * h * w, length)."""
@@ -169,24 +169,24 @@ class Bins(nn.Module):
 
     def soften(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The five nearest bins of values (m, k), nearest first, and their weights: (m, 5) both."""
-        distance, nearest = torch.cdist(values, self.centres).topk(
-            min(5, len(self.centres)), largest=False
+        distance, nearest = torch.cdist(values, self.centers).topk(
+            min(5, len(self.centers)), largest=False
         )
         return nearest, F.softmax(-0.5 * (distance / (self.spacing / 2)).square(), dim=1)
 
     def forward(self, logits: Tensor, values: Tensor) -> Tensor:
         """Weighted cross entropy of a map of logits (n, n_logits, h, w) and one of values."""
-        nearest, near = self.soften(self._rows(values.float(), self.centres.shape[1]))
+        nearest, near = self.soften(self._rows(values.float(), self.centers.shape[1]))
         some = slice(None, None, -(-len(nearest) // _COUNTED))
         self._seen = (
-            torch.zeros(nearest[some].shape[0], len(self.centres), device=near.device)
+            torch.zeros(nearest[some].shape[0], len(self.centers), device=near.device)
             .scatter(1, nearest[some], near[some])
             .mean(0)
         )
         uniform = max(1 - self.rebalance, _LEAST_UNIFORM) / len(self.share)
         rarity = 1 / (self.rebalance * self.share + uniform)
         weight = (rarity / (self.share * rarity).sum())[nearest[:, 0]]
-        log_p = F.log_softmax(self._rows(logits.float(), len(self.centres)), dim=1)
+        log_p = F.log_softmax(self._rows(logits.float(), len(self.centers)), dim=1)
         return -(weight * (near * log_p.gather(1, nearest)).sum(1)).mean()
 
     @torch.no_grad()
@@ -199,14 +199,14 @@ class Bins(nn.Module):
     def values(self, logits: Tensor, temperature: float = 0.38) -> Tensor:
         """The annealed mean of predicted bins, (n, groups * k, h, w)."""
         n, _, h, w = logits.shape
-        p = F.softmax(self._rows(logits.float(), len(self.centres)) / temperature, dim=1)
+        p = F.softmax(self._rows(logits.float(), len(self.centers)) / temperature, dim=1)
         with full_precision(logits.device):
-            values = (p @ self.centres).view(n, self.groups, h, w, -1)
+            values = (p @ self.centers).view(n, self.groups, h, w, -1)
         return values.movedim(-1, 2).flatten(1, 2)
 
 
-class ColourEncoder(nn.Module):
-    """Encoders of lightness and, if given, of colour, their maps one upon the other."""
+class ColorEncoder(nn.Module):
+    """Encoders of lightness and, if given, of color, their maps one upon the other."""
 
     def __init__(self, image_shape: tuple[int, int, int], **parts: Encoder):
         super().__init__()
@@ -221,7 +221,7 @@ class ColourEncoder(nn.Module):
         self.out_shape = self.layers[self.last_layer]
 
     def forward(self, images: Tensor, layer: str | None = None) -> Tensor:
-        seen = dict(zip(("lightness", "colour"), split_colour(images), strict=True))
+        seen = dict(zip(("lightness", "color"), split_color(images), strict=True))
         return torch.cat(
             [encoder(seen[name], layer) for name, encoder in self.parts.items()], dim=1
         )

@@ -10,8 +10,8 @@ __all__ = [
     "adjust_contrast",
     "adjust_hue",
     "adjust_saturation",
-    "colour_matrix",
-    "grey",
+    "color_matrix",
+    "gray",
     "solarize",
 ]
 
@@ -29,7 +29,7 @@ def _need_rgb(images: Tensor, operation: str) -> None:
         raise ValueError(f"{operation} needs RGB images; these have {images.shape[1]} channels")
 
 
-def _mean_grey(images: Tensor) -> Tensor:
+def _mean_gray(images: Tensor) -> Tensor:
     """What contrast turns about: the mean luma of RGB images, else each channel's mean."""
     mean = images.mean((2, 3), keepdim=True)
     if images.shape[1] != 3:
@@ -48,24 +48,24 @@ def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Move away from the mean grey value (RGB) or channel mean (others) by ``factor`` (n,)."""
-    return torch.lerp(_mean_grey(images), images, _per_image(factor)).clamp_(0, 1)
+    """Move away from the mean gray value (RGB) or channel mean (others) by ``factor`` (n,)."""
+    return torch.lerp(_mean_gray(images), images, _per_image(factor)).clamp_(0, 1)
 
 
 def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
-    """Move RGB images away from their grey version by ``factor`` (n,)."""
+    """Move RGB images away from their gray version by ``factor`` (n,)."""
     _need_rgb(images, "saturation")
     return torch.lerp(_luma(images), images, _per_image(factor)).clamp_(0, 1)
 
 
-def grey(images: Tensor, which: Tensor) -> Tensor:
-    """Turn RGB images grey (three equal channels) where ``which`` (bool, (n,)) is true."""
-    _need_rgb(images, "greyscale")
+def gray(images: Tensor, which: Tensor) -> Tensor:
+    """Turn RGB images gray (three equal channels) where ``which`` (bool, (n,)) is true."""
+    _need_rgb(images, "grayscale")
     return torch.where(_per_image(which), _luma(images), images)
 
 
 def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue of RGB images by ``shift`` (n,), in turns of the colour circle [-0.5, 0.5]."""
+    """Turn the hue of RGB images by ``shift`` (n,), in turns of the color circle [-0.5, 0.5]."""
     _need_rgb(images, "hue")
     red, green, blue = images.unbind(1)
     value = torch.maximum(torch.maximum(red, green), blue)
@@ -85,14 +85,14 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
     return share.mul_(chroma[:, None]).neg_().add_(value[:, None])
 
 
-def colour_matrix(
+def color_matrix(
     images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor
 ) -> Tensor:
     """Brightness, contrast and saturation, in this order, as one affine map of RGB per image.
 
     The same as the three functions above, but for clipping once at the end.
     """
-    _need_rgb(images, "the colour matrix")
+    _need_rgb(images, "the color matrix")
     n, _, h, w = images.shape
     luma = constants(_LUMA, images)
     scale = (brightness * contrast)[:, None, None]
@@ -100,7 +100,7 @@ def colour_matrix(
         luma.expand(n, 3, 3), torch.eye(3, device=images.device), saturation[:, None, None]
     )
     mean = (images.mean((2, 3)) * luma).sum(1) * brightness * (1 - contrast)
-    # the grey offset is unchanged by the saturation, whose rows sum to one
+    # the gray offset is unchanged by the saturation, whose rows sum to one
     offset = mean[:, None, None].expand(n, 3, 1)
     out = torch.baddbmm(offset, saturated * scale, images.reshape(n, 3, h * w))
     return out.view_as(images).clamp_(0, 1)
