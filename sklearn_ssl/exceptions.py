@@ -5,6 +5,7 @@ __all__ = [
     "DivergenceError",
     "ImageShapeWarning",
     "PixelRangeWarning",
+    "StaleFeaturesWarning",
     "UnavailableDeviceWarning",
 ]
 
@@ -23,6 +24,10 @@ class ImageShapeWarning(UserWarning):
 
 class PixelRangeWarning(UserWarning):
     """Images have another range of values than those of the fit."""
+
+
+class StaleFeaturesWarning(UserWarning):
+    """A learner goes on training after features of it were given to others."""
 
 
 class UnavailableDeviceWarning(UserWarning):

@@ -2,16 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
-from sklearn.base import clone
 from sklearn.utils.metaestimators import _BaseComposition
 from torch import Tensor, nn
 
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl._utils._arguments import plain
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.encoders import Encoder
 
 __all__ = ["MultiTask"]
@@ -20,8 +19,15 @@ __all__ = ["MultiTask"]
 class WeightedTasks(PretextTask):
     """Tasks that share an encoder; each draws its own views of the images."""
 
-    def __init__(self, encoder: Encoder, tasks: dict[str, PretextTask], weights: Sequence[float]):
-        super().__init__(encoder, nn.Identity())
+    def __init__(
+        self,
+        encoder: Encoder,
+        views: Any,
+        *,
+        tasks: dict[str, PretextTask],
+        weights: Sequence[float],
+    ):
+        super().__init__(encoder, views)
         self.names = list(tasks)
         self.tasks: Any = nn.ModuleList(tasks.values())
         self.weights = list(weights)
@@ -29,19 +35,21 @@ class WeightedTasks(PretextTask):
 
     def forward(self, images, index):
         losses: list[Tensor] = []
+        outputs: list[TaskOutput] = []
         terms: dict[str, Tensor] = {}
         for name, task, weight in zip(self.names, self.tasks, self.weights, strict=True):
-            found = task(images, index)
-            losses.append(weight * found["loss"])
-            terms |= {f"{name}__{term}": value for term, value in found.items()}
-        return {"loss": torch.stack(losses).sum(), **terms}
+            output = task(images, index)
+            outputs.append(output)
+            losses.append(weight * output.loss)
+            terms[f"{name}__loss"] = output.loss
+            terms |= {f"{name}__{term}": value for term, value in output.terms.items()}
+        return TaskOutput(torch.stack(losses).sum(), terms, outputs)
 
-    def after_step(self, progress):
-        for task in self.tasks:
-            task.after_step(progress)
+    def after_step(self, output, progress):
+        for task, of_task in zip(self.tasks, output.state, strict=True):
+            task.after_step(of_task, progress)
 
 
-@dataclass(eq=False, repr=False)
 class MultiTask(_BaseComposition, PretextLearner):
     """Train one encoder by several pretext tasks at once [1]_.
 
@@ -81,12 +89,7 @@ class MultiTask(_BaseComposition, PretextLearner):
     (256, 512)
     """
 
-    learners: list[tuple[str, PretextLearner, float]]
-
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "learners": [list, tuple],
-    }
+    learners: list[tuple[str, PretextLearner, float]] = argument(list, tuple, kw_only=False)
 
     # Parameters of the learners, as those of a pipeline's steps
 
@@ -132,13 +135,15 @@ class MultiTask(_BaseComposition, PretextLearner):
         self._check_learners()
         tasks = {}
         for name, child in self._pairs:
-            if child.views is None and self.views is not None:
-                child = clone(child).set_params(views=self.views)
+            child = child._plainly()
+            if child.views is None:
+                child.views = self.views
             try:
                 tasks[name] = child._make_task(encoder, n_images)
             except ValueError as error:
                 raise ValueError(f"{name!r} cannot take part: {error}") from error
-        return WeightedTasks(encoder, tasks, [weight for *_, weight in self.learners])
+        weights = [weight for *_, weight in plain(self.learners)]
+        return WeightedTasks(encoder, nn.Identity(), tasks=tasks, weights=weights)
 
     def _check_learners(self) -> None:
         pairs = self._pairs
@@ -156,7 +161,7 @@ class MultiTask(_BaseComposition, PretextLearner):
             )
         for name, child in pairs:
             kind = type(child)
-            if kind._make_encoder is not PretextLearner._make_encoder:
+            if not kind._shares_encoder:
                 raise ValueError(
                     f"{kind.__name__} ({name!r}) has an encoder of its own kind and cannot share "
                     "one; fit it alone"
@@ -171,6 +176,4 @@ class MultiTask(_BaseComposition, PretextLearner):
                     f"{name!r} has weights={child.weights!r}, but one encoder is shared: give "
                     "weights to MultiTask"
                 )
-            child._validate_params()
-            if child.views is not None:
-                child.views.validate()
+            child._validate()

@@ -1,22 +1,119 @@
-"""Constraints that arguments of several classes share."""
+"""Arguments of learners, each declared once: default, constraint, description."""
 
+from dataclasses import MISSING, Field, dataclass, field, fields
 from numbers import Integral, Real
+from typing import Any, ClassVar, cast, dataclass_transform
 
+import numpy as np
 from sklearn.utils._param_validation import Interval
 
-__all__ = ["COUNT", "COUNT_OR_ZERO", "NOT_NEGATIVE", "POSITIVE", "SHARE"]
-
+__all__ = [
+    "COUNT",
+    "COUNT_OR_ZERO",
+    "NOT_NEGATIVE",
+    "POSITIVE",
+    "SHARE",
+    "DeclaredArguments",
+    "argument",
+    "plain",
+]
 
 COUNT = Interval(Integral, 1, None, closed="left")
-
-
 COUNT_OR_ZERO = Interval(Integral, 0, None, closed="left")
-
-
 POSITIVE = Interval(Real, 0, None, closed="neither")
-
-
 NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
-
-
 SHARE = Interval(Real, 0, 1, closed="both")
+
+
+def argument(
+    *constraints: Any,
+    default: Any = MISSING,
+    doc: str = "",
+    changeable: bool = False,
+    kw_only: bool = True,
+) -> Any:
+    """Declare an argument of a learner, as the value of an annotated class attribute.
+
+    Parameters
+    ----------
+    *constraints : object
+        What it may be, in the terms of scikit-learn's parameter validation: types, ``None``,
+        ``"boolean"``, intervals, options. Without any it is not checked.
+    default : object, optional
+        Without one the argument is required.
+    doc : str, default=""
+        Type on the first line, then the description, for docstrings of classes that inherit it.
+    changeable : bool, default=False
+        Whether it acts after the fit or in a continued one; what is built in cannot change.
+    kw_only : bool, default=True
+
+    Examples
+    --------
+    >>> from sklearn_ssl.base import PretextLearner, argument
+    >>> from numbers import Real
+    >>> class Mine(PretextLearner):
+    ...     strength: float = argument(Real, default=0.5)
+    ...     lr: float = 1e-3  # another default of a shared argument
+    ...     def _make_task(self, encoder, n_images): ...
+    >>> Mine(strength=0.7).get_params()["strength"]
+    0.7
+    """
+    metadata = {
+        "constraints": list(constraints) or ["no_validation"],
+        "doc": doc,
+        "changeable": changeable,
+    }
+    return field(default=default, kw_only=kw_only, metadata=metadata)
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(argument,))
+class DeclaredArguments:
+    """Classes derived from it take their annotated attributes as arguments.
+
+    They are dataclasses without being decorated, and scikit-learn's ``_parameter_constraints``
+    follow from the declarations. A class that only gives another default for an inherited argument
+    keeps the rest of its declaration.
+    """
+
+    _arguments: ClassVar[dict[str, dict[str, Any]]] = {}  # what was declared, by name
+    _parameter_constraints: ClassVar[dict[str, list]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Make the class take its arguments.
+
+        Raises
+        ------
+        TypeError
+            If it has an ``__init__``, or an argument without a type.
+        """
+        if "__init__" in vars(cls):
+            raise TypeError(
+                f"{cls.__name__} has an __init__ of its own, which hides the arguments that it "
+                "inherits; declare each argument in the class: 'name: type = argument(default=...)'"
+            )
+        types = vars(cls).get("__annotations__", {})
+        bare = [name for name, value in vars(cls).items() if isinstance(value, Field)]
+        if bare := [name for name in bare if name not in types]:
+            raise TypeError(
+                f"{cls.__name__}: give {', '.join(bare)} a type, as in "
+                f"'{bare[0]}: float = argument(default=0.5)'"
+            )
+        dataclass(kw_only=True, eq=False, repr=False)(cls)
+        declared = fields(cast(Any, cls))
+        new = {f.name: dict(f.metadata) for f in declared if f.metadata}
+        known = cls._arguments | {name: new[name] for name in types if name in new}
+        bare_one = {"constraints": ["no_validation"], "doc": "", "changeable": False}
+        cls._arguments = {f.name: known.get(f.name, bare_one) for f in declared}
+        cls._parameter_constraints = {
+            name: known["constraints"] for name, known in cls._arguments.items()
+        }
+        super().__init_subclass__(**kwargs)
+
+
+def plain(value: Any) -> Any:
+    """Numbers of NumPy, also within tuples and lists, as those of Python; the rest as it is."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) in (tuple, list):
+        return type(value)(map(plain, value))
+    return value

@@ -1,16 +1,22 @@
-"""Where the network runs, and in which number format."""
+"""Where the network runs, in which number format, and what of the process that changes."""
 
 import contextlib
-import functools
+import ctypes
+import os
+import threading
+from collections.abc import Iterator
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 __all__ = [
     "autocast",
     "bfloat16_is_native",
+    "deterministic_kernels",
+    "freed_memory_kept",
     "full_precision",
-    "keep_freed_memory",
     "resolve_device",
+    "threads_that_survive_a_fork",
 ]
 
 
@@ -40,6 +46,9 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return wanted
 
 
+# Number formats
+
+
 def bfloat16_is_native(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 in hardware (CUDA from sm80 on, AVX512-BF16, AMX)."""
     if device.type == "cuda":
@@ -51,10 +60,13 @@ def bfloat16_is_native(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
-    """The context of a forward pass at ``precision``: ``"auto"``, ``"bfloat16"``, ``"float32"``."""
+    """The context of a forward pass at ``precision``: ``"auto"``, ``"bfloat16"``, ``"float32"``.
+
+    An autocast of the caller around it does not count.
+    """
     wanted = precision == "bfloat16" or (precision == "auto" and bfloat16_is_native(device))
     if not wanted:
-        return contextlib.nullcontext()
+        return full_precision(device)
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
@@ -65,12 +77,83 @@ def full_precision(device: torch.device) -> contextlib.AbstractContextManager:
     return torch.autocast(device.type, enabled=False)
 
 
-@functools.cache
-def keep_freed_memory() -> None:
-    """Have glibc keep freed blocks of up to 31 MiB for the next batch.
+# What is global in a process, and put back
+
+
+class _WhileInUse:
+    """Settings of the process: made by the first of several threads, undone by the last."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.settings = contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def __call__(self, *contexts: contextlib.AbstractContextManager) -> Iterator[None]:
+        with self.lock:
+            self.users += 1
+            if self.users == 1:
+                for context in contexts:
+                    self.settings.enter_context(context)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.users -= 1
+                if self.users == 0:
+                    self.settings.close()
+
+
+_deterministic, _keeping_memory = _WhileInUse(), _WhileInUse()
+
+
+def deterministic_kernels(
+    device: torch.device, wanted: bool = True
+) -> contextlib.AbstractContextManager:
+    """Have a GPU give the same bits in every run, at the cost of its fastest kernels."""
+    if device.type != "cuda" or not wanted:
+        return contextlib.nullcontext()
+    # the backward passes of the other attention kernels add up in any order
+    return _deterministic(
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+        sdpa_kernel(SDPBackend.MATH),
+    )
+
+
+def freed_memory_kept() -> contextlib.AbstractContextManager:
+    """Have glibc keep freed blocks of up to 31 MiB for the next batch, until the end.
 
     How much it keeps follows the largest block that was freed. At first that is little, every
     tensor of a batch of views comes page by page from the system, and this takes half of the time.
-    The block here is never touched, so it costs nothing.
     """
-    torch.empty(31 * 2**20, dtype=torch.uint8)
+    return _keeping_memory(_freed_memory_kept())
+
+
+@contextlib.contextmanager
+def _freed_memory_kept() -> Iterator[None]:
+    torch.empty(31 * 2**20, dtype=torch.uint8)  # never touched, so it costs nothing
+    try:
+        yield
+    finally:
+        with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+_process = os.getpid()
+
+
+@contextlib.contextmanager
+def threads_that_survive_a_fork() -> Iterator[None]:
+    """One thread in a process that was forked from one with torch in it, where more would hang.
+
+    OpenMP's other threads are gone in the child, and it waits for them for ever.
+    """
+    threads = torch.get_num_threads()
+    if os.getpid() == _process or threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

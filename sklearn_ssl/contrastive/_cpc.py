@@ -1,7 +1,6 @@
 """CPC: from the patches above, tell the patch further down among many others."""
 
 import math
-from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -10,9 +9,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.encoders import PatchEncoder, make_encoder
 from sklearn_ssl.nn import MaskedConvContext, info_nce
+from sklearn_ssl.views import Views
 
 __all__ = ["CPC"]
 
@@ -27,7 +27,7 @@ _TURNS = {
 
 
 class CPCTask(PretextTask):
-    def __init__(self, encoder, views, train_grid, steps, context_blocks, negative_images):
+    def __init__(self, encoder, views, *, train_grid, steps, context_blocks, negative_images):
         super().__init__(encoder, views)
         self.train_grid = train_grid
         self.steps = steps  # direction -> how many rows ahead
@@ -42,7 +42,7 @@ class CPCTask(PretextTask):
         grid = self.train_grid
         patches = self.encoder.patches(self._crop(images))
         patches = self.views(patches)  # every patch is changed on its own
-        z = self.encoder.encode(patches, grid)  # (n, d, rows, columns)
+        [z] = self.encoder.encode(patches, grid, self.encoder.last_layer)  # (n, d, rows, columns)
         losses = []
         for direction, summarize in self.contexts.items():
             turned = _TURNS[direction](z)
@@ -50,7 +50,7 @@ class CPCTask(PretextTask):
             predictors: Any = self.predictors[direction]
             for step, predictor in zip(self.steps[direction], predictors, strict=True):
                 losses.append(self._look_ahead(turned, step, context, predictor))
-        return {"loss": torch.stack(losses).mean()}
+        return TaskOutput(torch.stack(losses).mean())
 
     def _crop(self, images: Tensor) -> Tensor:
         """The part of each image, anywhere in it, that a training grid covers."""
@@ -83,7 +83,6 @@ def _default_patch(side: int) -> int:
     return max(side // 4, min(4, side // 2), 1)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class CPC(PretextLearner):
     """Contrastive predictive coding [1]_, with the changes of its second version [2]_.
 
@@ -141,26 +140,15 @@ class CPC(PretextLearner):
     ((3, 3), (256, 128))
     """
 
-    patch_size: int | None = None
-    overlap: float = 0.5
-    directions: tuple[str, ...] | None = None
-    prediction_steps: int = 2
-    context_blocks: int = 2
-    negative_images: int = 16
-    norm: str | None = None
+    patch_size: int | None = argument(COUNT, None, default=None)
+    overlap: float = argument(Interval(Real, 0, 1, closed="left"), default=0.5)
+    directions: tuple[str, ...] | None = argument(tuple, list, None, default=None)
+    prediction_steps: int = argument(COUNT, default=2)
+    context_blocks: int = argument(COUNT, default=2)
+    negative_images: int = argument(COUNT, default=16)
+    norm: str | None = argument(StrOptions({"layer", "batch"}), None, default=None)
 
     _usual_batch_size: ClassVar[int] = 32  # an image is many patches
-
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "patch_size": [COUNT, None],
-        "overlap": [Interval(Real, 0, 1, closed="left")],
-        "directions": [tuple, list, None],
-        "prediction_steps": [COUNT],
-        "context_blocks": [COUNT],
-        "negative_images": [COUNT],
-        "norm": [StrOptions({"layer", "batch"}), None],
-    }
 
     def _make_encoder(self, image_shape, mean, std):
         fresh = self.norm is None and self.weights is None
@@ -176,14 +164,26 @@ class CPC(PretextLearner):
         stride = tuple(max(1, math.floor(side * (1 - self.overlap) + 1e-6)) for side in patch)
         return PatchEncoder(encoder, patch, stride)
 
+    _shares_encoder: ClassVar[bool] = False
+
+    def _default_views(self):
+        return Views(crop_scale=(0.6, 1.0))
+
     def _make_task(self, encoder, n_images):
         train_grid = tuple(
             min(cells, apart + self.prediction_steps)
             for cells, apart in zip(encoder.grid, encoder.apart, strict=True)
         )
         steps = self._steps(encoder, train_grid)
-        views = self._make_views(encoder.patch_size, crop_scale=(0.6, 1.0))
-        return CPCTask(encoder, views, train_grid, steps, self.context_blocks, self.negative_images)
+        views = self._make_views(encoder.patch_size)
+        return CPCTask(
+            encoder,
+            views,
+            train_grid=train_grid,
+            steps=steps,
+            context_blocks=self.context_blocks,
+            negative_images=self.negative_images,
+        )
 
     def _steps(self, patches: PatchEncoder, grid: tuple[int, ...]) -> dict[str, list[int]]:
         """For each direction, how many rows ahead to predict."""

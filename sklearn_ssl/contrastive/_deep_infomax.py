@@ -1,6 +1,5 @@
 """Deep InfoMax: a summary of an image tells its own local features from those of others."""
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -10,8 +9,9 @@ from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
 from sklearn_ssl._utils._device import full_precision
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import discriminator_loss, frozen, generator_loss, info_nce, mlp
+from sklearn_ssl.views import Views
 
 __all__ = ["DeepInfoMax"]
 
@@ -34,7 +34,7 @@ class DeepInfoMaxTask(PretextTask):
     discriminator: Any
 
     def __init__(
-        self, encoder, views, local_layer, width, estimator, global_weight, local_weight,
+        self, encoder, views, *, local_layer, width, estimator, global_weight, local_weight,
         prior_weight, two_views,
     ):  # fmt: skip
         super().__init__(encoder, views)
@@ -83,7 +83,7 @@ class DeepInfoMaxTask(PretextTask):
         if self.discriminator is not None:
             terms["prior"] = self._match_prior(summary)
         loss = sum(self.weights[name] * term for name, term in terms.items())
-        return {"loss": loss, **terms}
+        return TaskOutput(loss, terms)
 
     def _estimate(self, summaries: Tensor, locals_: Tensor) -> Tensor:
         scale = summaries.shape[-1] ** 0.5
@@ -100,7 +100,6 @@ class DeepInfoMaxTask(PretextTask):
         return told + generator_loss(frozen(self.discriminator, made))
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class DeepInfoMax(PretextLearner):
     """Deep InfoMax: mutual information between local features and a summary of the image [1]_.
 
@@ -151,26 +150,18 @@ class DeepInfoMax(PretextLearner):
     (256, 512)
     """
 
-    local_layer: str | None = None
-    estimator: str = "infonce"
-    local_weight: float = 1.0
-    global_weight: float = 0.0
-    prior_weight: float = 0.0
-    two_views: bool = True
-    width: int = 512
+    local_layer: str | None = argument(str, None, default=None)
+    estimator: str = argument(StrOptions({"infonce", "jsd"}), default="infonce")
+    local_weight: float = argument(NOT_NEGATIVE, default=1.0)
+    global_weight: float = argument(NOT_NEGATIVE, default=0.0)
+    prior_weight: float = argument(NOT_NEGATIVE, default=0.0)
+    two_views: bool = argument("boolean", default=True)
+    width: int = argument(COUNT, default=512)
 
     _usual_batch_size: ClassVar[int] = 64
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "local_layer": [str, None],
-        "estimator": [StrOptions({"infonce", "jsd"})],
-        "local_weight": [NOT_NEGATIVE],
-        "global_weight": [NOT_NEGATIVE],
-        "prior_weight": [NOT_NEGATIVE],
-        "two_views": ["boolean"],
-        "width": [COUNT],
-    }
+    def _default_views(self):
+        return Views(crop_scale=(0.3, 1.0))
 
     def _make_task(self, encoder, n_images):
         if self.local_layer is not None and self.local_layer not in encoder.layers:
@@ -183,15 +174,15 @@ class DeepInfoMax(PretextLearner):
                 "local_weight and global_weight are both 0, which leaves nothing to learn from; "
                 "give one of them a weight above 0"
             )
-        views = self._make_views(encoder.image_shape[:2], crop_scale=(0.3, 1.0))
+        views = self._make_views(encoder.image_shape[:2])
         return DeepInfoMaxTask(
             encoder,
             views,
-            self.local_layer or encoder.default_layer,
-            self.width,
-            self.estimator,
-            self.global_weight,
-            self.local_weight,
-            self.prior_weight,
-            self.two_views,
+            local_layer=self.local_layer or encoder.default_layer,
+            width=self.width,
+            estimator=self.estimator,
+            global_weight=self.global_weight,
+            local_weight=self.local_weight,
+            prior_weight=self.prior_weight,
+            two_views=self.two_views,
         )

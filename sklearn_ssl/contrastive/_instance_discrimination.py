@@ -1,8 +1,6 @@
 """Instance discrimination: every image is its own class, with a slot in a memory bank."""
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +8,7 @@ from torch import Tensor
 
 from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE, POSITIVE, SHARE
 from sklearn_ssl._utils._device import full_precision
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import mlp
 
 __all__ = ["InstanceDiscrimination"]
@@ -23,7 +21,16 @@ class InstanceDiscriminationTask(PretextTask):
     log_constant: Tensor
 
     def __init__(
-        self, encoder, views, n_images, projection_dim, temperature, momentum, negatives, proximity
+        self,
+        encoder,
+        views,
+        *,
+        n_images,
+        projection_dim,
+        temperature,
+        momentum,
+        negatives,
+        proximity,
     ):
         super().__init__(encoder, views)
         self.n_images = n_images
@@ -37,7 +44,6 @@ class InstanceDiscriminationTask(PretextTask):
         self.register_buffer("seen", torch.zeros(n_images, dtype=torch.bool))
         # log of the paper's Z, which the first batch sets
         self.register_buffer("log_constant", torch.full((), -torch.inf))
-        self._new: tuple[Tensor, ...] = ()
 
     def forward(self, images, index):
         v = F.normalize(self.projector(self.encoder.embed(self.views(images))).float(), dim=1)
@@ -51,9 +57,9 @@ class InstanceDiscriminationTask(PretextTask):
                 log_constant = self.log_constant
             else:
                 loss, log_constant = self._nce(v, own)
-        self._new = (index, v.detach(), log_constant)
         moved = (v - own).square().sum(1).mean()
-        return {"loss": loss + self.proximity * moved, "moved": moved}
+        state = (index, v.detach(), log_constant)
+        return TaskOutput(loss + self.proximity * moved, {"moved": moved}, state)
 
     def _nce(self, v: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
         """Noise-contrastive estimation, equations 4 to 8: data or one of m noise samples."""
@@ -72,18 +78,14 @@ class InstanceDiscriminationTask(PretextTask):
         return data + noise_terms, log_constant
 
     @torch.no_grad()
-    def after_step(self, progress):
-        if not self._new:
-            return
-        index, v, log_constant = self._new
+    def after_step(self, output, progress):
+        index, v, log_constant = output.state
         old = torch.where(self.seen[index][:, None], self.bank[index], v)
         self.bank[index] = F.normalize(old.lerp(v, 1 - self.momentum), dim=1)
         self.seen[index] = True
         self.log_constant.copy_(log_constant)
-        self._new = ()
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class InstanceDiscrimination(PretextLearner):
     """Non-parametric instance discrimination [1]_.
 
@@ -130,30 +132,21 @@ class InstanceDiscrimination(PretextLearner):
     (256, 512)
     """
 
-    temperature: float = 0.07
-    momentum: float = 0.5
-    negatives: int | None = None
-    proximity: float = 0.0
-    projection_dim: int = 128
+    temperature: float = argument(POSITIVE, default=0.07)
+    momentum: float = argument(SHARE, default=0.5)
+    negatives: int | None = argument(COUNT, None, default=None)
+    proximity: float = argument(NOT_NEGATIVE, default=0.0)
+    projection_dim: int = argument(COUNT, default=128)
     lr: float = 5e-4  # slots are of an epoch ago, and have to stay comparable
-
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "temperature": [POSITIVE],
-        "momentum": [SHARE],
-        "negatives": [COUNT, None],
-        "proximity": [NOT_NEGATIVE],
-        "projection_dim": [COUNT],
-    }
 
     def _make_task(self, encoder, n_images):
         return InstanceDiscriminationTask(
             encoder,
             self._make_views(),
-            n_images,
-            self.projection_dim,
-            self.temperature,
-            self.momentum,
-            self.negatives and min(self.negatives, n_images),
-            self.proximity,
+            n_images=n_images,
+            projection_dim=self.projection_dim,
+            temperature=self.temperature,
+            momentum=self.momentum,
+            negatives=self.negatives and min(self.negatives, n_images),
+            proximity=self.proximity,
         )

@@ -1,8 +1,6 @@
 """MoCo: find the key of a view, made by a slowly moving copy, among many others."""
 
-from dataclasses import dataclass
 from numbers import Integral
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +9,9 @@ from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT, POSITIVE, SHARE
 from sklearn_ssl._utils._device import full_precision
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import Queue, cosine, ema_update, info_nce, mlp, momentum_copy
-from sklearn_ssl.views import BYOL_VIEWS
+from sklearn_ssl.views import BYOL_VIEWS, Views
 
 __all__ = ["MoCo"]
 
@@ -29,7 +27,7 @@ def queue_loss(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: fl
 class MoCoTask(PretextTask):
     """What both versions share: an encoder and projector, and their moving average."""
 
-    def __init__(self, encoder, views, projector, momentum, final_momentum, temperature):
+    def __init__(self, encoder, views, *, projector, momentum, final_momentum, temperature):
         super().__init__(encoder, views)
         self.projector = projector
         self.key_encoder = momentum_copy(encoder)
@@ -42,7 +40,7 @@ class MoCoTask(PretextTask):
     def keys(self, views: Tensor) -> Tensor:
         return F.normalize(self.key_projector(self.key_encoder.embed(views)).float(), dim=1)
 
-    def after_step(self, progress):
+    def after_step(self, output, progress):
         momentum = cosine(progress, self.momentum, self.final_momentum)
         ema_update(self.key_encoder, self.encoder, momentum)
         ema_update(self.key_projector, self.projector, momentum)
@@ -51,36 +49,34 @@ class MoCoTask(PretextTask):
 class MoCo2Task(MoCoTask):
     """Version 2: one view asks, negatives are the keys of earlier batches."""
 
-    def __init__(self, encoder, views, hidden_dim, projection_dim, queue_size, **options):
+    def __init__(self, encoder, views, *, hidden_dim, projection_dim, queue_size, **options):
         projector = nn.Sequential(
             nn.Linear(encoder.out_shape[0], hidden_dim),
             nn.ReLU(inplace=True),
             nn.Linear(hidden_dim, projection_dim),
         )
-        super().__init__(encoder, views, projector, **options)
+        super().__init__(encoder, views, projector=projector, **options)
         self.queue = Queue(queue_size, projection_dim)
-        self._new_keys: Tensor | None = None
 
     def forward(self, images, index):
         first, second = self.pair(images).chunk(2)
         queries = F.normalize(self.projector(self.encoder.embed(first)).float(), dim=1)
-        self._new_keys = keys = self.keys(second)
-        return {"loss": queue_loss(queries, keys, self.queue.vectors, self.temperature)}
+        keys = self.keys(second)
+        loss = queue_loss(queries, keys, self.queue.vectors, self.temperature)
+        return TaskOutput(loss, state=keys)
 
-    def after_step(self, progress):
-        super().after_step(progress)
-        if self._new_keys is not None:
-            self.queue.push(self._new_keys)
-            self._new_keys = None
+    def after_step(self, output, progress):
+        super().after_step(output, progress)
+        self.queue.push(output.state)
 
 
 class MoCo3Task(MoCoTask):
     """Version 3: both views ask through a predictor, negatives are the other keys of the batch."""
 
-    def __init__(self, encoder, views, hidden_dim, projection_dim, **options):
+    def __init__(self, encoder, views, *, hidden_dim, projection_dim, **options):
         width = encoder.out_shape[0]
         projector = mlp(width, hidden_dim, hidden_dim, projection_dim, last_norm=True)
-        super().__init__(encoder, views, projector, **options)
+        super().__init__(encoder, views, projector=projector, **options)
         self.predictor = mlp(projection_dim, hidden_dim, projection_dim, last_norm=True)
 
     def forward(self, images, index):
@@ -90,10 +86,9 @@ class MoCo3Task(MoCoTask):
         keys = self.keys(both).roll(len(images), 0)  # of the other view
         q, k = (z.unflatten(0, (2, -1)) for z in (queries, keys))  # (2, n, d)
         # both directions, with the paper's factor that balances the temperature
-        return {"loss": 4 * self.temperature * info_nce(q, k, self.temperature)}
+        return TaskOutput(4 * self.temperature * info_nce(q, k, self.temperature))
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class MoCo(PretextLearner):
     """Momentum contrast, in its second [1]_ [2]_ and third [3]_ version.
 
@@ -144,24 +139,16 @@ class MoCo(PretextLearner):
     (256, 512)
     """
 
-    version: int = 2
-    temperature: float = 0.2
-    momentum: float = 0.99
-    final_momentum: float = 0.999
-    queue_size: int = 4096
-    hidden_dim: int = 512
-    projection_dim: int = 128
+    version: int = argument(Options(Integral, {2, 3}), default=2)
+    temperature: float = argument(POSITIVE, default=0.2)
+    momentum: float = argument(SHARE, default=0.99)
+    final_momentum: float = argument(SHARE, default=0.999)
+    queue_size: int = argument(COUNT, default=4096)
+    hidden_dim: int = argument(COUNT, default=512)
+    projection_dim: int = argument(COUNT, default=128)
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "version": [Options(Integral, {2, 3})],
-        "temperature": [POSITIVE],
-        "momentum": [SHARE],
-        "final_momentum": [SHARE],
-        "queue_size": [COUNT],
-        "hidden_dim": [COUNT],
-        "projection_dim": [COUNT],
-    }
+    def _default_views(self):
+        return Views() if self.version == 2 else Views(**BYOL_VIEWS)
 
     def _make_task(self, encoder, n_images):
         options = {
@@ -175,5 +162,4 @@ class MoCo(PretextLearner):
             # half of the images: most are not compared with a key of their own
             queue_size = min(self.queue_size, max(1, n_images // 2))
             return MoCo2Task(encoder, self._make_views(), queue_size=queue_size, **options)
-        views = self._make_views(**BYOL_VIEWS)
-        return MoCo3Task(encoder, views, **options)
+        return MoCo3Task(encoder, self._make_views(), **options)

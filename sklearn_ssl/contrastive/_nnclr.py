@@ -1,17 +1,14 @@
 """NNCLR: agree with the nearest neighbor of the other view, among earlier images."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sklearn_ssl._utils._arguments import COUNT, POSITIVE
 from sklearn_ssl._utils._device import full_precision
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import Queue, info_nce, mlp
-from sklearn_ssl.views import BYOL_VIEWS
+from sklearn_ssl.views import BYOL_VIEWS, Views
 
 __all__ = ["NNCLR"]
 
@@ -24,14 +21,13 @@ def nearest(z: Tensor, support: Tensor) -> Tensor:
 
 
 class NNCLRTask(PretextTask):
-    def __init__(self, encoder, views, hidden_dim, projection_dim, temperature, queue_size):
+    def __init__(self, encoder, views, *, hidden_dim, projection_dim, temperature, queue_size):
         super().__init__(encoder, views)
         self.temperature = temperature
         width = encoder.out_shape[0]
         self.projector = mlp(width, hidden_dim, hidden_dim, projection_dim, last_norm=True)
         self.predictor = mlp(projection_dim, hidden_dim, projection_dim)
         self.queue = Queue(queue_size, projection_dim)
-        self._new: Tensor | None = None
 
     def forward(self, images, index):
         n = len(images)
@@ -41,17 +37,14 @@ class NNCLRTask(PretextTask):
         # until the queue is full, the other view is its own neighbor
         neighbors = torch.where(self.queue.full, nearest(z, self.queue.vectors), z)
         neighbors = neighbors.roll(n, 0)  # of the other view
-        self._new = z[:n]
+        state = z[:n]
         neighbors, p = (v.unflatten(0, (2, n)) for v in (neighbors, p))  # (2, n, d)
-        return {"loss": info_nce(neighbors, p, self.temperature)}
+        return TaskOutput(info_nce(neighbors, p, self.temperature), state=state)
 
-    def after_step(self, progress):
-        if self._new is not None:
-            self.queue.push(self._new)
-            self._new = None
+    def after_step(self, output, progress):
+        self.queue.push(output.state)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class NNCLR(PretextLearner):
     """Nearest-neighbor contrastive learning of visual representations [1]_.
 
@@ -91,26 +84,21 @@ class NNCLR(PretextLearner):
     (256, 512)
     """
 
-    temperature: float = 0.2
-    queue_size: int = 4096
-    hidden_dim: int = 512
-    projection_dim: int = 128
+    temperature: float = argument(POSITIVE, default=0.2)
+    queue_size: int = argument(COUNT, default=4096)
+    hidden_dim: int = argument(COUNT, default=512)
+    projection_dim: int = argument(COUNT, default=128)
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "temperature": [POSITIVE],
-        "queue_size": [COUNT],
-        "hidden_dim": [COUNT],
-        "projection_dim": [COUNT],
-    }
+    def _default_views(self):
+        return Views(**BYOL_VIEWS)
 
     def _make_task(self, encoder, n_images):
-        views = self._make_views(**BYOL_VIEWS)
+        views = self._make_views()
         return NNCLRTask(
             encoder,
             views,
-            self.hidden_dim,
-            self.projection_dim,
-            self.temperature,
-            min(self.queue_size, n_images),
+            hidden_dim=self.hidden_dim,
+            projection_dim=self.projection_dim,
+            temperature=self.temperature,
+            queue_size=min(self.queue_size, n_images),
         )

@@ -1,17 +1,14 @@
 """SimCLR: two views of an image agree, against all other images of the batch."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from sklearn_ssl._utils._arguments import COUNT, POSITIVE
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import mlp, nt_xent
 
 __all__ = ["SimCLR"]
 
 
 class SimCLRTask(PretextTask):
-    def __init__(self, encoder, views, hidden_dim, projection_dim, temperature):
+    def __init__(self, encoder, views, *, hidden_dim, projection_dim, temperature):
         super().__init__(encoder, views)
         self.temperature = temperature
         self.projector = mlp(encoder.out_shape[0], hidden_dim, projection_dim)
@@ -19,10 +16,9 @@ class SimCLRTask(PretextTask):
     def forward(self, images, index):
         z = self.projector(self.encoder.embed(self.pair(images)))  # (2n, projection_dim)
         first, second = z.chunk(2)
-        return {"loss": nt_xent(first, second, self.temperature)}
+        return TaskOutput(nt_xent(first, second, self.temperature))
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class SimCLR(PretextLearner):
     """Simple framework for contrastive learning of visual representations [1]_.
 
@@ -58,18 +54,15 @@ class SimCLR(PretextLearner):
     (256, 512)
     """
 
-    temperature: float = 0.2
-    hidden_dim: int = 512
-    projection_dim: int = 128
-
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "temperature": [POSITIVE],
-        "hidden_dim": [COUNT],
-        "projection_dim": [COUNT],
-    }
+    temperature: float = argument(POSITIVE, default=0.2)
+    hidden_dim: int = argument(COUNT, default=512)
+    projection_dim: int = argument(COUNT, default=128)
 
     def _make_task(self, encoder, n_images):
         return SimCLRTask(
-            encoder, self._make_views(), self.hidden_dim, self.projection_dim, self.temperature
+            encoder,
+            self._make_views(),
+            hidden_dim=self.hidden_dim,
+            projection_dim=self.projection_dim,
+            temperature=self.temperature,
         )

@@ -1,7 +1,8 @@
 """Networks with named layers, each giving a feature map that can be pooled."""
 
-from sklearn_ssl.encoders._encoder import Encoder
+from sklearn_ssl.encoders._encoder import BackboneEncoder, Encoder
 from sklearn_ssl.encoders._factory import encoder_names, make_encoder
+from sklearn_ssl.encoders._layers import LayerReader, layer_reader
 from sklearn_ssl.encoders._patches import PatchEncoder
 from sklearn_ssl.encoders._pooling import pool_features, pooled_width
 from sklearn_ssl.encoders._resnet import SmallResNet
@@ -17,7 +18,9 @@ from sklearn_ssl.encoders._vit import SmallViT, TransformerBlock, sincos_positio
 from sklearn_ssl.encoders._weights import adapt_first_conv
 
 __all__ = [
+    "BackboneEncoder",
     "Encoder",
+    "LayerReader",
     "PatchEncoder",
     "SmallResNet",
     "SmallViT",
@@ -30,6 +33,7 @@ __all__ = [
     "check_transformer",
     "encode_positions",
     "encoder_names",
+    "layer_reader",
     "make_encoder",
     "pool_features",
     "pooled_width",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from sklearn_ssl.encoders._encoder import Encoder
+from sklearn_ssl.encoders._encoder import BackboneEncoder
 from sklearn_ssl.encoders._resnet import SmallResNet
 from sklearn_ssl.encoders._timm import build_timm
 from sklearn_ssl.encoders._torchvision import build_torchvision, torchvision_names
@@ -29,7 +29,7 @@ def make_encoder(
     std: Sequence[float],
     weights: str | None = None,
     norm: str = "batch",
-) -> Encoder:
+) -> BackboneEncoder:
     """Build the encoder that a name, class or factory stands for.
 
     Parameters
@@ -54,7 +54,7 @@ def make_encoder(
         backbone = _build_backbone(encoder, image_shape, weights)
         if norm == "layer":
             _batch_to_layer_norm(backbone)
-        return Encoder(backbone, image_shape, mean, std)
+        return BackboneEncoder(backbone, image_shape, mean, std)
     except (RuntimeError, AssertionError, ValueError) as error:
         if not isinstance(encoder, str) or f"encoder={encoder!r}" in str(error):
             raise

@@ -1,40 +1,42 @@
 """Images as grids of overlapping patches, each encoded alone."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from sklearn_ssl.encoders._encoder import Encoder
+from sklearn_ssl.encoders._encoder import BackboneEncoder, Encoder
 
 __all__ = ["PatchEncoder"]
 
 
-class PatchEncoder(nn.Module):
+class PatchEncoder(Encoder):
     """An encoder that sees each patch of an image alone and gives a map (n, d, rows, columns).
 
     Parameters
     ----------
-    encoder : Encoder
+    encoder : BackboneEncoder
         Encodes patches.
     patch_size, stride : tuple of int
         Height and width of a patch, and steps down and right from one to the next, in pixels.
     """
 
-    def __init__(self, encoder: Encoder, patch_size: tuple[int, int], stride: tuple[int, int]):
+    def __init__(
+        self, encoder: BackboneEncoder, patch_size: tuple[int, int], stride: tuple[int, int]
+    ):
         super().__init__()
         self.encoder = encoder
         self.patch_size = patch_size
         self.stride = stride
         self.image_shape = encoder.image_shape
-        self.grid = tuple(
+        rows, columns = (
             (side - patch) // step + 1
             for side, patch, step in zip(self.image_shape, patch_size, stride, strict=False)
         )
+        self.grid = (rows, columns)
         # how many patches ahead is the first one without a pixel in common
         self.apart = tuple(
             -(-patch // step) for patch, step in zip(patch_size, stride, strict=True)
         )
         self.layers = {name: (d, *self.grid) for name, (d, _, _) in encoder.layers.items()}
         self.default_layer = encoder.default_layer
-        self.out_shape = next(reversed(self.layers.values()))
 
     def patches(self, images: Tensor) -> Tensor:
         """(n, c, h, w) -> (n * rows * columns, c, *patch_size)."""
@@ -50,13 +52,11 @@ class PatchEncoder(nn.Module):
         )
         return height, width
 
-    def encode(self, patches: Tensor, grid: tuple[int, ...], layer: str | None = None) -> Tensor:
-        """(n * rows * columns, c, *patch_size) -> (n, d, rows, columns)."""
-        features = self.encoder(patches, layer).mean((2, 3))
-        return features.unflatten(0, (-1, *grid)).permute(0, 3, 1, 2)
+    def encode(self, patches: Tensor, grid: tuple[int, ...], *layers: str) -> list[Tensor]:
+        """(n * rows * columns, c, *patch_size) -> (n, d, rows, columns), for each layer."""
+        maps = self.encoder.maps(patches, *layers)
+        return [m.mean((2, 3)).unflatten(0, (-1, *grid)).permute(0, 3, 1, 2) for m in maps]
 
-    def forward(self, images: Tensor, layer: str | None = None) -> Tensor:
-        return self.encode(self.patches(images), self.grid, layer)
-
-    def embed(self, images: Tensor) -> Tensor:
-        return self(images).mean((2, 3))
+    def maps(self, images: Tensor, *layers: str) -> list[Tensor]:
+        """Maps (n, d, rows, columns) of patch encodings, of several layers in one pass."""
+        return self.encode(self.patches(images), self.grid, *layers)

@@ -5,13 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sklearn_ssl.encoders._encoder import Encoder
+from sklearn_ssl.encoders._encoder import BackboneEncoder
 from sklearn_ssl.encoders._vit import TransformerBlock, sincos_positions
 
 __all__ = ["TokenPredictor", "at_positions", "check_transformer", "encode_positions"]
 
 
-def check_transformer(encoder: Encoder, learner: str) -> None:
+def check_transformer(encoder: BackboneEncoder, learner: str) -> None:
     """Raise ValueError if an encoder is no sequence of a patch embedding and blocks of tokens."""
     height, width, channels = encoder.image_shape
     d, rows, columns = encoder.out_shape
@@ -19,7 +19,7 @@ def check_transformer(encoder: Encoder, learner: str) -> None:
     try:
         with torch.no_grad():
             blank = torch.zeros(1, channels, height, width)
-            embedding = next(encoder.backbone.children())
+            embedding: Any = next(encoder.backbone.children())
             fits = (
                 isinstance(encoder.backbone, nn.Sequential)
                 and len(encoder.backbone) > 1
@@ -42,7 +42,7 @@ def at_positions(tokens: Tensor, positions: Tensor) -> Tensor:
     return tokens.gather(1, positions[..., None].expand(-1, -1, tokens.shape[2]))
 
 
-def encode_positions(encoder: Encoder, images: Tensor, positions: Tensor) -> Tensor:
+def encode_positions(encoder: BackboneEncoder, images: Tensor, positions: Tensor) -> Tensor:
     """Last layer's tokens (n, p, d) of patches at positions (n, p); others are not computed."""
     backbone: Any = encoder.backbone
     embedding, *rest = backbone.children()

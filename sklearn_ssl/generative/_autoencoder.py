@@ -1,20 +1,20 @@
 """Autoencoder: give the image back through a narrow code."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch.nn.functional as F
 
 from sklearn_ssl._utils._arguments import COUNT
-from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.base import PretextLearner, TaskOutput, argument
 from sklearn_ssl.generative._shared import CodeTask, ReconstructionMixin
 from sklearn_ssl.nn import MapToVector
+from sklearn_ssl.views import Views
 
 __all__ = ["Autoencoder"]
 
 
 class AutoencoderTask(CodeTask):
-    def __init__(self, encoder, views, code_dim):
+    def __init__(self, encoder, views, *, code_dim):
         super().__init__(encoder, views, code_dim)
         self.code = MapToVector(self.map_shape, code_dim)
 
@@ -24,10 +24,9 @@ class AutoencoderTask(CodeTask):
     def forward(self, images, index):
         images = self.views(images)
         output = self.decode(self.codes(images))
-        return {"loss": F.mse_loss(output, self.encoder.standardize(images))}
+        return TaskOutput(F.mse_loss(output, self.encoder.standardize(images)))
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Autoencoder(ReconstructionMixin, PretextLearner):
     """Deep convolutional autoencoder [1]_.
 
@@ -62,14 +61,12 @@ class Autoencoder(ReconstructionMixin, PretextLearner):
     (256, 8, 8)
     """
 
-    code_dim: int = 128
+    code_dim: int = argument(COUNT, default=128)
 
     _usual_batch_size: ClassVar[int] = 32
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "code_dim": [COUNT],
-    }
+    def _default_views(self):
+        return Views(jitter=None, gray=0)
 
     def _make_task(self, encoder, n_images):
-        return AutoencoderTask(encoder, self._make_views(jitter=None, gray=0), self.code_dim)
+        return AutoencoderTask(encoder, self._make_views(), code_dim=self.code_dim)

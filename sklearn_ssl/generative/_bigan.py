@@ -1,21 +1,21 @@
 """BiGAN: encoder and generator become each other's inverse to deceive a discriminator."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 
 from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
-from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.base import PretextLearner, TaskOutput, argument
 from sklearn_ssl.generative._shared import CodeTask, ReconstructionMixin, SamplingMixin
 from sklearn_ssl.nn import ConvDiscriminator, MapToVector, discriminator_loss, frozen
+from sklearn_ssl.views import Views
 
 __all__ = ["BiGAN"]
 
 
 class BiGANTask(CodeTask):
-    def __init__(self, encoder, views, latent_dim, cycle):
+    def __init__(self, encoder, views, *, latent_dim, cycle):
         super().__init__(encoder, views, latent_dim)
         self.cycle = cycle
         self.code = MapToVector(self.map_shape, latent_dim)
@@ -46,10 +46,9 @@ class BiGANTask(CodeTask):
         if self.cycle:
             terms["cycle"] = F.mse_loss(again[0], real)
             loss = loss + self.cycle * terms["cycle"]
-        return {"loss": loss, **terms}
+        return TaskOutput(loss, terms)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class BiGAN(ReconstructionMixin, SamplingMixin, PretextLearner):
     """Bidirectional generative adversarial network [1]_.
 
@@ -94,18 +93,15 @@ class BiGAN(ReconstructionMixin, SamplingMixin, PretextLearner):
     (4, 8, 8)
     """
 
-    latent_dim: int = 128
-    cycle: float = 200.0
+    latent_dim: int = argument(COUNT, default=128)
+    cycle: float = argument(NOT_NEGATIVE, default=200.0)
     lr: float = 5e-4
 
     _usual_batch_size: ClassVar[int] = 64
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "latent_dim": [COUNT],
-        "cycle": [NOT_NEGATIVE],
-    }
+    def _default_views(self):
+        return Views(jitter=None, gray=0)
 
     def _make_task(self, encoder, n_images):
-        views = self._make_views(jitter=None, gray=0)
-        return BiGANTask(encoder, views, self.latent_dim, self.cycle)
+        views = self._make_views()
+        return BiGANTask(encoder, views, latent_dim=self.latent_dim, cycle=self.cycle)

@@ -147,7 +147,6 @@ class Bins(nn.Module):
         self.spacing = torch.pdist(centers).min().item()
         self.register_buffer("centers", centers)
         self.register_buffer("share", torch.full((len(centers),), 1 / len(centers)))
-        self._seen: Tensor | None = None
 
     @classmethod
     def of_lightness(cls, n_bins: int = 50) -> "Bins":
@@ -174,11 +173,14 @@ class Bins(nn.Module):
         )
         return nearest, F.softmax(-0.5 * (distance / (self.spacing / 2)).square(), dim=1)
 
-    def forward(self, logits: Tensor, values: Tensor) -> Tensor:
-        """Weighted cross entropy of a map of logits (n, n_logits, h, w) and one of values."""
+    def forward(self, logits: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss of a map of logits (n, n_logits, h, w) and one of values, and shares of the bins.
+
+        The loss is the weighted cross entropy.
+        """
         nearest, near = self.soften(self._rows(values.float(), self.centers.shape[1]))
         some = slice(None, None, -(-len(nearest) // _COUNTED))
-        self._seen = (
+        seen = (
             torch.zeros(nearest[some].shape[0], len(self.centers), device=near.device)
             .scatter(1, nearest[some], near[some])
             .mean(0)
@@ -187,14 +189,12 @@ class Bins(nn.Module):
         rarity = 1 / (self.rebalance * self.share + uniform)
         weight = (rarity / (self.share * rarity).sum())[nearest[:, 0]]
         log_p = F.log_softmax(self._rows(logits.float(), len(self.centers)), dim=1)
-        return -(weight * (near * log_p.gather(1, nearest)).sum(1)).mean()
+        return -(weight * (near * log_p.gather(1, nearest)).sum(1)).mean(), seen
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Count the bins of the last batch into their shares."""
-        if self._seen is not None:
-            self.share.lerp_(self._seen, 0.01)
-            self._seen = None
+    def update(self, seen: Tensor) -> None:
+        """Count the bins that a batch had into their shares."""
+        self.share.lerp_(seen, 0.01)
 
     def values(self, logits: Tensor, temperature: float = 0.38) -> Tensor:
         """The annealed mean of predicted bins, (n, groups * k, h, w)."""
@@ -205,7 +205,7 @@ class Bins(nn.Module):
         return values.movedim(-1, 2).flatten(1, 2)
 
 
-class ColorEncoder(nn.Module):
+class ColorEncoder(Encoder):
     """Encoders of lightness and, if given, of color, their maps one upon the other."""
 
     def __init__(self, image_shape: tuple[int, int, int], **parts: Encoder):
@@ -213,18 +213,14 @@ class ColorEncoder(nn.Module):
         self.image_shape = image_shape
         self.parts: Any = nn.ModuleDict(parts)
         first = next(iter(parts.values()))
-        self.default_layer, self.last_layer = first.default_layer, first.last_layer
+        self.default_layer = first.default_layer
         self.layers = {
             name: (len(parts) * d, rows, columns)
             for name, (d, rows, columns) in first.layers.items()
         }
-        self.out_shape = self.layers[self.last_layer]
 
-    def forward(self, images: Tensor, layer: str | None = None) -> Tensor:
+    def maps(self, images: Tensor, *layers: str) -> list[Tensor]:
+        """Maps of both parts, of several layers in one pass."""
         seen = dict(zip(("lightness", "color"), split_color(images), strict=True))
-        return torch.cat(
-            [encoder(seen[name], layer) for name, encoder in self.parts.items()], dim=1
-        )
-
-    def embed(self, images: Tensor) -> Tensor:
-        return self(images).mean((2, 3))
+        maps = [encoder.maps(seen[name], *layers) for name, encoder in self.parts.items()]
+        return [torch.cat(parts, dim=1) for parts in zip(*maps, strict=True)]

@@ -1,23 +1,23 @@
 """Colorization: predict the colors of an image from its lightness."""
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from sklearn_ssl._utils._arguments import SHARE
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.encoders import make_encoder
 from sklearn_ssl.generative._color import Bins, ColorEncoder, half, join_color, split_color
 from sklearn_ssl.generative._shared import RedrawMixin
 from sklearn_ssl.nn import ConvDecoder
+from sklearn_ssl.views import Views
 
 __all__ = ["Colorization"]
 
 
 class ColorizationTask(PretextTask):
-    def __init__(self, encoder, views, rebalance):
+    def __init__(self, encoder, views, *, rebalance):
         super().__init__(encoder, views)
         height, width, channels = encoder.image_shape
         self.bins = Bins.of_color(channels, rebalance)
@@ -31,10 +31,11 @@ class ColorizationTask(PretextTask):
         images = self.views(images)
         logits = self.predict(images)
         _, color = split_color(images)
-        return {"loss": self.bins(logits, F.adaptive_avg_pool2d(color, half(images)))}
+        loss, seen = self.bins(logits, F.adaptive_avg_pool2d(color, half(images)))
+        return TaskOutput(loss, state=seen)
 
-    def after_step(self, progress):
-        self.bins.update()
+    def after_step(self, output, progress):
+        self.bins.update(output.state)
 
     def colorize(self, images: Tensor) -> Tensor:
         lightness, _ = split_color(images)
@@ -43,7 +44,6 @@ class ColorizationTask(PretextTask):
         return join_color(lightness, color, images.shape[1])
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Colorization(RedrawMixin, PretextLearner):
     """Colorful image colorization [1]_.
 
@@ -81,21 +81,21 @@ class Colorization(RedrawMixin, PretextLearner):
     (256, 8, 8)
     """
 
-    rebalance: float = 0.5
-
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "rebalance": [SHARE],
-    }
+    rebalance: float = argument(SHARE, default=0.5)
 
     def _make_encoder(self, image_shape, mean, std):
         gray_shape = (*image_shape[:2], 1)
         encoder = make_encoder(self.encoder, gray_shape, [0.5], [0.25], self.weights)
         return ColorEncoder(image_shape, lightness=encoder)
 
+    _shares_encoder: ClassVar[bool] = False
+
+    def _default_views(self):
+        return Views(jitter=None, gray=0)
+
     def _make_task(self, encoder, n_images):
-        views = self._make_views(jitter=None, gray=0)
-        return ColorizationTask(encoder, views, self.rebalance)
+        views = self._make_views()
+        return ColorizationTask(encoder, views, rebalance=self.rebalance)
 
     def colorize(self, X: Any) -> Any:
         """Images with the colors that the network predicts from their lightness.

@@ -1,6 +1,5 @@
 """Context encoder: paint what is missing from an image."""
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import NOT_NEGATIVE
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.generative._shared import RedrawMixin
 from sklearn_ssl.images import paste
 from sklearn_ssl.nn import (
@@ -21,7 +20,7 @@ from sklearn_ssl.nn import (
     generator_loss,
     resize_map,
 )
-from sklearn_ssl.views import functional
+from sklearn_ssl.views import Views, functional
 
 __all__ = ["ContextEncoder"]
 
@@ -53,7 +52,7 @@ class ChannelwiseLinear(nn.Module):
 
 
 class ContextTask(PretextTask):
-    def __init__(self, encoder, views, size, mask, adversarial):
+    def __init__(self, encoder, views, *, size, mask, adversarial):
         super().__init__(encoder, views)
         self.mask = mask
         self.adversarial = adversarial
@@ -81,7 +80,9 @@ class ContextTask(PretextTask):
 
     def fill(self, images: Tensor, holes: Tensor) -> Tensor:
         """Images in [0, 1] without their holes to standardized ones without holes."""
-        seen = torch.where(holes, self.encoder.mean, images)  # the mean is 0 for the network
+        seen = torch.where(
+            holes, self.encoder.standardize.offset, images
+        )  # the mean is 0 for the network
         features = self.mix(self.spread(self.encoder(seen)))
         return self.decoder(features, images.shape[2:]).float()
 
@@ -92,22 +93,20 @@ class ContextTask(PretextTask):
         error = (output - target).square() * holes
         reconstruction = error.sum() / (holes.sum() * images.shape[1]).clamp(min=1)
         if self.discriminator is None:
-            return {"loss": reconstruction}
+            return TaskOutput(reconstruction)
         painted = torch.where(holes, output, target)
         told = discriminator_loss(self.discriminator(target), self.discriminator(painted.detach()))
         deceiving = generator_loss(frozen(self.discriminator, painted))
-        return {
-            "loss": reconstruction + self.adversarial * deceiving + told,
-            "reconstruction": reconstruction,
-            "discriminator": told,
-        }
+        loss = reconstruction + self.adversarial * deceiving + told
+        return TaskOutput(loss, {"reconstruction": reconstruction, "discriminator": told})
 
     def inpaint(self, images: Tensor, holes: Tensor) -> Tensor:
         holes = holes[:, None]
-        return torch.where(holes, self.encoder.unstandardize(self.fill(images, holes)), images)
+        return torch.where(
+            holes, self.encoder.standardize.inverse(self.fill(images, holes)), images
+        )
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ContextEncoder(RedrawMixin, PretextLearner):
     """Context encoder: feature learning by inpainting [1]_.
 
@@ -144,21 +143,24 @@ class ContextEncoder(RedrawMixin, PretextLearner):
     (256, 8, 8)
     """
 
-    mask: str = "blocks"
-    adversarial: float = 0.0
+    mask: str = argument(StrOptions({"blocks", "center"}), default="blocks")
+    adversarial: float = argument(NOT_NEGATIVE, default=0.0)
 
     _usual_batch_size: ClassVar[int] = 32
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "mask": [StrOptions({"blocks", "center"})],
-        "adversarial": [NOT_NEGATIVE],
-    }
+    def _default_views(self):
+        return Views(crop_scale=(0.5, 1.0), jitter=None, gray=0)
 
     def _make_task(self, encoder, n_images):
         size = encoder.image_shape[:2]
-        views = self._make_views(size, crop_scale=(0.5, 1.0), jitter=None, gray=0)
-        return ContextTask(encoder, views, views.size_for(size), self.mask, self.adversarial)
+        views = self._make_views(size)
+        return ContextTask(
+            encoder,
+            views,
+            size=views.size_for(encoder.image_shape),
+            mask=self.mask,
+            adversarial=self.adversarial,
+        )
 
     def inpaint(self, X: Any, mask: Any) -> Any:
         """Paint what is masked; the rest stays as it is.

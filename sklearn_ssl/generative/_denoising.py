@@ -1,6 +1,5 @@
 """Denoising autoencoder: reconstruct the clean image from a corrupted one."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -9,15 +8,16 @@ from sklearn.utils._param_validation import StrOptions
 from torch import Tensor
 
 from sklearn_ssl._utils._arguments import NOT_NEGATIVE
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.generative._shared import ReconstructionMixin
 from sklearn_ssl.nn import ConvDecoder
+from sklearn_ssl.views import Views
 
 __all__ = ["DenoisingAutoencoder"]
 
 
 class DenoisingTask(PretextTask):
-    def __init__(self, encoder, views, corruption, corruption_level):
+    def __init__(self, encoder, views, *, corruption, corruption_level):
         super().__init__(encoder, views)
         self.corruption = corruption
         self.level = corruption_level
@@ -27,26 +27,25 @@ class DenoisingTask(PretextTask):
     def corrupt(self, images: Tensor) -> Tensor:
         """Images in [0, 1] with noise; pixels are hit in all their channels."""
         if self.corruption == "gaussian":
-            return images + self.level * self.encoder.std * torch.randn_like(images)
+            return images + self.level * self.encoder.standardize.scale * torch.randn_like(images)
         noise = torch.rand_like(images[:, :1])
         if self.corruption == "salt_and_pepper":
             value = torch.randint_like(noise, 2)
         else:
-            value = self.encoder.mean  # which is 0 for the network
+            value = self.encoder.standardize.offset  # which is 0 for the network
         return torch.where(noise < self.level, value, images)
 
     def forward(self, images, index):
         clean = self.views(images)
         output = self.decoder(self.encoder(self.corrupt(clean)), clean.shape[2:])
-        return {"loss": F.mse_loss(output.float(), self.encoder.standardize(clean))}
+        return TaskOutput(F.mse_loss(output.float(), self.encoder.standardize(clean)))
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """Images in [0, 1], through encoder and decoder."""
         output = self.decoder(self.encoder(images), images.shape[2:]).float()
-        return self.encoder.unstandardize(output)
+        return self.encoder.standardize.inverse(output)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class DenoisingAutoencoder(ReconstructionMixin, PretextLearner):
     """Convolutional denoising autoencoder [1]_.
 
@@ -81,16 +80,15 @@ class DenoisingAutoencoder(ReconstructionMixin, PretextLearner):
     (256, 8, 8)
     """
 
-    corruption: str = "masking"
-    corruption_level: float = 0.5
+    corruption: str = argument(
+        StrOptions({"masking", "gaussian", "salt_and_pepper"}), default="masking"
+    )
+    corruption_level: float = argument(NOT_NEGATIVE, default=0.5)
 
     _usual_batch_size: ClassVar[int] = 32
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "corruption": [StrOptions({"masking", "gaussian", "salt_and_pepper"})],
-        "corruption_level": [NOT_NEGATIVE],
-    }
+    def _default_views(self):
+        return Views(jitter=None, gray=0)
 
     def _make_task(self, encoder, n_images):
         if self.corruption != "gaussian" and self.corruption_level >= 1:
@@ -98,5 +96,7 @@ class DenoisingAutoencoder(ReconstructionMixin, PretextLearner):
                 f"corruption_level={self.corruption_level} is the share of pixels that are hit; "
                 "give less than 1, to leave some"
             )
-        views = self._make_views(jitter=None, gray=0)
-        return DenoisingTask(encoder, views, self.corruption, self.corruption_level)
+        views = self._make_views()
+        return DenoisingTask(
+            encoder, views, corruption=self.corruption, corruption_level=self.corruption_level
+        )

@@ -1,9 +1,7 @@
 """Masked autoencoder: reconstruct most of an image from a few of its patches."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -11,15 +9,16 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.encoders import TokenPredictor, at_positions, check_transformer, encode_positions
 from sklearn_ssl.generative._shared import ReconstructionMixin
+from sklearn_ssl.views import Views
 
 __all__ = ["MaskedAutoencoder"]
 
 
 class MaskedAutoencoderTask(PretextTask):
-    def __init__(self, encoder, views, size, mask_ratio, normalize_pixels, width, depth):
+    def __init__(self, encoder, views, *, size, mask_ratio, normalize_pixels, width, depth):
         super().__init__(encoder, views)
         self.normalize_pixels = normalize_pixels
         d, rows, columns = encoder.shape_of(size)
@@ -66,7 +65,7 @@ class MaskedAutoencoderTask(PretextTask):
         order = torch.rand(len(images), self.n_patches, device=images.device).argsort(1)
         output, hidden = self.predict(images, order, self.n_visible)
         target, _, _ = self.targets(images)
-        return {"loss": F.mse_loss(output.float(), at_positions(target, hidden))}
+        return TaskOutput(F.mse_loss(output.float(), at_positions(target, hidden)))
 
     def reconstruct(self, images):
         """Each patch as it is predicted where it is hidden, in a few passes that share them out."""
@@ -87,11 +86,10 @@ class MaskedAutoencoderTask(PretextTask):
             count.scatter_add_(1, where, torch.ones_like(where, dtype=count.dtype))
         pixels = self.images(total / count.clamp(min=1) * std + mean)
         return F.interpolate(
-            self.encoder.unstandardize(pixels), self.encoder.image_shape[:2], mode="bilinear"
+            self.encoder.standardize.inverse(pixels), self.encoder.image_shape[:2], mode="bilinear"
         )
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class MaskedAutoencoder(ReconstructionMixin, PretextLearner):
     """Masked autoencoder [1]_.
 
@@ -135,32 +133,27 @@ class MaskedAutoencoder(ReconstructionMixin, PretextLearner):
     """
 
     encoder: str | Callable[..., nn.Module] = "small_vit"
-    mask_ratio: float = 0.75
+    mask_ratio: float = argument(Interval(Real, 0, 1, closed="neither"), default=0.75)
     lr: float = 1e-3
-    normalize_pixels: bool = True
-    decoder_dim: int = 96
-    decoder_depth: int = 2
+    normalize_pixels: bool = argument("boolean", default=True)
+    decoder_dim: int = argument(Interval(Integral, 32, None, closed="left"), default=96)
+    decoder_depth: int = argument(COUNT, default=2)
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "mask_ratio": [Interval(Real, 0, 1, closed="neither")],
-        "normalize_pixels": ["boolean"],
-        "decoder_dim": [Interval(Integral, 32, None, closed="left")],
-        "decoder_depth": [COUNT],
-    }
+    def _default_views(self):
+        return Views(crop_scale=(0.3, 1.0), jitter=None, gray=0)
 
     def _make_task(self, encoder, n_images):
         check_transformer(encoder, "MaskedAutoencoder")
         if self.decoder_dim % 32:
             raise ValueError(f"decoder_dim={self.decoder_dim} must be a multiple of 32")
         size = encoder.image_shape[:2]
-        views = self._make_views(size, crop_scale=(0.3, 1.0), jitter=None, gray=0)
+        views = self._make_views(size)
         return MaskedAutoencoderTask(
             encoder,
             views,
-            views.size_for(size),
-            self.mask_ratio,
-            self.normalize_pixels,
-            self.decoder_dim,
-            self.decoder_depth,
+            size=views.size_for(encoder.image_shape),
+            mask_ratio=self.mask_ratio,
+            normalize_pixels=self.normalize_pixels,
+            width=self.decoder_dim,
+            depth=self.decoder_depth,
         )

@@ -13,10 +13,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sklearn_ssl._utils._device import autocast
-from sklearn_ssl._utils._random import seeded
+from sklearn_ssl._utils._isolation import isolated
 from sklearn_ssl.base import PretextTask
 from sklearn_ssl.encoders import Encoder
 from sklearn_ssl.images import images_like
+from sklearn_ssl.inference import apply
 from sklearn_ssl.nn import VectorDecoder
 from sklearn_ssl.views import Views
 
@@ -39,8 +40,8 @@ class CodeTask(PretextTask):
 
     def __init__(self, encoder: Encoder, views: Views, code_dim: int):
         super().__init__(encoder, views)
-        height, width, channels = encoder.image_shape
-        self.size = views.size_for((height, width))
+        channels = encoder.image_shape[2]
+        self.size = views.size_for(encoder.image_shape)
         self.code_dim = code_dim
         self.map_shape = encoder.shape_of(self.size)
         self.decoder = VectorDecoder(code_dim, self.map_shape, channels, self.size)
@@ -54,7 +55,7 @@ class CodeTask(PretextTask):
         return self.decoder(codes, self.size).float()
 
     def _draw(self, codes: Tensor) -> Tensor:
-        images = self.encoder.unstandardize(self.decode(codes))
+        images = self.encoder.standardize.inverse(self.decode(codes))
         return F.interpolate(images, self.encoder.image_shape[:2], mode="bilinear")
 
     def reconstruct(self, images: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class RedrawMixin:
         def redraw(values, *more):
             return pixels.inverse(function(values, *more).float().clamp(0, 1))
 
-        return images_like(X, self.net_.map(images, redraw, *arguments))
+        return images_like(X, apply(self.net_, redraw, images, *arguments))
 
 
 class ReconstructionMixin(RedrawMixin):
@@ -139,7 +140,7 @@ class SamplingMixin:
         if random_state is None:  # numpy's global generator is not ours to advance
             random_state = int(np.random.default_rng().integers(2**31))
         seed = int(check_random_state(random_state).randint(2**31 - 1))
-        with torch.no_grad(), seeded(seed, self.device_), autocast(self.device_, precision):
+        with isolated(self.device_, seed), torch.no_grad(), autocast(self.device_, precision):
             values = module.task.sample(n_samples, self.device_).float().clamp(0, 1)
             images = module.pixels.inverse(values).permute(0, 2, 3, 1).cpu().numpy()
         if images.shape[3] == 1:

@@ -1,14 +1,15 @@
 """Split-brain autoencoder: predict color from lightness, and lightness from color."""
 
-from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput
 from sklearn_ssl.encoders import make_encoder
 from sklearn_ssl.generative._color import Bins, ColorEncoder, half, join_color, split_color
 from sklearn_ssl.generative._shared import ReconstructionMixin
 from sklearn_ssl.nn import ConvDecoder
+from sklearn_ssl.views import Views
 
 __all__ = ["SplitBrainAutoencoder"]
 
@@ -38,15 +39,14 @@ class SplitBrainTask(PretextTask):
         lightness, color = (
             F.adaptive_avg_pool2d(part, half(images)) for part in split_color(images)
         )
-        terms = {
-            "color": self.color_bins(color_logits, color),
-            "lightness": self.lightness_bins(lightness_logits, lightness),
-        }
-        return {"loss": terms["color"] + terms["lightness"], **terms}
+        of_color, seen_colors = self.color_bins(color_logits, color)
+        of_lightness, seen_lightness = self.lightness_bins(lightness_logits, lightness)
+        terms = {"color": of_color, "lightness": of_lightness}
+        return TaskOutput(of_color + of_lightness, terms, (seen_colors, seen_lightness))
 
-    def after_step(self, progress):
-        self.color_bins.update()
-        self.lightness_bins.update()
+    def after_step(self, output, progress):
+        for bins, shares in zip((self.color_bins, self.lightness_bins), output.state, strict=True):
+            bins.update(shares)
 
     def reconstruct(self, images):
         color_logits, lightness_logits = self.predict(images)
@@ -56,7 +56,6 @@ class SplitBrainTask(PretextTask):
         return join_color(lightness, color, channels)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class SplitBrainAutoencoder(ReconstructionMixin, PretextLearner):
     """Split-brain autoencoder: cross-channel prediction [1]_.
 
@@ -104,5 +103,10 @@ class SplitBrainAutoencoder(ReconstructionMixin, PretextLearner):
             ),
         )
 
+    _shares_encoder: ClassVar[bool] = False
+
+    def _default_views(self):
+        return Views(jitter=None, gray=0)
+
     def _make_task(self, encoder, n_images):
-        return SplitBrainTask(encoder, self._make_views(jitter=None, gray=0))
+        return SplitBrainTask(encoder, self._make_views())

@@ -1,15 +1,15 @@
 """Variational autoencoder: give the image back through a noisy code with a known distribution."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
-from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.base import PretextLearner, TaskOutput, argument
 from sklearn_ssl.generative._shared import CodeTask, ReconstructionMixin, SamplingMixin
 from sklearn_ssl.nn import MapToVector
+from sklearn_ssl.views import Views
 
 __all__ = ["VariationalAutoencoder"]
 
@@ -20,7 +20,7 @@ def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 class VariationalTask(CodeTask):
-    def __init__(self, encoder, views, latent_dim, beta):
+    def __init__(self, encoder, views, *, latent_dim, beta):
         super().__init__(encoder, views, latent_dim)
         self.beta = beta
         self.posterior = MapToVector(self.map_shape, 2 * latent_dim)
@@ -42,10 +42,9 @@ class VariationalTask(CodeTask):
         kl = kl_to_standard_normal(mean, log_variance).mean()
         values = error.shape[1]  # per value, so that the learning rate need not follow the size
         loss = (reconstruction + self.beta * kl) / values
-        return {"loss": loss, "reconstruction": reconstruction / values, "kl": kl}
+        return TaskOutput(loss, {"reconstruction": reconstruction / values, "kl": kl})
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class VariationalAutoencoder(ReconstructionMixin, SamplingMixin, PretextLearner):
     """Variational autoencoder [1]_, with the weight of beta-VAE [2]_.
 
@@ -85,17 +84,14 @@ class VariationalAutoencoder(ReconstructionMixin, SamplingMixin, PretextLearner)
     (4, 8, 8)
     """
 
-    latent_dim: int = 64
-    beta: float = 0.02
+    latent_dim: int = argument(COUNT, default=64)
+    beta: float = argument(NOT_NEGATIVE, default=0.02)
 
     _usual_batch_size: ClassVar[int] = 64
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "latent_dim": [COUNT],
-        "beta": [NOT_NEGATIVE],
-    }
+    def _default_views(self):
+        return Views(jitter=None, gray=0)
 
     def _make_task(self, encoder, n_images):
-        views = self._make_views(jitter=None, gray=0)
-        return VariationalTask(encoder, views, self.latent_dim, self.beta)
+        views = self._make_views()
+        return VariationalTask(encoder, views, latent_dim=self.latent_dim, beta=self.beta)

@@ -1,44 +1,24 @@
-"""Pixels as they come in to values in [0, 1], and back."""
+"""The range of values that images have."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-__all__ = ["PixelRange"]
+from sklearn_ssl.nn import ChannelScaling
+
+__all__ = ["pixel_range"]
 
 
-class PixelRange(nn.Module):
-    """Pixels as they come in to values in [0, 1], and back.
+def pixel_range(sample: Tensor) -> ChannelScaling:
+    """What takes images in the range of a sample (n, c, h, w) to [0, 1].
 
     uint8 is divided by 255. Other types are scaled by the smallest and largest value of each
-    channel of the training images.
+    channel.
     """
-
-    low: Tensor
-    extent: Tensor
-
-    def __init__(self, low: Tensor, extent: Tensor):
-        super().__init__()
-        self.register_buffer("low", low.float().view(1, -1, 1, 1))
-        self.register_buffer("extent", extent.float().view(1, -1, 1, 1))
-
-    @classmethod
-    def of(cls, sample: Tensor) -> "PixelRange":
-        """Learn the range of a sample (n, c, h, w)."""
-        if sample.dtype == torch.uint8:
-            return cls(torch.zeros(sample.shape[1]), torch.full((sample.shape[1],), 255.0))
-        low = sample.amin((0, 2, 3))
-        extent = sample.amax((0, 2, 3)) - low
-        if not extent.isfinite().all():
-            raise ValueError("the values of X span more than float32 can hold; scale X down first")
-        return cls(low, torch.where(extent > 0, extent, 1.0))  # a constant channel becomes 0
-
-    @property
-    def high(self) -> float:
-        """The largest value of the training images, or 255 for uint8."""
-        return (self.low + self.extent).max().item()
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return (pixels - self.low) / self.extent
-
-    def inverse(self, images: Tensor) -> Tensor:
-        return images * self.extent + self.low
+    channels = sample.shape[1]
+    if sample.dtype == torch.uint8:
+        return ChannelScaling([0.0] * channels, [255.0] * channels)
+    low = sample.amin((0, 2, 3))
+    extent = sample.amax((0, 2, 3)) - low
+    if not extent.isfinite().all():
+        raise ValueError("the values of X span more than float32 can hold; scale X down first")
+    return ChannelScaling(low, torch.where(extent > 0, extent, 1.0))  # a constant channel becomes 0

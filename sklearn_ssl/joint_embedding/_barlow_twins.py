@@ -1,16 +1,13 @@
 """Barlow Twins: each number of an embedding agrees over views, and is like no other number."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import torch.nn.functional as F
 from torch import Tensor
 
 from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
 from sklearn_ssl._utils._device import full_precision
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import mlp, off_diagonal
-from sklearn_ssl.views import BYOL_VIEWS
+from sklearn_ssl.views import BYOL_VIEWS, Views
 
 __all__ = ["BarlowTwins"]
 
@@ -25,7 +22,7 @@ def barlow_twins_loss(first: Tensor, second: Tensor, redundancy: float) -> Tenso
 
 
 class BarlowTwinsTask(PretextTask):
-    def __init__(self, encoder, views, hidden_dim, projection_dim, redundancy):
+    def __init__(self, encoder, views, *, hidden_dim, projection_dim, redundancy):
         super().__init__(encoder, views)
         self.redundancy = redundancy
         widths = (encoder.out_shape[0], hidden_dim, hidden_dim, projection_dim)
@@ -34,10 +31,9 @@ class BarlowTwinsTask(PretextTask):
     def forward(self, images, index):
         z = self.projector(self.encoder.embed(self.pair(images)))
         first, second = z.chunk(2)
-        return {"loss": barlow_twins_loss(first, second, self.redundancy)}
+        return TaskOutput(barlow_twins_loss(first, second, self.redundancy))
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class BarlowTwins(PretextLearner):
     """Redundancy reduction between two views [1]_.
 
@@ -73,19 +69,19 @@ class BarlowTwins(PretextLearner):
     (256, 512)
     """
 
-    redundancy: float = 0.005
-    hidden_dim: int = 512
-    projection_dim: int = 512
+    redundancy: float = argument(NOT_NEGATIVE, default=0.005)
+    hidden_dim: int = argument(COUNT, default=512)
+    projection_dim: int = argument(COUNT, default=512)
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "redundancy": [NOT_NEGATIVE],
-        "hidden_dim": [COUNT],
-        "projection_dim": [COUNT],
-    }
+    def _default_views(self):
+        return Views(**BYOL_VIEWS)
 
     def _make_task(self, encoder, n_images):
-        views = self._make_views(**BYOL_VIEWS)
+        views = self._make_views()
         return BarlowTwinsTask(
-            encoder, views, self.hidden_dim, self.projection_dim, self.redundancy
+            encoder,
+            views,
+            hidden_dim=self.hidden_dim,
+            projection_dim=self.projection_dim,
+            redundancy=self.redundancy,
         )

@@ -1,20 +1,17 @@
 """BYOL: predict what a slowly moving copy of the network says of another view."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import torch
 
 from sklearn_ssl._utils._arguments import COUNT, SHARE
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import cosine, ema_update, mlp, momentum_copy, negative_cosine
-from sklearn_ssl.views import BYOL_VIEWS
+from sklearn_ssl.views import BYOL_VIEWS, Views
 
 __all__ = ["BYOL"]
 
 
 class BYOLTask(PretextTask):
-    def __init__(self, encoder, views, hidden_dim, projection_dim, momentum):
+    def __init__(self, encoder, views, *, hidden_dim, projection_dim, momentum):
         super().__init__(encoder, views)
         self.momentum = momentum
         self.projector = mlp(encoder.out_shape[0], hidden_dim, projection_dim, last_bias=False)
@@ -29,15 +26,14 @@ class BYOLTask(PretextTask):
             target = self.target_projector(self.target_encoder.embed(both))
         target = target.roll(len(images), 0)  # of the other view
         # squared distance of unit vectors, summed over the two directions
-        return {"loss": 4 + 4 * negative_cosine(prediction, target)}
+        return TaskOutput(4 + 4 * negative_cosine(prediction, target))
 
-    def after_step(self, progress):
+    def after_step(self, output, progress):
         momentum = cosine(progress, self.momentum, 1.0)
         ema_update(self.target_encoder, self.encoder, momentum)
         ema_update(self.target_projector, self.projector, momentum)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class BYOL(PretextLearner):
     """Bootstrap your own latent [1]_.
 
@@ -74,17 +70,19 @@ class BYOL(PretextLearner):
     (256, 512)
     """
 
-    momentum: float = 0.98
-    hidden_dim: int = 512
-    projection_dim: int = 128
+    momentum: float = argument(SHARE, default=0.98)
+    hidden_dim: int = argument(COUNT, default=512)
+    projection_dim: int = argument(COUNT, default=128)
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "momentum": [SHARE],
-        "hidden_dim": [COUNT],
-        "projection_dim": [COUNT],
-    }
+    def _default_views(self):
+        return Views(**BYOL_VIEWS)
 
     def _make_task(self, encoder, n_images):
-        views = self._make_views(**BYOL_VIEWS)
-        return BYOLTask(encoder, views, self.hidden_dim, self.projection_dim, self.momentum)
+        views = self._make_views()
+        return BYOLTask(
+            encoder,
+            views,
+            hidden_dim=self.hidden_dim,
+            projection_dim=self.projection_dim,
+            momentum=self.momentum,
+        )

@@ -1,6 +1,5 @@
 """DINO: match the output distribution of a slowly moving teacher over crops."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -9,9 +8,9 @@ from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT, COUNT_OR_ZERO, POSITIVE, SHARE
 from sklearn_ssl._utils._device import full_precision
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import cosine, ema_update, mlp, momentum_copy
-from sklearn_ssl.views import MultiCrop
+from sklearn_ssl.views import MultiCrop, Views
 
 __all__ = ["DINO"]
 
@@ -50,7 +49,7 @@ class DINOTask(PretextTask):
     teacher_temp: Tensor
 
     def __init__(
-        self, encoder, views, hidden_dim, projection_dim, out_dim, momentum, center_momentum,
+        self, encoder, views, *, hidden_dim, projection_dim, out_dim, momentum, center_momentum,
         student_temp, teacher_temps, temp_warmup,
     ):  # fmt: skip
         super().__init__(encoder, views)
@@ -65,7 +64,6 @@ class DINOTask(PretextTask):
         self.register_buffer("center", torch.zeros(out_dim))
         first_temp = float(teacher_temps[0 if temp_warmup else 1])
         self.register_buffer("teacher_temp", torch.tensor(first_temp))
-        self._mean_output: Tensor | None = None
 
     def forward(self, images, index):
         n = len(images)
@@ -73,25 +71,22 @@ class DINOTask(PretextTask):
         student = self.head(torch.cat([self.encoder.embed(size) for size in crops]))
         with torch.no_grad():
             teacher = self.teacher_head(self.teacher_encoder.embed(crops[0]))
-        self._mean_output = teacher.mean(0)
+        mean_output = teacher.mean(0)
         student, teacher = (out.unflatten(0, (-1, n)) for out in (student, teacher))
         temps = (self.student_temp, self.teacher_temp)
-        return {"loss": dino_loss(student, teacher, self.center, *temps)}
+        return TaskOutput(dino_loss(student, teacher, self.center, *temps), state=mean_output)
 
-    def after_step(self, progress):
+    def after_step(self, output, progress):
         momentum = cosine(progress, self.momentum, 1.0)
         ema_update(self.teacher_encoder, self.encoder, momentum)
         ema_update(self.teacher_head, self.head, momentum)
-        if self._mean_output is not None:
-            self.center.lerp_(self._mean_output, 1 - self.center_momentum)
-            self._mean_output = None
+        self.center.lerp_(output.state, 1 - self.center_momentum)
         low, high = self.teacher_temps
         waits = progress is not None and self.temp_warmup
         share = min(1.0, progress / self.temp_warmup) if waits else 1.0
         self.teacher_temp.fill_(low + (high - low) * share)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class DINO(PretextLearner):
     """Self-distillation with no labels [1]_.
 
@@ -144,32 +139,21 @@ class DINO(PretextLearner):
     (256, 512)
     """
 
-    out_dim: int = 1024
-    momentum: float = 0.98
-    center_momentum: float = 0.9
-    student_temp: float = 0.1
-    teacher_temps: tuple[float, float] = (0.02, 0.03)
-    temp_warmup: float = 0.3
-    local_crops: int = 2
-    local_scale: tuple[float, float] = (0.1, 0.4)
-    hidden_dim: int = 512
-    projection_dim: int = 128
+    out_dim: int = argument(COUNT, default=1024)
+    momentum: float = argument(SHARE, default=0.98)
+    center_momentum: float = argument(SHARE, default=0.9)
+    student_temp: float = argument(POSITIVE, default=0.1)
+    teacher_temps: tuple[float, float] = argument(tuple, list, default=(0.02, 0.03))
+    temp_warmup: float = argument(SHARE, default=0.3)
+    local_crops: int = argument(COUNT_OR_ZERO, default=2)
+    local_scale: tuple[float, float] = argument(tuple, list, default=(0.1, 0.4))
+    hidden_dim: int = argument(COUNT, default=512)
+    projection_dim: int = argument(COUNT, default=128)
 
     _usual_batch_size: ClassVar[int] = 64
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "out_dim": [COUNT],
-        "momentum": [SHARE],
-        "center_momentum": [SHARE],
-        "student_temp": [POSITIVE],
-        "teacher_temps": [tuple, list],
-        "temp_warmup": [SHARE],
-        "local_crops": [COUNT_OR_ZERO],
-        "local_scale": [tuple, list],
-        "hidden_dim": [COUNT],
-        "projection_dim": [COUNT],
-    }
+    def _default_views(self):
+        return Views(crop_scale=(0.2, 1.0), solarize=(0.0, 0.2))
 
     def _make_task(self, encoder, n_images):
         if len(self.teacher_temps) != 2 or min(self.teacher_temps) <= 0:
@@ -177,17 +161,17 @@ class DINO(PretextLearner):
                 f"teacher_temps={self.teacher_temps!r} must be two positive temperatures, the "
                 "first and the last"
             )
-        views = self._make_views(crop_scale=(0.2, 1.0), solarize=(0.0, 0.2))
-        crops = MultiCrop(views, self.local_crops, self.local_scale, encoder.image_shape[:2])
+        views = self._make_views()
+        crops = MultiCrop(views, self.local_crops, self.local_scale, encoder.image_shape)
         return DINOTask(
             encoder,
             crops,
-            self.hidden_dim,
-            self.projection_dim,
-            self.out_dim,
-            self.momentum,
-            self.center_momentum,
-            self.student_temp,
-            self.teacher_temps,
-            self.temp_warmup,
+            hidden_dim=self.hidden_dim,
+            projection_dim=self.projection_dim,
+            out_dim=self.out_dim,
+            momentum=self.momentum,
+            center_momentum=self.center_momentum,
+            student_temp=self.student_temp,
+            teacher_temps=self.teacher_temps,
+            temp_warmup=self.temp_warmup,
         )

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from numbers import Integral
 from typing import ClassVar
 
@@ -12,16 +11,27 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE, SHARE
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.encoders import TokenPredictor, at_positions, check_transformer, encode_positions
 from sklearn_ssl.nn import cosine, covariance_loss, ema_update, momentum_copy, variance_loss
+from sklearn_ssl.views import Views
 
 __all__ = ["IJEPA"]
 
 
 class IJEPATask(PretextTask):
     def __init__(
-        self, encoder, views, size, n_targets, target_scale, momentum, weights, predictor_dim, depth
+        self,
+        encoder,
+        views,
+        *,
+        size,
+        n_targets,
+        target_scale,
+        momentum,
+        weights,
+        predictor_dim,
+        depth,
     ):
         super().__init__(encoder, views)
         self.momentum = momentum
@@ -76,13 +86,12 @@ class IJEPATask(PretextTask):
             "covariance": covariance_loss(every),
         }
         loss = sum(weight * terms[name] for name, weight in self.weights.items())
-        return {"loss": loss, **terms}
+        return TaskOutput(loss, terms)
 
-    def after_step(self, progress):
+    def after_step(self, output, progress):
         ema_update(self.target_encoder, self.encoder, cosine(progress, self.momentum, 1.0))
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class IJEPA(PretextLearner):
     """Image-based joint-embedding predictive architecture [1]_.
 
@@ -143,42 +152,34 @@ class IJEPA(PretextLearner):
     """
 
     encoder: str | Callable[..., nn.Module] = "small_vit"
-    n_targets: int = 4
-    target_scale: float = 0.17
-    variance: float = 0.1
-    covariance: float = 0.004
-    momentum: float = 0.996
+    n_targets: int = argument(COUNT, default=4)
+    target_scale: float = argument(SHARE, default=0.17)
+    variance: float = argument(NOT_NEGATIVE, default=0.1)
+    covariance: float = argument(NOT_NEGATIVE, default=0.004)
+    momentum: float = argument(SHARE, default=0.996)
     lr: float = 1e-3
-    predictor_dim: int = 96
-    predictor_depth: int = 2
+    predictor_dim: int = argument(Interval(Integral, 32, None, closed="left"), default=96)
+    predictor_depth: int = argument(COUNT, default=2)
 
     _usual_batch_size: ClassVar[int] = 32
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "n_targets": [COUNT],
-        "target_scale": [SHARE],
-        "variance": [NOT_NEGATIVE],
-        "covariance": [NOT_NEGATIVE],
-        "momentum": [SHARE],
-        "predictor_dim": [Interval(Integral, 32, None, closed="left")],
-        "predictor_depth": [COUNT],
-    }
+    def _default_views(self):
+        return Views(crop_scale=(0.3, 1.0), jitter=None, gray=0)
 
     def _make_task(self, encoder, n_images):
         check_transformer(encoder, "IJEPA")
         if self.predictor_dim % 32:
             raise ValueError(f"predictor_dim={self.predictor_dim} must be a multiple of 32")
         size = encoder.image_shape[:2]
-        views = self._make_views(size, crop_scale=(0.3, 1.0), jitter=None, gray=0)
+        views = self._make_views(size)
         return IJEPATask(
             encoder,
             views,
-            views.size_for(size),
-            self.n_targets,
-            self.target_scale,
-            self.momentum,
-            {"prediction": 1.0, "variance": self.variance, "covariance": self.covariance},
-            self.predictor_dim,
-            self.predictor_depth,
+            size=views.size_for(encoder.image_shape),
+            n_targets=self.n_targets,
+            target_scale=self.target_scale,
+            momentum=self.momentum,
+            weights={"prediction": 1.0, "variance": self.variance, "covariance": self.covariance},
+            predictor_dim=self.predictor_dim,
+            depth=self.predictor_depth,
         )

@@ -1,17 +1,14 @@
 """LeJEPA: views predict each other, and embeddings are kept an isotropic Gaussian."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sklearn_ssl._utils._arguments import COUNT, COUNT_OR_ZERO, SHARE
 from sklearn_ssl._utils._device import full_precision
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import mlp
-from sklearn_ssl.views import MultiCrop
+from sklearn_ssl.views import MultiCrop, Views
 
 __all__ = ["LeJEPA"]
 
@@ -38,7 +35,7 @@ def sigreg(z: Tensor, directions: Tensor, knots: int = 17, t_max: float = 3.0) -
 
 
 class LeJEPATask(PretextTask):
-    def __init__(self, encoder, views, hidden_dim, projection_dim, sigreg_weight, directions):
+    def __init__(self, encoder, views, *, hidden_dim, projection_dim, sigreg_weight, directions):
         super().__init__(encoder, views)
         self.sigreg_weight = sigreg_weight
         self.directions = directions
@@ -52,10 +49,9 @@ class LeJEPATask(PretextTask):
         directions = torch.randn(z.shape[2], self.directions, device=z.device)
         gaussian = sigreg(z, F.normalize(directions, dim=0))
         loss = (1 - self.sigreg_weight) * prediction + self.sigreg_weight * gaussian
-        return {"loss": loss, "prediction": prediction, "sigreg": gaussian}
+        return TaskOutput(loss, {"prediction": prediction, "sigreg": gaussian})
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class LeJEPA(PretextLearner):
     """Latent-Euclidean joint-embedding predictive architecture [1]_.
 
@@ -98,31 +94,24 @@ class LeJEPA(PretextLearner):
     (256, 512)
     """
 
-    sigreg_weight: float = 0.05
-    directions: int = 256
-    local_crops: int = 2
-    local_scale: tuple[float, float] = (0.1, 0.4)
-    hidden_dim: int = 512
-    projection_dim: int = 64
+    sigreg_weight: float = argument(SHARE, default=0.05)
+    directions: int = argument(COUNT, default=256)
+    local_crops: int = argument(COUNT_OR_ZERO, default=2)
+    local_scale: tuple[float, float] = argument(tuple, list, default=(0.1, 0.4))
+    hidden_dim: int = argument(COUNT, default=512)
+    projection_dim: int = argument(COUNT, default=64)
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "sigreg_weight": [SHARE],
-        "directions": [COUNT],
-        "local_crops": [COUNT_OR_ZERO],
-        "local_scale": [tuple, list],
-        "hidden_dim": [COUNT],
-        "projection_dim": [COUNT],
-    }
+    def _default_views(self):
+        return Views(crop_scale=(0.2, 1.0), solarize=(0.0, 0.2))
 
     def _make_task(self, encoder, n_images):
-        views = self._make_views(crop_scale=(0.2, 1.0), solarize=(0.0, 0.2))
-        crops = MultiCrop(views, self.local_crops, self.local_scale, encoder.image_shape[:2])
+        views = self._make_views()
+        crops = MultiCrop(views, self.local_crops, self.local_scale, encoder.image_shape)
         return LeJEPATask(
             encoder,
             crops,
-            self.hidden_dim,
-            self.projection_dim,
-            self.sigreg_weight,
-            self.directions,
+            hidden_dim=self.hidden_dim,
+            projection_dim=self.projection_dim,
+            sigreg_weight=self.sigreg_weight,
+            directions=self.directions,
         )

@@ -1,17 +1,16 @@
 """SimSiam: predict the embedding of another view, which is held fixed."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from sklearn_ssl._utils._arguments import COUNT
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import mlp, negative_cosine
 
 __all__ = ["SimSiam"]
 
 
 class SimSiamTask(PretextTask):
-    def __init__(self, encoder, views, hidden_dim, projection_dim, prediction_dim):
+    def __init__(self, encoder, views, *, hidden_dim, projection_dim, prediction_dim):
         super().__init__(encoder, views)
         width = encoder.out_shape[0]
         self.projector = mlp(width, hidden_dim, hidden_dim, projection_dim, last_norm=True)
@@ -20,10 +19,9 @@ class SimSiamTask(PretextTask):
     def forward(self, images, index):
         z = self.projector(self.encoder.embed(self.pair(images)))  # (2n, d)
         other = z.roll(len(images), 0)
-        return {"loss": negative_cosine(self.predictor(z), other)}
+        return TaskOutput(negative_cosine(self.predictor(z), other))
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class SimSiam(PretextLearner):
     """Simple siamese representation learning [1]_.
 
@@ -60,20 +58,18 @@ class SimSiam(PretextLearner):
     (256, 512)
     """
 
-    hidden_dim: int = 512
-    projection_dim: int = 512
-    prediction_dim: int = 128
+    hidden_dim: int = argument(COUNT, default=512)
+    projection_dim: int = argument(COUNT, default=512)
+    prediction_dim: int = argument(COUNT, default=128)
     lr: float = 1e-3  # at twice as much, one seed of two all but collapsed
 
     _usual_batch_size: ClassVar[int] = 64
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "hidden_dim": [COUNT],
-        "projection_dim": [COUNT],
-        "prediction_dim": [COUNT],
-    }
-
     def _make_task(self, encoder, n_images):
-        widths = (self.hidden_dim, self.projection_dim, self.prediction_dim)
-        return SimSiamTask(encoder, self._make_views(), *widths)
+        return SimSiamTask(
+            encoder,
+            self._make_views(),
+            hidden_dim=self.hidden_dim,
+            projection_dim=self.projection_dim,
+            prediction_dim=self.prediction_dim,
+        )

@@ -1,7 +1,6 @@
 """SwAV: predict the cluster of a view from other views of the image."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,9 +8,9 @@ from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT, COUNT_OR_ZERO, POSITIVE, SHARE
 from sklearn_ssl._utils._device import full_precision
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import Queue, mlp
-from sklearn_ssl.views import MultiCrop
+from sklearn_ssl.views import MultiCrop, Views
 
 __all__ = ["SwAV"]
 
@@ -31,7 +30,7 @@ class SwAVTask(PretextTask):
     queue_in_use: Tensor
 
     def __init__(
-        self, encoder, views, hidden_dim, projection_dim, n_prototypes, temperature, epsilon,
+        self, encoder, views, *, hidden_dim, projection_dim, n_prototypes, temperature, epsilon,
         queue_size, queue_start,
     ):  # fmt: skip
         super().__init__(encoder, views)
@@ -45,7 +44,6 @@ class SwAVTask(PretextTask):
             Queue(queue_size, projection_dim) for _ in range(2 * bool(queue_size))
         )
         self.register_buffer("queue_in_use", torch.zeros((), dtype=torch.bool))
-        self._new: tuple[Tensor, ...] = ()
 
     def forward(self, images, index):
         n = len(images)
@@ -60,8 +58,7 @@ class SwAVTask(PretextTask):
             codes = self._codes(scores[view].detach(), prototypes.detach(), view)
             others = [v for v in range(len(scores)) if v != view]
             losses += [-(codes * log_p[v]).sum(1).mean() for v in others]
-        self._new = z[: 2 * n].detach().chunk(2)
-        return {"loss": torch.stack(losses).mean()}
+        return TaskOutput(torch.stack(losses).mean(), state=z[: 2 * n].detach().chunk(2))
 
     def _codes(self, scores: Tensor, prototypes: Tensor, view: int) -> Tensor:
         codes = sinkhorn(scores, self.epsilon)
@@ -72,16 +69,14 @@ class SwAVTask(PretextTask):
         together = sinkhorn(torch.cat([scores, earlier]), self.epsilon)[: len(scores)]
         return torch.where(self.queue_in_use, together, codes)
 
-    def after_step(self, progress):
-        for queue, new in zip(self.queues, self._new, strict=False):
+    def after_step(self, output, progress):
+        for queue, new in zip(self.queues, output.state, strict=False):
             queue.push(new)
-        self._new = ()
         if self.queues:
             started = progress is None or progress >= self.queue_start
             self.queue_in_use.copy_(self.queues[0].full & started)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class SwAV(PretextLearner):
     """Swapped assignments between views [1]_.
 
@@ -132,40 +127,30 @@ class SwAV(PretextLearner):
     (256, 512)
     """
 
-    n_prototypes: int = 300
-    temperature: float = 0.1
-    epsilon: float = 0.05
-    queue_size: int = 1024
-    queue_start: float = 0.25
-    local_crops: int = 2
-    local_scale: tuple[float, float] = (0.1, 0.4)
-    hidden_dim: int = 512
-    projection_dim: int = 128
+    n_prototypes: int = argument(COUNT, default=300)
+    temperature: float = argument(POSITIVE, default=0.1)
+    epsilon: float = argument(POSITIVE, default=0.05)
+    queue_size: int = argument(COUNT_OR_ZERO, default=1024)
+    queue_start: float = argument(SHARE, default=0.25)
+    local_crops: int = argument(COUNT_OR_ZERO, default=2)
+    local_scale: tuple[float, float] = argument(tuple, list, default=(0.1, 0.4))
+    hidden_dim: int = argument(COUNT, default=512)
+    projection_dim: int = argument(COUNT, default=128)
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "n_prototypes": [COUNT],
-        "temperature": [POSITIVE],
-        "epsilon": [POSITIVE],
-        "queue_size": [COUNT_OR_ZERO],
-        "queue_start": [SHARE],
-        "local_crops": [COUNT_OR_ZERO],
-        "local_scale": [tuple, list],
-        "hidden_dim": [COUNT],
-        "projection_dim": [COUNT],
-    }
+    def _default_views(self):
+        return Views(crop_scale=(0.2, 1.0))
 
     def _make_task(self, encoder, n_images):
-        views = self._make_views(crop_scale=(0.2, 1.0))
-        crops = MultiCrop(views, self.local_crops, self.local_scale, encoder.image_shape[:2])
+        views = self._make_views()
+        crops = MultiCrop(views, self.local_crops, self.local_scale, encoder.image_shape)
         return SwAVTask(
             encoder,
             crops,
-            self.hidden_dim,
-            self.projection_dim,
-            self.n_prototypes,
-            self.temperature,
-            self.epsilon,
-            min(self.queue_size, n_images // 2),
-            self.queue_start,
+            hidden_dim=self.hidden_dim,
+            projection_dim=self.projection_dim,
+            n_prototypes=self.n_prototypes,
+            temperature=self.temperature,
+            epsilon=self.epsilon,
+            queue_size=min(self.queue_size, n_images // 2),
+            queue_start=self.queue_start,
         )

@@ -1,20 +1,17 @@
 """VICReg: embeddings of two views agree, keep their variance, and are uncorrelated."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import torch.nn.functional as F
 
 from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import covariance_loss, mlp, variance_loss
-from sklearn_ssl.views import BYOL_VIEWS
+from sklearn_ssl.views import BYOL_VIEWS, Views
 
 __all__ = ["VICReg"]
 
 
 class VICRegTask(PretextTask):
-    def __init__(self, encoder, views, hidden_dim, projection_dim, weights):
+    def __init__(self, encoder, views, *, hidden_dim, projection_dim, weights):
         super().__init__(encoder, views)
         self.weights = weights
         widths = (encoder.out_shape[0], hidden_dim, hidden_dim, projection_dim)
@@ -29,10 +26,9 @@ class VICRegTask(PretextTask):
             "covariance": covariance_loss(first) + covariance_loss(second),
         }
         loss = sum(weight * terms[name] for name, weight in self.weights.items())
-        return {"loss": loss, **terms}
+        return TaskOutput(loss, terms)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class VICReg(PretextLearner):
     """Variance-invariance-covariance regularization [1]_.
 
@@ -72,22 +68,22 @@ class VICReg(PretextLearner):
     (256, 512)
     """
 
-    invariance: float = 25.0
-    variance: float = 25.0
-    covariance: float = 1.0
-    hidden_dim: int = 512
-    projection_dim: int = 512
+    invariance: float = argument(NOT_NEGATIVE, default=25.0)
+    variance: float = argument(NOT_NEGATIVE, default=25.0)
+    covariance: float = argument(NOT_NEGATIVE, default=1.0)
+    hidden_dim: int = argument(COUNT, default=512)
+    projection_dim: int = argument(COUNT, default=512)
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "invariance": [NOT_NEGATIVE],
-        "variance": [NOT_NEGATIVE],
-        "covariance": [NOT_NEGATIVE],
-        "hidden_dim": [COUNT],
-        "projection_dim": [COUNT],
-    }
+    def _default_views(self):
+        return Views(**BYOL_VIEWS)
 
     def _make_task(self, encoder, n_images):
         weights = {name: getattr(self, name) for name in ("invariance", "variance", "covariance")}
-        views = self._make_views(**BYOL_VIEWS)
-        return VICRegTask(encoder, views, self.hidden_dim, self.projection_dim, weights)
+        views = self._make_views()
+        return VICRegTask(
+            encoder,
+            views,
+            hidden_dim=self.hidden_dim,
+            projection_dim=self.projection_dim,
+            weights=weights,
+        )

@@ -1,6 +1,5 @@
 """Building blocks of pretext tasks: losses, heads, decoders, momentum, optimizers and schedules."""
 
-from sklearn_ssl.nn._convolutions import TinyMapConv2d, make_tiny_maps_safe
 from sklearn_ssl.nn._decoders import ConvDecoder, VectorDecoder
 from sklearn_ssl.nn._heads import (
     ConvDiscriminator,
@@ -22,34 +21,35 @@ from sklearn_ssl.nn._losses import (
     variance_loss,
 )
 from sklearn_ssl.nn._momentum import Queue, ema_update, momentum_copy
-from sklearn_ssl.nn._optimizers import LARS, OPTIMIZERS, parameter_groups
+from sklearn_ssl.nn._optimizers import LARS, OPTIMIZERS, make_optimizer, parameter_groups
+from sklearn_ssl.nn._scaling import ChannelScaling
 from sklearn_ssl.nn._schedules import cosine, warmup_cosine
 
 __all__ = [
-    "ConvDiscriminator",
+    "ChannelScaling",
     "ConvDecoder",
+    "ConvDiscriminator",
     "LARS",
     "MapToVector",
     "MaskedConvContext",
     "OPTIMIZERS",
     "Queue",
-    "TinyMapConv2d",
     "VectorDecoder",
     "classification",
     "cosine",
     "covariance_loss",
-    "generator_loss",
+    "discriminator_loss",
     "ema_update",
     "frozen",
+    "generator_loss",
     "info_nce",
-    "make_tiny_maps_safe",
+    "make_optimizer",
     "mlp",
     "momentum_copy",
     "negative_cosine",
     "nt_xent",
     "off_diagonal",
     "parameter_groups",
-    "discriminator_loss",
     "resize_map",
     "variance_loss",
     "warmup_cosine",

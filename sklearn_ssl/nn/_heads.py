@@ -10,8 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from sklearn_ssl.nn._convolutions import TinyMapConv2d
-
 __all__ = ["ConvDiscriminator", "MapToVector", "MaskedConvContext", "frozen", "mlp", "resize_map"]
 
 
@@ -94,7 +92,7 @@ class ConvDiscriminator(nn.Module):
         widths = [channels] + [min(width * 2**i, 256) for i in range(n_stages)]
         self.stages = nn.Sequential(
             *(
-                nn.Sequential(TinyMapConv2d(n_in, n_out, 4, 2, 2), nn.LeakyReLU(0.2))
+                nn.Sequential(nn.Conv2d(n_in, n_out, 4, 2, 2), nn.LeakyReLU(0.2))
                 for n_in, n_out in pairwise(widths)
             )
         )

@@ -61,13 +61,10 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(logits, positive)
 
 
-def classification(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Cross entropy of logits (n, k) and labels (n,), as ``"loss"``, and the ``"accuracy"``."""
+def classification(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross entropy of logits (n, k) and labels (n,), and the accuracy."""
     logits = logits.float()
-    return {
-        "loss": F.cross_entropy(logits, labels),
-        "accuracy": (logits.argmax(1) == labels).float().mean(),
-    }
+    return F.cross_entropy(logits, labels), (logits.argmax(1) == labels).float().mean()
 
 
 def negative_cosine(predictions: Tensor, targets: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
 """Optimizers by name."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LARS", "OPTIMIZERS", "parameter_groups"]
+__all__ = ["LARS", "OPTIMIZERS", "make_optimizer", "parameter_groups"]
 
 
 class LARS(torch.optim.Optimizer):
@@ -72,15 +73,41 @@ class LARS(torch.optim.Optimizer):
         return loss
 
 
-def _adamw(params, lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay, fused=True)
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": partial(torch.optim.Adam, fused=True),
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "lars": LARS,
+    "nadam": torch.optim.NAdam,
+    "radam": torch.optim.RAdam,
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": partial(torch.optim.SGD, momentum=0.9, fused=True),
+}
 
 
-def _sgd(params, lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(params, lr=lr, weight_decay=weight_decay, momentum=0.9, fused=True)
+def make_optimizer(
+    optimizer: str | Callable[..., torch.optim.Optimizer],
+    groups: list[dict],
+    lr: float,
+    weight_decay: float,
+) -> torch.optim.Optimizer:
+    """The optimizer that a name stands for, or that a class or function makes.
 
-
-OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd, "lars": LARS}
+    Raises
+    ------
+    TypeError, ValueError
+        If it cannot be made of groups of parameters, ``lr`` and ``weight_decay``, or is none.
+    """
+    make = OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
+    try:
+        made = make(groups, lr=lr, weight_decay=weight_decay)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"optimizer={optimizer!r} cannot be made of groups of parameters, lr and "
+            f"weight_decay: {error}"
+        ) from error
+    if not isinstance(made, torch.optim.Optimizer):
+        raise TypeError(f"optimizer={optimizer!r} made a {type(made).__name__}, no optimizer")
+    return made
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:

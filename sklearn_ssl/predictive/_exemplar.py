@@ -1,15 +1,12 @@
 """Exemplar-CNN: every image, with all its transformations, is a class."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import torch.nn.functional as F
 from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
 from sklearn_ssl._utils._device import full_precision
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 
 __all__ = ["ExemplarCNN"]
 
@@ -27,7 +24,7 @@ def triplet_loss(anchors: Tensor, positives: Tensor, margin: float) -> Tensor:
 
 
 class ExemplarTripletTask(PretextTask):
-    def __init__(self, encoder, views, projection_dim, margin):
+    def __init__(self, encoder, views, *, projection_dim, margin):
         super().__init__(encoder, views)
         self.margin = margin
         self.projector = nn.Linear(encoder.out_shape[0], projection_dim, bias=False)
@@ -35,21 +32,20 @@ class ExemplarTripletTask(PretextTask):
     def forward(self, images, index):
         z = F.normalize(self.projector(self.encoder.embed(self.pair(images))).float(), dim=1)
         first, second = z.chunk(2)
-        return {"loss": triplet_loss(first, second, self.margin)}
+        return TaskOutput(triplet_loss(first, second, self.margin))
 
 
 class ExemplarSoftmaxTask(PretextTask):
-    def __init__(self, encoder, views, n_images):
+    def __init__(self, encoder, views, *, n_images):
         super().__init__(encoder, views)
         self.n_images = n_images
         self.classifier = nn.Linear(encoder.out_shape[0], n_images)
 
     def forward(self, images, index):
         logits = self.classifier(self.encoder.embed(self.views(images))).float()
-        return {"loss": F.cross_entropy(logits, index)}
+        return TaskOutput(F.cross_entropy(logits, index))
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ExemplarCNN(PretextLearner):
     """Exemplar-CNN: discriminative learning of surrogate classes [1]_.
 
@@ -93,19 +89,14 @@ class ExemplarCNN(PretextLearner):
     (256, 512)
     """
 
-    loss: str = "triplet"
-    margin: float = 0.5
-    projection_dim: int = 128
-
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "loss": [StrOptions({"triplet", "softmax"})],
-        "margin": [NOT_NEGATIVE],
-        "projection_dim": [COUNT],
-    }
+    loss: str = argument(StrOptions({"triplet", "softmax"}), default="triplet")
+    margin: float = argument(NOT_NEGATIVE, default=0.5)
+    projection_dim: int = argument(COUNT, default=128)
 
     def _make_task(self, encoder, n_images):
         views = self._make_views()
         if self.loss == "softmax":
-            return ExemplarSoftmaxTask(encoder, views, n_images)
-        return ExemplarTripletTask(encoder, views, self.projection_dim, self.margin)
+            return ExemplarSoftmaxTask(encoder, views, n_images=n_images)
+        return ExemplarTripletTask(
+            encoder, views, projection_dim=self.projection_dim, margin=self.margin
+        )

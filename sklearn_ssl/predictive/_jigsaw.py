@@ -1,8 +1,6 @@
 """Jigsaw puzzles: tell in which order the tiles of an image are."""
 
-from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -10,9 +8,9 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import classification, mlp
-from sklearn_ssl.views import random_tiles
+from sklearn_ssl.views import Views, random_tiles
 
 __all__ = ["Jigsaw"]
 
@@ -44,7 +42,7 @@ def distant_permutations(n_permutations: int, n_tiles: int, seed: int = 0) -> np
 class JigsawTask(PretextTask):
     permutations: Tensor
 
-    def __init__(self, encoder, views, tile, grid, fill, n_permutations, tile_dim, hidden_dim):
+    def __init__(self, encoder, views, *, tile, grid, fill, n_permutations, tile_dim, hidden_dim):
         super().__init__(encoder, views)
         self.tile = tile
         self.grid = grid
@@ -63,17 +61,17 @@ class JigsawTask(PretextTask):
         mean = tiles.mean((2, 3, 4), keepdim=True)
         std = tiles.std((2, 3, 4), keepdim=True, correction=0)
         tiles = (tiles - mean) / (std + 1e-2)
-        tiles = self.encoder.unstandardize(tiles.flatten(0, 1))  # which the encoder undoes
+        tiles = self.encoder.standardize.inverse(tiles.flatten(0, 1))  # which the encoder undoes
         codes = self.tile_code(self.encoder.embed(tiles)).unflatten(0, (n, -1))
         # tiles are encoded once and shuffled several times
         codes = codes.repeat(_ORDERS, 1, 1)  # (orders * n, tiles, tile_dim)
         label = torch.randint(len(self.permutations), (len(codes),), device=images.device)
         order = self.permutations[label]
         shuffled = codes.gather(1, order[..., None].expand_as(codes))
-        return classification(self.classifier(shuffled.flatten(1)), label)
+        loss, accuracy = classification(self.classifier(shuffled.flatten(1)), label)
+        return TaskOutput(loss, {"accuracy": accuracy})
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Jigsaw(PretextLearner):
     """Solving jigsaw puzzles [1]_.
 
@@ -115,32 +113,26 @@ class Jigsaw(PretextLearner):
     (256, 512)
     """
 
-    grid: int = 3
-    n_permutations: int = 100
-    fill: float = 0.75
-    tile_dim: int = 64
-    hidden_dim: int = 512
+    grid: int = argument(Interval(Integral, 2, None, closed="left"), default=3)
+    n_permutations: int = argument(Interval(Integral, 2, None, closed="left"), default=100)
+    fill: float = argument(Interval(Real, 0, 1, closed="right"), default=0.75)
+    tile_dim: int = argument(COUNT, default=64)
+    hidden_dim: int = argument(COUNT, default=512)
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "grid": [Interval(Integral, 2, None, closed="left")],
-        "n_permutations": [Interval(Integral, 2, None, closed="left")],
-        "fill": [Interval(Real, 0, 1, closed="right")],
-        "tile_dim": [COUNT],
-        "hidden_dim": [COUNT],
-    }
+    def _default_views(self):
+        return Views(crop_scale=(0.5, 1.0), jitter=None, gray=0.3)
 
     def _make_task(self, encoder, n_images):
         size = encoder.image_shape[:2]
-        views = self._make_views(size, crop_scale=(0.5, 1.0), jitter=None, gray=0.3)
-        tile = tuple(max(1, -(-side // self.grid)) for side in views.size_for(size))
+        views = self._make_views(size)
+        tile = tuple(max(1, -(-side // self.grid)) for side in views.size_for(encoder.image_shape))
         return JigsawTask(
             encoder,
             views,
-            tile,
-            self.grid,
-            self.fill,
-            self.n_permutations,
-            self.tile_dim,
-            self.hidden_dim,
+            tile=tile,
+            grid=self.grid,
+            fill=self.fill,
+            n_permutations=self.n_permutations,
+            tile_dim=self.tile_dim,
+            hidden_dim=self.hidden_dim,
         )

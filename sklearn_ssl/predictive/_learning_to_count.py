@@ -1,6 +1,5 @@
 """Learning to count: what is counted in the tiles adds up to what is counted in the image."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -8,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import mlp
-from sklearn_ssl.views import random_tiles
+from sklearn_ssl.views import Views, random_tiles
 
 __all__ = ["LearningToCount"]
 
@@ -27,7 +26,7 @@ def counting_loss(whole: Tensor, parts: Tensor, margin: float) -> Tensor:
 
 
 class CountingTask(PretextTask):
-    def __init__(self, encoder, views, tile, hidden_dim, count_dim, margin):
+    def __init__(self, encoder, views, *, tile, hidden_dim, count_dim, margin):
         super().__init__(encoder, views)
         self.tile = tile
         self.margin = margin
@@ -41,10 +40,9 @@ class CountingTask(PretextTask):
         counts = self.counter(self.encoder.embed(torch.cat([whole, tiles]))).float()
         parts = counts[n:].unflatten(0, (n, 4)).sum(1)
         loss = counting_loss(counts[:n], parts, self.margin)
-        return {"loss": loss, "count": counts[:n].mean()}
+        return TaskOutput(loss, {"count": counts[:n].mean()})
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class LearningToCount(PretextLearner):
     """Representation learning by learning to count [1]_.
 
@@ -82,21 +80,24 @@ class LearningToCount(PretextLearner):
     (256, 512)
     """
 
-    margin: float = 100.0
-    hidden_dim: int = 512
-    count_dim: int = 256
+    margin: float = argument(NOT_NEGATIVE, default=100.0)
+    hidden_dim: int = argument(COUNT, default=512)
+    count_dim: int = argument(COUNT, default=256)
 
     _usual_batch_size: ClassVar[int] = 64
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "margin": [NOT_NEGATIVE],
-        "hidden_dim": [COUNT],
-        "count_dim": [COUNT],
-    }
+    def _default_views(self):
+        return Views(crop_scale=(0.5, 1.0), jitter=None, gray=0.3)
 
     def _make_task(self, encoder, n_images):
         size = encoder.image_shape[:2]
-        views = self._make_views(size, crop_scale=(0.5, 1.0), jitter=None, gray=0.3)
-        tile = tuple(max(1, side // 2) for side in views.size_for(size))
-        return CountingTask(encoder, views, tile, self.hidden_dim, self.count_dim, self.margin)
+        views = self._make_views(size)
+        tile = tuple(max(1, side // 2) for side in views.size_for(encoder.image_shape))
+        return CountingTask(
+            encoder,
+            views,
+            tile=tile,
+            hidden_dim=self.hidden_dim,
+            count_dim=self.count_dim,
+            margin=self.margin,
+        )

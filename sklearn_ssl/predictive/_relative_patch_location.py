@@ -1,22 +1,20 @@
 """Relative patch location: tell where a second patch lies, seen from a first one."""
 
-from dataclasses import dataclass
 from numbers import Real
-from typing import ClassVar
 
 import torch
 from sklearn.utils._param_validation import Interval
 
 from sklearn_ssl._utils._arguments import COUNT
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import classification, mlp
-from sklearn_ssl.views import random_tiles
+from sklearn_ssl.views import Views, random_tiles
 
 __all__ = ["RelativePatchLocation"]
 
 
 class RelativePatchTask(PretextTask):
-    def __init__(self, encoder, views, patch, fill, span, hidden_dim):
+    def __init__(self, encoder, views, *, patch, fill, span, hidden_dim):
         super().__init__(encoder, views)
         self.patch = patch
         self.fill = fill
@@ -32,10 +30,10 @@ class RelativePatchTask(PretextTask):
         around = torch.cat([z[:, :4], z[:, 5:]], dim=1)
         pairs = torch.cat([center, around], dim=2).flatten(0, 1)
         direction = torch.arange(8, device=images.device).repeat(n)
-        return classification(self.classifier(pairs), direction)
+        loss, accuracy = classification(self.classifier(pairs), direction)
+        return TaskOutput(loss, {"accuracy": accuracy})
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class RelativePatchLocation(PretextLearner):
     """Context prediction: the relative location of two patches [1]_.
 
@@ -77,18 +75,16 @@ class RelativePatchLocation(PretextLearner):
     (256, 512)
     """
 
-    fill: float = 0.5
-    span: float = 0.6
-    hidden_dim: int = 512
+    fill: float = argument(Interval(Real, 0, 1, closed="right"), default=0.5)
+    span: float = argument(Interval(Real, 0, 1, closed="right"), default=0.6)
+    hidden_dim: int = argument(COUNT, default=512)
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        **PretextLearner._parameter_constraints,
-        "fill": [Interval(Real, 0, 1, closed="right")],
-        "span": [Interval(Real, 0, 1, closed="right")],
-        "hidden_dim": [COUNT],
-    }
+    def _default_views(self):
+        return Views(crop_scale=None, flip=0, gray=0.6)
 
     def _make_task(self, encoder, n_images):
         patch = tuple(max(1, min(side, -(-side // 3))) for side in encoder.image_shape[:2])
-        views = self._make_views(patch, crop_scale=None, flip=0, gray=0.6)
-        return RelativePatchTask(encoder, views, patch, self.fill, self.span, self.hidden_dim)
+        views = self._make_views(patch)
+        return RelativePatchTask(
+            encoder, views, patch=patch, fill=self.fill, span=self.span, hidden_dim=self.hidden_dim
+        )

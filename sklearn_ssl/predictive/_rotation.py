@@ -1,14 +1,11 @@
 """Rotation prediction: tell by how many quarter turns an image was rotated."""
 
-from dataclasses import dataclass
-from numbers import Integral
-
 import torch
 from torch import nn
 
-from sklearn_ssl.base import PretextLearner, PretextTask
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput
 from sklearn_ssl.nn import classification
-from sklearn_ssl.views import view_size
+from sklearn_ssl.views import Views, view_size
 
 __all__ = ["RotationPrediction"]
 
@@ -22,10 +19,10 @@ class RotationTask(PretextTask):
         images = self.views(images)  # (n, c, side, side)
         turned = torch.cat([torch.rot90(images, k, (2, 3)) for k in range(4)])
         turns = torch.arange(4, device=images.device).repeat_interleave(len(images))
-        return classification(self.classifier(self.encoder.embed(turned)), turns)
+        loss, accuracy = classification(self.classifier(self.encoder.embed(turned)), turns)
+        return TaskOutput(loss, {"accuracy": accuracy})
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class RotationPrediction(PretextLearner):
     """Rotation prediction [1]_.
 
@@ -56,12 +53,16 @@ class RotationPrediction(PretextLearner):
     ['accuracy', 'epoch']
     """
 
+    def _default_views(self):
+        return Views(crop_scale=(0.5, 1.0), jitter=None, gray=0)
+
     def _make_task(self, encoder, n_images):
         height, width, _ = encoder.image_shape
         square = min(view_size((height, width)))  # can be turned
-        views = self._make_views(square, crop_scale=(0.5, 1.0), jitter=None, gray=0)
-        if not isinstance(views.size, Integral) and views.size[0] != views.size[1]:
-            raise ValueError(f"views of size {views.size} cannot be turned; give a square size")
-        if views.rotate:
+        views = self._make_views(square)
+        height, width = views.size_for(encoder.image_shape)
+        if height != width:
+            raise ValueError(f"views of {height} x {width} cannot be turned; give a square size")
+        if getattr(views, "rotate", False):
             raise ValueError("views that rotate hide the turn to be told; give rotate=False")
         return RotationTask(encoder, views)

@@ -1,5 +1,6 @@
 """Callbacks that learners put on their net: a progress bar, and scikit-learn's protocol."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,10 +11,11 @@ __all__ = ["ProgressBar", "SklearnCallbacks"]
 
 
 class ProgressBar(Callback):
-    """A bar over all steps of a training, with the loss of the last epoch."""
+    """A bar over all steps of a training, and from ``verbose=2`` on a line for each epoch."""
 
-    def __init__(self, description: str, shown: bool):
-        self.bar = tqdm(desc=description, unit="step", disable=not shown)
+    def __init__(self, description: str, verbose: int):
+        self.verbose = verbose
+        self.bar = tqdm(desc=description, unit="step", disable=not verbose)
 
     def on_train_begin(self, net, **kwargs):
         self.bar.reset(total=net.total_steps)
@@ -24,6 +26,9 @@ class ProgressBar(Callback):
     def on_epoch_end(self, net, **kwargs):
         record = net.history[-1]
         self.bar.set_postfix(epoch=record["epoch"], loss=f"{record['train_loss']:.4g}")
+        if self.verbose > 1:
+            values = (f"{name} {value:.4g}" for name, value in net.epochs()[-1].items())
+            self.bar.write(", ".join(values), file=sys.stderr)
 
     def close(self):
         """End the bar where it is; its last line stays."""

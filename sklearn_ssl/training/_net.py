@@ -4,34 +4,33 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import skorch
 import torch
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._device import autocast
-from sklearn_ssl.encoders import Encoder
+from sklearn_ssl._utils._device import autocast, deterministic_kernels, freed_memory_kept
+from sklearn_ssl._utils._interrupts import interrupts_noted
 from sklearn_ssl.exceptions import DivergenceError
-from sklearn_ssl.images import Images, PixelRange
+from sklearn_ssl.images import Images
 from sklearn_ssl.metrics import feature_spread
-from sklearn_ssl.nn import OPTIMIZERS, parameter_groups, warmup_cosine
+from sklearn_ssl.nn import ChannelScaling, make_optimizer, parameter_groups, warmup_cosine
 from sklearn_ssl.training._batches import Batches
 
 __all__ = ["PretextModule", "PretextNet"]
 
 
 class PretextModule(nn.Module):
-    """Pixels as they come in, scaled to [0, 1], to a task's loss."""
+    """Pixels as they come in, scaled to [0, 1], to what a task says of them."""
 
-    def __init__(self, pixels: PixelRange, task: Any):
+    def __init__(self, pixels: ChannelScaling, task: Any):
         super().__init__()
         self.pixels = pixels
         self.task = task
 
-    def forward(self, pixels: Tensor, index: Tensor) -> dict[str, Tensor]:
+    def forward(self, pixels: Tensor, index: Tensor) -> Any:
         return self.task(self.pixels(pixels), index)
 
 
@@ -42,15 +41,20 @@ class StopTraining(Exception):
 class PretextNet(skorch.NeuralNet):
     """skorch's loop for a pretext task: no labels, no validation split, no sync within an epoch.
 
+    Callbacks, history, ``save_params`` and ``load_params`` are skorch's. What a learner does itself
+    (to fit, to give features) is left to it. There is no validation: ``valid_loss`` in the history
+    is the ``train_loss``, for callbacks that monitor it unless they are told otherwise.
+
     Parameters
     ----------
     module : PretextModule
-    optimizer : str or type
-        A name in ``OPTIMIZERS`` or a torch optimizer class.
+    optimizer : str, type or callable
+        As of the learners.
     weight_decay : float
     warmup : float
         Share of the steps in which the learning rate rises; a cosine follows.
     precision : str
+    deterministic : bool
     **options
         Of :class:`skorch.NeuralNet`: ``lr``, ``batch_size``, ``device``, ``callbacks``.
     """
@@ -59,39 +63,37 @@ class PretextNet(skorch.NeuralNet):
         self,
         module: PretextModule,
         *,
-        optimizer: str | type = "adamw",
+        optimizer: Any = "adamw",
         weight_decay: float = 0.0,
         warmup: float = 0.0,
         precision: str = "auto",
+        deterministic: bool = True,
         **options: Any,
     ):
         self.weight_decay = weight_decay
         self.warmup = warmup
         self.precision = precision
-        options |= {"criterion": None, "train_split": None, "iterator_train": Batches}
+        self.deterministic = deterministic
+        options |= {"criterion": nn.Identity, "train_split": None, "iterator_train": Batches}
         super().__init__(module, optimizer=optimizer, **options)
+
+    @property
+    def encoder(self) -> Any:
+        """The encoder that is trained."""
+        return self.module_.task.encoder
 
     # What skorch builds
 
-    def initialize_criterion(self):
-        """Nothing: a task computes its own loss."""
-        return self
-
     def initialize_module(self):
         super().initialize_module()
-        self.module_.to(memory_format=torch.channels_last)
+        for p in self.module_.parameters():
+            if p.ndim == 4:
+                p.data = p.data.to(memory_format=torch.channels_last)
         return self
 
     def initialize_optimizer(self, triggered_directly=None):
         groups = parameter_groups(self.module_, self.weight_decay)
-        make: Any = OPTIMIZERS.get(self.optimizer, self.optimizer)
-        try:
-            self.optimizer_ = make(groups, lr=self.lr, weight_decay=self.weight_decay)
-        except (TypeError, ValueError) as error:
-            raise type(error)(
-                f"optimizer={self.optimizer!r} cannot be made of groups of parameters, lr and "
-                f"weight_decay: {error}"
-            ) from error
+        self.optimizer_ = make_optimizer(self.optimizer, groups, self.lr, self.weight_decay)
         return self
 
     def get_default_callbacks(self):
@@ -99,6 +101,14 @@ class PretextNet(skorch.NeuralNet):
 
     def get_iterator(self, dataset, training=False):
         return Batches(dataset, self.batch_size, torch.device(self.device))
+
+    def _of_the_learner(self, *_args, **_kwargs):
+        raise TypeError(
+            "net_ is trained and applied by its learner; use the learner's fit, partial_fit and "
+            "transform, or net_.encoder and net_.module_, which are torch modules"
+        )
+
+    fit = partial_fit = forward = forward_iter = predict = predict_proba = _of_the_learner
 
     # The loop
 
@@ -110,17 +120,21 @@ class PretextNet(skorch.NeuralNet):
         Ctrl-C is not swallowed, the schedules run once over these epochs (or stay at their start
         with ``constant_lr``), and ``watchers`` are callbacks that are gone afterwards.
         """
+        if self.lr > torch.finfo(torch.float32).max:
+            raise DivergenceError(f"lr={self.lr} is more than float32 can hold; try a smaller lr")
         steps = epochs * max(1, len(images) // self.batch_size)
         self.callbacks_: list
         self.steps_done, self.total_steps, self.constant_lr = 0, steps, constant_lr
         kept = self.callbacks_
         self.callbacks_ = [*kept, *((f"watcher{i}", cb) for i, cb in enumerate(watchers))]
         self._set_training(False)  # callbacks may look at features
+        forced = deterministic_kernels(torch.device(self.device), self.deterministic)
         try:
-            self.notify("on_train_begin", X=images)
-            with contextlib.suppress(StopTraining):
-                self.fit_loop(images, epochs=epochs)
-            self.notify("on_train_end", X=images)
+            with forced, freed_memory_kept():
+                self.notify("on_train_begin", X=images, y=None)
+                with contextlib.suppress(StopTraining):
+                    self.fit_loop(images, epochs=epochs)
+                self.notify("on_train_end", X=images, y=None)
         finally:
             self.callbacks_ = kept
             self._set_training(False)
@@ -129,66 +143,80 @@ class PretextNet(skorch.NeuralNet):
         """Call the callbacks; one that raises KeyboardInterrupt after an epoch ends the training.
 
         This is how skorch's callbacks stop a training; the others see the end of the epoch all the
-        same. A Ctrl-C elsewhere goes to the caller.
+        same. A Ctrl-C goes to the caller, then and at any other time.
         """
         if method_name != "on_epoch_end":
             super().notify(method_name, **kwargs)
             return
-        self.on_epoch_end(self, **kwargs)
         stopped = False
-        for _, callback in self.callbacks_:
-            try:
-                callback.on_epoch_end(self, **kwargs)
-            except KeyboardInterrupt:
-                stopped = True
+        with interrupts_noted() as ctrl_c:
+            self.on_epoch_end(self, **kwargs)
+            for _, callback in self.callbacks_:
+                try:
+                    callback.on_epoch_end(self, **kwargs)
+                except KeyboardInterrupt:
+                    stopped = True
+        if ctrl_c:
+            raise KeyboardInterrupt
         if stopped:
             raise StopTraining
-
-    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
-        """Record nothing: values of single batches would have to be read from the device."""
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         if iterator is None:
             return
         began = time.perf_counter()
         self._set_training(True)
-        self.history.new_batch()  # callbacks of skorch expect one, Checkpoint for example
         records = []
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=True)
             lr = self._schedule_lr()
-            terms = step_fn(batch)
-            records.append({name: term.detach() for name, term in terms.items()})
-            self.notify("on_batch_end", batch=batch, training=True, **terms)
+            step = step_fn(batch)
+            records.append(step.pop("terms"))
+            self.history.record_batch("train_batch_size", len(batch[1]))
+            self.notify("on_batch_end", batch=batch, training=True, **step)
         # from here on values are read from the device
-        means = {
-            name: torch.stack([record[name] for record in records]).float().mean().item()
+        columns = {
+            name: torch.stack([record[name].detach() for record in records]).float().tolist()
             for name in records[0]
         }
         seconds = time.perf_counter() - began
-        for name, value in means.items():
-            self.history.record("train_loss" if name == "loss" else name, value)
+        self._record(columns)
         self.history.record("lr", lr)
         self.history.record("seconds", seconds)
         self.history.record("images_per_second", len(records) * iterator.batch_size / seconds)
         spread = self._feature_spread(batch[0])
         self.history.record("feature_spread", spread)
-        self._check_finite("pretext loss", means["loss"])
+        self._check_finite("pretext loss", self.history[-1, "train_loss"])
         self._check_finite("spread of the features", spread)  # after the epoch's last step
+
+    def _record(self, columns: dict[str, list[float]]) -> None:
+        """Values of each batch, and their means for the epoch, under the names skorch knows."""
+        for batch, loss in zip(self.history[-1, "batches"], columns["loss"], strict=True):
+            batch["train_loss"] = loss
+        earlier = [row["train_loss"] for row in self.history[:-1]]
+        for name, values in columns.items():
+            mean = sum(values) / len(values)
+            if name != "loss":
+                self.history.record(name, mean)
+                continue
+            for alias in ("train_loss", "valid_loss"):
+                self.history.record(alias, mean)
+                self.history.record(f"{alias}_best", mean <= min(earlier, default=math.inf))
 
     def train_step_single(self, batch, **fit_params):
         pixels, index = batch
         with autocast(pixels.device, self.precision):
-            terms = self.module_(pixels, index)
-        terms["loss"].backward()
-        return terms
+            output = self.module_(pixels, index)
+        output.loss.backward()
+        return {"loss": output.loss, "y_pred": output.loss.detach(), "output": output}
 
     def train_step(self, batch, **fit_params):
-        terms = super().train_step(batch, **fit_params)
+        step = super().train_step(batch, **fit_params)
+        output = step.pop("output")
         self.steps_done += 1
         progress = None if self.constant_lr else self.steps_done / self.total_steps
-        self.module_.task.after_step(progress)
-        return terms
+        self.module_.task.after_step(output, progress)
+        return step | {"terms": {"loss": output.loss, **output.terms}}
 
     def _schedule_lr(self) -> float:
         # a step is scheduled by its middle, so that neither the first nor the last has an lr of 0
@@ -202,7 +230,7 @@ class PretextNet(skorch.NeuralNet):
     def _feature_spread(self, pixels: Tensor) -> float:
         self._set_training(False)
         with autocast(pixels.device, self.precision):
-            features = self.module_.task.encoder.embed(self.module_.pixels(pixels))
+            features = self.encoder.embed(self.module_.pixels(pixels))
         return feature_spread(features).item()
 
     def _check_finite(self, what: str, value: float) -> None:
@@ -213,37 +241,10 @@ class PretextNet(skorch.NeuralNet):
                 f"precision='float32' (it is {self.precision!r})"
             )
 
-    @property
-    def encoder(self) -> Encoder:
-        return self.module_.task.encoder
-
-    @torch.no_grad()
-    def map(
-        self, images: Images, function: Callable[..., Tensor], *arguments: np.ndarray
-    ) -> np.ndarray:
-        """Apply ``function`` to all images, scaled to [0, 1], and put the results in an array.
-
-        ``arguments`` are arrays with a row for each image, which the function takes, too.
-
-        Chunks have one size, the last one padded: the same image then gives the same bits whatever
-        the images around it are.
-        """
-        device = torch.device(self.device)
-        pixels_a_chunk = 2**16 if device.type == "cpu" else 2**22
-        height, width, _ = images.shape
-        size = min(max(1, pixels_a_chunk // (height * width)), 512)
-        results = np.empty(0)
-        for start in range(0, len(images), size):
-            rows = np.minimum(np.arange(start, start + size), len(images) - 1)
-            batch = images.take(rows).to(device)
-            more = [torch.from_numpy(argument[rows]).to(device) for argument in arguments]
-            with autocast(device, self.precision):
-                result = function(self.module_.pixels(batch), *more)
-            chunk = result[: len(images) - start].cpu().numpy()
-            if start == 0:
-                results = np.empty((len(images), *chunk.shape[1:]), chunk.dtype)
-            results[start : start + len(chunk)] = chunk
-        return results
+    def epochs(self) -> list[dict[str, Any]]:
+        """What is known of each epoch, without single batches and skorch's own entries."""
+        own = ("batches", "train_loss_best", "valid_loss", "valid_loss_best")
+        return [{k: v for k, v in row.items() if k not in own} for row in self.history]
 
     # State, wherever it goes
 

@@ -3,6 +3,15 @@
 from sklearn_ssl.views import functional
 from sklearn_ssl.views._multi_crop import MultiCrop
 from sklearn_ssl.views._tiles import random_tiles
-from sklearn_ssl.views._views import BYOL_VIEWS, Views, view_size
+from sklearn_ssl.views._views import BYOL_VIEWS, CallableViews, Views, as_views, view_size
 
-__all__ = ["BYOL_VIEWS", "MultiCrop", "Views", "functional", "random_tiles", "view_size"]
+__all__ = [
+    "BYOL_VIEWS",
+    "CallableViews",
+    "MultiCrop",
+    "Views",
+    "as_views",
+    "functional",
+    "random_tiles",
+    "view_size",
+]

@@ -1,6 +1,8 @@
 """Large and small crops of each image."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from sklearn.base import clone
@@ -17,14 +19,14 @@ class MultiCrop:
 
     Parameters
     ----------
-    views : Views
+    views : Views or CallableViews
         Recipe of the two. The smaller ones follow it but for size and scale, and are not solarized.
     n_local : int
         Number of the smaller ones.
     local_scale : tuple of float
         Range of the share of the image's area that they crop.
-    image_size : tuple of int
-        Height and width.
+    image_shape : tuple of int
+        Height, width and channels.
 
     References
     ----------
@@ -32,10 +34,10 @@ class MultiCrop:
     Assignments, section 3.2.
     """
 
-    views: Views
+    views: Any
     n_local: int
-    local_scale: tuple[float, float]
-    image_size: tuple[int, int]
+    local_scale: Sequence[float]
+    image_shape: Sequence[int]
 
     def __post_init__(self) -> None:
         low_high = self.local_scale
@@ -43,13 +45,18 @@ class MultiCrop:
             raise ValueError(
                 f"local_scale={low_high!r} must be two shares of the area, 0 < low <= high <= 1"
             )
+        if self.n_local and not isinstance(self.views, Views):
+            raise ValueError(
+                "small crops are made by the recipe of views, and a callable has none: give "
+                "local_crops=0, or a Views object"
+            )
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         """Batches of one size each: large crops (2n, c, h, w) and small ones (n_local * n, ...)."""
         crops = [torch.cat([self.views(images, view) for view in (0, 1)])]
         if self.n_local:
             # half the side, but not less than 12 pixels where the large ones have them
-            large = self.views.size_for(self.image_size)
+            large = self.views.size_for(self.image_shape)
             size = [max(1, side // 2, min(side, 12)) for side in large]
             local = clone(self.views).set_params(
                 size=size, crop_scale=self.local_scale, solarize=0.0

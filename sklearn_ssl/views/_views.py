@@ -1,18 +1,29 @@
 """Recipes that draw random views of images, one draw per image."""
 
-from typing import Any, ClassVar
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE, SHARE
-from sklearn_ssl._utils._device import full_precision, keep_freed_memory
+from sklearn_ssl._utils._arguments import (
+    COUNT,
+    NOT_NEGATIVE,
+    SHARE,
+    DeclaredArguments,
+    argument,
+    plain,
+)
+from sklearn_ssl._utils._device import full_precision
 from sklearn_ssl._utils._tensors import constants
 from sklearn_ssl.views import functional
 
-__all__ = ["BYOL_VIEWS", "Views", "view_size"]
+__all__ = ["BYOL_VIEWS", "CallableViews", "Views", "as_views", "view_size"]
 
 
 def view_size(image_size: tuple[int, int]) -> tuple[int, int]:
@@ -28,7 +39,7 @@ BYOL_VIEWS: dict[str, Any] = {"jitter": (0.4, 0.4, 0.2, 0.1), "solarize": (0.0, 
 _PER_VIEW = ("gray", "blur", "solarize", "erase")  # probabilities that may differ between views
 
 
-class Views(BaseEstimator):
+class Views(DeclaredArguments, BaseEstimator):
     """A recipe for random views: crop, flip, color, blur and more, drawn for each image.
 
     Without arguments it is the recipe of SimCLR for small images [1]_. Probabilities are per image,
@@ -81,48 +92,21 @@ class Views(BaseEstimator):
     torch.Size([8, 3, 24, 24])
     """
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        "size": [COUNT, tuple, list, None],
-        "crop_scale": [tuple, list, None],
-        "crop_ratio": [tuple, list],
-        "rotate": ["boolean"],
-        "jitter": [tuple, list, None],
-        "blur_sigma": [tuple, list],
-        "noise": [NOT_NEGATIVE, None],
-        **{name: [SHARE, None] for name in ("flip", "jitter_p")},
-        **{name: [SHARE, tuple, list, None] for name in _PER_VIEW},
-    }
-
-    def __init__(
-        self,
-        *,
-        size=None,
-        crop_scale=(0.1, 1.0),
-        crop_ratio=(3 / 4, 4 / 3),
-        flip=0.5,
-        rotate=False,
-        jitter=(0.4, 0.4, 0.4, 0.1),
-        jitter_p=0.8,
-        gray=0.2,
-        blur=0.0,
-        blur_sigma=(0.1, 2.0),
-        solarize=0.0,
-        erase=0.0,
-        noise=0.0,
-    ):
-        self.size = size
-        self.crop_scale = crop_scale
-        self.crop_ratio = crop_ratio
-        self.flip = flip
-        self.rotate = rotate
-        self.jitter = jitter
-        self.jitter_p = jitter_p
-        self.gray = gray
-        self.blur = blur
-        self.blur_sigma = blur_sigma
-        self.solarize = solarize
-        self.erase = erase
-        self.noise = noise
+    size: int | tuple[int, int] | None = argument(COUNT, tuple, list, None, default=None)
+    crop_scale: tuple[float, float] | None = argument(tuple, list, None, default=(0.1, 1.0))
+    crop_ratio: tuple[float, float] = argument(tuple, list, default=(3 / 4, 4 / 3))
+    flip: float | None = argument(SHARE, None, default=0.5)
+    rotate: bool = argument("boolean", default=False)
+    jitter: tuple[float, float, float, float] | None = argument(
+        tuple, list, None, default=(0.4, 0.4, 0.4, 0.1)
+    )
+    jitter_p: float | None = argument(SHARE, None, default=0.8)
+    gray: float | tuple[float, ...] | None = argument(SHARE, tuple, list, None, default=0.2)
+    blur: float | tuple[float, ...] | None = argument(SHARE, tuple, list, None, default=0.0)
+    blur_sigma: tuple[float, float] = argument(tuple, list, default=(0.1, 2.0))
+    solarize: float | tuple[float, ...] | None = argument(SHARE, tuple, list, None, default=0.0)
+    erase: float | tuple[float, ...] | None = argument(SHARE, tuple, list, None, default=0.0)
+    noise: float | None = argument(NOT_NEGATIVE, None, default=0.0)
 
     def validate(self) -> None:
         """Raise ValueError or TypeError for arguments out of their range.
@@ -132,14 +116,14 @@ class Views(BaseEstimator):
         self._validate_params()
         for name in ("crop_scale", "crop_ratio", "blur_sigma"):
             pair = getattr(self, name)
-            if pair is not None and not (len(pair) == 2 and 0 < pair[0] <= pair[1]):
-                raise ValueError(f"{name}={pair!r} must be two numbers, 0 < low <= high")
+            if pair is not None and not (_are_numbers(pair, 2) and 0 < pair[0] <= pair[1]):
+                raise ValueError(f"{name}={pair!r} must be two finite numbers, 0 < low <= high")
         if self.crop_scale is not None and self.crop_scale[1] > 1:
             raise ValueError(f"crop_scale={self.crop_scale!r} must be shares of the area, up to 1")
-        if self.jitter is not None and not (len(self.jitter) == 4 and min(self.jitter) >= 0):
+        if self.jitter is not None and not (_are_numbers(self.jitter, 4) and min(self.jitter) >= 0):
             raise ValueError(
-                f"jitter={self.jitter!r} must be four strengths (brightness, contrast, saturation, "
-                "hue), none negative, or None"
+                f"jitter={self.jitter!r} must be four finite strengths (brightness, contrast, "
+                "saturation, hue), none negative, or None"
             )
         for name in _PER_VIEW:
             p = getattr(self, name)
@@ -165,7 +149,7 @@ class Views(BaseEstimator):
         -------
         Tensor of shape (n, c, \\*size)
         """
-        keep_freed_memory()
+        _check_batch(images)
         with full_precision(images.device):
             return self._draw(images, view)
 
@@ -208,10 +192,10 @@ class Views(BaseEstimator):
     def _chance(images: Tensor, p: float) -> Tensor:
         return torch.rand(len(images), device=images.device) < p
 
-    def size_for(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the views of images of this size."""
+    def size_for(self, image_shape: Sequence[int]) -> tuple[int, int]:
+        """Height and width of the views of images of this height and width."""
         if self.size is None:
-            return view_size(image_size)
+            return view_size((image_shape[0], image_shape[1]))
         height, width = self.size if np.iterable(self.size) else (self.size, self.size)
         return int(height), int(width)
 
@@ -255,3 +239,63 @@ class Views(BaseEstimator):
         brightness, contrast = self.jitter[:2]
         images = functional.adjust_brightness(images, self._factors(images, brightness, jittered))
         return functional.adjust_contrast(images, self._factors(images, contrast, jittered))
+
+
+class CallableViews:
+    """A function of a batch of images as views.
+
+    Parameters
+    ----------
+    function : callable
+        Takes a float tensor (n, c, h, w) in [0, 1] and gives one of n views, all of one size; with
+        an argument of the name ``view`` it is told which of an image's views is asked for.
+    """
+
+    def __init__(self, function: Callable[..., Tensor]):
+        self.function = function
+        try:
+            self.takes_view = "view" in inspect.signature(function).parameters
+        except (TypeError, ValueError):  # of C
+            self.takes_view = False
+
+    def __call__(self, images: Tensor, view: int = 0) -> Tensor:
+        """One view of each image."""
+        which = {"view": view} if self.takes_view else {}
+        with full_precision(images.device):
+            views = self.function(images, **which)
+        if not isinstance(views, Tensor) or views.shape[:2] != images.shape[:2] or views.ndim != 4:
+            found = tuple(views.shape) if isinstance(views, Tensor) else type(views).__name__
+            raise ValueError(
+                f"views={self.function!r} made {found} of a batch of shape {tuple(images.shape)}; "
+                "it must give a tensor with as many images and channels"
+            )
+        return views.to(images.dtype)
+
+    def size_for(self, image_shape: Sequence[int]) -> tuple[int, int]:
+        """Height and width of the views of images of this height, width and channels."""
+        height, width, channels = image_shape
+        rows, columns = self(torch.zeros(2, channels, height, width)).shape[2:]
+        return rows, columns
+
+
+def as_views(views: Any, size: Any = None) -> "Views | CallableViews":
+    """What tasks call: a copy of ``Views`` with Python's numbers, or a function.
+
+    ``size`` is for recipes that have none.
+    """
+    if not isinstance(views, Views):
+        return CallableViews(views)
+    params = {name: plain(value) for name, value in views.get_params().items()}
+    if params["size"] is None:
+        params["size"] = size
+    return Views(**params)
+
+
+def _are_numbers(values: Sequence, n: int) -> bool:
+    return len(values) == n and all(isinstance(v, Real) and math.isfinite(v) for v in values)
+
+
+def _check_batch(images: Any) -> None:
+    if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
+        kind = f"{type(images).__name__} of shape {np.shape(images)}"
+        raise TypeError(f"views are made of float tensors (n, c, h, w) in [0, 1], not of a {kind}")

@@ -1,0 +1,10 @@
+"""What a pretext method is made of: the learner, scikit-learn's face of it, and its task.
+
+This is the API for methods outside of the package, too; docs/architecture.md shows one.
+"""
+
+from sklearn_ssl._utils._arguments import argument
+from sklearn_ssl.base._learner import PretextLearner
+from sklearn_ssl.base._task import PretextTask, TaskOutput
+
+__all__ = ["PretextLearner", "PretextTask", "TaskOutput", "argument"]

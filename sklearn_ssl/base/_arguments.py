@@ -1,0 +1,250 @@
+"""The arguments that all learners share."""
+
+import copy
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import nn
+
+from sklearn_ssl._utils._arguments import (
+    COUNT,
+    COUNT_OR_ZERO,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    DeclaredArguments,
+    argument,
+    plain,
+)
+from sklearn_ssl.nn import OPTIMIZERS
+from sklearn_ssl.views import Views, as_views
+
+__all__ = ["SharedArguments"]
+
+
+class SharedArguments(DeclaredArguments, BaseEstimator):
+    """Encoder and features, training, and where and how it runs."""
+
+    encoder: str | Callable[..., nn.Module] = argument(
+        str,
+        callable,
+        default="small_resnet",
+        doc="""str, class or callable
+Network that is pretrained: ``"small_resnet"``, ``"small_vit"``, the name of a torchvision
+classification model (``"resnet18"``), ``"timm/NAME"`` for a model of timm, or a class or function
+that builds a module, ``functools.partial(Net, depth=3)`` for one. It is called with
+``in_channels`` and ``image_shape`` if it takes arguments of these names.""",
+    )
+    weights: str | None = argument(
+        str,
+        None,
+        default=None,
+        doc="""str or None
+Pretrained weights to continue from, by torchvision's names; ``"DEFAULT"`` takes the best ones. The
+first layer is adapted to the number of channels.""",
+    )
+    layer: str | None = argument(
+        str,
+        None,
+        default=None,
+        changeable=True,
+        doc="""str or None
+Layer whose features :meth:`transform` gives; see :meth:`encoder_layers`. ``None`` takes the last
+stage but one, which mostly serves other tasks better than the last.""",
+    )
+    pool: str | int | None = argument(
+        StrOptions({"avg", "max"}),
+        COUNT,
+        None,
+        default=3,
+        changeable=True,
+        doc="""{"avg", "max"}, int or None
+How a feature map becomes a vector: its mean or maximum over positions, means over a grid of
+``pool`` x ``pool`` cells, or all of it. ``layer`` and ``pool`` can be changed on a fitted
+learner.""",
+    )
+    image_shape: tuple[int, ...] | None = argument(
+        tuple,
+        list,
+        None,
+        default=None,
+        doc="""tuple of int or None
+Height and width, or height, width and channels, of the images in rows of a 2-D ``X``. ``None``
+takes squares of one or three channels, else strips of height 1.""",
+    )
+    views: Views | Callable[..., Any] | None = argument(
+        Views,
+        callable,
+        None,
+        default=None,
+        doc="""Views, callable or None
+How images are augmented. ``None`` is the recipe of this method, whose parameters can be set as
+``views__size`` and so on. A callable takes a batch of images, a float tensor (n, c, h, w) in
+[0, 1], and gives one of views; so do the transforms of torchvision, which draw once a batch.""",
+    )
+    max_epochs: int = argument(
+        COUNT_OR_ZERO,
+        default=50,
+        changeable=True,
+        doc="""int
+Number of passes over the images. 0 leaves the encoder as it starts, which is the baseline to
+compare with.""",
+    )
+    batch_size: int | None = argument(
+        Interval(Integral, 2, None, closed="left"),
+        None,
+        default=None,
+        changeable=True,
+        doc="""int or None
+Images in a step. ``None`` takes <_usual_batch_size>, but at most a quarter of the images.""",
+    )
+    lr: float = argument(
+        POSITIVE,
+        default=2e-3,
+        changeable=True,
+        doc="""float
+Largest learning rate. It rises over ``warmup`` and then falls to 0 along half a cosine. The default
+suits ``"adamw"``; ``"sgd"`` wants about ten times and ``"lars"`` a hundred times as much.""",
+    )
+    weight_decay: float = argument(
+        NOT_NEGATIVE,
+        default=1e-4,
+        changeable=True,
+        doc="""float
+Decay of weights; biases and norms do not decay.""",
+    )
+    warmup: float = argument(
+        SHARE,
+        default=0.1,
+        changeable=True,
+        doc="""float
+Share of the steps in which the learning rate rises.""",
+    )
+    optimizer: str | Callable[..., Any] = argument(
+        StrOptions(set(OPTIMIZERS)),
+        callable,
+        default="adamw",
+        changeable=True,
+        doc="""{"adam", "adamw", "lars", "nadam", "radam", "rmsprop", "sgd"}, type or callable
+Optimizer by name, a torch optimizer class, or what is called like one with groups of parameters,
+``lr`` and ``weight_decay``: ``functools.partial(torch.optim.AdamW, betas=(0.9, 0.95))``.""",
+    )
+    precision: str = argument(
+        StrOptions({"auto", "bfloat16", "float32"}),
+        default="auto",
+        changeable=True,
+        doc="""{"auto", "bfloat16", "float32"}
+Number format of the network's products. ``"auto"`` takes bfloat16 where the hardware multiplies it
+natively.""",
+    )
+    device: str | torch.device = argument(
+        str,
+        torch.device,
+        default="auto",
+        changeable=True,
+        doc="""str or torch.device
+``"auto"`` takes a GPU when there is one.""",
+    )
+    deterministic: bool = argument(
+        "boolean",
+        default=True,
+        changeable=True,
+        doc="""bool
+Whether a GPU gives the same bits in every run. ``False`` lets it choose faster kernels, and
+attention that needs far less memory. A CPU always does.""",
+    )
+    random_state: int | np.random.RandomState | None = argument(
+        "random_state",
+        default=None,
+        changeable=True,
+        doc="""int, RandomState instance or None
+Seeds weights, order and views. With an int, fits are reproducible on one machine with one number of
+threads. No global random number generator is touched, also not with ``None``.""",
+    )
+    warm_start: bool = argument(
+        "boolean",
+        default=False,
+        changeable=True,
+        doc="""bool
+Whether :meth:`fit` continues from where the last one ended. Learning rate and the schedules of the
+method run anew over the epochs of each fit.""",
+    )
+    callbacks: list | None = argument(
+        list,
+        None,
+        default=None,
+        changeable=True,
+        doc="""list or None
+Callbacks of skorch, which see the training as ``net_``; pairs of a name and a callback can be
+searched as ``callbacks__name__parameter``. They can monitor ``train_loss`` (there is no validation,
+so ``valid_loss`` is the same), ``feature_spread`` and the other terms in ``history_``. The learning
+rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no effect.""",
+    )
+    verbose: int = argument(
+        "verbose",
+        default=0,
+        changeable=True,
+        doc="""int
+1 shows a progress bar, 2 also a line of ``history_`` for each epoch.""",
+    )
+
+    def _default_views(self) -> Views:
+        """The recipe of the method, for ``views=None``."""
+        return Views()
+
+    def _make_views(self, size: Any = None) -> Any:
+        """The user's views, or the method's; ``size`` is for views that have none."""
+        return as_views(self._default_views() if self.views is None else self.views, size)
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, also of views (``views__size``) and callbacks (``callbacks__name__...``).
+
+        Parameters
+        ----------
+        **params : object
+
+        Returns
+        -------
+        self
+        """
+        if self.views is None and params.get("views") is None:
+            params.pop("views", None)
+            if any(name.startswith("views__") for name in params):
+                self.views = self._default_views()
+        if "callbacks" in params:
+            self.callbacks = params.pop("callbacks")
+        of_callbacks = {n: params.pop(n) for n in list(params) if n.startswith("callbacks__")}
+        for name, value in of_callbacks.items():
+            self._set_of_callback(name, value)
+        return super().set_params(**params)
+
+    def _set_of_callback(self, name: str, value: Any) -> None:
+        _, which, parameter = name.split("__", 2)
+        callbacks = self.callbacks or []
+        names = [pair[0] if isinstance(pair, tuple) else "" for pair in callbacks]
+        if which not in names:
+            raise ValueError(
+                f"{name}: there is no callback of this name. Callbacks whose parameters are set "
+                "are given as pairs, callbacks=[('stop', EarlyStopping())]"
+            )
+        changed = clone(callbacks[names.index(which)][1]).set_params(**{parameter: value})
+        self.callbacks = [
+            (which, changed) if n == which else callback
+            for n, callback in zip(names, callbacks, strict=True)
+        ]
+
+    def _validate(self) -> None:
+        self._validate_params()
+        if isinstance(self.views, Views):
+            self.views.validate()
+
+    def _plainly(self) -> Self:
+        """This learner with Python's numbers where it was given NumPy's."""
+        other = copy.copy(self)
+        other.__dict__.update((name, plain(getattr(self, name))) for name in self._arguments)
+        return other

@@ -1,0 +1,123 @@
+"""What a learner checks and decides before it trains."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from sklearn_ssl.images import Images, read_images
+
+__all__ = [
+    "all_or_nothing",
+    "built_in",
+    "check_kept",
+    "check_unchanged",
+    "choose_batch_size",
+    "draw_seed",
+    "read_training_images",
+    "refuse_images",
+]
+
+
+def all_or_nothing(method: Callable) -> Callable:
+    """Have a fit that fails, also in its last line, leave the learner as it was."""
+
+    @functools.wraps(method)
+    def fit(self, *args, **kwargs):
+        before = {name: value for name, value in vars(self).items() if name.endswith("_")}
+        drawn_from = self.random_state
+        state = drawn_from.get_state() if hasattr(drawn_from, "get_state") else None
+        try:
+            return method(self, *args, **kwargs)
+        except BaseException:
+            for name in [name for name in vars(self) if name.endswith("_")]:
+                delattr(self, name)
+            self.__dict__.update(before)
+            if state is not None:
+                drawn_from.set_state(state)
+            raise
+
+    return fit
+
+
+def built_in(learner: Any) -> dict[str, Any]:
+    """The arguments that the network and its task were built from."""
+    changeable = {name for name, known in learner._arguments.items() if known["changeable"]}
+    params = learner.get_params(deep=True)
+    nested = {name.partition("__")[0] for name in params if "__" in name}
+    return {
+        name: value
+        for name, value in params.items()
+        if changeable.isdisjoint(name.split("__")) and name not in nested
+    }
+
+
+def check_unchanged(learner: Any) -> None:
+    before, now = learner._built_in_, built_in(learner)
+    changed = [name for name in before | now if before.get(name, "") != now.get(name, "")]
+    if changed:
+        raise ValueError(
+            f"{', '.join(changed)} changed since the encoder was built, and cannot change in a "
+            "continued fit; fit anew with warm_start=False"
+        )
+
+
+def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool) -> Images:
+    shape = learner.image_shape_ if continued else None
+    images = read_images(X, estimator=learner, image_shape=learner.image_shape, fitted_shape=shape)
+    if continued and images.is_uint8 != learner._fitted_uint8_:
+        first = "uint8" if learner._fitted_uint8_ else "another type than uint8"
+        raise ValueError(
+            f"X has dtype {images.dtype}, but the images of the first fit had {first}; give "
+            "them in the same range of values to go on, or fit anew with warm_start=False"
+        )
+    if X_unlabeled is None:
+        return images
+    more = read_images(X_unlabeled, estimator=learner, fitted_shape=images.shape, min_images=1)
+    if more.is_uint8 != images.is_uint8:
+        raise ValueError(
+            f"X has dtype {images.dtype} and X_unlabeled {more.dtype}; give both in one range "
+            "of values, both as uint8 or both as floats"
+        )
+    return Images(*images.arrays, *more.arrays, shape=images.shape)
+
+
+def check_kept(learner: Any, n_images: int) -> None:
+    kept = learner.net_.module_.task.n_images
+    if kept is not None and kept != n_images:
+        raise ValueError(
+            f"{type(learner).__name__} keeps something of each image of the first fit, which had "
+            f"{kept}; a continued fit needs the same ones in their order, not {n_images}"
+        )
+
+
+def choose_batch_size(learner: Any, n_images: int, cut: bool) -> int:
+    if learner.batch_size is None:
+        return min(learner._usual_batch_size, max(2, n_images // 4))
+    if learner.batch_size > n_images and not cut:
+        raise ValueError(
+            f"batch_size={learner.batch_size} is larger than the number of images, {n_images}; "
+            "give a smaller one, or None to have it chosen"
+        )
+    return min(learner.batch_size, n_images)
+
+
+def draw_seed(learner: Any, continued: bool) -> int:
+    if learner.random_state is None:  # numpy's global generator is not ours to advance
+        return int(np.random.default_rng().integers(2**31))
+    seed = int(check_random_state(learner.random_state).randint(2**31 - 1))
+    return seed + (learner.n_epochs_ if continued else 0)
+
+
+def refuse_images(y: Any, X: Any) -> None:
+    """Raise ValueError if images were given as labels, mostly in place of ``X_unlabeled``."""
+    shape = tuple(getattr(y, "shape", ()))
+    of_images = tuple(getattr(X, "shape", ()))
+    width = int(np.prod(of_images[1:]))
+    if len(shape) > 2 or (len(shape) == 2 and shape[1] == width >= 16):
+        raise ValueError(
+            f"y has shape {shape}, which looks like images, and would be ignored; give more images "
+            "to pretrain on as fit(X, X_unlabeled=...)"
+        )

@@ -1,0 +1,139 @@
+"""What a fitted learner gives: features, what they are called, and what they are worth."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from sklearn_ssl._utils._arguments import plain
+from sklearn_ssl._utils._isolation import isolated
+from sklearn_ssl.encoders import Encoder, pool_features, pooled_width
+from sklearn_ssl.images import Images, complete_shape, read_images
+from sklearn_ssl.inference import apply
+from sklearn_ssl.metrics import rank_me
+
+__all__ = ["FeaturesMixin"]
+
+
+class FeaturesMixin:
+    """``transform`` and ``score``, on the layer that is asked for."""
+
+    _validate_params: Any
+    _plainly: Any
+    __sklearn_is_fitted__: Any
+    encoder: Any
+    layer: Any
+    pool: Any
+    image_shape: Any
+    net_: Any
+    image_shape_: Any
+
+    @property
+    def encoder_(self) -> Any:
+        """The trained encoder."""
+        return self.net_.encoder
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Features of ``layer``, pooled by ``pool``.
+
+        Parameters
+        ----------
+        X : array-like
+            Images of the shape that was fitted, in any form that :meth:`fit` takes.
+
+        Returns
+        -------
+        ndarray of shape (n, n_features_out), float32
+        """
+        return self._features(X)
+
+    def _features(self, X: Any) -> np.ndarray:
+        images = self._read_images(X)
+        layer, pool = self._check_layer(self.encoder_), plain(self.pool)
+
+        def features(pixels: Tensor) -> Tensor:
+            return pool_features(self.encoder_(pixels, layer).float(), pool)
+
+        return apply(self.net_, features, images)
+
+    def _read_images(self, X: Any) -> Images:
+        """Images to apply the fitted learner to."""
+        check_is_fitted(self)
+        self._validate_params()
+        return read_images(X, estimator=self, fitted_shape=self.image_shape_, min_images=1)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Effective rank of the features (RankMe), which needs no labels.
+
+        It compares layers and lengths of training of one learner, the higher the better, where
+        the number of features is the same. It does not tell which pretext task is better.
+
+        Parameters
+        ----------
+        X : array-like
+            Images.
+        y : ignored
+
+        Returns
+        -------
+        float
+            Between 1 and the number of features.
+
+        References
+        ----------
+        Garrido et al. (2023), RankMe: Assessing the Downstream Performance of Pretrained
+        Self-Supervised Representations by Their Rank.
+        """
+        return rank_me(torch.from_numpy(self._features(X)))
+
+    def encoder_layers(
+        self, image_shape: tuple[int, ...] | None = None
+    ) -> dict[str, tuple[int, int, int]]:
+        """Names of the encoder's layers, and the shape of their feature maps.
+
+        Parameters
+        ----------
+        image_shape : tuple of int, optional
+            Height, width and channels of the images; by default those that were fitted, else the
+            argument ``image_shape``. No fit is needed.
+
+        Returns
+        -------
+        dict of str to tuple of int
+            (channels, height, width) of each layer's map, from input to output.
+
+        Examples
+        --------
+        >>> from sklearn_ssl import SimCLR
+        >>> for name, shape in SimCLR().encoder_layers((32, 32, 3)).items():
+        ...     print(name, shape)
+        stem (32, 32, 32)
+        layer1 (32, 32, 32)
+        layer2 (64, 16, 16)
+        layer3 (128, 8, 8)
+        layer4 (256, 4, 4)
+        """
+        if image_shape is None and self.__sklearn_is_fitted__():
+            return dict(self.encoder_.layers)
+        shape = complete_shape(image_shape or self.image_shape or ())
+        with isolated(torch.device("cpu"), seed=0):
+            made = self._plainly()._make_encoder(shape, [0.0] * shape[2], [1.0] * shape[2])
+        return dict(made.layers)
+
+    def _check_layer(self, encoder: Encoder) -> str:
+        if self.layer is None:
+            return encoder.default_layer
+        if self.layer not in encoder.layers:
+            raise ValueError(
+                f"layer={self.layer!r} is not a layer of encoder={self.encoder!r}, which has "
+                f"{', '.join(encoder.layers)}"
+            )
+        return self.layer
+
+    @property
+    def _n_features_out(self) -> int:
+        self._validate_params()
+        shape = self.encoder_.layers[self._check_layer(self.encoder_)]
+        return pooled_width(shape, plain(self.pool))

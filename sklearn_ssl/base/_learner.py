@@ -1,0 +1,316 @@
+"""The learner: scikit-learn's face of a pretext method."""
+
+import contextlib
+import functools
+from abc import ABCMeta, abstractmethod
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+
+from sklearn_ssl._utils._device import resolve_device, threads_that_survive_a_fork
+from sklearn_ssl._utils._docstrings import fill_docstring
+from sklearn_ssl._utils._isolation import isolated
+from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl.base._arguments import SharedArguments
+from sklearn_ssl.base._checks import (
+    all_or_nothing,
+    built_in,
+    check_kept,
+    check_unchanged,
+    choose_batch_size,
+    draw_seed,
+    read_training_images,
+    refuse_images,
+)
+from sklearn_ssl.base._features import FeaturesMixin
+from sklearn_ssl.base._task import PretextTask
+from sklearn_ssl.encoders import Encoder, make_encoder
+from sklearn_ssl.exceptions import (
+    CollapseWarning,
+    StaleFeaturesWarning,
+    UnavailableDeviceWarning,
+)
+from sklearn_ssl.images import Images, pixel_range
+
+# skorch is imported when a learner is fitted, to keep the package quick to import
+if TYPE_CHECKING:
+    from sklearn_ssl.training import PretextNet
+
+if TYPE_CHECKING or find_spec("sklearn.callback"):  # experimental, since scikit-learn 1.9
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+else:
+
+    class CallbackSupportMixin:
+        pass
+
+    def with_callbacks(method):
+        return method
+
+
+__all__ = ["PretextLearner"]
+
+_COLLAPSED = 1e-3  # feature spread below which all images look the same
+
+
+class PretextLearner(
+    SharedArguments,
+    FeaturesMixin,
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+    metaclass=ABCMeta,
+):
+    """Base of all learners, and of those that you write.
+
+    A learner declares the arguments of its method as annotated attributes, and says in
+    :meth:`_make_task` what its task is. It needs no ``__init__`` and no decorator. Its docstring
+    may have ``<shared parameters>`` and ``<attributes>`` where the text that all share goes.
+
+    Parameters
+    ----------
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    Examples
+    --------
+    >>> import torch.nn.functional as F
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
+    >>> class AgreeTask(PretextTask):
+    ...     def __init__(self, encoder, views, *, weight):
+    ...         super().__init__(encoder, views)
+    ...         self.weight = weight
+    ...     def forward(self, images, index):
+    ...         first, second = self.encoder.embed(self.pair(images)).chunk(2)
+    ...         return TaskOutput(self.weight * F.mse_loss(first, second))
+    >>> class Agree(PretextLearner):
+    ...     weight: float = argument(float, default=1.0)
+    ...     def _make_task(self, encoder, n_images):
+    ...         return AgreeTask(encoder, self._make_views(), weight=self.weight)
+    >>> X = load_digits().images[:128]
+    >>> Agree(weight=0.5, max_epochs=1, random_state=0).fit(X).transform(X).shape
+    (128, 512)
+    """
+
+    _usual_batch_size: ClassVar[int] = 128
+    _shares_encoder: ClassVar[bool] = True  # False for methods with an encoder of their own kind
+
+    # Where scikit-learn's HTML pages link to
+    _doc_link_module = "sklearn_ssl"
+    _doc_link_template = "https://sklearn-ssl.readthedocs.io/stable/{estimator_name}.html"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Take the declared arguments, and fill the shared parts of the docstring in."""
+        super().__init_subclass__(**kwargs)
+        fill_docstring(cls)
+
+    def _doc_link_url_param_generator(self) -> dict[str, str]:
+        return {"estimator_name": type(self).__name__}
+
+    # What a method says
+
+    @abstractmethod
+    def _make_task(self, encoder: Any, n_images: int) -> PretextTask:
+        """The task that trains ``encoder``; queues need not be longer than ``n_images``."""
+
+    def _make_encoder(
+        self, image_shape: tuple[int, int, int], mean: Sequence[float], std: Sequence[float]
+    ) -> Encoder:
+        """The encoder, for a method that has one of its own kind."""
+        return make_encoder(self.encoder, image_shape, mean, std, self.weights)
+
+    # Fitting
+
+    @all_or_nothing
+    @with_callbacks
+    def fit(self, X: Any, y: Any = None, *, X_unlabeled: Any = None) -> Self:
+        """Pretrain the encoder on images.
+
+        Parameters
+        ----------
+        X : array-like
+            Images: an array of shape (n, pixels), (n, height, width) or (n, height, width,
+            channels), a tensor of shape (n, channels, height, width), or a data frame of pixels.
+        y : ignored
+            For consistency with scikit-learn.
+        X_unlabeled : array-like, optional
+            More images to pretrain on, of the same shape and dtype. This is how a pipeline that is
+            fitted to a few labeled images learns from many unlabeled ones. Cross-validation cuts
+            it like ``X`` if it has as many rows, and passes it whole otherwise.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument or the images are not usable; the message says what is.
+        DivergenceError
+            If the loss becomes NaN or infinite.
+        """
+        refuse_images(y, X)
+        return self._fit(X, X_unlabeled, epochs=self.max_epochs, continued=self.warm_start)
+
+    @all_or_nothing
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Train for one more pass over these images, at a constant learning rate.
+
+        The first call learns the value range and the normalization of the images; later ones have
+        to come in the same range. A ``batch_size`` larger than the number of images is cut to it.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as for :meth:`fit`.
+        y : ignored
+            For consistency with scikit-learn.
+
+        Returns
+        -------
+        self
+        """
+        refuse_images(y, X)
+        return self._fit(X, None, epochs=1, continued=True, streamed=True)
+
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        """Fit, and give the features of the same images.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as for :meth:`fit`.
+        y : ignored
+        **fit_params
+            As of :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, n_features_out), float32
+        """
+        self.__dict__.pop("_features_given_", None)  # who asks gets the new ones
+        features = super().fit_transform(X, y, **fit_params)
+        self._features_given_ = True
+        return features
+
+    def _fit(
+        self, X: Any, X_unlabeled: Any, *, epochs: int, continued: bool, streamed: bool = False
+    ) -> Self:
+        self._validate()
+        continued = continued and self.__sklearn_is_fitted__()
+        if continued:
+            check_unchanged(self)
+        images = read_training_images(self, X, X_unlabeled, continued)
+        device = resolve_device(self.device)
+        seed = draw_seed(self, continued)
+        plainly = self._plainly()
+        batch_size = choose_batch_size(plainly, len(images), cut=streamed)
+        with threads_that_survive_a_fork(), isolated(device, seed):
+            if continued:
+                check_kept(self, len(images))
+                net = self.net_.copied()  # a failure must not touch what is fitted
+                net.set_training(plainly._training_options(), batch_size, device)
+            else:
+                net = plainly._build_net(images, batch_size, device)
+                self._check_layer(net.encoder)
+            epochs_before = len(net.history)
+            self._train(net, images, X, epochs, streamed)
+        self.__dict__.update(self._fitted_attributes(net, images))
+        self._warn_if_collapsed(trained=len(net.history) > epochs_before)
+        if continued and self.__dict__.pop("_features_given_", False):
+            warn(
+                f"{type(self).__name__} goes on training, so its features change: what was fitted "
+                "to those of before, as the later steps of a pipeline, has to be fitted again",
+                StaleFeaturesWarning,
+            )
+        return self
+
+    def _train(self, net: "PretextNet", images: Images, X: Any, epochs: int, streamed: bool):
+        from sklearn_ssl.training import ProgressBar, SklearnCallbacks
+
+        bar = ProgressBar(type(self).__name__, self.verbose)
+        watchers: list[Any] = [bar]
+        if hasattr(self, "_init_callback_context") and not streamed:
+            fitted = functools.partial(self._fitted_attributes, net, images)
+            watchers.append(SklearnCallbacks(self, X, epochs, fitted))
+        with contextlib.closing(bar):
+            net.train(images, epochs, constant_lr=streamed, watchers=watchers)
+
+    # Build
+
+    def _build_net(self, images: Images, batch_size: int, device: torch.device) -> "PretextNet":
+        from sklearn_ssl.training import PretextModule, PretextNet
+
+        sample = images.sample()
+        pixels = pixel_range(sample)
+        values = pixels(sample)
+        mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3))
+        std = torch.where(std > 0, std, 1.0)
+        encoder = self._make_encoder(images.shape, mean.tolist(), std.tolist())
+        task = self._make_task(encoder, len(images))
+        net = PretextNet(
+            PretextModule(pixels, task),
+            batch_size=batch_size,
+            device=str(device),
+            **self._training_options(),
+        )
+        return net.initialize()
+
+    def _training_options(self) -> dict[str, Any]:
+        names = ("optimizer", "lr", "weight_decay", "warmup", "precision", "deterministic")
+        return {name: getattr(self, name) for name in (*names, "callbacks")}
+
+    # What is learned
+
+    def _fitted_attributes(self, net: "PretextNet", images: Images) -> dict[str, Any]:
+        return {
+            "net_": net,
+            "_built_in_": built_in(self),
+            "history_": net.epochs(),
+            "n_epochs_": len(net.history),
+            "image_shape_": images.shape,
+            "_fitted_uint8_": images.is_uint8,
+            "device_": torch.device(net.device),
+        }
+
+    def _warn_if_collapsed(self, trained: bool) -> None:
+        if trained and (spread := self.history_[-1]["feature_spread"]) < _COLLAPSED:
+            warn(
+                f"the features of {type(self).__name__} are nearly the same for all images (spread "
+                f"{spread:.1e}): the representation has collapsed. Try a smaller lr, a larger "
+                "batch_size, or another random_state",
+                CollapseWarning,
+            )
+
+    # What scikit-learn and pickle ask for
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "net_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Go to the device that was asked for, or with a warning to the CPU if it is missing."""
+        super().__setstate__(state)
+        if not self.__sklearn_is_fitted__():
+            return
+        try:
+            self.device_ = resolve_device(self.device)
+        except ValueError as error:
+            warn(f"{error}; using the CPU", UnavailableDeviceWarning)
+            self.device_ = torch.device("cpu")
+        self.net_.move_to(self.device_)

@@ -1,0 +1,84 @@
+"""The contract of a pretext task."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["PretextTask", "TaskOutput"]
+
+
+@dataclass
+class TaskOutput:
+    """What a task says of a batch.
+
+    Parameters
+    ----------
+    loss : Tensor, a scalar
+        What is minimized.
+    terms : dict of str to scalar Tensor, optional
+        Other values worth a place in ``history_``.
+    state : object, optional
+        What :meth:`PretextTask.after_step` needs of this batch, detached.
+    """
+
+    loss: Tensor
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    state: Any = None
+
+
+class PretextTask(nn.Module, ABC):
+    """Views, heads and loss of a pretext method, on an encoder that it is given.
+
+    All state lives in parameters and persistent buffers, so that it is saved and resumed. What is
+    drawn by torch's functions comes from generators of the fit. :meth:`forward` leaves queues,
+    banks and averages as they are, :meth:`after_step` moves them. A step never reads a value back
+    from the device: no ``.item()``, no indexing by a mask, no tensor made on the CPU.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Kept as ``self.encoder``; features are read from this attribute after training.
+    views : callable
+        Takes images in [0, 1] and draws a view, or several, of each.
+    """
+
+    encoder: Any
+    views: Callable[..., Any]
+    n_images: int | None = None  # in the training set, for tasks that keep something of each
+
+    def __init__(self, encoder: nn.Module, views: Callable[..., Any]):
+        super().__init__()
+        self.encoder = encoder
+        self.views = views
+
+    @abstractmethod
+    def forward(self, images: Tensor, index: Tensor) -> TaskOutput:
+        """The loss of one batch.
+
+        Parameters
+        ----------
+        images : float Tensor of shape (n, c, h, w)
+            Images with values in [0, 1], without augmentation.
+        index : int64 Tensor of shape (n,)
+            Positions of the images in the training set.
+
+        Returns
+        -------
+        TaskOutput
+        """
+
+    def pair(self, images: Tensor) -> Tensor:
+        """Two views of each image, (2n, c, h, w): all first ones, then all second ones."""
+        return torch.cat([self.views(images, view) for view in (0, 1)])
+
+    def after_step(self, output: TaskOutput, progress: float | None) -> None:
+        """Update what is not learned by gradient (averages, queues), after the optimizer's step.
+
+        ``output`` is what :meth:`forward` said of the batch. ``progress`` is in (0, 1]. It is None
+        where no end is known, as in ``partial_fit``: then schedules stay at their start, and what
+        waits for a share of the training has waited.
+        """

@@ -1,0 +1,113 @@
+"""Reading the layers of a network: which there are, and what they give.
+
+A sequence of parts is run part by part, and stops at the one that is asked for. Other networks are
+read through hooks, which are there during a call only: nothing is left on the network.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from functools import partial
+from threading import get_ident
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+__all__ = ["LayerReader", "layer_reader"]
+
+_NO_LAYER = (nn.Identity, nn.Dropout)
+_LISTS = (nn.Sequential, nn.ModuleList)
+
+
+class LayerReader(Protocol):
+    """How the layers of one kind of network are read."""
+
+    def names(self, backbone: nn.Module) -> list[str]:
+        """Names of what may be layers; which are, a run shows."""
+
+    def read(self, backbone: nn.Module, images: Tensor, names: list[str]) -> dict[str, Any]:
+        """What the layers of these names give, in the order in which they are reached.
+
+        What is behind the last of them is not run.
+        """
+
+
+def layer_reader(backbone: nn.Module) -> LayerReader:
+    """The reader that suits a network."""
+    return _ChainReader() if _is_chain(backbone) else _HookReader()
+
+
+def _is_chain(module: nn.Module) -> bool:
+    """Whether a module does nothing but call its children one after the other."""
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+
+
+class _ChainReader:
+    def names(self, backbone: nn.Module) -> list[str]:
+        return [name for name, module, _ in _links(backbone) if not _is_no_layer(module)]
+
+    def read(self, backbone: nn.Module, images: Tensor, names: list[str]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        wanted = set(names)
+        x: Any = images
+        for name, module, runs in _links(backbone):
+            if runs:
+                x = module(x)
+            if name in wanted:
+                found[name] = x
+                if len(found) == len(wanted):
+                    break
+        return found
+
+
+def _links(chain: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module, bool]]:
+    """Modules in the order in which they end, and whether they run as one or were run in parts."""
+    for name, child in chain.named_children():
+        if _is_chain(child):
+            yield from _links(child, f"{prefix}{name}.")
+            yield prefix + name, child, False
+        else:
+            yield prefix + name, child, True
+
+
+class _AllReached(Exception):
+    pass
+
+
+class _HookReader:
+    def names(self, backbone: nn.Module) -> list[str]:
+        return list(_children_and_members(backbone))
+
+    def read(self, backbone: nn.Module, images: Tensor, names: list[str]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        thread = get_ident()  # other threads may be in the same network
+
+        def note(name: str, _module: nn.Module, _args: Any, output: Any) -> None:
+            if get_ident() == thread and name not in found:  # of one that runs again, the first
+                found[name] = output
+                if len(found) == len(names):
+                    raise _AllReached
+
+        with contextlib.ExitStack() as hooks, contextlib.suppress(_AllReached):
+            for name in names:
+                module = backbone.get_submodule(name)
+                hooks.enter_context(module.register_forward_hook(partial(note, name)))
+            backbone(images)
+        return found
+
+
+def _children_and_members(module: nn.Module, prefix: str = "", depth: int = 0) -> Iterator[str]:
+    for name, child in module.named_children():
+        if _is_no_layer(child):
+            continue
+        yield prefix + name
+        if isinstance(child, _LISTS) or (depth == 0 and _holds_stages(child)):
+            yield from _children_and_members(child, f"{prefix}{name}.", depth + 1)
+
+
+def _is_no_layer(module: nn.Module) -> bool:
+    return isinstance(module, _NO_LAYER)
+
+
+def _holds_stages(module: nn.Module) -> bool:
+    """Whether a module wraps the sequence of layers, as a transformer's trunk does."""
+    return any(isinstance(child, _LISTS) and len(child) > 2 for child in module.children())

@@ -1,0 +1,5 @@
+"""Applying a fitted network to images, in chunks."""
+
+from sklearn_ssl.inference._apply import apply
+
+__all__ = ["apply"]
