@@ -9,7 +9,7 @@ import torch
 from conftest import TinyNet, TinyViT, make_images, random_batch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
-from test_tasks import make_task, run, unchanged
+from test_tasks import make_task, output_of, run, terms_of, unchanged
 
 from sklearn_ssl import (
     BYOL,
@@ -53,7 +53,7 @@ def test_loss_is_the_weighted_sum(weights):
     terms = run(task, images)
     torch.manual_seed(0)  # each draws its own views, one after the other
     index = torch.arange(6)
-    alone = [child(images, index) for child in task.tasks]
+    alone = [terms_of(child(images, index)) for child in task.tasks]
     expected = sum(w * child["loss"] for w, child in zip((*weights, 0.1), alone, strict=True))
     torch.testing.assert_close(terms["loss"], expected)
     names = ("simclr", "rotation", "denoising")
@@ -88,7 +88,7 @@ def test_one_encoder_gets_the_gradients_of_all_once():
     torch.manual_seed(0)
     expected = [torch.zeros_like(p) for p in encoder]
     for child, weight in zip(task.tasks, (3.0, 0.5), strict=True):
-        loss = child(images, torch.arange(6))["loss"]
+        loss = child(images, torch.arange(6)).loss
         for total, gradient in zip(expected, torch.autograd.grad(loss, encoder), strict=True):
             total += weight * gradient
     torch.testing.assert_close([p.grad for p in encoder], expected, rtol=1e-4, atol=1e-6)
@@ -108,8 +108,7 @@ def test_children_take_their_own_steps():
     with torch.no_grad():
         for p in task.encoder.parameters():
             p += 1
-        run(task, random_batch(height=12, width=12))
-        task.after_step(0.5)
+        task.after_step(output_of(task, random_batch(height=12, width=12)), 0.5)
     changed = [k for k, old in before.items() if not torch.equal(old, task.state_dict()[k])]
     for name in ("tasks.0.target_encoder", "tasks.1.key_encoder", "tasks.1.queue.vectors"):
         assert any(key.startswith(name) for key in changed), name
@@ -119,7 +118,7 @@ def test_views_belong_to_children():
     flips, resized = Views(flip=1.0), unchanged(6)
     task = task_of([("a", SimCLR(views=flips), 1.0), ("b", SimCLR(views=resized), 1.0)])
     assert [child.views.flip for child in task.tasks] == [1.0, 0]
-    assert [child.views.size_for((12, 12)) for child in task.tasks] == [(12, 12), (6, 6)]
+    assert [child.views.size_for((12, 12, 3)) for child in task.tasks] == [(12, 12), (6, 6)]
 
 
 # Fitting

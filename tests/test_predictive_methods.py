@@ -14,6 +14,7 @@ from test_tasks import (
     make_task,
     naive_cross_entropy,
     naive_patches,
+    output_of,
     run,
     shake,
     spy,
@@ -225,7 +226,7 @@ def test_exemplar_triplet_loss(margin):
 def test_exemplar_softmax_loss():
     images, index = random_batch(), torch.tensor([40, 3, 0, 7, 47, 8])
     task = make_task(ExemplarCNN, 12, 10, loss="softmax", views=unchanged((12, 10)))
-    loss = task(images, index)["loss"]
+    loss = task(images, index).loss
     logits = embed(task.encoder, images) @ task.classifier.weight.T + task.classifier.bias
     assert logits.shape == (6, 48)
     assert_is(loss, loss_and_accuracy(logits, index.tolist())[0])  # equation 4
@@ -307,9 +308,9 @@ def test_predictor_is_that_of_lightly():
     names = {"qkv": "attn.qkv", "proj.": "attn.proj.", "fc": "mlp.fc"}
     state = {"decoder.mask_token": ours.missing.data.view(1, 1, -1)}
     # the code of a place is half for its row and half for its column, there the other way round
-    state["decoder.pos_embed"] = ours.positions.roll(32, 1)[None]
+    state["decoder.pos_embed"] = ours.position_codes.roll(32, 1)[None]
     torch.testing.assert_close(theirs.decoder.pos_embed.data, state["decoder.pos_embed"])
-    state["decoder.pos_embed"] = ours.positions[None]
+    state["decoder.pos_embed"] = ours.position_codes[None]
     parts = {"enter": "predictor_embed", "blocks": "decoder.blocks"}
     parts |= {"leave.0": "decoder.norm", "leave.1": "predictor_proj"}
     for part, name in parts.items():
@@ -365,8 +366,10 @@ def masked_task(size=(8, 8), **params):
 
 def predict(predictor, tokens, seen, wanted):
     """Predictions for one image, from tokens at places."""
-    known = [predictor.enter(t) + predictor.positions[k] for t, k in zip(tokens, seen, strict=True)]
-    asked = [predictor.missing + predictor.positions[k] for k in wanted]
+    known = [
+        predictor.enter(t) + predictor.position_codes[k] for t, k in zip(tokens, seen, strict=True)
+    ]
+    asked = [predictor.missing + predictor.position_codes[k] for k in wanted]
     out = predictor.blocks(torch.stack(known + asked)[None])[0]
     return predictor.leave(out[len(known) :])
 
@@ -447,7 +450,7 @@ def test_reconstruct_predicts_every_patch_from_others(ratio):
         assert visible.shape[1] == task.n_visible
         assert not set(visible[0].tolist()) & set(hidden[0].tolist())
     pixels = task.images((mean + std).expand(-1, -1, 12))
-    torch.testing.assert_close(output, task.encoder.unstandardize(pixels))
+    torch.testing.assert_close(output, task.encoder.standardize.inverse(pixels))
 
 
 # I-JEPA
@@ -520,11 +523,12 @@ def test_blocks_are_rectangles_apart_from_the_context(size, scale, n_targets):
 @pytest.mark.parametrize("progress", [0.0, 0.3, 1.0])
 def test_ijepa_targets_follow_and_get_no_gradient(progress):
     task, images = ijepa_task(momentum=0.8)
-    run(task, images)["loss"].backward()
+    output = output_of(task, images)
+    output.loss.backward()
     assert all(p.grad is None and not p.requires_grad for p in task.target_encoder.parameters())
     assert all(p.grad is not None for p in task.encoder.parameters())
     before = copy.deepcopy(task)
-    task.after_step(progress)
+    task.after_step(output, progress)
     momentum = 1 - 0.2 * (math.cos(math.pi * progress) + 1) / 2
     for name, p in task.target_encoder.named_parameters():
         old, new = (x.get_parameter(name) for x in (before.target_encoder, before.encoder))

@@ -35,9 +35,21 @@ def unchanged(size, **params):
     return Views(size=size, **{"crop_scale": None, "flip": 0, "jitter": None, "gray": 0, **params})
 
 
-def run(task, images, seed=0):
+def output_of(task, images, seed=0, index=None):
+    """What a task says of a batch, and what its ``after_step`` takes."""
     torch.manual_seed(seed)
-    return task(images, torch.arange(len(images)))
+    return task(images, torch.arange(len(images)) if index is None else index)
+
+
+def terms_of(output):
+    """The loss and the other terms of an output, by name."""
+    assert "loss" not in output.terms
+    return {"loss": output.loss, **output.terms}
+
+
+def run(task, images, seed=0):
+    """Loss and terms of a batch."""
+    return terms_of(output_of(task, images, seed))
 
 
 def standardize(images):
@@ -118,8 +130,8 @@ def test_state_dict_holds_all_state(Learner, encoder):
     with torch.no_grad():
         queues = [module for module in task.modules() if isinstance(module, Queue)]
         for _ in range(9 if queues else 1):  # until queues are full, and in use
-            run(task, 1 - images)  # running statistics are state, too
-            task.after_step(0.5)
+            output = output_of(task, 1 - images)  # running statistics are state, too
+            task.after_step(output, 0.5)
         assert all(queue.full for queue in queues)
         copied = copy.deepcopy(task)
         # differs in all that is state
@@ -319,9 +331,9 @@ def test_cpc_draws_a_view_of_every_patch(monkeypatch):
     task = make_task(CPC, patch_size=4, prediction_steps=3, views=unchanged(4, flip=0.5))
     seen, encode = [], task.encoder.encode
 
-    def spy(patches, grid):
+    def spy(patches, *of_what):
         seen.append(patches)
-        return encode(patches, grid)
+        return encode(patches, *of_what)
 
     monkeypatch.setattr(task.encoder, "encode", spy)
     run(task, images)
