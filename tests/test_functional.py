@@ -1,5 +1,8 @@
 """Every image operation against torchvision's, image by image."""
 
+import inspect
+import re
+
 import pytest
 import torch
 from conftest import random_batch
@@ -15,7 +18,6 @@ SIGMAS = [0.1, 0.4, 0.8, 1.3, 2.0, 5.0]
 BOXES = [(0, 0, 12, 10), (11, 9, 1, 1), (4, 0, 1, 10), (2, 3, 7, 5), (0, 4, 12, 6), (5, 0, 6, 9)]
 WHICH = torch.tensor([True, False, False, True, True, False])
 FACTOR = torch.tensor(FACTORS)
-KEEP = torch.tensor([True, False, False, True, True, False] * 6).view(6, 3, 2)
 
 # one call of each operation with tensors: for what holds for all of them
 CALLS = {
@@ -30,16 +32,24 @@ CALLS = {
     "flip": {"which": WHICH},
     "gaussian_blur": {"sigma": torch.tensor(SIGMAS), "kernel_size": 5},
     "gray": {"which": WHICH},
-    "mask": {"keep": KEEP, "value": torch.tensor([0.1, 0.2, 0.3])[:, None, None]},
     "rotate90": {"turns": torch.arange(6)},
     "solarize": {"threshold": FACTOR},
 }
-DRAWS = {"random_boxes", "random_patch_mask"}
+DRAWS = {"random_boxes"}
 RGB_ONLY = ["adjust_hue", "adjust_saturation", "color_matrix", "gray"]
 
 
 def test_the_list_of_calls_is_complete():
-    assert set(functional.__all__) <= set(CALLS) | DRAWS
+    assert set(functional.__all__) == set(CALLS) | DRAWS
+
+
+@pytest.mark.parametrize("name", functional.__all__)
+def test_all_operations_are_documented(name):
+    function = getattr(functional, name)
+    described = re.findall(r"^    (\w[\w, ]*) : ", function.__doc__.split("Returns\n")[0], re.M)
+    names = [one for several in described for one in several.split(", ")]
+    assert sorted(names) == sorted(inspect.signature(function).parameters)
+    assert "\n    Returns\n    -------\n    Tensor" in function.__doc__
 
 
 def batch_for(name):
@@ -277,53 +287,7 @@ def test_erase_of_an_empty_box_changes_nothing(box):
     assert torch.equal(functional.erase(images, torch.tensor(box).expand(6, 4), 0.3), images)
 
 
-@pytest.mark.parametrize("value", ["number", "channels", "images"])
-@pytest.mark.parametrize(
-    ("size", "grid"),
-    [
-        ((12, 10), (3, 2)),
-        ((12, 10), (12, 10)),
-        ((12, 10), (1, 1)),
-        ((11, 7), (3, 5)),
-        ((82, 123), (2, 3)),  # 1 / 41 in float32 is too small to count patches with
-    ],
-)
-@pytest.mark.parametrize("channels", [1, 5])
-def test_mask(channels, size, grid, value):
-    images = random_batch(3, channels, *size)
-    keep = torch.rand(3, *grid, generator=torch.Generator().manual_seed(0)) < 0.5
-    value = {
-        "number": 0.3,
-        "channels": torch.linspace(0, 1, channels)[:, None, None],
-        "images": random_batch(3, channels, *size, seed=1),
-    }[value]
-    fill = torch.as_tensor(value).expand(images.shape)
-    want = images.clone()
-    for i in range(3):
-        for row in range(size[0]):
-            for column in range(size[1]):
-                cell = row * grid[0] // size[0], column * grid[1] // size[1]
-                if not keep[i][cell]:
-                    want[i, :, row, column] = fill[i, :, row, column]
-    assert torch.equal(functional.mask(images, keep, value), want)
-
-
 # Draws
-
-
-@pytest.mark.parametrize("ratio", [0.0, 0.3, 0.75, 1.0])
-def test_random_patch_mask(ratio):
-    torch.manual_seed(0)
-    keep = functional.random_patch_mask(2000, (3, 5), ratio)
-    assert keep.shape == (2000, 3, 5)
-    assert keep.dtype == torch.bool
-    dropped = round(ratio * 15)
-    assert ((~keep).sum((1, 2)) == dropped).all()
-    if 0 < ratio < 1:
-        assert len(keep.flatten(1).unique(dim=0)) > 400
-        # every cell as often as any other: 0.05 is four standard deviations
-        frequency = (~keep).float().mean(0)
-        assert_close(frequency, torch.full((3, 5), dropped / 15), atol=0.05, rtol=0)
 
 
 def test_random_boxes_have_the_area_and_ratio_asked_for():
@@ -399,8 +363,5 @@ def test_operations_run_on_other_devices(name):
 
 def test_draws_run_on_other_devices():
     boxes = functional.random_boxes(5, 12, 10, (0.1, 1.0), (0.5, 2.0), "meta")
-    keep = functional.random_patch_mask(5, (3, 2), 0.5, "meta")
     assert boxes.is_meta
     assert boxes.shape == (5, 4)
-    assert keep.is_meta
-    assert keep.shape == (5, 3, 2)

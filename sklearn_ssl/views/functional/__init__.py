@@ -4,9 +4,9 @@ Every function takes ``images``, a float tensor of shape (n, c, h, w) with value
 parameters of shape (n, ...); it draws nothing, so the same parameters give the same result. The
 random recipes that draw them are in :mod:`sklearn_ssl.views`.
 
-Geometry is two matrix products per image (resizing along a side is a linear map), colour is one
+Geometry is two matrix products per image (resizing along a side is a linear map), color is one
 3x3 matrix per image except for the hue; this is what makes a batch as cheap as it is. Saturation,
-hue and greyscale are defined for RGB alone and refuse other channel counts.
+hue and grayscale are defined for RGB alone and refuse other channel counts.
 """
 
 from sklearn_ssl.views.functional._color import (
@@ -19,13 +19,7 @@ from sklearn_ssl.views.functional._color import (
     solarize,
 )
 from sklearn_ssl.views.functional._geometry import crop_resize, flip, random_boxes, rotate90
-from sklearn_ssl.views.functional._pixels import (
-    add_noise,
-    erase,
-    gaussian_blur,
-    mask,
-    random_patch_mask,
-)
+from sklearn_ssl.views.functional._pixels import add_noise, erase, gaussian_blur
 
 __all__ = [
     "add_noise",
@@ -39,9 +33,7 @@ __all__ = [
     "flip",
     "gaussian_blur",
     "gray",
-    "mask",
     "random_boxes",
-    "random_patch_mask",
     "rotate90",
     "solarize",
 ]

@@ -43,29 +43,99 @@ def _luma(images: Tensor) -> Tensor:
 
 
 def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
-    """Multiply by ``factor`` (n,), then clip to [0, 1]."""
+    """Multiply all values, then clip them to [0, 1].
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, c, h, w)
+    factor : Tensor of shape (n,)
+        1 changes nothing, 0 makes an image black.
+
+    Returns
+    -------
+    Tensor, like images
+    """
     return (images * _per_image(factor)).clamp_(0, 1)
 
 
 def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Move away from the mean gray value (RGB) or channel mean (others) by ``factor`` (n,)."""
+    """Move values away from their mean, then clip them to [0, 1].
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, c, h, w)
+    factor : Tensor of shape (n,)
+        1 changes nothing; 0 leaves the mean: of the gray version for RGB, else of each channel.
+
+    Returns
+    -------
+    Tensor, like images
+    """
     return torch.lerp(_mean_gray(images), images, _per_image(factor)).clamp_(0, 1)
 
 
 def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
-    """Move RGB images away from their gray version by ``factor`` (n,)."""
+    """Move colors away from gray, then clip them to [0, 1].
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, 3, h, w)
+    factor : Tensor of shape (n,)
+        1 changes nothing, 0 leaves the gray version.
+
+    Returns
+    -------
+    Tensor, like images
+
+    Raises
+    ------
+    ValueError
+        If the images are not RGB.
+    """
     _need_rgb(images, "saturation")
     return torch.lerp(_luma(images), images, _per_image(factor)).clamp_(0, 1)
 
 
 def gray(images: Tensor, which: Tensor) -> Tensor:
-    """Turn RGB images gray (three equal channels) where ``which`` (bool, (n,)) is true."""
+    """Take the color away from some images.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, 3, h, w)
+    which : bool Tensor of shape (n,)
+        Images whose three channels become their luma (ITU-R 601-2).
+
+    Returns
+    -------
+    Tensor, like images
+
+    Raises
+    ------
+    ValueError
+        If the images are not RGB.
+    """
     _need_rgb(images, "grayscale")
     return torch.where(_per_image(which), _luma(images), images)
 
 
 def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue of RGB images by ``shift`` (n,), in turns of the color circle [-0.5, 0.5]."""
+    """Turn hues on the color circle.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, 3, h, w)
+    shift : Tensor of shape (n,)
+        In turns, in [-0.5, 0.5].
+
+    Returns
+    -------
+    Tensor, like images
+
+    Raises
+    ------
+    ValueError
+        If the images are not RGB.
+    """
     _need_rgb(images, "hue")
     red, green, blue = images.unbind(1)
     value = torch.maximum(torch.maximum(red, green), blue)
@@ -88,9 +158,25 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
 def color_matrix(
     images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor
 ) -> Tensor:
-    """Brightness, contrast and saturation, in this order, as one affine map of RGB per image.
+    """Brightness, contrast and saturation, in this order, as one affine map of colors.
 
-    The same as the three functions above, but for clipping once at the end.
+    It does what :func:`adjust_brightness`, :func:`adjust_contrast` and :func:`adjust_saturation`
+    do, in one step, and so clips to [0, 1] once.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, 3, h, w)
+    brightness, contrast, saturation : Tensor of shape (n,)
+        Factors; 1 changes nothing.
+
+    Returns
+    -------
+    Tensor, like images
+
+    Raises
+    ------
+    ValueError
+        If the images are not RGB.
     """
     _need_rgb(images, "the color matrix")
     n, _, h, w = images.shape
@@ -107,5 +193,16 @@ def color_matrix(
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
-    """Invert the pixels at or above ``threshold`` (n,); a threshold above 1 changes nothing."""
+    """Invert bright values.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, c, h, w)
+    threshold : Tensor of shape (n,)
+        Values from it on become 1 minus themselves; above 1 it changes nothing.
+
+    Returns
+    -------
+    Tensor, like images
+    """
     return torch.where(images >= _per_image(threshold), 1 - images, images)

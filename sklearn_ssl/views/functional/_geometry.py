@@ -69,7 +69,7 @@ def crop_resize(
     Examples
     --------
     >>> import torch
-    >>> from sklearn_ssl.views.functional._geometry import crop_resize
+    >>> from sklearn_ssl.views.functional import crop_resize
     >>> image = torch.arange(16.0).view(1, 1, 4, 4) / 16
     >>> boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0]])
     >>> crop_resize(image, boxes, (2, 2)).mul(16)
@@ -90,9 +90,26 @@ def random_boxes(
     ratio: tuple[float, float],
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Boxes (n, 4) with an area share in ``scale`` and an aspect ratio in ``ratio``, log-uniform.
+    """Draw boxes that lie anywhere in an image.
 
     Boxes longer than a side are cut to it, so that narrow images never fail.
+
+    Parameters
+    ----------
+    n : int
+        Number of boxes.
+    height, width : int
+        Of the image, in pixels.
+    scale : tuple of float
+        Range of the share of the image's area that a box covers.
+    ratio : tuple of float
+        Range of its width to its height, drawn log-uniformly.
+    device : torch.device or str, optional
+
+    Returns
+    -------
+    Tensor of shape (n, 4)
+        Top, left, height and width, in pixels and fractions of them.
     """
     area, aspect, down, right = torch.rand(4, n, device=device).unbind()
     area = (scale[0] + (scale[1] - scale[0]) * area) * (height * width)
@@ -105,12 +122,34 @@ def random_boxes(
 
 
 def flip(images: Tensor, which: Tensor, dim: int = 3) -> Tensor:
-    """Mirror the images where ``which`` (bool, (n,)) is true: left-right, or along ``dim``."""
+    """Mirror some images.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, c, h, w)
+    which : bool Tensor of shape (n,)
+    dim : int, default=3
+        3 mirrors left to right, 2 top to bottom.
+
+    Returns
+    -------
+    Tensor, like images
+    """
     return torch.where(_per_image(which), images.flip(dim), images)
 
 
 def rotate90(images: Tensor, turns: Tensor) -> Tensor:
-    """Turn each image counter-clockwise by ``turns`` (int, (n,)) quarter turns.
+    """Turn images counter-clockwise.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, c, side, side)
+    turns : int Tensor of shape (n,)
+        In quarter turns.
+
+    Returns
+    -------
+    Tensor, like images
 
     Raises
     ------

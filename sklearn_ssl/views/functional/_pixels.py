@@ -7,13 +7,28 @@ from torch import Tensor
 from sklearn_ssl.views.functional._color import _per_image
 from sklearn_ssl.views.functional._geometry import _apply_along_sides
 
-__all__ = ["add_noise", "erase", "gaussian_blur", "mask", "random_patch_mask"]
+__all__ = ["add_noise", "erase", "gaussian_blur"]
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
-    """Blur with a standard deviation of ``sigma`` (n,) pixels; the border is mirrored.
+    """Blur with a Gaussian; the border is mirrored.
 
-    ``kernel_size`` is odd; it is cut down for images too small to mirror half of it.
+    Parameters
+    ----------
+    images : Tensor of shape (n, c, h, w)
+    sigma : Tensor of shape (n,)
+        Standard deviation in pixels; 0 changes nothing.
+    kernel_size : int
+        Pixels that the filter spans, odd. It is cut down for images too small to mirror half of it.
+
+    Returns
+    -------
+    Tensor, like images
+
+    Raises
+    ------
+    ValueError
+        If the kernel size is even.
     """
     if kernel_size % 2 == 0:
         raise ValueError(f"kernel_size must be odd, got {kernel_size}")
@@ -32,14 +47,37 @@ def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
 
 
 def add_noise(images: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
-    """Add ``sigma`` (n,) times standard normal ``noise`` (like images), then clip to [0, 1]."""
+    """Add noise, then clip to [0, 1].
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, c, h, w)
+    sigma : Tensor of shape (n,)
+        Standard deviations.
+    noise : Tensor, like images
+        Standard normal noise.
+
+    Returns
+    -------
+    Tensor, like images
+    """
     return (images + _per_image(sigma) * noise).clamp_(0, 1)
 
 
 def erase(images: Tensor, boxes: Tensor, value: float = 0.0) -> Tensor:
-    """Fill one box (n, 4: top, left, height, width) of each image with ``value``.
+    """Fill one box of each image.
 
-    A box of no height or width erases nothing.
+    Parameters
+    ----------
+    images : Tensor of shape (n, c, h, w)
+    boxes : Tensor of shape (n, 4)
+        Top, left, height and width in pixels. One of no height or width erases nothing.
+    value : float, default=0.0
+        What it is filled with.
+
+    Returns
+    -------
+    Tensor, like images
     """
     top, left, height, width = boxes[:, :, None].unbind(1)
     row = torch.arange(images.shape[2], device=images.device)
@@ -47,24 +85,3 @@ def erase(images: Tensor, boxes: Tensor, value: float = 0.0) -> Tensor:
     rows = (row >= top) & (row < top + height)
     columns = (column >= left) & (column < left + width)
     return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], value)
-
-
-def mask(images: Tensor, keep: Tensor, value: float | Tensor = 0.0) -> Tensor:
-    """Replace what a coarse grid ``keep`` (bool, (n, rows, columns)) drops by ``value``.
-
-    The grid is stretched over the image by nearest neighbor; a grid of the image's own size masks
-    single pixels.
-    """
-    for dim, side in enumerate(images.shape[2:], start=1):
-        cell = torch.arange(side, device=images.device) * keep.shape[dim] // side
-        keep = keep.index_select(dim, cell)
-    return torch.where(keep[:, None], images, value)
-
-
-def random_patch_mask(
-    n: int, grid: tuple[int, int], ratio: float, device: torch.device | str | None = None
-) -> Tensor:
-    """Bool masks (n, \\*grid) that drop exactly ``round(ratio * cells)`` cells of each grid."""
-    cells = grid[0] * grid[1]
-    order = torch.rand(n, cells, device=device).argsort(1).argsort(1)
-    return (order >= round(ratio * cells)).view(n, *grid)
