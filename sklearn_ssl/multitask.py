@@ -129,6 +129,12 @@ class MultiTask(_BaseComposition, PretextLearner):
         self._set_params("_pairs", **params)
         return self
 
+    def _default_views(self):
+        raise ValueError(
+            "MultiTask has no recipe of its own: without views each learner has its own, whose "
+            "parameters are set as name__views__size and so on; or give MultiTask a Views object"
+        )
+
     # The task
 
     def _make_task(self, encoder, n_images):

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from conftest import random_batch
+from conftest import make_images, random_batch, small
 from sklearn.base import clone
 from torch.testing import assert_close
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from sklearn_ssl import Views
+from sklearn_ssl import CPC, DINO, Jigsaw, MultiTask, RotationPrediction, SimCLR, Views
 from sklearn_ssl.views import view_size
 
 OFF = {"crop_scale": None, "flip": 0.0, "jitter": None, "gray": 0.0}
@@ -308,3 +309,112 @@ def test_views_run_on_other_devices(params, channels):
     assert got.is_meta
     assert got.shape == views(images).shape
     assert got.dtype == torch.float32
+
+
+# Blur by size
+
+
+@pytest.mark.parametrize("solarize", [0.0, (0.0, 0.0)])
+@pytest.mark.parametrize(("side", "share"), [(12, 0), (64, 0), (80, 0.5), (96, 1), (120, 1)])
+def test_blur_of_the_papers_depends_on_the_size(side, share, solarize):
+    images = random_batch(n=1, height=12, width=12).expand(400, -1, -1, -1)
+    views = alone(size=(side, side + 8), solarize=solarize, blur="auto", blur_sigma=(1.0, 1.0))
+    unblurred = draw(alone(size=(side, side + 8)), images)
+    for view, p in enumerate((1.0, 0.1) if solarize else (0.5, 0.5)):
+        got = draw(views, images, view)
+        blurred = ((got - unblurred).abs() > 1e-3).flatten(1).any(1).float().mean()
+        assert abs(blurred - share * p) < 0.1  # four standard deviations
+
+
+def test_a_probability_of_blur_holds_for_every_size():
+    images = random_batch()
+    assert ((alone(blur=1.0)(images) - images).abs() > 1e-4).flatten(1).any(1).all()
+
+
+# Functions as views
+
+SEEN = {  # by learners that make their views in ways of their own
+    "rotation": (RotationPrediction, {}),
+    "jigsaw": (Jigsaw, {"grid": 2}),
+    "cpc": (CPC, {"patch_size": 4}),
+    "dino": (DINO, {"local_crops": 0}),
+    "multi": (
+        MultiTask,
+        {"learners": [("simclr", SimCLR(), 1.0), ("rotation", RotationPrediction(), 1.0)]},
+    ),
+}
+every_way = pytest.mark.parametrize(("Learner", "params"), SEEN.values(), ids=SEEN)
+
+
+def darker(images):
+    return images * 0.5
+
+
+def halved(images):
+    return images[:, :, ::2, ::2]
+
+
+def of_view(images, view):
+    return images * (1 - 0.5 * view)
+
+
+TORCHVISION = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomResizedCrop(8, antialias=True)])
+
+
+@every_way
+@pytest.mark.parametrize("views", [darker, halved, of_view, TORCHVISION])
+def test_a_function_makes_the_views(Learner, params, views):
+    seen = []
+
+    def noted(images, **which):
+        seen.append((images.clone(), views(images, **which)))
+        return seen[-1][1]
+
+    if views is of_view:
+        given = lambda images, view: noted(images, view=view)  # noqa: E731
+    else:
+        given = lambda images: noted(images)  # noqa: E731
+    learner = small(Learner, views=given, batch_size=24, **params).fit(make_images())
+    assert np.isfinite(learner.history_[-1]["train_loss"])
+    of_batches = [(before, after) for before, after in seen if len(before) >= 24]
+    assert of_batches
+    for before, _ in of_batches:
+        assert before.dtype == torch.float32
+        assert 0 <= before.min() < before.max() <= 1
+    plain = small(Learner, batch_size=24, **params).fit(make_images())
+    assert learner.history_[-1]["train_loss"] != plain.history_[-1]["train_loss"]
+
+
+@every_way
+@pytest.mark.parametrize(
+    ("views", "found"),
+    [
+        (lambda images: images[:-1], "tensor of shape"),
+        (lambda images: images[:, :1], "tensor of shape"),
+        (lambda images: images[0], "tensor of shape"),
+        (lambda images: (255 * images).byte(), "tensor of shape .* type torch.uint8"),
+        (lambda images: images.numpy(), "ndarray"),
+        (lambda images: [images, images], "list"),
+        (lambda images: None, "NoneType"),
+    ],
+)
+def test_a_function_that_makes_something_else_is_named(Learner, params, views, found):
+    with pytest.raises(ValueError, match=rf"views=<function.* made a {found}.* floats in \[0, 1\]"):
+        small(Learner, views=views, **params).fit(make_images(24))
+
+
+def test_views_that_are_not_square_cannot_be_turned():
+    with pytest.raises(ValueError, match="8 x 4 cannot be turned"):
+        small(RotationPrediction, views=lambda images: images[..., ::2]).fit(make_images(16))
+
+
+def test_small_crops_need_a_recipe():
+    with pytest.raises(ValueError, match="local_crops=0"):
+        small(DINO, views=darker).fit(make_images(16))
+
+
+def test_parameters_of_views_need_a_recipe():
+    with pytest.raises(ValueError, match=r"views__size: views=<function darker.* Views object"):
+        SimCLR(views=darker).set_params(views__size=8)
+    with pytest.raises(ValueError, match="name__views__size"):
+        MultiTask([("a", SimCLR(), 1.0)]).set_params(views__size=8)

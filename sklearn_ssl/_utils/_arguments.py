@@ -1,5 +1,7 @@
 """Arguments of learners, each declared once: default, constraint, description."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any, ClassVar, cast, dataclass_transform
@@ -14,6 +16,7 @@ __all__ = [
     "POSITIVE",
     "SHARE",
     "DeclaredArguments",
+    "are_finite",
     "argument",
     "plain",
 ]
@@ -108,6 +111,11 @@ class DeclaredArguments:
             name: known["constraints"] for name, known in cls._arguments.items()
         }
         super().__init_subclass__(**kwargs)
+
+
+def are_finite(values: Sequence, n: int) -> bool:
+    """Whether values are so many numbers, none of them NaN or infinite."""
+    return len(values) == n and all(isinstance(v, Real) and math.isfinite(v) for v in values)
 
 
 def plain(value: Any) -> Any:

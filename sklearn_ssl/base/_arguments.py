@@ -212,16 +212,19 @@ rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no ef
         -------
         self
         """
-        if self.views is None and params.get("views") is None:
-            params.pop("views", None)
-            if any(name.startswith("views__") for name in params):
-                self.views = self._default_views()
-        if "callbacks" in params:
-            self.callbacks = params.pop("callbacks")
+        of_views = {n: params.pop(n) for n in list(params) if n.startswith("views__")}
         of_callbacks = {n: params.pop(n) for n in list(params) if n.startswith("callbacks__")}
+        super().set_params(**params)  # first, as the recipe may depend on them
         for name, value in of_callbacks.items():
             self._set_of_callback(name, value)
-        return super().set_params(**params)
+        if of_views and self.views is None:
+            self.views = self._default_views()
+        if of_views and not isinstance(self.views, Views):
+            raise ValueError(
+                f"{', '.join(of_views)}: views={self.views!r} has no parameters that are known; "
+                "give a Views object"
+            )
+        return super().set_params(**of_views)
 
     def _set_of_callback(self, name: str, value: Any) -> None:
         _, which, parameter = name.split("__", 2)
@@ -232,7 +235,8 @@ rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no ef
                 f"{name}: there is no callback of this name. Callbacks whose parameters are set "
                 "are given as pairs, callbacks=[('stop', EarlyStopping())]"
             )
-        changed = clone(callbacks[names.index(which)][1]).set_params(**{parameter: value})
+        changed = clone(callbacks[names.index(which)][1])
+        changed.set_params(**{parameter: value})  # of skorch, which gives nothing back
         self.callbacks = [
             (which, changed) if n == which else callback
             for n, callback in zip(names, callbacks, strict=True)

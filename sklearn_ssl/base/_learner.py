@@ -14,6 +14,7 @@ from sklearn.base import (
     TransformerMixin,
 )
 
+from sklearn_ssl._utils._arguments import plain
 from sklearn_ssl._utils._device import resolve_device, threads_that_survive_a_fork
 from sklearn_ssl._utils._docstrings import fill_docstring
 from sklearn_ssl._utils._isolation import isolated
@@ -161,7 +162,7 @@ class PretextLearner(
             If the loss becomes NaN or infinite.
         """
         refuse_images(y, X)
-        return self._fit(X, X_unlabeled, epochs=self.max_epochs, continued=self.warm_start)
+        return self._fit(X, X_unlabeled, epochs=plain(self.max_epochs), continued=self.warm_start)
 
     @all_or_nothing
     def partial_fit(self, X: Any, y: Any = None) -> Self:

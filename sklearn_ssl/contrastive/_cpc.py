@@ -167,7 +167,7 @@ class CPC(PretextLearner):
     _shares_encoder: ClassVar[bool] = False
 
     def _default_views(self):
-        return Views(crop_scale=(0.6, 1.0))
+        return Views(crop_scale=(0.6, 1.0), blur=0)
 
     def _make_task(self, encoder, n_images):
         train_grid = tuple(

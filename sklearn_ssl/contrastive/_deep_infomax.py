@@ -161,7 +161,7 @@ class DeepInfoMax(PretextLearner):
     _usual_batch_size: ClassVar[int] = 64
 
     def _default_views(self):
-        return Views(crop_scale=(0.3, 1.0))
+        return Views(crop_scale=(0.3, 1.0), blur=0)
 
     def _make_task(self, encoder, n_images):
         if self.local_layer is not None and self.local_layer not in encoder.layers:

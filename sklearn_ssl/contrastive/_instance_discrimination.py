@@ -10,6 +10,7 @@ from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE, POSITIVE, SHARE
 from sklearn_ssl._utils._device import full_precision
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import mlp
+from sklearn_ssl.views import Views
 
 __all__ = ["InstanceDiscrimination"]
 
@@ -138,6 +139,9 @@ class InstanceDiscrimination(PretextLearner):
     proximity: float = argument(NOT_NEGATIVE, default=0.0)
     projection_dim: int = argument(COUNT, default=128)
     lr: float = 5e-4  # slots are of an epoch ago, and have to stay comparable
+
+    def _default_views(self):
+        return Views(blur=0)
 
     def _make_task(self, encoder, n_images):
         return InstanceDiscriminationTask(

@@ -66,7 +66,7 @@ class Autoencoder(ReconstructionMixin, PretextLearner):
     _usual_batch_size: ClassVar[int] = 32
 
     def _default_views(self):
-        return Views(jitter=None, gray=0)
+        return Views(jitter=None, gray=0, blur=0)
 
     def _make_task(self, encoder, n_images):
         return AutoencoderTask(encoder, self._make_views(), code_dim=self.code_dim)

@@ -91,7 +91,7 @@ class Colorization(RedrawMixin, PretextLearner):
     _shares_encoder: ClassVar[bool] = False
 
     def _default_views(self):
-        return Views(jitter=None, gray=0)
+        return Views(jitter=None, gray=0, blur=0)
 
     def _make_task(self, encoder, n_images):
         views = self._make_views()

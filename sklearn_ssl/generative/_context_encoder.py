@@ -149,7 +149,7 @@ class ContextEncoder(RedrawMixin, PretextLearner):
     _usual_batch_size: ClassVar[int] = 32
 
     def _default_views(self):
-        return Views(crop_scale=(0.5, 1.0), jitter=None, gray=0)
+        return Views(crop_scale=(0.5, 1.0), jitter=None, gray=0, blur=0)
 
     def _make_task(self, encoder, n_images):
         size = encoder.image_shape[:2]

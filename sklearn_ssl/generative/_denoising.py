@@ -88,7 +88,7 @@ class DenoisingAutoencoder(ReconstructionMixin, PretextLearner):
     _usual_batch_size: ClassVar[int] = 32
 
     def _default_views(self):
-        return Views(jitter=None, gray=0)
+        return Views(jitter=None, gray=0, blur=0)
 
     def _make_task(self, encoder, n_images):
         if self.corruption != "gaussian" and self.corruption_level >= 1:

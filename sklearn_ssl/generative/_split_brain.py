@@ -106,7 +106,7 @@ class SplitBrainAutoencoder(ReconstructionMixin, PretextLearner):
     _shares_encoder: ClassVar[bool] = False
 
     def _default_views(self):
-        return Views(jitter=None, gray=0)
+        return Views(jitter=None, gray=0, blur=0)
 
     def _make_task(self, encoder, n_images):
         return SplitBrainTask(encoder, self._make_views())

@@ -90,7 +90,7 @@ class VariationalAutoencoder(ReconstructionMixin, SamplingMixin, PretextLearner)
     _usual_batch_size: ClassVar[int] = 64
 
     def _default_views(self):
-        return Views(jitter=None, gray=0)
+        return Views(jitter=None, gray=0, blur=0)
 
     def _make_task(self, encoder, n_images):
         views = self._make_views()

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import COUNT, COUNT_OR_ZERO, POSITIVE, SHARE
+from sklearn_ssl._utils._arguments import COUNT, COUNT_OR_ZERO, POSITIVE, SHARE, are_finite
 from sklearn_ssl._utils._device import full_precision
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import cosine, ema_update, mlp, momentum_copy
@@ -156,10 +156,10 @@ class DINO(PretextLearner):
         return Views(crop_scale=(0.2, 1.0), solarize=(0.0, 0.2))
 
     def _make_task(self, encoder, n_images):
-        if len(self.teacher_temps) != 2 or min(self.teacher_temps) <= 0:
+        if not are_finite(self.teacher_temps, 2) or min(self.teacher_temps) <= 0:
             raise ValueError(
-                f"teacher_temps={self.teacher_temps!r} must be two positive temperatures, the "
-                "first and the last"
+                f"teacher_temps={self.teacher_temps!r} must be two positive, finite "
+                "temperatures, the first and the last"
             )
         views = self._make_views()
         crops = MultiCrop(views, self.local_crops, self.local_scale, encoder.image_shape)

@@ -164,7 +164,7 @@ class IJEPA(PretextLearner):
     _usual_batch_size: ClassVar[int] = 32
 
     def _default_views(self):
-        return Views(crop_scale=(0.3, 1.0), jitter=None, gray=0)
+        return Views(crop_scale=(0.3, 1.0), jitter=None, gray=0, blur=0)
 
     def _make_task(self, encoder, n_images):
         check_transformer(encoder, "IJEPA")

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
 from sklearn_ssl._utils._device import full_precision
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
+from sklearn_ssl.views import Views
 
 __all__ = ["ExemplarCNN"]
 
@@ -92,6 +93,9 @@ class ExemplarCNN(PretextLearner):
     loss: str = argument(StrOptions({"triplet", "softmax"}), default="triplet")
     margin: float = argument(NOT_NEGATIVE, default=0.5)
     projection_dim: int = argument(COUNT, default=128)
+
+    def _default_views(self):
+        return Views(blur=0)
 
     def _make_task(self, encoder, n_images):
         views = self._make_views()

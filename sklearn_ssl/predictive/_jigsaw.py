@@ -120,7 +120,7 @@ class Jigsaw(PretextLearner):
     hidden_dim: int = argument(COUNT, default=512)
 
     def _default_views(self):
-        return Views(crop_scale=(0.5, 1.0), jitter=None, gray=0.3)
+        return Views(crop_scale=(0.5, 1.0), jitter=None, gray=0.3, blur=0)
 
     def _make_task(self, encoder, n_images):
         size = encoder.image_shape[:2]

@@ -87,7 +87,7 @@ class LearningToCount(PretextLearner):
     _usual_batch_size: ClassVar[int] = 64
 
     def _default_views(self):
-        return Views(crop_scale=(0.5, 1.0), jitter=None, gray=0.3)
+        return Views(crop_scale=(0.5, 1.0), jitter=None, gray=0.3, blur=0)
 
     def _make_task(self, encoder, n_images):
         size = encoder.image_shape[:2]

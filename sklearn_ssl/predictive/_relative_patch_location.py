@@ -80,7 +80,7 @@ class RelativePatchLocation(PretextLearner):
     hidden_dim: int = argument(COUNT, default=512)
 
     def _default_views(self):
-        return Views(crop_scale=None, flip=0, gray=0.6)
+        return Views(crop_scale=None, flip=0, gray=0.6, blur=0)
 
     def _make_task(self, encoder, n_images):
         patch = tuple(max(1, min(side, -(-side // 3))) for side in encoder.image_shape[:2])

@@ -54,7 +54,7 @@ class RotationPrediction(PretextLearner):
     """
 
     def _default_views(self):
-        return Views(crop_scale=(0.5, 1.0), jitter=None, gray=0)
+        return Views(crop_scale=(0.5, 1.0), jitter=None, gray=0, blur=0)
 
     def _make_task(self, encoder, n_images):
         height, width, _ = encoder.image_shape

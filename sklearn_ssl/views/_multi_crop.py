@@ -8,6 +8,7 @@ import torch
 from sklearn.base import clone
 from torch import Tensor
 
+from sklearn_ssl._utils._arguments import are_finite
 from sklearn_ssl.views._views import Views
 
 __all__ = ["MultiCrop"]
@@ -41,7 +42,7 @@ class MultiCrop:
 
     def __post_init__(self) -> None:
         low_high = self.local_scale
-        if len(low_high) != 2 or not 0 < low_high[0] <= low_high[1] <= 1:
+        if not are_finite(low_high, 2) or not 0 < low_high[0] <= low_high[1] <= 1:
             raise ValueError(
                 f"local_scale={low_high!r} must be two shares of the area, 0 < low <= high <= 1"
             )

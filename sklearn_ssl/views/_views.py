@@ -1,14 +1,12 @@
 """Recipes that draw random views of images, one draw per image."""
 
-import inspect
-import math
-from collections.abc import Callable, Sequence
-from numbers import Real
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import StrOptions
 from torch import Tensor
 
 from sklearn_ssl._utils._arguments import (
@@ -16,14 +14,14 @@ from sklearn_ssl._utils._arguments import (
     NOT_NEGATIVE,
     SHARE,
     DeclaredArguments,
+    are_finite,
     argument,
-    plain,
 )
 from sklearn_ssl._utils._device import full_precision
 from sklearn_ssl._utils._tensors import constants
 from sklearn_ssl.views import functional
 
-__all__ = ["BYOL_VIEWS", "CallableViews", "Views", "as_views", "view_size"]
+__all__ = ["BYOL_VIEWS", "Views", "view_size"]
 
 
 def view_size(image_size: tuple[int, int]) -> tuple[int, int]:
@@ -37,6 +35,11 @@ BYOL_VIEWS: dict[str, Any] = {"jitter": (0.4, 0.4, 0.2, 0.1), "solarize": (0.0, 
 
 
 _PER_VIEW = ("gray", "blur", "solarize", "erase")  # probabilities that may differ between views
+
+_BLUR_SIDES = (
+    64,
+    96,
+)  # up to which views lack the detail to be blurred, and from which they have it
 
 
 class Views(DeclaredArguments, BaseEstimator):
@@ -67,8 +70,11 @@ class Views(DeclaredArguments, BaseEstimator):
         Probability of the color jitter.
     gray : float or tuple of float, default=0.2
         Probability of losing the color.
-    blur : float or tuple of float, default=0.0
+    blur : float, tuple of float, "auto" or None, default="auto"
         Probability of a Gaussian blur. A tuple has one probability for each view of an image.
+        ``"auto"`` is that of the papers for views whose smaller side has 96 pixels or more: 0.5,
+        and (1.0, 0.1) where ``solarize`` has one probability for each view, as in BYOL. Views of up
+        to 64 pixels are not blurred then; in between it grows.
     blur_sigma : tuple of float, default=(0.1, 2.0)
         Range of the blur's standard deviation in pixels.
     solarize : float or tuple of float, default=0.0
@@ -102,7 +108,9 @@ class Views(DeclaredArguments, BaseEstimator):
     )
     jitter_p: float | None = argument(SHARE, None, default=0.8)
     gray: float | tuple[float, ...] | None = argument(SHARE, tuple, list, None, default=0.2)
-    blur: float | tuple[float, ...] | None = argument(SHARE, tuple, list, None, default=0.0)
+    blur: float | tuple[float, ...] | str | None = argument(
+        SHARE, tuple, list, StrOptions({"auto"}), None, default="auto"
+    )
     blur_sigma: tuple[float, float] = argument(tuple, list, default=(0.1, 2.0))
     solarize: float | tuple[float, ...] | None = argument(SHARE, tuple, list, None, default=0.0)
     erase: float | tuple[float, ...] | None = argument(SHARE, tuple, list, None, default=0.0)
@@ -116,11 +124,11 @@ class Views(DeclaredArguments, BaseEstimator):
         self._validate_params()
         for name in ("crop_scale", "crop_ratio", "blur_sigma"):
             pair = getattr(self, name)
-            if pair is not None and not (_are_numbers(pair, 2) and 0 < pair[0] <= pair[1]):
+            if pair is not None and not (are_finite(pair, 2) and 0 < pair[0] <= pair[1]):
                 raise ValueError(f"{name}={pair!r} must be two finite numbers, 0 < low <= high")
         if self.crop_scale is not None and self.crop_scale[1] > 1:
             raise ValueError(f"crop_scale={self.crop_scale!r} must be shares of the area, up to 1")
-        if self.jitter is not None and not (_are_numbers(self.jitter, 4) and min(self.jitter) >= 0):
+        if self.jitter is not None and not (are_finite(self.jitter, 4) and min(self.jitter) >= 0):
             raise ValueError(
                 f"jitter={self.jitter!r} must be four finite strengths (brightness, contrast, "
                 "saturation, hue), none negative, or None"
@@ -161,7 +169,7 @@ class Views(DeclaredArguments, BaseEstimator):
         if self.jitter is not None or self._p("gray", view) > 0:
             color = self._color_rgb if channels == 3 else self._color_any
             images = color(images, view)
-        if p := self._p("blur", view):
+        if p := self._blur_p(view, min(images.shape[2:])):
             size = max(images.shape[2:]) // 10
             low, high = self.blur_sigma
             sigma = self._uniform(images, low, high) * self._chance(images, p)
@@ -183,6 +191,13 @@ class Views(DeclaredArguments, BaseEstimator):
     def _p(self, name: str, view: int) -> float:
         p = getattr(self, name)
         return p[view % len(p)] if isinstance(p, (tuple, list)) else p or 0.0
+
+    def _blur_p(self, view: int, side: int) -> float:
+        if self.blur != "auto":
+            return self._p("blur", view)
+        of_papers = (1.0, 0.1)[view % 2] if isinstance(self.solarize, (tuple, list)) else 0.5
+        none, whole = _BLUR_SIDES
+        return of_papers * min(1.0, max(0.0, (side - none) / (whole - none)))
 
     @staticmethod
     def _uniform(images: Tensor, low: float, high: float) -> Tensor:
@@ -239,60 +254,6 @@ class Views(DeclaredArguments, BaseEstimator):
         brightness, contrast = self.jitter[:2]
         images = functional.adjust_brightness(images, self._factors(images, brightness, jittered))
         return functional.adjust_contrast(images, self._factors(images, contrast, jittered))
-
-
-class CallableViews:
-    """A function of a batch of images as views.
-
-    Parameters
-    ----------
-    function : callable
-        Takes a float tensor (n, c, h, w) in [0, 1] and gives one of n views, all of one size; with
-        an argument of the name ``view`` it is told which of an image's views is asked for.
-    """
-
-    def __init__(self, function: Callable[..., Tensor]):
-        self.function = function
-        try:
-            self.takes_view = "view" in inspect.signature(function).parameters
-        except (TypeError, ValueError):  # of C
-            self.takes_view = False
-
-    def __call__(self, images: Tensor, view: int = 0) -> Tensor:
-        """One view of each image."""
-        which = {"view": view} if self.takes_view else {}
-        with full_precision(images.device):
-            views = self.function(images, **which)
-        if not isinstance(views, Tensor) or views.shape[:2] != images.shape[:2] or views.ndim != 4:
-            found = tuple(views.shape) if isinstance(views, Tensor) else type(views).__name__
-            raise ValueError(
-                f"views={self.function!r} made {found} of a batch of shape {tuple(images.shape)}; "
-                "it must give a tensor with as many images and channels"
-            )
-        return views.to(images.dtype)
-
-    def size_for(self, image_shape: Sequence[int]) -> tuple[int, int]:
-        """Height and width of the views of images of this height, width and channels."""
-        height, width, channels = image_shape
-        rows, columns = self(torch.zeros(2, channels, height, width)).shape[2:]
-        return rows, columns
-
-
-def as_views(views: Any, size: Any = None) -> "Views | CallableViews":
-    """What tasks call: a copy of ``Views`` with Python's numbers, or a function.
-
-    ``size`` is for recipes that have none.
-    """
-    if not isinstance(views, Views):
-        return CallableViews(views)
-    params = {name: plain(value) for name, value in views.get_params().items()}
-    if params["size"] is None:
-        params["size"] = size
-    return Views(**params)
-
-
-def _are_numbers(values: Sequence, n: int) -> bool:
-    return len(values) == n and all(isinstance(v, Real) and math.isfinite(v) for v in values)
 
 
 def _check_batch(images: Any) -> None:
