@@ -32,7 +32,8 @@ def make_task(Learner, height=12, width=12, channels=3, seed=0, mean=MEAN, std=S
 
 def unchanged(size, **params):
     """Views that are the images themselves."""
-    return Views(size=size, **{"crop_scale": None, "flip": 0, "jitter": None, "gray": 0, **params})
+    off = {"crop_scale": None, "flip": 0, "jitter": None, "gray": 0, "blur": 0}
+    return Views(size=size, **off | params)
 
 
 def output_of(task, images, seed=0, index=None):

@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as tv
 from sklearn_ssl import CPC, DINO, Jigsaw, MultiTask, RotationPrediction, SimCLR, Views
 from sklearn_ssl.views import view_size
 
-OFF = {"crop_scale": None, "flip": 0.0, "jitter": None, "gray": 0.0}
+OFF = {"crop_scale": None, "flip": 0.0, "jitter": None, "gray": 0.0, "blur": 0.0}
 ON = {
     "rotate": True,
     "jitter_p": 0.9,
