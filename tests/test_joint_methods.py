@@ -1,12 +1,14 @@
 """Joint-embedding and contrastive tasks against naive versions from the papers and a peer."""
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import TinyNet, make_images, random_batch, small
+from conftest import TinyNet, TinyViT, make_images, random_batch, small
 from test_tasks import (
     MEAN,
     STD,
@@ -22,10 +24,12 @@ from test_tasks import (
     unchanged,
 )
 from torch import nn
+from torchvision.ops import StochasticDepth
 
 from sklearn_ssl import (
     BYOL,
     DINO,
+    IJEPA,
     NNCLR,
     BarlowTwins,
     DeepInfoMax,
@@ -121,12 +125,54 @@ def test_average_gets_no_gradient_but_follows(Learner, params, end, pairs, progr
         copied, _, rest = name.partition(".")
         assert p.requires_grad == (p.grad is not None) == (copied not in pairs)
         if copied in pairs:
-            module = f"{pairs[copied]}.{rest}"
+            module = f"{pairs[copied]}.{rest.removeprefix('module.')}"
             assert torch.equal(before[name], before[module])
             expected = momentum * before[name] + (1 - momentum) * after[module]
             torch.testing.assert_close(p, expected)
         else:
             assert torch.equal(p, after[name])
+
+
+class Uncertain(TinyNet):
+    """With all that networks do at random in training."""
+
+    def __init__(self, in_channels):
+        super().__init__(in_channels)
+        self.drop = nn.Dropout2d(0.5)
+        self.depth = StochasticDepth(0.5, "row")
+        self.path = pytest.importorskip("timm.layers").DropPath(0.5)
+
+    def forward(self, x):
+        x = self.path(self.depth(self.drop(self.conv(x))))
+        return self.out(F.dropout(x, 0.5, self.training))
+
+
+class UncertainViT(TinyViT):
+    def __init__(self, in_channels, image_shape):
+        super().__init__(in_channels, image_shape)
+        self.block = nn.TransformerEncoderLayer(16, 2, 32, 0.5, batch_first=True, norm_first=True)
+
+
+@pytest.mark.parametrize(
+    ("Learner", "copied"), [(BYOL, "target"), (DINO, "teacher"), (MoCo, "key"), (IJEPA, "target")]
+)
+def test_averages_are_certain_in_training(Learner, copied):
+    images = random_batch(height=12, width=12)
+    task = make_task(Learner, encoder=UncertainViT if Learner is IJEPA else Uncertain)
+    average = getattr(task, f"{copied}_encoder")
+    for training in (True, False, True):
+        task.train(training)
+        assert average.training == training
+        assert torch.equal(average(images), average(images))
+    assert not torch.equal(task.encoder(images), task.encoder(images))
+    norms = [part for part in average.modules() if isinstance(part, nn.BatchNorm2d)]
+    assert len(norms) == (0 if Learner is IJEPA else 2)
+    before = copy.deepcopy([norm.running_mean for norm in norms])
+    run(task, images)
+    for norm, old in zip(norms, before, strict=True):  # statistics are of the batch
+        assert not torch.equal(norm.running_mean, old)
+    loaded = pickle.loads(pickle.dumps(task))
+    assert not any(p.requires_grad for p in getattr(loaded, f"{copied}_encoder").parameters())
 
 
 @pytest.mark.parametrize("final_momentum", [0.0, 1.0])
@@ -139,7 +185,9 @@ def test_average_in_a_fit(final_momentum):
     start, encoder = (task.encoder.backbone.conv[0].weight for task in tasks)
     assert not torch.equal(start, encoder)
     expected = start if final_momentum else encoder  # it is reached in the last step
-    torch.testing.assert_close(tasks[1].key_encoder.backbone.conv[0].weight, expected.detach())
+    torch.testing.assert_close(
+        tasks[1].key_encoder.module.backbone.conv[0].weight, expected.detach()
+    )
 
 
 # Queues
@@ -173,7 +221,7 @@ def test_byol_loss():
     task, images, both = two_view_task(BYOL)
     loss = run(task, images)["loss"]
     p = task.predictor(task.projector(embed(task.encoder, both)))
-    z = task.target_projector(embed(task.target_encoder, both))
+    z = task.target_projector(embed(task.target_encoder.module, both))
     (p1, p2), (z1, z2) = units(arrays(p)), units(arrays(z))
     # Grill et al. (2020), equation 2, with either view as the online network's
     assert_is(loss, np.mean(((p1 - z2) ** 2).sum(1) + ((p2 - z1) ** 2).sum(1)))
@@ -359,7 +407,7 @@ def test_dino_loss_and_center(local_crops):
         return z @ F.normalize(head.prototypes, dim=1).T
 
     student = cosines(task.encoder, task.head, crops)
-    teacher = cosines(task.teacher_encoder, task.teacher_head, crops[:1]).detach()
+    teacher = cosines(task.teacher_encoder.module, task.teacher_head.module, crops[:1]).detach()
     losses = []  # Caron et al. (2021), equation 3 and algorithm 1
     for t in range(2):
         for s in set(range(2 + local_crops)) - {t}:
@@ -442,7 +490,7 @@ def test_moco_2_loss_and_queue():
     first, second = both.chunk(2)
     hidden, _, out = task.projector  # Chen et al. (2020), section 3: two layers and a ReLU
     q = out(hidden(embed(task.encoder, first)).clamp(min=0))
-    k = task.key_projector(embed(task.key_encoder, second))
+    k = task.key_projector(embed(task.key_encoder.module, second))
     losses = []  # He et al. (2020), equation 1
     for query, key in zip(units(arrays(q)[0]), units(arrays(k)[0]), strict=True):
         logits = [query @ other / 0.3 for other in (key, *negatives.double().numpy())]
@@ -461,7 +509,7 @@ def test_moco_3_loss():
     task, images, both = two_view_task(MoCo, version=3, temperature=0.3)
     loss = run(task, images)["loss"]
     q = task.predictor(task.projector(embed(task.encoder, both)))
-    k = task.key_projector(embed(task.key_encoder, both))
+    k = task.key_projector(embed(task.key_encoder.module, both))
     (q1, q2), (k1, k2) = units(arrays(q)), units(arrays(k))
     total = 0  # Chen et al. (2021), algorithm 1: ctr(q1, k2) + ctr(q2, k1)
     for queries, keys in ((q1, k2), (q2, k1)):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sklearn_ssl._utils._arguments import COUNT, POSITIVE, SHARE
 from sklearn_ssl._utils._device import full_precision
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
-from sklearn_ssl.nn import Queue, cosine, ema_update, info_nce, mlp, momentum_copy
+from sklearn_ssl.nn import MomentumCopy, Queue, cosine, info_nce, mlp
 from sklearn_ssl.views import BYOL_VIEWS, Views
 
 __all__ = ["MoCo"]
@@ -30,20 +30,20 @@ class MoCoTask(PretextTask):
     def __init__(self, encoder, views, *, projector, momentum, final_momentum, temperature):
         super().__init__(encoder, views)
         self.projector = projector
-        self.key_encoder = momentum_copy(encoder)
-        self.key_projector = momentum_copy(projector)
+        self.key_encoder = MomentumCopy(encoder)
+        self.key_projector = MomentumCopy(projector)
         self.momentum = momentum
         self.final_momentum = final_momentum
         self.temperature = temperature
 
     @torch.no_grad()
     def keys(self, views: Tensor) -> Tensor:
-        return F.normalize(self.key_projector(self.key_encoder.embed(views)).float(), dim=1)
+        return F.normalize(self.key_projector(self.key_encoder.module.embed(views)).float(), dim=1)
 
     def after_step(self, output, progress):
         momentum = cosine(progress, self.momentum, self.final_momentum)
-        ema_update(self.key_encoder, self.encoder, momentum)
-        ema_update(self.key_projector, self.projector, momentum)
+        self.key_encoder.update(self.encoder, momentum)
+        self.key_projector.update(self.projector, momentum)
 
 
 class MoCo2Task(MoCoTask):

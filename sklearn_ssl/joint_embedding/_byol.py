@@ -4,7 +4,7 @@ import torch
 
 from sklearn_ssl._utils._arguments import COUNT, SHARE
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
-from sklearn_ssl.nn import cosine, ema_update, mlp, momentum_copy, negative_cosine
+from sklearn_ssl.nn import MomentumCopy, cosine, mlp, negative_cosine
 from sklearn_ssl.views import BYOL_VIEWS, Views
 
 __all__ = ["BYOL"]
@@ -16,22 +16,22 @@ class BYOLTask(PretextTask):
         self.momentum = momentum
         self.projector = mlp(encoder.out_shape[0], hidden_dim, projection_dim, last_bias=False)
         self.predictor = mlp(projection_dim, hidden_dim, projection_dim)
-        self.target_encoder = momentum_copy(encoder)
-        self.target_projector = momentum_copy(self.projector)
+        self.target_encoder = MomentumCopy(encoder)
+        self.target_projector = MomentumCopy(self.projector)
 
     def forward(self, images, index):
         both = self.pair(images)
         prediction = self.predictor(self.projector(self.encoder.embed(both)))  # (2n, d)
         with torch.no_grad():
-            target = self.target_projector(self.target_encoder.embed(both))
+            target = self.target_projector(self.target_encoder.module.embed(both))
         target = target.roll(len(images), 0)  # of the other view
         # squared distance of unit vectors, summed over the two directions
         return TaskOutput(4 + 4 * negative_cosine(prediction, target))
 
     def after_step(self, output, progress):
         momentum = cosine(progress, self.momentum, 1.0)
-        ema_update(self.target_encoder, self.encoder, momentum)
-        ema_update(self.target_projector, self.projector, momentum)
+        self.target_encoder.update(self.encoder, momentum)
+        self.target_projector.update(self.projector, momentum)
 
 
 class BYOL(PretextLearner):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sklearn_ssl._utils._arguments import COUNT, COUNT_OR_ZERO, POSITIVE, SHARE, are_finite
 from sklearn_ssl._utils._device import full_precision
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
-from sklearn_ssl.nn import cosine, ema_update, mlp, momentum_copy
+from sklearn_ssl.nn import MomentumCopy, cosine, mlp
 from sklearn_ssl.views import MultiCrop, Views
 
 __all__ = ["DINO"]
@@ -54,8 +54,8 @@ class DINOTask(PretextTask):
     ):  # fmt: skip
         super().__init__(encoder, views)
         self.head = DINOHead(encoder.out_shape[0], hidden_dim, projection_dim, out_dim)
-        self.teacher_encoder = momentum_copy(encoder)
-        self.teacher_head = momentum_copy(self.head)
+        self.teacher_encoder = MomentumCopy(encoder)
+        self.teacher_head = MomentumCopy(self.head)
         self.momentum = momentum
         self.center_momentum = center_momentum
         self.student_temp = student_temp
@@ -70,7 +70,7 @@ class DINOTask(PretextTask):
         crops = self.views(images)
         student = self.head(torch.cat([self.encoder.embed(size) for size in crops]))
         with torch.no_grad():
-            teacher = self.teacher_head(self.teacher_encoder.embed(crops[0]))
+            teacher = self.teacher_head(self.teacher_encoder.module.embed(crops[0]))
         mean_output = teacher.mean(0)
         student, teacher = (out.unflatten(0, (-1, n)) for out in (student, teacher))
         temps = (self.student_temp, self.teacher_temp)
@@ -78,8 +78,8 @@ class DINOTask(PretextTask):
 
     def after_step(self, output, progress):
         momentum = cosine(progress, self.momentum, 1.0)
-        ema_update(self.teacher_encoder, self.encoder, momentum)
-        ema_update(self.teacher_head, self.head, momentum)
+        self.teacher_encoder.update(self.encoder, momentum)
+        self.teacher_head.update(self.head, momentum)
         self.center.lerp_(output.state, 1 - self.center_momentum)
         low, high = self.teacher_temps
         waits = progress is not None and self.temp_warmup

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE, SHARE
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.encoders import TokenPredictor, at_positions, check_transformer, encode_positions
-from sklearn_ssl.nn import cosine, covariance_loss, ema_update, momentum_copy, variance_loss
+from sklearn_ssl.nn import MomentumCopy, cosine, covariance_loss, variance_loss
 from sklearn_ssl.views import Views
 
 __all__ = ["IJEPA"]
@@ -46,7 +46,7 @@ class IJEPATask(PretextTask):
             block[block.index(max(block))] -= 1
         self.block = tuple(block)
         self.n_context = max(1, rows * columns - n_targets * math.prod(block))
-        self.target_encoder = momentum_copy(encoder)
+        self.target_encoder = MomentumCopy(encoder)
         self.predictor = TokenPredictor(d, predictor_dim, d, depth, self.grid)
 
     def draw_blocks(self, n: int, device: torch.device) -> Tensor:
@@ -89,7 +89,7 @@ class IJEPATask(PretextTask):
         return TaskOutput(loss, terms)
 
     def after_step(self, output, progress):
-        ema_update(self.target_encoder, self.encoder, cosine(progress, self.momentum, 1.0))
+        self.target_encoder.update(self.encoder, cosine(progress, self.momentum, 1.0))
 
 
 class IJEPA(PretextLearner):

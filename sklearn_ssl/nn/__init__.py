@@ -20,7 +20,7 @@ from sklearn_ssl.nn._losses import (
     off_diagonal,
     variance_loss,
 )
-from sklearn_ssl.nn._momentum import Queue, ema_update, momentum_copy
+from sklearn_ssl.nn._momentum import MomentumCopy, Queue
 from sklearn_ssl.nn._optimizers import LARS, OPTIMIZERS, make_optimizer, parameter_groups
 from sklearn_ssl.nn._scaling import ChannelScaling
 from sklearn_ssl.nn._schedules import cosine, warmup_cosine
@@ -32,6 +32,7 @@ __all__ = [
     "LARS",
     "MapToVector",
     "MaskedConvContext",
+    "MomentumCopy",
     "OPTIMIZERS",
     "Queue",
     "VectorDecoder",
@@ -39,13 +40,11 @@ __all__ = [
     "cosine",
     "covariance_loss",
     "discriminator_loss",
-    "ema_update",
     "frozen",
     "generator_loss",
     "info_nce",
     "make_optimizer",
     "mlp",
-    "momentum_copy",
     "negative_cosine",
     "nt_xent",
     "off_diagonal",

@@ -1,28 +1,51 @@
 """What moves slowly behind a network: averaged copies of it, and queues of its outputs."""
 
 import copy
-from typing import TypeVar
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-__all__ = ["Queue", "ema_update", "momentum_copy"]
+__all__ = ["MomentumCopy", "Queue"]
 
 
-M = TypeVar("M", bound=nn.Module)
+class MomentumCopy(nn.Module):
+    """A copy of a module that no gradient trains, and that follows it slowly.
 
+    In training its norms take the statistics of the batch, as those of the module do. All else is
+    as in evaluation: what it says is a target, which dropout or stochastic depth would only blur.
 
-def momentum_copy(module: M) -> M:
-    """A copy that no gradient trains; :func:`ema_update` moves it."""
-    return copy.deepcopy(module).requires_grad_(False)
+    Parameters
+    ----------
+    module : nn.Module
+        What is copied; the copy is ``.module``, too.
+    """
 
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module: Any = copy.deepcopy(module).requires_grad_(False)
+        self.train(module.training)
 
-def ema_update(average: nn.Module, module: nn.Module, momentum: float) -> None:
-    """Move a copy towards its module: average = momentum * average + (1 - momentum) * module."""
-    parameters = list(average.parameters()), list(module.parameters())
-    get_ema_multi_avg_fn(momentum)(*parameters, None)
+    def train(self, mode: bool = True) -> Self:
+        """Put the norms into training mode, and nothing else."""
+        super().train(False)
+        self.training = mode
+        for part in self.modules():
+            if isinstance(part, _NormBase):
+                part.train(mode)
+        return self
+
+    def forward(self, *inputs: Any) -> Any:
+        """What the copy makes of its inputs."""
+        return self.module(*inputs)
+
+    def update(self, module: nn.Module, momentum: float) -> None:
+        """EMA update: copy = momentum * copy + (1 - momentum) * module."""
+        parameters = list(self.module.parameters()), list(module.parameters())
+        get_ema_multi_avg_fn(momentum)(*parameters, None)
 
 
 class Queue(nn.Module):
