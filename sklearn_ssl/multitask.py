@@ -49,6 +49,10 @@ class WeightedTasks(PretextTask):
         for task, of_task in zip(self.tasks, output.state, strict=True):
             task.after_step(of_task, progress)
 
+    def forget(self):
+        for task in self.tasks:
+            task.forget()
+
 
 class MultiTask(_BaseComposition, PretextLearner):
     """Train one encoder by several pretext tasks at once [1]_.

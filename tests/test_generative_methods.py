@@ -221,6 +221,17 @@ def naive_bigan(task, images):
     return error, [target, code], [images_of[:6], noise]
 
 
+def test_variational_loss_is_finite_for_any_variance():
+    task, images = task_and_images(VariationalAutoencoder, latent_dim=2)
+    for log_variance in (-1e4, 1e4):
+        with torch.no_grad():
+            task.posterior.linear.bias[2:] = log_variance
+        loss = run(task, images)["loss"]
+        loss.backward()
+        assert loss.isfinite()
+        assert all(p.grad.isfinite().all() for p in task.parameters() if p.grad is not None)
+
+
 @pytest.mark.parametrize("mask", ["blocks", "center"])
 @pytest.mark.parametrize("adversarial", [0.0, 0.3])
 def test_context_encoder_loss(mask, adversarial):

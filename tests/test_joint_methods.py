@@ -36,6 +36,7 @@ from sklearn_ssl import (
     InstanceDiscrimination,
     LeJEPA,
     MoCo,
+    MultiTask,
     SimCLR,
     SimSiam,
     SwAV,
@@ -408,13 +409,16 @@ def test_dino_loss_and_center(local_crops):
 
     student = cosines(task.encoder, task.head, crops)
     teacher = cosines(task.teacher_encoder.module, task.teacher_head.module, crops[:1]).detach()
-    losses = []  # Caron et al. (2021), equation 3 and algorithm 1
+    losses, entropies = [], []  # Caron et al. (2021), equation 3 and algorithm 1
     for t in range(2):
         for s in set(range(2 + local_crops)) - {t}:
             for i in range(6):
                 p = softmax((arrays(teacher)[t][i] - center.numpy()) / 0.1)
                 losses.append(-p @ np.log(softmax(arrays(student)[s][i] / 0.3)))
+                entropies.append(-p @ np.log(p))
     assert_is(loss, np.mean(losses))
+    assert_is(output.terms["teacher_entropy"], np.mean(entropies))
+    assert_is(output.terms["divergence"], np.mean(losses) - np.mean(entropies))
 
     peer = pytest.importorskip("lightly.loss").DINOLoss(
         7, teacher_temp=0.1, student_temp=0.3, center_momentum=0.6
@@ -626,10 +630,44 @@ def test_slots_of_the_bank_follow_their_images():
     np.testing.assert_allclose(task.bank, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_images_without_a_slot_are_refused():
-    learner = small(InstanceDiscrimination).partial_fit(make_images(24))
-    with pytest.raises(ValueError, match=r"24.* not 48"):
-        learner.partial_fit(make_images(48))
+@pytest.mark.parametrize("n", [48, 24])
+@pytest.mark.parametrize("how", ["fit", "partial_fit"])
+def test_images_without_a_slot_are_refused(how, n):
+    learner = small(InstanceDiscrimination, warm_start=True, batch_size=8).fit(make_images(24))
+    train = getattr(learner, how)
+    train(make_images(24).astype(np.float32).astype(np.uint8))  # the same images
+    assert learner.n_epochs_ == 2
+    with pytest.raises(ValueError, match=rf"had 24; .* not {n} others"):
+        train(make_images(n, seed=1))
+    assert learner.n_epochs_ == 2
+
+
+def test_images_that_are_gone_leave_nothing_in_queues():
+    tasks = [("moco", MoCo(), 1.0), ("swav", SwAV(local_crops=0, queue_start=0), 1.0)]
+    options = {"warm_start": True, "batch_size": 8, "max_epochs": 3}
+    for Learner, params in ((MoCo, {}), (NNCLR, {}), (MultiTask, {"learners": tasks})):
+        learner = small(Learner, **options, **params).fit(make_images(24))
+
+        def queues(learner=learner):
+            parts = learner.net_.module_.task.modules()
+            return [part.vectors for part in parts if isinstance(part, Queue)]
+
+        before = queues()
+        learner.set_params(max_epochs=0).fit(make_images(24))  # the same ones
+        assert all(torch.equal(old, new) for old, new in zip(before, queues(), strict=True))
+        learner.fit(make_images(24, seed=1))
+        for old, new in zip(before, queues(), strict=True):
+            assert not (old[:, None] == new).all(2).any()
+        in_use = [part.queue_in_use for part in learner.net_.module_.task.modules()
+                  if hasattr(part, "queue_in_use")]  # fmt: skip
+        assert not any(in_use)
+        learner.set_params(max_epochs=1).partial_fit(make_images(16, seed=2))
+        after = queues()
+        learner.partial_fit(make_images(8, seed=3))  # a stream: queues go on
+        kept = [
+            (old[:, None] == new).all(2).any() for old, new in zip(after, queues(), strict=True)
+        ]
+        assert all(kept)
 
 
 # Deep InfoMax
@@ -645,13 +683,20 @@ def infomax_task(**params):
 
 
 def naive_information(estimator, queries, features):
-    """Equations 4 and 5 of Hjelm et al. (2019) with the sign turned, for scores of 6 pairs."""
-    scores = np.array([[q @ f for f in features] for q in queries]) / math.sqrt(5)
-    if estimator == "infonce":
-        return np.mean([naive_cross_entropy(scores[i], i) for i in range(6)])
-    joint = np.mean([np.log(1 + np.exp(-scores[i, i])) for i in range(6)])
-    apart = [np.log(1 + np.exp(scores[i, j])) for i in range(6) for j in range(6) if i != j]
-    return joint + np.mean(apart)
+    """Equations 4 and 5 of Hjelm et al. (2019) with the sign turned, of 6 images.
+
+    ``features`` (positions, 6, 5): each of an image is told from those of the others, wherever.
+    """
+    scores = np.einsum("id,pjd->ijp", queries, features) / math.sqrt(5)
+    losses = []
+    for i in range(6):
+        apart = np.concatenate([scores[i, j] for j in range(6) if j != i])
+        for own in scores[i, i]:
+            if estimator == "infonce":
+                losses.append(naive_cross_entropy(np.array([own, *apart]), 0))
+            else:
+                losses.append(np.log(1 + np.exp(-own)) + np.mean(np.log(1 + np.exp(apart))))
+    return np.mean(losses)
 
 
 @pytest.mark.parametrize("estimator", ["infonce", "jsd"])
@@ -675,13 +720,15 @@ def test_infomax_loss(monkeypatch, estimator, weights, two_views):
         places = [features[:, :, r, c] for r in range(12) for c in range(10)]
 
         def naive(x):  # summaries of one view, local features of the other
-            pairs = [(query[:6], x[6:]), (query[6:], x[:6])] if two_views else [(query, x)]
+            pairs = [(query, x)]
+            if two_views:
+                pairs = [(query[:6], x[:, 6:]), (query[6:], x[:, :6])]
             return np.mean([naive_information(estimator, *pair) for pair in pairs])
 
-        expected["local"] = np.mean([naive(x) for x in places])
+        expected["local"] = naive(np.stack(places))
         if weights["global"]:
             whole = task.project_flat(local.mean((2, 3))).numpy()
-            expected["global"] = naive(whole)
+            expected["global"] = naive(whole[None])
         if weights["prior"]:  # equation 7; the encoder minimizes -log D and not log(1 - D)
             real, made = (task.discriminator(x).sigmoid() for x in (noise[0], summary.sigmoid()))
             expected["prior"] = -(real.log() + (1 - made).log() + made.log()).mean().item()

@@ -1,6 +1,7 @@
 """What a learner checks and decides before it trains."""
 
 import functools
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +13,11 @@ from sklearn_ssl.images import Images, read_images
 __all__ = [
     "all_or_nothing",
     "built_in",
-    "check_kept",
     "check_unchanged",
     "choose_batch_size",
     "draw_seed",
+    "fingerprint",
+    "keep_or_forget",
     "read_training_images",
     "refuse_images",
 ]
@@ -84,13 +86,29 @@ def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool
     return Images(*images.arrays, *more.arrays, shape=images.shape)
 
 
-def check_kept(learner: Any, n_images: int) -> None:
-    kept = learner.net_.module_.task.n_images
-    if kept is not None and kept != n_images:
+def fingerprint(task: Any, images: Images) -> str | None:
+    """What tells images from others, if a task keeps something of them; of a sample of many."""
+    if not task.keeps_images:
+        return None
+    pixels = images.sample().permute(0, 2, 3, 1).numpy()
+    return f"{len(images)} {hashlib.blake2b(pixels.data).hexdigest()}"
+
+
+def keep_or_forget(learner: Any, task: Any, images: Images, streamed: bool) -> None:
+    """Have a continued fit keep nothing of images that it does not have.
+
+    Those of a stream come one after the other, and queues go on over them.
+    """
+    if fingerprint(task, images) == learner._fingerprint_:
+        return
+    if task.n_images is not None:
         raise ValueError(
             f"{type(learner).__name__} keeps something of each image of the first fit, which had "
-            f"{kept}; a continued fit needs the same ones in their order, not {n_images}"
+            f"{task.n_images}; a continued fit needs the same ones in their order, and not "
+            f"{len(images)} others"
         )
+    if not streamed:
+        task.forget()
 
 
 def choose_batch_size(learner: Any, n_images: int, cut: bool) -> int:

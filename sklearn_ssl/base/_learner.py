@@ -23,10 +23,11 @@ from sklearn_ssl.base._arguments import SharedArguments
 from sklearn_ssl.base._checks import (
     all_or_nothing,
     built_in,
-    check_kept,
     check_unchanged,
     choose_batch_size,
     draw_seed,
+    fingerprint,
+    keep_or_forget,
     read_training_images,
     refuse_images,
 )
@@ -219,15 +220,16 @@ class PretextLearner(
         batch_size = choose_batch_size(plainly, len(images), cut=streamed)
         with threads_that_survive_a_fork(), isolated(device, seed):
             if continued:
-                check_kept(self, len(images))
                 net = self.net_.copied()  # a failure must not touch what is fitted
                 net.set_training(plainly._training_options(), batch_size, device)
+                keep_or_forget(self, net.module_.task, images, streamed)
             else:
                 net = plainly._build_net(images, batch_size, device)
                 self._check_layer(net.encoder)
             epochs_before = len(net.history)
             self._train(net, images, X, epochs, streamed)
         self.__dict__.update(self._fitted_attributes(net, images))
+        self._fingerprint_ = fingerprint(net.module_.task, images)
         self._warn_if_collapsed(trained=len(net.history) > epochs_before)
         if continued and self.__dict__.pop("_features_given_", False):
             warn(

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sklearn_ssl.nn import Queue
+
 __all__ = ["PretextTask", "TaskOutput"]
 
 
@@ -50,6 +52,11 @@ class PretextTask(nn.Module, ABC):
     views: Callable[..., Any]
     n_images: int | None = None  # in the training set, for tasks that keep something of each
 
+    @property
+    def keeps_images(self) -> bool:
+        """Whether something of the images themselves is kept, in a bank or a queue."""
+        return self.n_images is not None or any(isinstance(part, Queue) for part in self.modules())
+
     def __init__(self, encoder: nn.Module, views: Callable[..., Any]):
         super().__init__()
         self.encoder = encoder
@@ -82,3 +89,9 @@ class PretextTask(nn.Module, ABC):
         where no end is known, as in ``partial_fit``: then schedules stay at their start, and what
         waits for a share of the training has waited.
         """
+
+    def forget(self) -> None:
+        """Drop what is kept of images, as a continued fit has other ones."""
+        for part in self.modules():
+            if isinstance(part, Queue):
+                part.reset()

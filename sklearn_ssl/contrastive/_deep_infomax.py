@@ -10,22 +10,31 @@ from torch import Tensor, nn
 from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
 from sklearn_ssl._utils._device import full_precision
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
-from sklearn_ssl.nn import discriminator_loss, frozen, generator_loss, info_nce, mlp
+from sklearn_ssl.nn import discriminator_loss, frozen, generator_loss, mlp
 from sklearn_ssl.views import Views
 
 __all__ = ["DeepInfoMax"]
 
 
-def jensen_shannon(scores: Tensor) -> Tensor:
-    """Negative Jensen-Shannon estimate of mutual information, equation 4.
+def information(scores: Tensor, estimator: str) -> Tensor:
+    """Negative estimate of mutual information of summaries and features, equations 4 and 5.
 
-    ``scores`` (..., n, n) compare n pairs; those on the diagonal belong together.
+    Parameters
+    ----------
+    scores : Tensor of shape (v, n, n, p)
+        Of the summary of one image (n) and the features of another (n) at each position (p), for
+        each of v views. Those of an image and itself belong together; negatives are the features of
+        all other images at all positions.
+    estimator : {"infonce", "jsd"}
     """
-    n = scores.shape[-1]
-    joint = F.softplus(-scores.diagonal(dim1=-2, dim2=-1)).mean()
-    apart = F.softplus(scores)
-    apart = apart.sum((-2, -1)) - apart.diagonal(dim1=-2, dim2=-1).sum(-1)
-    return joint + (apart / (n * (n - 1))).mean()
+    n = scores.shape[1]
+    own = scores.diagonal(dim1=1, dim2=2)  # (v, p, n)
+    itself = torch.eye(n, dtype=torch.bool, device=scores.device)[:, :, None]
+    if estimator == "infonce":
+        others = scores.masked_fill(itself, -torch.inf).logsumexp((2, 3))  # (v, n)
+        return F.softplus(others[:, None] - own).mean()
+    apart = F.softplus(scores).masked_fill(itself, 0).mean() * n / (n - 1)
+    return F.softplus(-own).mean() + apart
 
 
 class DeepInfoMaxTask(PretextTask):
@@ -74,23 +83,21 @@ class DeepInfoMaxTask(PretextTask):
         query = self.project_summary(summary).unflatten(0, (n_views, -1)).flip(0)
         terms = {}
         if self.project_local is not None:
-            positions = self.project_local(local).flatten(2).permute(2, 0, 1)
-            positions = positions.unflatten(1, (n_views, -1))  # (positions, n_views, n, width)
-            terms["local"] = self._estimate(query.expand_as(positions), positions)
+            terms["local"] = self._estimate(query, self.project_local(local).flatten(2))
         if self.project_flat is not None:
-            whole = self.project_flat(local.mean((2, 3))).unflatten(0, (n_views, -1))
-            terms["global"] = self._estimate(query, whole)
+            whole = self.project_flat(local.mean((2, 3)))
+            terms["global"] = self._estimate(query, whole[:, :, None])
         if self.discriminator is not None:
             terms["prior"] = self._match_prior(summary)
         loss = sum(self.weights[name] * term for name, term in terms.items())
         return TaskOutput(loss, terms)
 
-    def _estimate(self, summaries: Tensor, locals_: Tensor) -> Tensor:
-        scale = summaries.shape[-1] ** 0.5
-        if self.estimator == "infonce":
-            return info_nce(summaries, locals_, scale)
-        with full_precision(summaries.device):
-            return jensen_shannon(summaries.float() @ locals_.float().mT / scale)
+    def _estimate(self, query: Tensor, features: Tensor) -> Tensor:
+        """Of summaries (n_views, n, width) and features (n_views * n, width, positions)."""
+        features = features.unflatten(0, query.shape[:2])
+        with full_precision(query.device):
+            scores = torch.einsum("vid,vjdp->vijp", query.float(), features.float())
+            return information(scores / query.shape[2] ** 0.5, self.estimator)
 
     def _match_prior(self, summary: Tensor) -> Tensor:
         """A discriminator tells uniform noise from summaries, which learn to deceive it."""

@@ -39,6 +39,9 @@ _AB_SCALE = 110.0  # the largest a and b of sRGB colors
 _COUNTED = 2**14  # values of a batch that shares of bins are counted from
 
 
+_AT_ONCE = 2**16  # values that are compared with all bins
+
+
 _LEAST_UNIFORM = 0.01  # of the mix that weights come from: bins never seen would weigh too much
 
 
@@ -168,9 +171,12 @@ class Bins(nn.Module):
 
     def soften(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The five nearest bins of values (m, k), nearest first, and their weights: (m, 5) both."""
-        distance, nearest = torch.cdist(values, self.centers).topk(
-            min(5, len(self.centers)), largest=False
-        )
+        k = min(5, len(self.centers))
+        parts = [
+            torch.cdist(some, self.centers).topk(k, largest=False)  # (_AT_ONCE, q) in between
+            for some in values.split(_AT_ONCE)
+        ]
+        distance, nearest = (torch.cat(part) for part in zip(*parts, strict=True))
         return nearest, F.softmax(-0.5 * (distance / (self.spacing / 2)).square(), dim=1)
 
     def forward(self, logits: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -188,8 +194,16 @@ class Bins(nn.Module):
         uniform = max(1 - self.rebalance, _LEAST_UNIFORM) / len(self.share)
         rarity = 1 / (self.rebalance * self.share + uniform)
         weight = (rarity / (self.share * rarity).sum())[nearest[:, 0]]
-        log_p = F.log_softmax(self._rows(logits.float(), len(self.centers)), dim=1)
-        return -(weight * (near * log_p.gather(1, nearest)).sum(1)).mean(), seen
+        # in place of a softmax over all bins, which for large images takes most of the memory
+        log_p = self._rows(self._log_p(logits, nearest), nearest.shape[1])
+        return -(weight * (near * log_p).sum(1)).mean(), seen
+
+    def _log_p(self, logits: Tensor, bins: Tensor) -> Tensor:
+        """Log probabilities (n, groups * 5, h, w) of the bins (n * groups * h * w, 5)."""
+        n, _, h, w = logits.shape
+        logits = logits.float().unflatten(1, (self.groups, -1))  # (n, groups, q, h, w)
+        bins = bins.view(n, self.groups, h, w, -1).movedim(-1, 2)
+        return (logits.gather(2, bins) - logits.logsumexp(2, keepdim=True)).flatten(1, 2)
 
     @torch.no_grad()
     def update(self, seen: Tensor) -> None:

@@ -27,7 +27,8 @@ class VariationalTask(CodeTask):
 
     def distributions(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance (n, latent_dim) of the Gaussian over codes of each image."""
-        return self.posterior(self.encoder(images)).float().chunk(2, dim=1)
+        mean, log_variance = self.posterior(self.encoder(images)).float().chunk(2, dim=1)
+        return mean, log_variance.clamp(-30, 20)  # whose exponential is finite
 
     def codes(self, images):
         return self.distributions(images)[0]

@@ -31,17 +31,20 @@ class DINOHead(nn.Module):
 
 def dino_loss(
     student: Tensor, teacher: Tensor, center: Tensor, student_temp: float, teacher_temp: Tensor
-) -> Tensor:
-    """Cross entropy of every student view with every teacher view but its own.
+) -> tuple[Tensor, Tensor]:
+    """Cross entropy of every student view with every teacher view but its own, and its least value.
 
-    ``student`` (v, n, k) has the teacher's views (2, n, k) first.
+    ``student`` (v, n, k) has the teacher's views (2, n, k) first. The least value is the entropy of
+    the teacher; the rest is the divergence of the student from it.
     """
-    p = F.softmax((teacher - center) / teacher_temp, dim=2)
+    log_p = F.log_softmax((teacher - center) / teacher_temp, dim=2)
+    p = log_p.exp()
     log_q = F.log_softmax(student / student_temp, dim=2)
     with full_precision(student.device):
         losses = torch.einsum("tnk,vnk->tv", p, log_q).neg() / student.shape[1]
     same = torch.eye(len(teacher), len(student), dtype=torch.bool, device=losses.device)
-    return losses.masked_fill(same, 0).sum() / (losses.numel() - len(teacher))
+    loss = losses.masked_fill(same, 0).sum() / (losses.numel() - len(teacher))
+    return loss, -(p * log_p).sum(2).mean()
 
 
 class DINOTask(PretextTask):
@@ -74,7 +77,9 @@ class DINOTask(PretextTask):
         mean_output = teacher.mean(0)
         student, teacher = (out.unflatten(0, (-1, n)) for out in (student, teacher))
         temps = (self.student_temp, self.teacher_temp)
-        return TaskOutput(dino_loss(student, teacher, self.center, *temps), state=mean_output)
+        loss, entropy = dino_loss(student, teacher, self.center, *temps)
+        terms = {"teacher_entropy": entropy, "divergence": loss - entropy}
+        return TaskOutput(loss, terms, mean_output)
 
     def after_step(self, output, progress):
         momentum = cosine(progress, self.momentum, 1.0)

@@ -76,6 +76,10 @@ class SwAVTask(PretextTask):
             started = progress is None or progress >= self.queue_start
             self.queue_in_use.copy_(self.queues[0].full & started)
 
+    def forget(self):
+        super().forget()
+        self.queue_in_use.fill_(False)
+
 
 class SwAV(PretextLearner):
     """Swapped assignments between views [1]_.

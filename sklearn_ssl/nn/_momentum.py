@@ -62,8 +62,15 @@ class Queue(nn.Module):
 
     def __init__(self, size: int, dim: int):
         super().__init__()
-        self.register_buffer("vectors", F.normalize(torch.randn(size, dim), dim=1))
+        self.register_buffer("vectors", torch.empty(size, dim))
         self.register_buffer("pushed", torch.zeros((), dtype=torch.int64))
+        self.reset()
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Start anew, with random directions."""
+        self.vectors.copy_(F.normalize(torch.randn_like(self.vectors), dim=1))
+        self.pushed.zero_()
 
     @property
     def full(self) -> Tensor:
