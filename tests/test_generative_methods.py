@@ -20,6 +20,7 @@ from sklearn_ssl import (
     VariationalAutoencoder,
     all_estimators,
 )
+from sklearn_ssl.generative import _color
 from sklearn_ssl.generative._color import Bins, join_color, lab_to_rgb, rgb_to_lab, split_color
 from sklearn_ssl.nn import MapToVector, VectorDecoder, resize_map
 
@@ -446,6 +447,18 @@ def test_loss_of_bins_and_their_shares(name):
     bins.update(seen)
     expected = 0.99 * share + 0.01 * np.mean(targets, axis=0)
     torch.testing.assert_close(bins.share, torch.from_numpy(expected).float())
+
+
+@every_bins
+def test_loss_of_bins_is_the_same_a_few_images_at_once(name, monkeypatch):
+    bins, _, values, logits = bins_and_maps(name)
+    logits.requires_grad_()
+    results = []
+    for at_once in (2**15, 1):  # all rows together, and an image after the other
+        monkeypatch.setattr(_color, "_AT_ONCE", at_once)
+        loss, seen = bins(logits, values)
+        results.append((loss, seen, *torch.autograd.grad(loss, logits)))
+    torch.testing.assert_close(*results)
 
 
 @every_bins

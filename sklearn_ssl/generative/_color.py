@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sklearn_ssl._utils._device import full_precision
 from sklearn_ssl._utils._tensors import constants
@@ -39,7 +40,7 @@ _AB_SCALE = 110.0  # the largest a and b of sRGB colors
 _COUNTED = 2**14  # values of a batch that shares of bins are counted from
 
 
-_AT_ONCE = 2**16  # values that are compared with all bins
+_AT_ONCE = 2**15  # values that are compared with all bins
 
 
 _LEAST_UNIFORM = 0.01  # of the mix that weights come from: bins never seen would weigh too much
@@ -194,16 +195,20 @@ class Bins(nn.Module):
         uniform = max(1 - self.rebalance, _LEAST_UNIFORM) / len(self.share)
         rarity = 1 / (self.rebalance * self.share + uniform)
         weight = (rarity / (self.share * rarity).sum())[nearest[:, 0]]
-        # in place of a softmax over all bins, which for large images takes most of the memory
-        log_p = self._rows(self._log_p(logits, nearest), nearest.shape[1])
-        return -(weight * (near * log_p).sum(1)).mean(), seen
+        # a few images after the other, and again for their gradient: softmaxes of all bins at all
+        # positions would take most of the memory
+        rows = len(nearest) // len(logits)
+        step = max(1, _AT_ONCE // rows)
+        targets = (target.split(step * rows) for target in (nearest, weight[:, None] * near))
+        losses = [
+            checkpoint(self._cross_entropy, *part, use_reentrant=False, preserve_rng_state=False)
+            for part in zip(logits.split(step), *targets, strict=True)
+        ]
+        return torch.stack(losses).sum() / len(nearest), seen
 
-    def _log_p(self, logits: Tensor, bins: Tensor) -> Tensor:
-        """Log probabilities (n, groups * 5, h, w) of the bins (n * groups * h * w, 5)."""
-        n, _, h, w = logits.shape
-        logits = logits.float().unflatten(1, (self.groups, -1))  # (n, groups, q, h, w)
-        bins = bins.view(n, self.groups, h, w, -1).movedim(-1, 2)
-        return (logits.gather(2, bins) - logits.logsumexp(2, keepdim=True)).flatten(1, 2)
+    def _cross_entropy(self, logits: Tensor, nearest: Tensor, shares: Tensor) -> Tensor:
+        log_p = F.log_softmax(self._rows(logits.float(), len(self.centers)), dim=1)
+        return -(shares * log_p.gather(1, nearest)).sum()
 
     @torch.no_grad()
     def update(self, seen: Tensor) -> None:
