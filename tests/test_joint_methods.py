@@ -522,6 +522,24 @@ def test_moco_3_loss():
     assert_is(loss, total)
 
 
+@pytest.mark.parametrize("encoder", [TinyNet, TinyViT, "small_vit"])
+def test_moco_3_of_transformers(encoder):
+    """As the authors' code: three layers and a frozen projection of patches, two without."""
+    task = make_task(MoCo, 16, 16, version=3, encoder=encoder, momentum=0.5)
+    of_tokens = encoder is not TinyNet
+    linear = [part for part in task.projector if isinstance(part, nn.Linear)]
+    assert len(linear) == 2 + of_tokens
+    fixed = [name for name, p in task.encoder.named_parameters() if not p.requires_grad]
+    convolutions = [m for m in task.encoder.modules() if isinstance(m, nn.Conv2d)]
+    assert len(fixed) == 2 * of_tokens  # weight and bias
+    assert of_tokens == (not convolutions[0].weight.requires_grad)
+    if encoder is TinyViT:
+        learner = small(MoCo, version=3, weight_decay=10.0, encoder=TinyViT).fit(make_images())
+        start = small(MoCo, version=3, max_epochs=0, encoder=TinyViT).fit(make_images())
+        trained, first = (x.encoder_.backbone.patches[0].weight for x in (learner, start))
+        assert torch.equal(trained, first)
+
+
 # NNCLR
 
 

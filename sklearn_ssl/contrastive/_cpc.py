@@ -107,8 +107,9 @@ class CPC(PretextLearner):
     prediction_steps : int, default=2
         At most how many different distances to predict at, from the nearest patch without overlap
         on (or the farthest, if all overlap). In training only as much of an image is encoded as the
-        farthest prediction needs, a crop anywhere in it (mostly 4 x 4 patches by default), so that
-        fewer distances make faster steps.
+        farthest prediction needs, a crop anywhere in it, so that fewer distances make faster steps.
+        By default it has mostly 4 x 4 patches, and the context of a prediction one or two rows of
+        them; the paper predicts up to 5 steps ahead in 7 x 7 patches.
     context_blocks : int, default=2
         Residual blocks of the context network.
     negative_images : int, default=16

@@ -114,15 +114,18 @@ class DeepInfoMax(PretextLearner):
     its own image, of an earlier layer, from those of the other images of the batch.
 
     In the paper both are of one view of the image, which can be told from others by its colors;
-    here they are of two views, each cropped and colored on its own, as in [2]_. Unlike there,
-    local features are compared position by position, and at one scale.
+    here they are of two views, each cropped and colored on its own, as in [2]_, but at one scale.
+    Scores are divided by the square root of ``width``, which keeps them moderate, unlike in both.
+    Of the paper's three estimators that of Donsker and Varadhan is left out, which did worst there.
 
     Parameters
     ----------
     local_layer : str or None, default=None
         Layer of the local features; ``None`` takes the last stage but one.
     estimator : {"infonce", "jsd"}, default="infonce"
-        How mutual information is estimated.
+        How mutual information is estimated: by telling each local feature from those of all other
+        images at all positions (InfoNCE), or by telling pairs that belong together from others
+        (Jensen-Shannon).
     local_weight : float, default=1.0
         Weight of local features, the paper's beta.
     global_weight : float, default=0.0

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sklearn_ssl._utils._arguments import COUNT, POSITIVE, SHARE
 from sklearn_ssl._utils._device import full_precision
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
+from sklearn_ssl.encoders import patch_projection
 from sklearn_ssl.nn import MomentumCopy, Queue, cosine, info_nce, mlp
 from sklearn_ssl.views import BYOL_VIEWS, Views
 
@@ -74,8 +75,11 @@ class MoCo3Task(MoCoTask):
     """Version 3: both views ask through a predictor, negatives are the other keys of the batch."""
 
     def __init__(self, encoder, views, *, hidden_dim, projection_dim, **options):
-        width = encoder.out_shape[0]
-        projector = mlp(width, hidden_dim, hidden_dim, projection_dim, last_norm=True)
+        widths = [encoder.out_shape[0], hidden_dim, projection_dim]
+        if projection := patch_projection(encoder):  # a transformer
+            projection.requires_grad_(False)  # its gradient makes trainings unstable
+            widths.insert(1, hidden_dim)
+        projector = mlp(*widths, last_norm=True)
         super().__init__(encoder, views, projector=projector, **options)
         self.predictor = mlp(projection_dim, hidden_dim, projection_dim, last_norm=True)
 
@@ -95,7 +99,9 @@ class MoCo(PretextLearner):
     The embedding of a view has to find the key of the image's other view. Keys are made by a moving
     average of the network; version 2 compares with a queue of the keys of earlier batches,
     version 3 with the keys of the batch. Batch norm sees the keys as they come, without the paper's
-    shuffling between devices: there is one device.
+    shuffling between devices: there is one device. In version 3 the projection of a transformer's
+    patches stays as it starts, as in [3]_, also if weights are given. Features are those of the
+    network that is trained, not of its average.
 
     Parameters
     ----------

@@ -12,6 +12,7 @@ from sklearn_ssl.encoders._tokens import (
     at_positions,
     check_transformer,
     encode_positions,
+    patch_projection,
 )
 from sklearn_ssl.encoders._torchvision import build_torchvision, torchvision_names
 from sklearn_ssl.encoders._vit import SmallViT, TransformerBlock, sincos_positions
@@ -35,6 +36,7 @@ __all__ = [
     "encoder_names",
     "layer_reader",
     "make_encoder",
+    "patch_projection",
     "pool_features",
     "pooled_width",
     "sincos_positions",

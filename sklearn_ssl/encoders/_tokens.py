@@ -8,7 +8,13 @@ from torch import Tensor, nn
 from sklearn_ssl.encoders._encoder import BackboneEncoder
 from sklearn_ssl.encoders._vit import TransformerBlock, sincos_positions
 
-__all__ = ["TokenPredictor", "at_positions", "check_transformer", "encode_positions"]
+__all__ = [
+    "TokenPredictor",
+    "at_positions",
+    "check_transformer",
+    "encode_positions",
+    "patch_projection",
+]
 
 
 def check_transformer(encoder: BackboneEncoder, learner: str) -> None:
@@ -35,6 +41,15 @@ def check_transformer(encoder: BackboneEncoder, learner: str) -> None:
             "tokens (n, patches, d) of images, with their positions, and whose others work on any "
             "of these tokens"
         )
+
+
+def patch_projection(encoder: BackboneEncoder) -> nn.Conv2d | None:
+    """The convolution that makes tokens of patches, or None if an encoder is no transformer."""
+    height, width, _ = encoder.image_shape
+    [output] = encoder._run_blank(height, width, [encoder.last_layer]).values()
+    convolutions = (part for part in encoder.modules() if isinstance(part, nn.Conv2d))
+    apart = (part for part in convolutions if part.kernel_size == part.stride != (1, 1))
+    return next(apart, None) if output.ndim == 3 else None
 
 
 def at_positions(tokens: Tensor, positions: Tensor) -> Tensor:

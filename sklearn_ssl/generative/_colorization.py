@@ -48,7 +48,8 @@ class Colorization(RedrawMixin, PretextLearner):
     """Colorful image colorization [1]_.
 
     The encoder sees the lightness of an image alone (L* of CIE L*a*b*), and the network classifies
-    its colors, quantized in a*, b*, at every position; rare colors count more.
+    its colors, quantized in a*, b*, at every position; rare colors count more. There are 259 bins of
+    colors, all that those of sRGB are rounded to; the paper has 313, some of which never occur.
 
     Images of other channel counts than three have the mean of their channels as lightness, and the
     differences from it as colors. Gray images have no color: a coarse version plays the

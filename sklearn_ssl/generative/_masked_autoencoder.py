@@ -99,7 +99,9 @@ class MaskedAutoencoder(ReconstructionMixin, PretextLearner):
 
     The encoder must be a transformer: ``"small_vit"``, or an ``nn.Sequential`` of a patch embedding
     and blocks. ``reconstruct`` shows each patch as it is predicted from others; the mean and
-    contrast that standardized patches lack are those of ``X``.
+    contrast that standardized patches lack are those of ``X``. The paper's optimizer, for long
+    trainings, is ``functools.partial(torch.optim.AdamW, betas=(0.9, 0.95))`` with
+    ``weight_decay=0.05``.
 
     Parameters
     ----------

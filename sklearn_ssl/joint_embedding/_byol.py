@@ -39,6 +39,7 @@ class BYOL(PretextLearner):
 
     One network predicts, from one view of an image, the embedding that another network gives to the
     other view. The other network is a moving average of the first; no negatives are needed.
+    Features are those of the first, as in the paper.
 
     Parameters
     ----------

@@ -97,8 +97,17 @@ class DINO(PretextLearner):
 
     A student sees large and small crops of an image, a teacher (the student's moving average) the
     large ones. The student's output distribution has to match the teacher's, which is centered over
-    batches and sharpened to avoid collapse. The head has batch norm for every encoder, also for
-    transformers, where the paper has none; its last layer is trained from the start.
+    batches and sharpened to avoid collapse.
+
+    ``history_`` has the teacher's entropy, which is 0 if all images are of one class and
+    log(``out_dim``) if they are of none, and the student's divergence from it: the loss is their
+    sum, so it may rise while the student learns.
+
+    Unlike in the paper, the head has batch norm and ReLU for every encoder (there GELU, and batch
+    norm without transformers only), its last layer is trained from the start, gradients are not
+    clipped (skorch's ``GradientNormClipping(3.0)`` among ``callbacks`` does it), and the decay of
+    weights is constant (there it rises from 0.04 to 0.4). Features are those of the student; the
+    paper takes the teacher's.
 
     Parameters
     ----------
@@ -116,7 +125,7 @@ class DINO(PretextLearner):
     temp_warmup : float, default=0.3
         Share of the training in which the teacher's temperature rises.
     local_crops : int, default=2
-        Number of small crops of each image.
+        Number of small crops of each image, of half the large ones' side, but 12 pixels at least.
     local_scale : tuple of float, default=(0.1, 0.4)
         Range of the area of small crops.
     hidden_dim : int, default=512

@@ -110,7 +110,8 @@ class IJEPA(PretextLearner):
     large block without the targets; here blocks have one shape, square where there is room, and the
     context is as many other patches, anywhere, as all images of a batch are sure to have. Where
     that would be few, blocks are made smaller. Targets have a layer norm, and the loss is smooth
-    L1.
+    L1. The decay of weights is constant; in the paper it rises from 0.04 to 0.4. Features are those
+    of the encoder that is trained; the paper takes those of its average.
 
     Parameters
     ----------

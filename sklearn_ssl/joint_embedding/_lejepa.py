@@ -66,7 +66,7 @@ class LeJEPA(PretextLearner):
     directions : int, default=256
         Number of random projections in a step.
     local_crops : int, default=2
-        Number of small crops of each image.
+        Number of small crops of each image, of half the large ones' side, but 12 pixels at least.
     local_scale : tuple of float, default=(0.1, 0.4)
         Range of the area of small crops.
     hidden_dim : int, default=512

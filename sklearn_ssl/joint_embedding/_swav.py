@@ -103,7 +103,7 @@ class SwAV(PretextLearner):
     queue_start : float, default=0.25
         Share of the training after which the queue is used, once it is full.
     local_crops : int, default=2
-        Number of small crops of each image.
+        Number of small crops of each image, of half the large ones' side, but 12 pixels at least.
     local_scale : tuple of float, default=(0.1, 0.4)
         Range of the area of small crops.
     hidden_dim : int, default=512
