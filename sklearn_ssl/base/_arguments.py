@@ -132,8 +132,8 @@ Share of the steps in which the learning rate rises.""",
         changeable=True,
         doc="""{"adam", "adamw", "lars", "nadam", "radam", "rmsprop", "sgd"}, type or callable
 Optimizer by name, a torch optimizer class, or what is called like one with groups of parameters,
-``lr`` and ``weight_decay``: ``functools.partial(torch.optim.AdamW, betas=(0.9, 0.95))``. Defaults of
-all learners were found with AdamW, also where the paper of a method has SGD or LARS.""",
+``lr`` and ``weight_decay``: ``functools.partial(torch.optim.AdamW, betas=(0.9, 0.95))``. Defaults
+of all learners were found with AdamW, also where the paper of a method has SGD or LARS.""",
     )
     precision: str = argument(
         StrOptions({"auto", "bfloat16", "float32"}),

@@ -16,7 +16,6 @@ from sklearn_ssl.views import Views
 
 __all__ = ["CPC"]
 
-
 # how to turn a grid (..., rows, columns) so that a direction becomes downwards
 _TURNS = {
     "down": lambda grid: grid,
@@ -150,6 +149,7 @@ class CPC(PretextLearner):
     norm: str | None = argument(StrOptions({"layer", "batch"}), None, default=None)
 
     _usual_batch_size: ClassVar[int] = 32  # an image is many patches
+    _shares_encoder: ClassVar[bool] = False
 
     def _make_encoder(self, image_shape, mean, std):
         fresh = self.norm is None and self.weights is None
@@ -164,8 +164,6 @@ class CPC(PretextLearner):
             patch = (_default_patch(height), _default_patch(width))
         stride = tuple(max(1, math.floor(side * (1 - self.overlap) + 1e-6)) for side in patch)
         return PatchEncoder(encoder, patch, stride)
-
-    _shares_encoder: ClassVar[bool] = False
 
     def _default_views(self):
         return Views(crop_scale=(0.6, 1.0), blur=0)

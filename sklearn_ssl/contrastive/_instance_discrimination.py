@@ -22,17 +22,9 @@ class InstanceDiscriminationTask(PretextTask):
     log_constant: Tensor
 
     def __init__(
-        self,
-        encoder,
-        views,
-        *,
-        n_images,
-        projection_dim,
-        temperature,
-        momentum,
-        negatives,
+        self, encoder, views, *, n_images, projection_dim, temperature, momentum, negatives,
         proximity,
-    ):
+    ):  # fmt: skip
         super().__init__(encoder, views)
         self.n_images = n_images
         self.temperature = temperature

@@ -22,30 +22,17 @@ __all__ = [
     "split_color",
 ]
 
-
 # sRGB to CIE XYZ relative to the white point D65, whose rows so sum to one
 _XYZ = (
     (0.4338888, 0.3762134, 0.1898978),
     (0.2126729, 0.7151522, 0.0721750),
     (0.0177253, 0.1094688, 0.8728060),
 )
-
-
 _RGB = tuple(map(tuple, np.linalg.inv(_XYZ).tolist()))
-
-
 _AB_SCALE = 110.0  # the largest a and b of sRGB colors
-
-
 _COUNTED = 2**14  # values of a batch that shares of bins are counted from
-
-
-_AT_ONCE = 2**15  # values that are compared with all bins
-
-
+_AT_ONCE = 2**15  # values of which all bins are looked at together
 _LEAST_UNIFORM = 0.01  # of the mix that weights come from: bins never seen would weigh too much
-
-
 _AB_SPACING = 10.0  # of the grid of colors, as in Zhang et al. (2016)
 
 

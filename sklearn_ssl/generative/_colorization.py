@@ -48,8 +48,8 @@ class Colorization(RedrawMixin, PretextLearner):
     """Colorful image colorization [1]_.
 
     The encoder sees the lightness of an image alone (L* of CIE L*a*b*), and the network classifies
-    its colors, quantized in a*, b*, at every position; rare colors count more. There are 259 bins of
-    colors, all that those of sRGB are rounded to; the paper has 313, some of which never occur.
+    its colors, quantized in a*, b*, at every position; rare colors count more. Of the paper's grid
+    there are the 259 bins that colors of sRGB are rounded to; the paper counts 313.
 
     Images of other channel counts than three have the mean of their channels as lightness, and the
     differences from it as colors. Gray images have no color: a coarse version plays the
@@ -84,12 +84,12 @@ class Colorization(RedrawMixin, PretextLearner):
 
     rebalance: float = argument(SHARE, default=0.5)
 
+    _shares_encoder: ClassVar[bool] = False
+
     def _make_encoder(self, image_shape, mean, std):
         gray_shape = (*image_shape[:2], 1)
         encoder = make_encoder(self.encoder, gray_shape, [0.5], [0.25], self.weights)
         return ColorEncoder(image_shape, lightness=encoder)
-
-    _shares_encoder: ClassVar[bool] = False
 
     def _default_views(self):
         return Views(jitter=None, gray=0, blur=0)

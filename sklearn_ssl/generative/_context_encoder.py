@@ -24,10 +24,7 @@ from sklearn_ssl.views import Views, functional
 
 __all__ = ["ContextEncoder"]
 
-
 _BLOCKS = 4  # of a random mask, each with this share of the area
-
-
 _BLOCK_AREA = (0.04, 0.12)
 
 
@@ -80,9 +77,8 @@ class ContextTask(PretextTask):
 
     def fill(self, images: Tensor, holes: Tensor) -> Tensor:
         """Images in [0, 1] without their holes to standardized ones without holes."""
-        seen = torch.where(
-            holes, self.encoder.standardize.offset, images
-        )  # the mean is 0 for the network
+        # the mean is 0 for the network
+        seen = torch.where(holes, self.encoder.standardize.offset, images)
         features = self.mix(self.spread(self.encoder(seen)))
         return self.decoder(features, images.shape[2:]).float()
 
@@ -102,9 +98,8 @@ class ContextTask(PretextTask):
 
     def inpaint(self, images: Tensor, holes: Tensor) -> Tensor:
         holes = holes[:, None]
-        return torch.where(
-            holes, self.encoder.standardize.inverse(self.fill(images, holes)), images
-        )
+        painted = self.encoder.standardize.inverse(self.fill(images, holes))
+        return torch.where(holes, painted, images)
 
 
 class ContextEncoder(RedrawMixin, PretextLearner):

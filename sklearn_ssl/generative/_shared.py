@@ -23,7 +23,6 @@ from sklearn_ssl.views import Views
 
 __all__ = ["CodeTask", "ReconstructionMixin", "RedrawMixin", "SamplingMixin"]
 
-
 _DRAWN_AT_ONCE = 256  # samples
 
 

@@ -60,10 +60,11 @@ class SplitBrainAutoencoder(ReconstructionMixin, PretextLearner):
     """Split-brain autoencoder: cross-channel prediction [1]_.
 
     One half of the network sees the lightness of an image and predicts its color, the other sees
-    the color and predicts the lightness, both as classes of quantized values, of which rare ones
-    count more (as :class:`Colorization` with ``rebalance=0.5``). The features of both halves
-    together are those of the image. Each half is a whole ``encoder``, so there are twice as many
-    parameters and features. Color is what it is for :class:`Colorization`.
+    the color and predicts the lightness, both as classes of quantized values. Unlike in the paper,
+    rare ones count more (as for :class:`Colorization` with ``rebalance=0.5``), which neither helped
+    nor harmed. The features of both halves together are those of the image. Each half is a whole
+    ``encoder``, so there are twice as many parameters and features. Color is what it is for
+    :class:`Colorization`.
 
     Parameters
     ----------
@@ -88,6 +89,8 @@ class SplitBrainAutoencoder(ReconstructionMixin, PretextLearner):
     (256, 1024)
     """
 
+    _shares_encoder: ClassVar[bool] = False
+
     def _make_encoder(self, image_shape, mean, std):
         height, width, channels = image_shape
         n_colors = 2 if channels == 3 else channels
@@ -102,8 +105,6 @@ class SplitBrainAutoencoder(ReconstructionMixin, PretextLearner):
                 self.weights,
             ),
         )
-
-    _shares_encoder: ClassVar[bool] = False
 
     def _default_views(self):
         return Views(jitter=None, gray=0, blur=0)

@@ -21,18 +21,9 @@ __all__ = ["IJEPA"]
 
 class IJEPATask(PretextTask):
     def __init__(
-        self,
-        encoder,
-        views,
-        *,
-        size,
-        n_targets,
-        target_scale,
-        momentum,
-        weights,
-        predictor_dim,
+        self, encoder, views, *, size, n_targets, target_scale, momentum, weights, predictor_dim,
         depth,
-    ):
+    ):  # fmt: skip
         super().__init__(encoder, views)
         self.momentum = momentum
         self.weights = weights

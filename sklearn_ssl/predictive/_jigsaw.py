@@ -14,10 +14,7 @@ from sklearn_ssl.views import Views, random_tiles
 
 __all__ = ["Jigsaw"]
 
-
 _CANDIDATES = 2000  # random permutations that the next one of the set is chosen from
-
-
 _ORDERS = 4  # in which each image is shown
 
 

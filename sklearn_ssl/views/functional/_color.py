@@ -15,7 +15,6 @@ __all__ = [
     "solarize",
 ]
 
-
 _LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2, as in torchvision
 
 
