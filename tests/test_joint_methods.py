@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import TinyNet, TinyViT, make_images, random_batch, small
+from skorch.callbacks import Callback, GradientNormClipping
 from test_tasks import (
     MEAN,
     STD,
@@ -441,6 +442,23 @@ def test_dino_teacher_temperature(warmup, progress, temperature):
     assert task.teacher_temp.item() == pytest.approx(0.04 if warmup else 0.08)
     task.after_step(output_of(task, random_batch(height=12, width=12)), progress)
     assert task.teacher_temp.item() == pytest.approx(temperature)
+
+
+def test_gradients_of_dino_can_be_clipped():
+    """As the docstring says that the paper does."""
+    norms = []
+
+    class Watch(Callback):
+        def on_grad_computed(self, net, named_parameters, **kwargs):
+            gradients = [p.grad.flatten() for _, p in named_parameters if p.grad is not None]
+            norms.append(torch.cat(gradients).norm().item())
+
+    options = {"encoder": TinyNet, "batch_size": 16}
+    small(DINO, callbacks=[Watch()], **options).fit(make_images())
+    assert min(norms) > 0.1
+    norms.clear()
+    small(DINO, callbacks=[GradientNormClipping(0.1), Watch()], **options).fit(make_images())
+    assert norms == pytest.approx([0.1] * 3, rel=1e-3)
 
 
 # LeJEPA
