@@ -34,6 +34,7 @@ from sklearn_ssl import (
     NNCLR,
     BarlowTwins,
     DeepInfoMax,
+    ExemplarCNN,
     InstanceDiscrimination,
     LeJEPA,
     MoCo,
@@ -668,8 +669,11 @@ def test_slots_of_the_bank_follow_their_images():
 
 @pytest.mark.parametrize("n", [48, 24])
 @pytest.mark.parametrize("how", ["fit", "partial_fit"])
-def test_images_without_a_slot_are_refused(how, n):
-    learner = small(InstanceDiscrimination, warm_start=True, batch_size=8).fit(make_images(24))
+@pytest.mark.parametrize(
+    ("Learner", "params"), [(InstanceDiscrimination, {}), (ExemplarCNN, {"loss": "softmax"})]
+)
+def test_images_without_a_slot_are_refused(Learner, params, how, n):
+    learner = small(Learner, warm_start=True, batch_size=8, **params).fit(make_images(24))
     train = getattr(learner, how)
     train(make_images(24).astype(np.float32).astype(np.uint8))  # the same images
     assert learner.n_epochs_ == 2
