@@ -303,7 +303,7 @@ def row(error, *parts, **params):
         row(ValueError, "'weight_decay'", "[0.0, inf)", "Got -0.1", weight_decay=-0.1),
         row(ValueError, "'warmup'", "[0.0, 1.0]", "Got 1.1", warmup=1.1),
         row(ValueError, "'warmup'", "[0.0, 1.0]", "Got -0.1", warmup=-0.1),
-        row(ValueError, "'adam'", "'adamw'", "'sgd'", "'lars'", optimizer="adam"),
+        row(ValueError, "'adamax'", "'adamw'", "'sgd'", "'lars'", optimizer="adamax"),
         row(TypeError, "'dict'", "torch.optim", optimizer=dict),
         row(TypeError, "Rprop", "weight_decay", optimizer=torch.optim.Rprop),
         row(ValueError, "'float16'", "'auto'", "'bfloat16'", "'float32'", precision="float16"),

@@ -10,6 +10,7 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
+from torch.optim import Optimizer
 
 from sklearn_ssl._utils._arguments import (
     COUNT,
@@ -240,6 +241,10 @@ rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no ef
 
     def _validate(self) -> None:
         self._validate_params()
+        if isinstance(self.optimizer, type) and not issubclass(self.optimizer, Optimizer):
+            raise TypeError(f"optimizer={self.optimizer!r} must be a class of torch.optim")
+        if isinstance(self.views, type):
+            raise TypeError(f"'views' is a class; give an object, {self.views.__name__}()")
         if isinstance(self.views, Views):
             self.views.validate()
 

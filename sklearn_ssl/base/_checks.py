@@ -55,6 +55,7 @@ def built_in(learner: Any) -> dict[str, Any]:
 
 
 def check_unchanged(learner: Any) -> None:
+    """Raise ValueError if an argument changed that the network was built from."""
     before, now = learner._built_in_, built_in(learner)
     changed = [name for name in before | now if before.get(name, "") != now.get(name, "")]
     if changed:
@@ -65,6 +66,7 @@ def check_unchanged(learner: Any) -> None:
 
 
 def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool) -> Images:
+    """Images to train on: those of X, and of X_unlabeled if there are more."""
     shape = learner.image_shape_ if continued else None
     images = read_images(X, estimator=learner, image_shape=learner.image_shape, fitted_shape=shape)
     if continued and images.is_uint8 != learner._fitted_uint8_:
@@ -85,6 +87,7 @@ def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool
 
 
 def check_kept(learner: Any, n_images: int) -> None:
+    """Raise ValueError if the task keeps something of other images than these."""
     kept = learner.net_.module_.task.n_images
     if kept is not None and kept != n_images:
         raise ValueError(
@@ -94,6 +97,7 @@ def check_kept(learner: Any, n_images: int) -> None:
 
 
 def choose_batch_size(learner: Any, n_images: int, cut: bool) -> int:
+    """The batch size that was asked for or, without one, the method's; ``cut`` to the images."""
     if learner.batch_size is None:
         return min(learner._usual_batch_size, max(2, n_images // 4))
     if learner.batch_size > n_images and not cut:
@@ -105,6 +109,7 @@ def choose_batch_size(learner: Any, n_images: int, cut: bool) -> int:
 
 
 def draw_seed(learner: Any, continued: bool) -> int:
+    """The seed of a fit; a continued one goes on with other numbers."""
     if learner.random_state is None:  # numpy's global generator is not ours to advance
         return int(np.random.default_rng().integers(2**31))
     seed = int(check_random_state(learner.random_state).randint(2**31 - 1))
