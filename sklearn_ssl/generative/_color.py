@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._device import full_precision
-from sklearn_ssl._utils._tensors import constants
+from sklearn_ssl._utils._device import constants, full_precision
 from sklearn_ssl.encoders import Encoder
 
 __all__ = [

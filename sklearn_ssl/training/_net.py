@@ -11,8 +11,12 @@ import skorch
 import torch
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._device import autocast, deterministic_kernels, freed_memory_kept
-from sklearn_ssl._utils._interrupts import interrupts_noted
+from sklearn_ssl._utils._device import (
+    autocast,
+    deterministic_kernels,
+    freed_memory_kept,
+    interrupts_noted,
+)
 from sklearn_ssl.exceptions import DivergenceError
 from sklearn_ssl.images import Images
 from sklearn_ssl.metrics import feature_spread

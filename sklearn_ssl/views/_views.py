@@ -19,8 +19,7 @@ from sklearn_ssl._utils._arguments import (
     argument,
     plain,
 )
-from sklearn_ssl._utils._device import full_precision
-from sklearn_ssl._utils._tensors import constants
+from sklearn_ssl._utils._device import constants, full_precision
 from sklearn_ssl.views import functional
 
 __all__ = ["BYOL_VIEWS", "CallableViews", "Views", "as_views", "view_size"]
