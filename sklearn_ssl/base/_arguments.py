@@ -233,7 +233,8 @@ rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no ef
                 f"{name}: there is no callback of this name. Callbacks whose parameters are set "
                 "are given as pairs, callbacks=[('stop', EarlyStopping())]"
             )
-        changed = clone(callbacks[names.index(which)][1]).set_params(**{parameter: value})
+        changed = clone(callbacks[names.index(which)][1])
+        changed.set_params(**{parameter: value})  # which gives nothing back
         self.callbacks = [
             (which, changed) if n == which else callback
             for n, callback in zip(names, callbacks, strict=True)
