@@ -149,7 +149,7 @@ def test_search_over_parameters_of_views_and_callbacks(images):
 
 
 def test_a_callback_that_is_not_there():
-    with pytest.raises(ValueError, match="no callback of this name.*pairs"):
+    with pytest.raises(ValueError, match=r"no callback of this name.*pairs"):
         small(SimCLR).set_params(callbacks__stop__patience=2)
 
 
@@ -185,15 +185,11 @@ def test_warnings_point_at_the_line_of_the_user(images):
             self.zero = nn.Threshold(1e9, 1.0)
 
     learner = small(SimCLR, encoder=Constant)
-    for fit in (
-        learner.fit,
-        make_pipeline(learner).fit,
-        learner.partial_fit,
-        learner.fit_transform,
-    ):
+    pipe = make_pipeline(learner)
+    for fit in (learner.fit, pipe.fit, learner.partial_fit, learner.fit_transform):
+        here = sys._getframe().f_lineno + 2
         with pytest.warns(CollapseWarning) as caught:
             fit(images)
-            here = sys._getframe().f_lineno
         found = [(w.filename, w.lineno) for w in caught if w.category is CollapseWarning]
         assert found == [(__file__, here)]
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
+from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl.exceptions import CollapseWarning, StaleFeaturesWarning
 from sklearn_ssl.images import Images, read_images
 
 __all__ = [
@@ -18,7 +20,10 @@ __all__ = [
     "draw_seed",
     "read_training_images",
     "refuse_images",
+    "warn_of_features",
 ]
+
+_COLLAPSED = 1e-3  # feature spread below which all images look the same
 
 
 def all_or_nothing(method: Callable) -> Callable:
@@ -125,4 +130,22 @@ def refuse_images(y: Any, X: Any) -> None:
         raise ValueError(
             f"y has shape {shape}, which looks like images, and would be ignored; give more images "
             "to pretrain on as fit(X, X_unlabeled=...)"
+        )
+
+
+def warn_of_features(learner: Any, continued: bool, trained: bool) -> None:
+    """Warn of features that are the same for all images, or that others hold in an older state."""
+    name = type(learner).__name__
+    if trained and (spread := learner.history_[-1]["feature_spread"]) < _COLLAPSED:
+        warn(
+            f"the features of {name} are nearly the same for all images (spread {spread:.1e}): the "
+            "representation has collapsed. Try a smaller lr, a larger batch_size, or another "
+            "random_state",
+            CollapseWarning,
+        )
+    if continued and learner.__dict__.pop("_features_given_", False):
+        warn(
+            f"{name} goes on training, so its features change: what was fitted to those of before, "
+            "as the later steps of a pipeline, has to be fitted again",
+            StaleFeaturesWarning,
         )

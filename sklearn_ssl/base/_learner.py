@@ -28,15 +28,12 @@ from sklearn_ssl.base._checks import (
     draw_seed,
     read_training_images,
     refuse_images,
+    warn_of_features,
 )
 from sklearn_ssl.base._features import FeaturesMixin
 from sklearn_ssl.base._task import PretextTask
 from sklearn_ssl.encoders import Encoder, make_encoder
-from sklearn_ssl.exceptions import (
-    CollapseWarning,
-    StaleFeaturesWarning,
-    UnavailableDeviceWarning,
-)
+from sklearn_ssl.exceptions import UnavailableDeviceWarning
 from sklearn_ssl.images import Images, pixel_range
 
 # skorch is imported when a learner is fitted, to keep the package quick to import
@@ -55,8 +52,6 @@ else:
 
 
 __all__ = ["PretextLearner"]
-
-_COLLAPSED = 1e-3  # feature spread below which all images look the same
 
 
 class PretextLearner(
@@ -227,13 +222,7 @@ class PretextLearner(
             epochs_before = len(net.history)
             self._train(net, images, X, epochs, streamed)
         self.__dict__.update(self._fitted_attributes(net, images))
-        self._warn_if_collapsed(trained=len(net.history) > epochs_before)
-        if continued and self.__dict__.pop("_features_given_", False):
-            warn(
-                f"{type(self).__name__} goes on training, so its features change: what was fitted "
-                "to those of before, as the later steps of a pipeline, has to be fitted again",
-                StaleFeaturesWarning,
-            )
+        warn_of_features(self, continued, trained=len(net.history) > epochs_before)
         return self
 
     def _train(self, net: "PretextNet", images: Images, X: Any, epochs: int, streamed: bool):
@@ -283,15 +272,6 @@ class PretextLearner(
             "_fitted_uint8_": images.is_uint8,
             "device_": torch.device(net.device),
         }
-
-    def _warn_if_collapsed(self, trained: bool) -> None:
-        if trained and (spread := self.history_[-1]["feature_spread"]) < _COLLAPSED:
-            warn(
-                f"the features of {type(self).__name__} are nearly the same for all images (spread "
-                f"{spread:.1e}): the representation has collapsed. Try a smaller lr, a larger "
-                "batch_size, or another random_state",
-                CollapseWarning,
-            )
 
     # What scikit-learn and pickle ask for
 
