@@ -9,7 +9,7 @@ from numbers import Real
 import numpy as np
 import pytest
 import torch.nn.functional as F
-from conftest import TinyNet, every_learner, small
+from conftest import TinyNet, every_kind, every_learner, small
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
@@ -125,7 +125,7 @@ def test_a_new_default_keeps_the_rest_of_a_declaration():
 # Parameters of views and callbacks
 
 
-@every_learner
+@every_kind
 def test_parameters_of_the_methods_own_views(Learner, images):
     """None stands for the recipe of the method, whose parameters can be set."""
     learner = small(Learner)
@@ -162,7 +162,7 @@ def test_views_and_a_parameter_of_them_in_one_call():
 # What is shown
 
 
-@every_learner
+@every_kind
 def test_html_has_the_description_of_every_parameter(Learner):
     learner = small(Learner)
     if not hasattr(learner, "_repr_html_inner"):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import skorch.callbacks
 import torch
-from conftest import TinyNet, every_learner, make_images, small
+from conftest import TinyNet, every_kind, make_images, small
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -49,7 +49,7 @@ def default_device():
     torch.set_default_device(None)
 
 
-@every_learner
+@every_kind
 def test_default_dtype_does_not_matter(Learner, images, default_dtype):
     learner = small(Learner, encoder="small_resnet")
     alone = learner.fit_transform(images)
@@ -60,7 +60,7 @@ def test_default_dtype_does_not_matter(Learner, images, default_dtype):
     assert torch.rand(1).dtype == torch.float64
 
 
-@every_learner
+@every_kind
 def test_default_device_does_not_matter(Learner, images, default_device):
     learner = small(Learner)
     alone = learner.fit_transform(images)

@@ -19,8 +19,17 @@ from sklearn_ssl.nn import LARS
 
 
 @every_learner
-@pytest.mark.parametrize("encoder", [TinyNet, "small_resnet", "small_vit", "resnet18"])
-@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize(
+    ("encoder", "channels"),
+    [
+        *((TinyNet, channels) for channels in (1, 3, 5)),
+        *(
+            pytest.param(encoder, channels, marks=pytest.mark.slow)
+            for encoder in ("small_resnet", "small_vit", "resnet18")
+            for channels in (1, 3, 5)
+        ),
+    ],
+)
 def test_step_on_the_meta_device(Learner, encoder, channels):
     """A step there shows that no CPU tensor slipped in and that nothing is read back."""
     X = make_images(n=8, height=16, width=16, channels=channels)
