@@ -143,7 +143,8 @@ def warn_of_features(learner: Any, continued: bool, trained: bool) -> None:
             "random_state",
             CollapseWarning,
         )
-    if continued and learner.__dict__.pop("_features_given_", False):
+    given = learner.__dict__.pop("_features_given_", False)
+    if continued and given:
         warn(
             f"{name} goes on training, so its features change: what was fitted to those of before, "
             "as the later steps of a pipeline, has to be fitted again",
