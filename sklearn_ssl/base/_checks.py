@@ -66,22 +66,33 @@ def check_unchanged(learner: Any) -> None:
 
 def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool) -> Images:
     shape = learner.image_shape_ if continued else None
-    images = read_images(X, estimator=learner, image_shape=learner.image_shape, fitted_shape=shape)
-    if continued and images.is_uint8 != learner._fitted_uint8_:
-        first = "uint8" if learner._fitted_uint8_ else "another type than uint8"
-        raise ValueError(
-            f"X has dtype {images.dtype}, but the images of the first fit had {first}; give "
-            "them in the same range of values to go on, or fit anew with warm_start=False"
+    order = learner.channel_order
+    images = read_images(
+        X,
+        estimator=learner,
+        image_shape=learner.image_shape,
+        channel_order=order,
+        fitted_shape=shape,
+    )
+    if X_unlabeled is not None:
+        more = read_images(
+            X_unlabeled,
+            estimator=learner,
+            channel_order=order,
+            fitted_shape=images.shape,
+            min_images=1,
         )
-    if X_unlabeled is None:
-        return images
-    more = read_images(X_unlabeled, estimator=learner, fitted_shape=images.shape, min_images=1)
-    if more.is_uint8 != images.is_uint8:
-        raise ValueError(
-            f"X has dtype {images.dtype} and X_unlabeled {more.dtype}; give both in one range "
-            "of values, both as uint8 or both as floats"
-        )
-    return Images(*images.arrays, *more.arrays, shape=images.shape)
+        if more.is_uint8 != images.is_uint8:
+            raise ValueError(
+                f"X has dtype {images.dtype} and X_unlabeled {more.dtype}; give both in one range "
+                "of values, both as uint8 or both as floats"
+            )
+        images = Images(*images.arrays, *more.arrays, shape=images.shape)
+    if continued:
+        pixels = learner.net_.module_.pixels
+        images.origin = pixels.origin
+        pixels.check(images)
+    return images
 
 
 def check_kept(learner: Any, n_images: int) -> None:
