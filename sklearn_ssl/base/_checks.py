@@ -124,11 +124,16 @@ def draw_seed(learner: Any, continued: bool) -> int:
 
 def refuse_images(y: Any, X: Any) -> None:
     """Raise ValueError if images were given as labels, mostly in place of ``X_unlabeled``."""
-    shape = tuple(getattr(y, "shape", ()))
-    of_images = tuple(getattr(X, "shape", ()))
-    width = int(np.prod(of_images[1:]))
-    if len(shape) > 2 or (len(shape) == 2 and shape[1] == width >= 16):
+    shape = _shape(y)
+    if len(shape) > 2 or (len(shape) == 2 and shape[1] == np.prod(_shape(X)[1:]) >= 16):
         raise ValueError(
             f"y has shape {shape}, which looks like images, and would be ignored; give more images "
             "to pretrain on as fit(X, X_unlabeled=...)"
         )
+
+
+def _shape(given: Any) -> tuple[int, ...]:
+    """The shape of arrays and frames; of lists, seen from their first element."""
+    if isinstance(given, (list, tuple)) and len(given):
+        return (len(given), *_shape(given[0]))
+    return tuple(getattr(given, "shape", ()))

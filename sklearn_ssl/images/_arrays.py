@@ -1,6 +1,7 @@
 """Whatever holds numbers, as an array; and what does not, by name."""
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,28 @@ _OF_NUMPY = (torch.float16, torch.float32, torch.float64)
 
 
 def stacked(X: Any) -> Any:
-    """A list of images as one tensor or array, the rest as it is."""
+    """A list of images as one tensor or array, the rest as it is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what holds no numbers.
+    """
     if isinstance(X, Image.Image):
         raise TypeError("X is one PIL image; give several in a list, one as [X]")
     if isinstance(X, memoryview):
         return np.asarray(X)
-    if not isinstance(X, (list, tuple)):
-        return X
-    images = [unmasked(image) for image in X]
+    if isinstance(X, (list, tuple)):
+        X = _stack(X)
+    if isinstance(X, Tensor):
+        _refuse_strange(X)
+    else:
+        _refuse_dates(X)
+    return X
+
+
+def _stack(images: Sequence[Any]) -> Any:
+    images = [unmasked(image) for image in images]
     of_torch = any(isinstance(image, Tensor) for image in images)
     try:
         return torch.stack(images) if of_torch else np.asarray(images)
@@ -34,15 +49,7 @@ def stacked(X: Any) -> Any:
         ) from error
 
 
-def as_array(X: Any) -> Any:
-    """Tensors as arrays that share their memory, masked arrays as plain ones, the rest as it is."""
-    if isinstance(X, Tensor):
-        return _tensor_as_array(X)
-    _refuse_dates(X)
-    return unmasked(X)
-
-
-def _tensor_as_array(X: Tensor) -> np.ndarray:
+def _refuse_strange(X: Tensor) -> None:
     if X.is_nested:
         raise ValueError(
             "X is a nested tensor, of images of different shapes; resize them to one shape and "
@@ -56,6 +63,23 @@ def _tensor_as_array(X: Tensor) -> np.ndarray:
         raise ValueError("X is a tensor on the meta device, which has a shape but no values")
     if X.is_complex():
         raise ValueError(f"Complex data not supported: X is a tensor of {X.dtype}; give X.abs()")
+
+
+def _refuse_dates(X: Any) -> None:
+    names = [
+        str(name)
+        for name, dtype in zip(getattr(X, "columns", ()), getattr(X, "dtypes", ()), strict=False)
+        if getattr(dtype, "kind", None) in ("m", "M") or getattr(dtype, "is_temporal", bool)()
+    ]
+    if names:
+        some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        raise ValueError(f"X has dates or times in the columns {some}; pixels are numbers")
+
+
+def as_array(X: Any) -> Any:
+    """Tensors as arrays that share their memory, masked arrays as plain ones, the rest as it is."""
+    if not isinstance(X, Tensor):
+        return unmasked(X)
     if X.is_quantized:
         X = X.dequantize()
     X = X.detach().cpu().resolve_neg()
@@ -75,17 +99,6 @@ def is_stored(X: Any) -> bool:
     return False
 
 
-def _refuse_dates(X: Any) -> None:
-    names = [
-        str(name)
-        for name, dtype in zip(getattr(X, "columns", ()), getattr(X, "dtypes", ()), strict=False)
-        if getattr(dtype, "kind", None) in ("m", "M") or getattr(dtype, "is_temporal", bool)()
-    ]
-    if names:
-        some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        raise ValueError(f"X has dates or times in the columns {some}; pixels are numbers")
-
-
 def as_numbers(array: np.ndarray, names: Any = None) -> np.ndarray:
     """A 2-D array of numbers.
 
@@ -97,7 +110,7 @@ def as_numbers(array: np.ndarray, names: Any = None) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         If it has other values, as dates or nulls.
     """
     if array.dtype.kind in "biuf":
@@ -107,7 +120,7 @@ def as_numbers(array: np.ndarray, names: Any = None) -> np.ndarray:
     try:
         numbers = array.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"X has values that are no numbers: {error}") from error
+        raise type(error)(f"X has values that are no numbers: {error}") from error
     missing = np.flatnonzero(np.isnan(numbers).any(0))
     if len(missing):
         where = missing[:5].tolist() if names is None else names[missing[:5]].tolist()

@@ -84,8 +84,10 @@ def read_images(
         validate_data(estimator, like, dtype="numeric", ensure_all_finite=False, **options)
         as_numbers(like)
     else:
-        flat = X.reshape(len(X), math.prod(X.shape[1:])) if ndim > 2 else X
-        X = validate_data(estimator, flat, dtype="numeric", **options)
+        X = X.reshape(len(X), math.prod(X.shape[1:])) if ndim > 2 else X
+        if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind == "O":
+            X = as_numbers(X)
+        X = validate_data(estimator, X, dtype="numeric", **options)
         X = as_numbers(X, getattr(estimator, "feature_names_in_", None))
         n_values = X.shape[1]
     if shape is None:
