@@ -135,7 +135,7 @@ def test_transform_refuses(Learner, images, make, error, parts):
 )
 def test_unlabeled_images_refuse(images, make, error, parts):
     with refused(error, *parts):
-        small(SimCLR).fit(images, X_unlabeled=make(images))
+        small(SimCLR).fit(images.astype(np.float64), X_unlabeled=make(images))
 
 
 @bad_images
@@ -644,14 +644,6 @@ def test_a_failed_fit_can_be_repeated(images):
     np.testing.assert_array_equal(
         ssl.transform(images), small(SimCLR).fit(images).transform(images)
     )
-
-
-@pytest.mark.parametrize("first", [np.uint8, np.float32])
-def test_another_range_in_a_continued_fit(images, first):
-    second = np.float32 if first == np.uint8 else np.uint8
-    ssl = small(SimCLR).partial_fit(images.astype(first))
-    with pytest.raises(ValueError, match=f"X has dtype {np.dtype(second)}.*first fit.*same range"):
-        ssl.partial_fit(images.astype(second))
 
 
 def test_cuda_is_refused_where_there_is_none(images, monkeypatch):

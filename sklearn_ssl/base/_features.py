@@ -51,14 +51,16 @@ class FeaturesMixin:
         """
         return self._features(X)
 
-    def _features(self, X: Any) -> np.ndarray:
+    def _features(
+        self, X: Any, finish: Callable[[np.ndarray], np.ndarray] | None = None
+    ) -> np.ndarray:
         images = self._read_images(X)
         layer, pool = self._check_layer(self.encoder_), plain(self.pool)
 
         def features(pixels: Tensor) -> Tensor:
             return pool_features(self.encoder_(pixels, layer).float(), pool)
 
-        return self._apply(features, images)
+        return self._apply(features, images, finish=finish)
 
     def _read_images(self, X: Any) -> Images:
         """Images to apply the fitted learner to."""
@@ -126,7 +128,16 @@ class FeaturesMixin:
         Garrido et al. (2023), RankMe: Assessing the Downstream Performance of Pretrained
         Self-Supervised Representations by Their Rank.
         """
-        return rank_me(torch.from_numpy(self._features(X)))
+        rows: list[Tensor] = []
+
+        def keep(features: np.ndarray) -> np.ndarray:
+            rows.append(torch.from_numpy(features).double())
+            if sum(map(len, rows)) > 2 * features.shape[1]:  # R has the same singular values
+                rows[:] = [torch.linalg.qr(torch.cat(rows), mode="r").R]
+            return features[:, :0]
+
+        self._features(X, keep)
+        return rank_me(torch.cat(rows))
 
     def encoder_layers(
         self, image_shape: tuple[int, ...] | None = None

@@ -119,7 +119,7 @@ def _check_width(X: Any, fitted_shape: Shape, estimator: Any) -> None:
     hint = hint_of_one_image(shape, fitted_shape)
     if len(shape) == 1 and hint:
         raise ValueError(f"Expected 2D array, got 1D array instead{hint}")
-    if len(shape) != 2 or hasattr(X, "columns") or shape[1] == n_values:
+    if len(shape) != 2 or hasattr(X, "columns") or shape[1] in (0, n_values):
         return
     raise ValueError(
         f"X has {shape[1]} features, but {type(estimator).__name__} is expecting {n_values} "
