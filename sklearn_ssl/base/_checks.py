@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from sklearn_ssl.images import Images, read_images
+from sklearn_ssl.images import Images, learn_pixels, read_images
 
 __all__ = [
     "all_or_nothing",
@@ -65,6 +65,7 @@ def check_unchanged(learner: Any) -> None:
 
 
 def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool) -> Images:
+    """All images to train on, checked to be of one shape and range of values."""
     shape = learner.image_shape_ if continued else None
     order = learner.channel_order
     images = read_images(
@@ -87,6 +88,10 @@ def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool
                 f"X has dtype {images.dtype} and X_unlabeled {more.dtype}; give both in one range "
                 "of values, both as uint8 or both as floats"
             )
+        if not (continued or images.is_uint8):
+            pixels, _, _ = learn_pixels(images)
+            more.origin = images.origin
+            pixels.check(more, "X_unlabeled")
         images = Images(*images.arrays, *more.arrays, shape=images.shape)
     if continued:
         pixels = learner.net_.module_.pixels

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,22 +75,33 @@ class PixelRange(ChannelScaling):
 
     Parameters
     ----------
-    offset, scale : sequence of float
-        One value a channel.
-    origin : sequence of float
+    offset, scale : Tensor of shape (c,)
+    origin : array-like of shape (c,)
         What :class:`Images` takes off the values of a channel before ``offset``; mostly 0.
     usual : tuple of float
         Lowest and highest value that an image has, on average, as shares of the range.
+    n_images : int
+        Number of images of the fit.
     dtype : dtype
-        Of the images of the fit.
+        Of these images.
     """
 
     base: Tensor
 
-    def __init__(self, offset, scale, origin, usual: tuple[float, float], dtype: np.dtype):
+    def __init__(
+        self,
+        offset: Tensor,
+        scale: Tensor,
+        origin: Any,
+        *,
+        usual: tuple[float, float],
+        n_images: int,
+        dtype: np.dtype,
+    ):
         super().__init__(offset, scale)
         self.register_buffer("base", torch.as_tensor(origin, dtype=torch.float32))
         self.usual = usual
+        self.n_images = n_images
         self.dtype = dtype
 
     @property
@@ -108,21 +120,21 @@ class PixelRange(ChannelScaling):
         """uint8 has its range by its type."""
         return images.dtype == self.dtype == np.uint8
 
-    def check(self, images: Images) -> None:
+    def check(self, images: Images, name: str = "X") -> None:
         """Read all images, and warn if they have another range than those of the fit."""
         if self.needs_no_check(images):
             return
         seen = Extremes()
         for batch in _chunks(images):
             seen.add(self(batch.to(self.offset.device)))
-        self.compare(seen, images.dtype)
+        self.compare(seen, images.dtype, name)
 
-    def compare(self, seen: Extremes, dtype: np.dtype) -> None:
+    def compare(self, seen: Extremes, dtype: np.dtype, name: str = "X") -> None:
         """Warn if images, given by the extremes of their values in [0, 1], have another range."""
         seen.check_finite()
         low, high = seen.low.min().item(), seen.high.max().item()
         lows, highs = ((sums / seen.n).mean().item() for sums in (seen.lows, seen.highs))
-        several = seen.n >= _SEVERAL
+        several = min(seen.n, self.n_images) >= _SEVERAL
         other = (
             (low < -_FAR or high > 1 + _FAR)
             or (several and (lows < -_ELSEWHERE or highs > 1 + _ELSEWHERE))
@@ -132,8 +144,8 @@ class PixelRange(ChannelScaling):
         )
         if other:
             warn(
-                f"X has {self.describe(seen, dtype)}; give it in the same range, or the features "
-                "mean nothing",
+                f"{name} has {self.describe(seen, dtype)}; give it in the same range, or the "
+                "features mean nothing",
                 PixelRangeWarning,
             )
 
@@ -186,7 +198,14 @@ def learn_pixels(images: Images) -> tuple[PixelRange, list[float], list[float]]:
     std = torch.where(varies & (std > 0), std, 1.0)
     usual = [((sums / seen.n - low) / extent).mean().item() for sums in (seen.lows, seen.highs)]
     origin = [0.0] * len(low) if images.origin is None else images.origin
-    pixels = PixelRange(low, extent, origin, (usual[0], usual[1]), images.dtype)
+    pixels = PixelRange(
+        low,
+        extent,
+        origin,
+        usual=(usual[0], usual[1]),
+        n_images=len(images),
+        dtype=images.dtype,
+    )
     return pixels, ((mean - low) / extent).tolist(), std.tolist()
 
 

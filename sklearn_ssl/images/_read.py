@@ -118,7 +118,7 @@ def _check_width(X: Any, fitted_shape: Shape, estimator: Any) -> None:
     n_values = math.prod(fitted_shape)
     hint = hint_of_one_image(shape, fitted_shape)
     if len(shape) == 1 and hint:
-        raise ValueError(f"Expected 2D array, got 1D array instead{hint}")
+        raise ValueError(f"Expected 2D array, got 1D array instead. Reshape your data{hint}")
     if len(shape) != 2 or hasattr(X, "columns") or shape[1] in (0, n_values):
         return
     raise ValueError(
