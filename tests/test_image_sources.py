@@ -635,7 +635,7 @@ def test_labels_are_ignored(images, kind, of_uint8):
 # Memory
 
 
-def measured(Learner, name, X, *arguments):
+def beside_its_result(Learner, name, X, *arguments):
     """Bytes that a method takes at its peak beside its result."""
     ssl = small(Learner, max_epochs=0, views=Views(size=8)).fit(X[:12])
     results = []
@@ -654,20 +654,29 @@ def measured(Learner, name, X, *arguments):
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 def test_methods_work_in_chunks(Learner, name, dtype):
     X = np.concatenate([make_images(48, 16, 16)] * 100).astype(dtype)
-    assert measured(Learner, name, X, X) < max(X.nbytes / 2, 8 * 2**20)
+    assert beside_its_result(Learner, name, X, X) < max(X.nbytes / 2, 8 * 2**20)
 
 
 def test_inpainting_works_in_chunks():
     X = np.concatenate([make_images(48, 16, 16)] * 100).astype(np.float32)
     mask = np.eye(16, dtype=bool)
-    assert measured(ContextEncoder, "inpaint", X, X, mask) < X.nbytes / 2
+    assert beside_its_result(ContextEncoder, "inpaint", X, X, mask) < X.nbytes / 2
 
 
 @pytest.mark.parametrize("Learner", [VariationalAutoencoder, BiGAN])
-def test_sampling_works_in_chunks(Learner):
-    X = make_images(48, 16, 16).astype(np.float32)
-    size = 4000 * X[0].nbytes
-    assert measured(Learner, "sample", X, 4000, 0) < size / 2
+def test_samples_are_drawn_in_chunks(Learner, images, monkeypatch):
+    ssl, sizes = small(Learner, max_epochs=0).fit(images), []
+    task = ssl.net_.module_.task
+    draw = task.sample
+
+    def recorded(n, device):
+        sizes.append(n)
+        return draw(n, device)
+
+    monkeypatch.setattr(task, "sample", recorded)
+    made = ssl.sample(1000, random_state=0)
+    assert sizes == [256, 256, 256, 232]
+    assert len(np.unique(made.reshape(1000, -1), axis=0)) == 1000
 
 
 # Warnings

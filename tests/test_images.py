@@ -8,6 +8,7 @@ import torch
 from conftest import make_images, small
 
 import sklearn_ssl.images._pixel_range
+import sklearn_ssl.training._batches
 from sklearn_ssl import DenoisingAutoencoder, SimCLR
 from sklearn_ssl._utils._isolation import isolated
 from sklearn_ssl.exceptions import ImageShapeWarning, PixelRangeWarning
@@ -593,6 +594,18 @@ def test_resident_and_streamed_batches_are_the_same(dtype, monkeypatch):
         assert resident[0].dtype == streamed[0].dtype
         assert torch.equal(resident[0], streamed[0])
         assert torch.equal(resident[1], streamed[1])
+
+
+def test_images_are_moved_in_parts(monkeypatch):
+    monkeypatch.setattr(Batches, "_fits", lambda self: True)
+    monkeypatch.setattr(sklearn_ssl.training._batches, "_VALUES_MOVED_AT_ONCE", 12)
+    sizes, take = [], Images.take
+    monkeypatch.setattr(
+        Images, "take", lambda self, rows: sizes.append(len(rows)) or take(self, rows)
+    )
+    images = counting(20)
+    assert torch.equal(Batches(images, 8, CPU).resident, take(images, np.arange(20)))
+    assert max(sizes) == 3
 
 
 @pytest.mark.usefixtures("path")
