@@ -347,6 +347,14 @@ def test_features_are_never_nan(images):
         ssl.transform(images.astype(np.float64) * 1e36)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_network_that_gives_nan_says_so(images, dtype):
+    ssl = small(SimCLR).fit(images.astype(dtype))
+    ssl.encoder_.backbone.conv[0].weight.data.fill_(torch.nan)
+    with pytest.raises(ValueError, match="network gives NaN"):
+        ssl.transform(images.astype(dtype))
+
+
 def test_range_warnings_depend_on_no_padding(images):
     """A chunk is filled up with its last image."""
     seen = []

@@ -85,11 +85,9 @@ class FeaturesMixin:
     ) -> np.ndarray:
         """:func:`apply`, and a look at whether the images have the range of those of the fit."""
         pixels, seen = self.net_.module_.pixels, Extremes()
-        by_type = pixels.needs_no_check(images)
 
         def watched(values: Tensor, *more: Tensor) -> Tensor:
-            if not by_type:
-                seen.add(values[: len(images) - seen.n])  # without those that fill the last chunk
+            seen.add(values[: len(images) - seen.n])  # without those that fill the last chunk
             return function(values, *more)
 
         def finite(results: np.ndarray) -> np.ndarray:
@@ -102,8 +100,7 @@ class FeaturesMixin:
             return results if finish is None else finish(results)
 
         results = apply(self.net_, watched, images, *arguments, finish=finite)
-        if not by_type:
-            pixels.compare(seen, images.dtype)
+        pixels.compare(seen, images.dtype)
         return results
 
     def score(self, X: Any, y: Any = None) -> float:

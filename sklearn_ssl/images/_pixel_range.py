@@ -20,9 +20,10 @@ _FLOAT32_SUFFICES = 2**8  # while values are at most so many times larger than t
 
 # In shares of the range of the fit. A dark or a bright image is nothing to warn of: what says that
 # values are scaled differently is a value far outside, or where all of several images lie.
-_FAR = 4.0
-_ELSEWHERE = 0.25
-_SQUEEZED = 0.02
+_FAR = 4.0  # outside, for any value
+_OUTSIDE = 0.4  # for the extremes of several images on average
+_ELSEWHERE = 0.25  # from where images usually have their extremes, for several that do not
+_SQUEEZED = 0.02  # for the range of several images together
 _SEVERAL = 8
 
 
@@ -116,13 +117,9 @@ class PixelRange(ChannelScaling):
             return images
         return images + self.origin[:, None, None]
 
-    def needs_no_check(self, images: Images) -> bool:
-        """uint8 has its range by its type."""
-        return images.dtype == self.dtype == np.uint8
-
     def check(self, images: Images, name: str = "X") -> None:
         """Read all images, and warn if they have another range than those of the fit."""
-        if self.needs_no_check(images):
+        if images.dtype == self.dtype == np.uint8:
             return
         seen = Extremes()
         for batch in _chunks(images):
@@ -130,14 +127,19 @@ class PixelRange(ChannelScaling):
         self.compare(seen, images.dtype, name)
 
     def compare(self, seen: Extremes, dtype: np.dtype, name: str = "X") -> None:
-        """Warn if images, given by the extremes of their values in [0, 1], have another range."""
+        """Warn if images, given by the extremes of their values in [0, 1], have another range.
+
+        uint8 has its range by its type.
+        """
         seen.check_finite()
+        if dtype == self.dtype == np.uint8:
+            return
         low, high = seen.low.min().item(), seen.high.max().item()
         lows, highs = ((sums / seen.n).mean().item() for sums in (seen.lows, seen.highs))
         several = min(seen.n, self.n_images) >= _SEVERAL
         other = (
             (low < -_FAR or high > 1 + _FAR)
-            or (several and (lows < -_ELSEWHERE or highs > 1 + _ELSEWHERE))
+            or (several and (lows < -_OUTSIDE or highs > 1 + _OUTSIDE))
             or (several and low > self.usual[0] + _ELSEWHERE)
             or (several and high < self.usual[1] - _ELSEWHERE)
             or ((several or dtype != self.dtype) and 0 < high - low < _SQUEEZED)
