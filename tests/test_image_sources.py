@@ -185,6 +185,16 @@ def test_images_come_back_in_the_order_of_x(order, form):
     assert (expected[:, mask] != X[:, mask]).any()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e5m2, torch.int16, torch.bool])
+def test_inpainting_tensors_keeps_the_rest(images, dtype):
+    X = tensor(images // 8).to(dtype)
+    mask = np.eye(8, dtype=bool)
+    painted = small(ContextEncoder, max_epochs=0).fit(X).inpaint(X, mask)
+    assert painted.dtype == dtype
+    kept = torch.from_numpy(~mask)
+    assert torch.equal(painted.float()[..., kept], X.float()[..., kept])
+
+
 def test_channel_order_of_gray_images_does_not_matter(images):
     X = images[..., 0]
     for order in ("first", "last"):

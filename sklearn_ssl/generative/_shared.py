@@ -96,8 +96,10 @@ class RedrawMixin:
         def finish(chunk):
             return form.convert(pixels.restore(chunk))
 
-        drawn = form.wrap(self._apply(redraw, images, *arguments, finish=finish))
-        return form.paste(drawn, *arguments) if masks else drawn
+        drawn = self._apply(redraw, images, *arguments, finish=finish)
+        if masks:
+            form.paste(drawn, *arguments)
+        return form.wrap(drawn)
 
 
 class ReconstructionMixin(RedrawMixin):

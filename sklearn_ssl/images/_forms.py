@@ -51,14 +51,8 @@ class Form:
             values = values.round().clip(limits.min, most)
         return values.astype(self.dtype)
 
-    def wrap(self, values: np.ndarray) -> Any:
-        """What :meth:`convert` gave, as a tensor if X is one."""
-        if isinstance(self.X, Tensor):
-            return torch.from_numpy(values).to(self.X.dtype)
-        return values
-
-    def paste(self, drawn: Any, where: np.ndarray) -> Any:
-        """Put X back into images that :meth:`wrap` gave, but where the mask (n, h, w) is true."""
+    def paste(self, drawn: np.ndarray, where: np.ndarray) -> None:
+        """Put X back into what :meth:`convert` gave, but where the mask (n, h, w) is true."""
         n, height, width = where.shape
         size = max(1, _VALUES_AT_ONCE // (height * width))
         original = as_array(self.X)
@@ -70,11 +64,12 @@ class Form:
             shape = (
                 (len(mask), -1, height, width) if self.planes else (len(mask), height, width, -1)
             )
-            made = drawn[here].reshape(shape)
             given = np.asarray(original[here]).reshape(shape)
-            if isinstance(drawn, Tensor):
-                made = torch.where(torch.from_numpy(mask.copy()), made, torch.from_numpy(given))
-            else:
-                made = np.where(mask, made, given)
-            drawn[here] = made.reshape(drawn[here].shape)
-        return drawn
+            pasted = np.where(mask, drawn[here].reshape(shape), given)
+            drawn[here] = pasted.reshape(-1, *self.shape)
+
+    def wrap(self, values: np.ndarray) -> Any:
+        """What :meth:`convert` gave, as a tensor if X is one."""
+        if isinstance(self.X, Tensor):
+            return torch.from_numpy(values).to(self.X.dtype)
+        return values
