@@ -63,6 +63,7 @@ def with_value(value):
 BAD_IMAGES = {
     "sparse array": (lambda X: scipy.sparse.csr_array(rows(X)), TypeError, ["Sparse", "dense"]),
     "sparse matrix": (lambda X: scipy.sparse.coo_matrix(rows(X)), TypeError, ["Sparse", "dense"]),
+    "sparse images": (lambda X: scipy.sparse.coo_array(X), TypeError, ["Sparse", "dense"]),
     "sparse tensor": (lambda X: torch.from_numpy(rows(X)).to_sparse(), TypeError, ["to_dense"]),
     "complex": (lambda X: X + 1j, ValueError, ["Complex data not supported"]),
     "complex rows": (lambda X: rows(X) + 1j, ValueError, ["Complex data not supported"]),

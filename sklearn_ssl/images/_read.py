@@ -77,20 +77,10 @@ def read_images(
             warn_of_channel_order(shape, of_torch)
     elif fitted_shape is not None:
         _check_width(X, fitted_shape, estimator)
-    options = {"reset": fitted_shape is None, "ensure_min_samples": min_images}
-    if is_stored(X) or (ndim > 2 and not _is_one_block(X)):
-        n_values = math.prod(X.shape[1:])
-        like = np.broadcast_to(np.zeros((), X.dtype), (X.shape[0], n_values))
-        validate_data(estimator, like, dtype="numeric", ensure_all_finite=False, **options)
-        as_numbers(like)
-    else:
-        X = X.reshape(len(X), math.prod(X.shape[1:])) if ndim > 2 else X
-        if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind == "O":
-            X = as_numbers(X)
-        X = validate_data(estimator, X, dtype="numeric", **options)
-        X = as_numbers(X, getattr(estimator, "feature_names_in_", None))
-        n_values = X.shape[1]
+    reset = fitted_shape is None
+    X = _check_values(X, estimator, reset=reset, ensure_min_samples=min_images)
     if shape is None:
+        n_values = math.prod(X.shape[1:])
         shape = wanted or (
             guess_shape(n_values)
             if image_shape is None
@@ -107,9 +97,19 @@ def read_images(
     return Images(array, shape=shape)
 
 
-def _is_one_block(X: Any) -> bool:
-    """Whether a view of rows can be had without a copy; objects are copied anyway."""
-    return X.flags.c_contiguous or X.dtype.kind not in "biuf"
+def _check_values(X: Any, estimator: Any, **options: Any) -> Any:
+    """What scikit-learn checks. Gives X in rows of numbers, or as it is where that were a copy."""
+    in_memory = isinstance(X, np.ndarray)
+    if in_memory and X.ndim > 2 and (X.flags.c_contiguous or X.dtype.kind not in "biuf"):
+        X = X.reshape(len(X), math.prod(X.shape[1:]))
+    if is_stored(X) or (in_memory and X.ndim > 2):  # the values are checked when they are read
+        like = np.broadcast_to(np.zeros((), X.dtype), (X.shape[0], math.prod(X.shape[1:])))
+        as_numbers(validate_data(estimator, like, ensure_all_finite=False, **options))
+        return X
+    if in_memory and X.ndim == 2 and X.dtype.kind == "O":
+        X = as_numbers(X)
+    X = validate_data(estimator, X, dtype="numeric", **options)
+    return as_numbers(X, getattr(estimator, "feature_names_in_", None))
 
 
 def _check_width(X: Any, fitted_shape: Shape, estimator: Any) -> None:
