@@ -78,6 +78,14 @@ learner.""",
 Height and width, or height, width and channels, of the images in rows of a 2-D ``X``. ``None``
 takes squares of one or three channels, else strips of height 1.""",
     )
+    channel_order: str = argument(
+        StrOptions({"auto", "first", "last"}),
+        default="auto",
+        doc="""{"auto", "first", "last"}
+Whether ``X`` has the channels before height and width, as planes, or after them. ``"auto"`` takes
+them first in torch tensors (n, channels, height, width), and last in arrays and in rows of a 2-D
+``X``. ``"first"`` reads rows as planes: all red, all green, all blue.""",
+    )
     views: Views | Callable[..., Any] | None = argument(
         Views,
         callable,

@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.exceptions import CollapseWarning, StaleFeaturesWarning
-from sklearn_ssl.images import Images, read_images
+from sklearn_ssl.images import Images, learn_pixels, read_images
 
 __all__ = [
     "all_or_nothing",
@@ -71,24 +71,39 @@ def check_unchanged(learner: Any) -> None:
 
 
 def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool) -> Images:
-    """Images to train on: those of X, and of X_unlabeled if there are more."""
+    """All images to train on, checked to be of one shape and range of values."""
     shape = learner.image_shape_ if continued else None
-    images = read_images(X, estimator=learner, image_shape=learner.image_shape, fitted_shape=shape)
-    if continued and images.is_uint8 != learner._fitted_uint8_:
-        first = "uint8" if learner._fitted_uint8_ else "another type than uint8"
-        raise ValueError(
-            f"X has dtype {images.dtype}, but the images of the first fit had {first}; give "
-            "them in the same range of values to go on, or fit anew with warm_start=False"
+    order = learner.channel_order
+    images = read_images(
+        X,
+        estimator=learner,
+        image_shape=learner.image_shape,
+        channel_order=order,
+        fitted_shape=shape,
+    )
+    if X_unlabeled is not None:
+        more = read_images(
+            X_unlabeled,
+            estimator=learner,
+            channel_order=order,
+            fitted_shape=images.shape,
+            min_images=1,
         )
-    if X_unlabeled is None:
-        return images
-    more = read_images(X_unlabeled, estimator=learner, fitted_shape=images.shape, min_images=1)
-    if more.is_uint8 != images.is_uint8:
-        raise ValueError(
-            f"X has dtype {images.dtype} and X_unlabeled {more.dtype}; give both in one range "
-            "of values, both as uint8 or both as floats"
-        )
-    return Images(*images.arrays, *more.arrays, shape=images.shape)
+        if more.is_uint8 != images.is_uint8:
+            raise ValueError(
+                f"X has dtype {images.dtype} and X_unlabeled {more.dtype}; give both in one range "
+                "of values, both as uint8 or both as floats"
+            )
+        if not (continued or images.is_uint8):
+            pixels, _, _ = learn_pixels(images)
+            more.origin = images.origin
+            pixels.check(more, "X_unlabeled")
+        images = Images(*images.arrays, *more.arrays, shape=images.shape)
+    if continued:
+        pixels = learner.net_.module_.pixels
+        images.origin = pixels.origin
+        pixels.check(images)
+    return images
 
 
 def check_kept(learner: Any, n_images: int) -> None:
@@ -123,10 +138,8 @@ def draw_seed(learner: Any, continued: bool) -> int:
 
 def refuse_images(y: Any, X: Any) -> None:
     """Raise ValueError if images were given as labels, mostly in place of ``X_unlabeled``."""
-    shape = tuple(getattr(y, "shape", ()))
-    of_images = tuple(getattr(X, "shape", ()))
-    width = int(np.prod(of_images[1:]))
-    if len(shape) > 2 or (len(shape) == 2 and shape[1] == width >= 16):
+    shape = _shape(y)
+    if len(shape) > 2 or (len(shape) == 2 and shape[1] == np.prod(_shape(X)[1:]) >= 16):
         raise ValueError(
             f"y has shape {shape}, which looks like images, and would be ignored; give more images "
             "to pretrain on as fit(X, X_unlabeled=...)"
@@ -150,3 +163,10 @@ def warn_of_features(learner: Any, continued: bool, trained: bool) -> None:
             "as the later steps of a pipeline, has to be fitted again",
             StaleFeaturesWarning,
         )
+
+
+def _shape(given: Any) -> tuple[int, ...]:
+    """The shape of arrays and frames; of lists, seen from their first element."""
+    if isinstance(given, (list, tuple)) and len(given):
+        return (len(given), *_shape(given[0]))
+    return tuple(getattr(given, "shape", ()))

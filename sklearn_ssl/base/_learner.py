@@ -34,7 +34,7 @@ from sklearn_ssl.base._features import FeaturesMixin
 from sklearn_ssl.base._task import PretextTask
 from sklearn_ssl.encoders import Encoder, make_encoder
 from sklearn_ssl.exceptions import UnavailableDeviceWarning
-from sklearn_ssl.images import Images, pixel_range
+from sklearn_ssl.images import Images, learn_pixels
 
 # skorch is imported when a learner is fitted, to keep the package quick to import
 if TYPE_CHECKING:
@@ -241,12 +241,8 @@ class PretextLearner(
     def _build_net(self, images: Images, batch_size: int, device: torch.device) -> "PretextNet":
         from sklearn_ssl.training import PretextModule, PretextNet
 
-        sample = images.sample()
-        pixels = pixel_range(sample)
-        values = pixels(sample)
-        mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3))
-        std = torch.where(std > 0, std, 1.0)
-        encoder = self._make_encoder(images.shape, mean.tolist(), std.tolist())
+        pixels, mean, std = learn_pixels(images)
+        encoder = self._make_encoder(images.shape, mean, std)
         task = self._make_task(encoder, len(images))
         net = PretextNet(
             PretextModule(pixels, task),
@@ -269,7 +265,6 @@ class PretextLearner(
             "history_": net.epochs(),
             "n_epochs_": len(net.history),
             "image_shape_": images.shape,
-            "_fitted_uint8_": images.is_uint8,
             "device_": torch.device(net.device),
         }
 
