@@ -113,10 +113,11 @@ def seen(task, images, seed=SEED):
     """Batches (n, h, w, 3) of all that goes into the encoder when a task looks at images once."""
     inputs = []
     encoder = getattr(task.encoder, "encoder", task.encoder)  # CPC has one for patches inside
-    hook = encoder.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    prepare = encoder.prepare
+    encoder.prepare = lambda batch: inputs.append(batch) or prepare(batch)
     torch.manual_seed(seed)
     task(images, torch.arange(len(images)))
-    hook.remove()
+    del encoder.prepare
     return [as_pixels(batch) for batch in inputs]
 
 
@@ -272,7 +273,7 @@ def drawn(learner, images):
         return {"corrupted": corrupted, "output": task.reconstruct(corrupted)}
     if isinstance(learner, ssl.ContextEncoder):
         holes = task.draw_holes(images)
-        rest = torch.where(holes, task.encoder.mean, images)
+        rest = torch.where(holes, task.encoder.standardize.offset, images)
         return {"with holes": rest, "painted": task.inpaint(images, holes[:, 0])}
     if isinstance(learner, ssl.MaskedAutoencoder):
         order = torch.rand(len(images), task.n_patches, device=images.device).argsort(1)
@@ -281,7 +282,7 @@ def drawn(learner, images):
         where = hidden[..., None].expand(-1, -1, patches.shape[2])
         white = torch.full_like(output, 99)
         return {
-            name: task.encoder.unstandardize(
+            name: task.encoder.standardize.inverse(
                 task.images(patches.scatter(1, where, put) * std + mean)
             )
             for name, put in {"visible": white, "output": output}.items()

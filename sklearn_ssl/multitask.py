@@ -16,6 +16,10 @@ from sklearn_ssl.encoders import Encoder
 __all__ = ["MultiTask"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class WeightedTasks(PretextTask):
     """Tasks that share an encoder; each draws its own views of the images."""
 

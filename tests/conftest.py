@@ -1,5 +1,10 @@
 """Small learners and images that all tests share."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers side by side have one thread each
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +51,22 @@ class Transpose(nn.Module):
 LEARNERS = sklearn_ssl.all_estimators()
 
 every_learner = pytest.mark.parametrize("Learner", [cls for _, cls in LEARNERS], ids=dict(LEARNERS))
+
+# One of each kind: two views, an encoder of patches, one of colors, a transformer, something kept
+# of every image, several learners in one, images given back.
+KINDS = {
+    *("SimCLR", "CPC", "Colorization", "MaskedAutoencoder", "InstanceDiscrimination", "MultiTask"),
+    "VariationalAutoencoder",
+}
+
+# for what does not depend on the method: other learners than those are slow tests
+every_kind = pytest.mark.parametrize(
+    "Learner",
+    [
+        pytest.param(cls, id=name, marks=() if name in KINDS else pytest.mark.slow)
+        for name, cls in LEARNERS
+    ],
+)
 
 
 def small(Learner, **params):

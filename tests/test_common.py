@@ -3,7 +3,7 @@
 import warnings
 
 import pytest
-from conftest import LEARNERS, every_learner, small
+from conftest import LEARNERS, every_kind, every_learner, small
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -36,7 +36,7 @@ def test_scikit_learn_check(estimator, check):
         "check_param_validation",
     ],
 )
-@every_learner
+@every_kind
 def test_check_called_by_hand(Learner, check):
     getattr(estimator_checks, check)(Learner.__name__, small(Learner))
 

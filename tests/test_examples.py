@@ -33,7 +33,8 @@ def benchmarks(monkeypatch):
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_code_in_the_docs_runs(block, monkeypatch):
+def test_code_in_the_docs_runs(block, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # files that it writes
     digits = load_digits()
     X, y = digits.images, digits.target = digits.images[:120], digits.target[:120]
     monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: digits)

@@ -148,7 +148,7 @@ def test_samples_look_like_the_images(Learner, channels, scale):
     learner = fitted(Learner, X[..., 0] if channels == 1 else X)
     made = learner.sample(5, random_state=0)
     assert made.shape == ((5, 9, 7) if channels == 1 else (5, 9, 7, 3))
-    assert made.dtype == (np.uint8 if scale is None else np.float32)
+    assert made.dtype == X.dtype
     low, high = (0, 255) if scale is None else (X.min(), X.max())
     assert low - 1e-3 <= made.min() < made.max() <= high + 1e-3
     assert not np.array_equal(made[0], made[1])

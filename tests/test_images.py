@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_images, small
-from sklearn_ssl._utils._random import seeded
 
-import sklearn_ssl.images
-from sklearn_ssl import SimCLR
+import sklearn_ssl.images._pixel_range
+import sklearn_ssl.training._batches
+from sklearn_ssl import DenoisingAutoencoder, SimCLR
+from sklearn_ssl._utils._isolation import isolated
 from sklearn_ssl.exceptions import ImageShapeWarning, PixelRangeWarning
-from sklearn_ssl.images import Images, PixelRange, images_like, read_images
+from sklearn_ssl.images import Form, Images, learn_pixels, read_images
 from sklearn_ssl.training import Batches
 
 CPU = torch.device("cpu")
@@ -192,7 +193,7 @@ def test_take_reads_the_rows_that_are_asked_for(images):
     assert arrays[1].read == [10, 1]
 
 
-def test_fit_never_reads_more_than_a_batch_or_the_statistics_sample(images, monkeypatch):
+def test_fit_never_reads_more_than_a_few_images_at_once(images, monkeypatch):
     sizes = []
     take = Images.take
 
@@ -201,10 +202,10 @@ def test_fit_never_reads_more_than_a_batch_or_the_statistics_sample(images, monk
         return take(self, wanted)
 
     monkeypatch.setattr(Images, "take", recorded)
-    monkeypatch.setattr(sklearn_ssl.images._images, "_STATISTICS_IMAGES", 10)
+    monkeypatch.setattr(sklearn_ssl.images._pixel_range, "_VALUES_AT_ONCE", 10 * 192)
     small(SimCLR, batch_size=12, device="cpu").fit(images)
-    assert max(sizes) == 12
-    assert len(sizes) == 1 + 4
+    assert sizes[:5] == [10, 10, 10, 10, 8]
+    assert sizes[5:] == [12] * 4
 
 
 # Shapes that are guessed
@@ -243,14 +244,127 @@ def test_tensors_with_channels_last_warn(images):
         small(SimCLR).fit(torch.from_numpy(images))
 
 
-def test_another_range_than_that_of_the_fit_warns(images):
+# Another range of values
+
+
+def as_floats(X):
+    return X.astype(np.float32) / 255
+
+
+OTHER_RANGES = {
+    "uint8, then up to 1": (lambda X: X, as_floats),
+    "uint8, then -1 to 1": (lambda X: X, lambda X: as_floats(X) * 2 - 1),
+    "uint8, then uint16": (lambda X: X, lambda X: X.astype(np.uint16) * 257),
+    "up to 1, then uint8": (as_floats, lambda X: X),
+    "up to 1, then up to 255": (as_floats, lambda X: X.astype(np.float32)),
+    "up to 255, then up to 1": (lambda X: X.astype(np.float32), as_floats),
+    "up to 1, then -1 to 1": (as_floats, lambda X: as_floats(X) * 2 - 1),
+    "-1 to 1, then up to 1": (lambda X: as_floats(X) * 2 - 1, as_floats),
+    "standardized, then up to 1": (lambda X: (X - X.mean()) / X.std(), as_floats),
+    "int16, then uint16": (lambda X: X.astype(np.int16), lambda X: X.astype(np.uint16) * 257),
+}
+
+
+@pytest.mark.parametrize(("first", "second"), OTHER_RANGES.values(), ids=OTHER_RANGES)
+def test_another_range_than_that_of_the_fit_warns(images, first, second):
+    ssl = small(DenoisingAutoencoder).fit(first(images))
+    other = second(images)
+    message = f"X has values from .*{other.dtype}.*images of the fit.*{first(images).dtype}"
+    for method in (ssl.transform, ssl.score, ssl.reconstruct, ssl.partial_fit):
+        with pytest.warns(PixelRangeWarning, match=message):
+            method(other)
+    ssl.set_params(warm_start=True)
+    with pytest.warns(PixelRangeWarning, match=message):
+        ssl.fit(other)
+
+
+@pytest.mark.parametrize("second", [lambda X: X.astype(np.uint16) * 257, lambda X: X * 1e6 + 0.5])
+def test_one_image_far_out_of_range_warns(images, second):
+    ssl = small(SimCLR).fit(as_floats(images))
+    with pytest.warns(PixelRangeWarning):
+        ssl.transform(second(images[:1]))
+
+
+def test_one_image_of_another_type_and_range_warns(images):
     ssl = small(SimCLR).fit(images)
-    with pytest.warns(PixelRangeWarning, match="fitted to uint8"):
-        ssl.transform(images / 255)
-    np.testing.assert_array_equal(ssl.transform(images.astype(float)), ssl.transform(images))
-    of_floats = small(SimCLR).fit(images / 255)
-    with pytest.warns(PixelRangeWarning, match="no value above 1"):
-        of_floats.transform(images)
+    with pytest.warns(PixelRangeWarning):
+        ssl.transform(as_floats(images[:1]))
+
+
+@pytest.fixture
+def no_range_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PixelRangeWarning)
+        yield
+
+
+@pytest.mark.usefixtures("no_range_warning")
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda X: X[:1] // 8,
+        lambda X: X[:1] * 0,
+        lambda X: X[:1] // 50,
+        lambda X: X[:1] * 0 + 255,
+        lambda X: 255 - X[:1] // 8,
+        lambda X: np.minimum(X[:1] * 2.0, 255),
+        lambda X: X[:4],
+        lambda X: X[::-1],
+        lambda X: X // 2,
+        lambda X: 255 - X,
+    ],
+)
+def test_dark_and_bright_images_do_not_warn(images, dtype, change):
+    ssl = small(SimCLR, max_epochs=0).fit(images.astype(dtype))
+    ssl.transform(change(images).astype(dtype))
+
+
+@pytest.mark.usefixtures("no_range_warning")
+@pytest.mark.parametrize("first", [np.uint8, np.float32, np.int32])
+@pytest.mark.parametrize("second", [np.uint8, np.float64, np.int64])
+def test_the_same_values_of_another_type_do_not_warn(images, first, second):
+    ssl = small(SimCLR).fit(images.astype(first))
+    features = ssl.transform(images.astype(first))
+    np.testing.assert_array_equal(ssl.transform(images.astype(second)), features)
+    ssl.partial_fit(images.astype(second))
+
+
+@pytest.mark.usefixtures("no_range_warning")
+@pytest.mark.parametrize(("n", "n_values"), [(2, 3), (2, 64), (3, 3), (10, 1), (10, 64)])
+@pytest.mark.parametrize("mean", [0, 100])
+@pytest.mark.filterwarnings("ignore::sklearn_ssl.exceptions.ImageShapeWarning")
+def test_tables_do_not_warn(n, n_values, mean):
+    rng = np.random.default_rng(0)
+    ssl = small(SimCLR, max_epochs=0).fit(rng.normal(mean, 1, (n, n_values)))
+    for size in (1, n, 50):
+        ssl.transform(rng.normal(mean, 1, (size, n_values)))
+
+
+def test_features_are_never_nan(images):
+    ssl = small(SimCLR, precision="bfloat16").fit(as_floats(images))
+    with pytest.raises(ValueError, match=r"NaN or infinite.*values from .* images of the fit"):
+        ssl.transform(images.astype(np.float64) * 1e36)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_network_that_gives_nan_says_so(images, dtype):
+    ssl = small(SimCLR).fit(images.astype(dtype))
+    ssl.encoder_.backbone.conv[0].weight.data.fill_(torch.nan)
+    with pytest.raises(ValueError, match="network gives NaN"):
+        ssl.transform(images.astype(dtype))
+
+
+def test_range_warnings_depend_on_no_padding(images):
+    """A chunk is filled up with its last image."""
+    seen = []
+    ssl = small(SimCLR).fit(as_floats(images))
+    ssl.net_.module_.pixels.compare = lambda extremes, *_: seen.append(extremes)
+    ssl.transform(as_floats(images[:5]))
+    pixels = torch.from_numpy(as_floats(images[:5]))
+    assert seen[0].n == 5
+    scaled = ssl.net_.module_.pixels(pixels.permute(0, 3, 1, 2))
+    torch.testing.assert_close(seen[0].highs, scaled.amax((2, 3)).sum(0))
 
 
 def test_plain_images_do_not_warn(images):
@@ -291,40 +405,51 @@ def test_bool_is_0_and_1(images):
 
 
 def test_uint8_does_not_depend_on_the_values_that_occur(images):
-    pixel_range = PixelRange.of(as_images(images // 4).sample())
-    assert pixel_range(torch.full((1, 3, 1, 1), 255.0)).unique().tolist() == [1]
+    pixels, _, _ = learn_pixels(as_images(images // 4))
+    assert pixels(torch.full((1, 3, 1, 1), 255.0)).unique().tolist() == [1]
 
 
 def random_pixels(low, high):
-    return low + (high - low) * torch.rand(10, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    return low + (high - low) * np.random.default_rng(0).random((10, 4, 5, 3))
+
+
+def learned(X):
+    """What is learned of the range of X, X in [0, 1], and X back from there, (n, h, w, c)."""
+    images = as_images(X)
+    pixels, mean, std = learn_pixels(images)
+    values = pixels(images.take(np.arange(len(X))))
+    back = pixels.restore(pixels.inverse(values).numpy()).transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(mean, values.mean((0, 2, 3)), atol=1e-5)
+    np.testing.assert_allclose(std, values.std((0, 2, 3), correction=0), atol=1e-5)
+    return pixels, values, back
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-1, 1), (0, 255), (-500, 3000), (99, 101)])
-def test_pixel_range_and_its_inverse(low, high):
-    pixels = random_pixels(low, high)
-    pixel_range = PixelRange.of(pixels)
-    values = pixel_range(pixels)
+def test_range_of_floats_and_its_inverse(low, high):
+    X = random_pixels(low, high)
+    _, values, back = learned(X)
     assert values.amin((0, 2, 3)).tolist() == [0, 0, 0]
     assert values.amax((0, 2, 3)).tolist() == [1, 1, 1]
-    back = pixel_range.inverse(values)
-    torch.testing.assert_close(back, pixels, rtol=0, atol=1e-6 * max(abs(low), abs(high)))
+    np.testing.assert_allclose(back, X, rtol=0, atol=1e-6 * max(abs(low), abs(high)))
 
 
-def test_pixel_range_of_uint8_and_its_inverse(images):
-    pixels = as_images(images).sample()
-    pixel_range = PixelRange.of(pixels)
-    torch.testing.assert_close(pixel_range(pixels), pixels / 255)
-    torch.testing.assert_close(pixel_range.inverse(pixel_range(pixels)), pixels.float())
+def test_range_of_uint8_and_its_inverse(images):
+    _, values, back = learned(images)
+    np.testing.assert_allclose(values.permute(0, 2, 3, 1), images / 255, rtol=1e-6)
+    np.testing.assert_allclose(back, images, rtol=1e-6)
 
 
 @pytest.mark.parametrize("value", [0.0, 3.0, -7.5, 1e9, -1e20])
 def test_a_constant_channel_becomes_0(value):
-    pixels = random_pixels(0, 1)
-    pixels[:, 1] = value
-    pixel_range = PixelRange.of(pixels)
-    values = pixel_range(pixels)
+    X = random_pixels(0, 1)
+    X[..., 1] = value
+    images = as_images(X)
+    pixels, _, std = learn_pixels(images)
+    values = pixels(images.take(np.arange(10)))
     assert values[:, 1].unique().tolist() == [0]
-    torch.testing.assert_close(pixel_range.inverse(values), pixels)
+    assert std[1] == 1
+    back = pixels.restore(pixels.inverse(values).numpy()).transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(back, X, atol=1e-6, rtol=1e-6)
 
 
 # More images, unlabeled
@@ -359,6 +484,22 @@ def test_unlabeled_images_of_another_range_are_refused(images, dtype):
     for X, X_unlabeled in [(images, other), (other, images)]:
         with pytest.raises(ValueError, match=rf"{X.dtype} and X_unlabeled {X_unlabeled.dtype}"):
             small(SimCLR).fit(X, X_unlabeled=X_unlabeled)
+
+
+@pytest.mark.parametrize("scale", [1 / 255, 257.0])
+def test_unlabeled_images_of_other_values_warn(images, scale):
+    X = images.astype(np.float32)
+    for X_labeled in (X, X[:10], X[:2]) if scale > 1 else (X, X[:10]):
+        with pytest.warns(PixelRangeWarning, match="X_unlabeled has values from"):
+            small(SimCLR, max_epochs=0).fit(X_labeled, X_unlabeled=X * scale)
+
+
+@pytest.mark.usefixtures("no_range_warning")
+@pytest.mark.parametrize("n", [2, 10, 40])
+def test_unlabeled_images_of_the_same_range_do_not_warn(images, n):
+    X = images / 255
+    small(SimCLR, max_epochs=0).fit(X[:n], X_unlabeled=X)
+    small(SimCLR, max_epochs=0).fit(X, X_unlabeled=X[:n])
 
 
 def test_unlabeled_images_of_another_float_type_are_taken(images, of_float):
@@ -415,16 +556,6 @@ def test_nbytes_is_the_size_of_what_is_given_out(images):
         assert read.nbytes == taken.nbytes
 
 
-@pytest.mark.parametrize("lengths", [(48,), (5, 43)])
-def test_sample_covers_everything_evenly(lengths, monkeypatch):
-    monkeypatch.setattr(sklearn_ssl.images._images, "_STATISTICS_IMAGES", 12)
-    assert counting(*lengths).sample()[:, 0, 0, 0].tolist() == list(range(0, 48, 4))
-
-
-def test_sample_of_few_images_is_all_of_them():
-    assert counting(48).sample()[:, 0, 0, 0].tolist() == list(range(48))
-
-
 # Batches
 
 
@@ -454,7 +585,7 @@ def test_the_index_is_that_of_the_images():
 @pytest.mark.usefixtures("path")
 def test_epochs_differ_and_leave_none_out_for_good():
     batches = Batches(counting(50), 8, CPU)
-    with seeded(0, CPU):
+    with isolated(CPU, seed=0):
         epochs = [torch.cat([index for _, index in batches]) for _ in range(10)]
     assert not torch.equal(epochs[0], epochs[1])
     assert len(torch.cat(epochs).unique()) == 50
@@ -465,12 +596,24 @@ def test_resident_and_streamed_batches_are_the_same(dtype, monkeypatch):
     epochs = []
     for fits in (True, False):
         monkeypatch.setattr(Batches, "_fits", lambda self, fits=fits: fits)
-        with seeded(0, CPU):
+        with isolated(CPU, seed=0):
             epochs.append(list(Batches(counting(20, 30, dtype=dtype), 8, CPU)))
     for resident, streamed in zip(*epochs, strict=True):
         assert resident[0].dtype == streamed[0].dtype
         assert torch.equal(resident[0], streamed[0])
         assert torch.equal(resident[1], streamed[1])
+
+
+def test_images_are_moved_in_parts(monkeypatch):
+    monkeypatch.setattr(Batches, "_fits", lambda self: True)
+    monkeypatch.setattr(sklearn_ssl.training._batches, "_VALUES_MOVED_AT_ONCE", 12)
+    sizes, take = [], Images.take
+    monkeypatch.setattr(
+        Images, "take", lambda self, rows: sizes.append(len(rows)) or take(self, rows)
+    )
+    images = counting(20)
+    assert torch.equal(Batches(images, 8, CPU).resident, take(images, np.arange(20)))
+    assert max(sizes) == 3
 
 
 @pytest.mark.usefixtures("path")
@@ -526,12 +669,17 @@ def noisy_pixels(X, noise):
     return pixels + np.float32(noise)
 
 
+def back_like(X, images, **options):
+    form = Form(X, **options)
+    return form.wrap(form.convert(images))
+
+
 @pytest.mark.parametrize("form", BACK.values(), ids=BACK)
 @pytest.mark.parametrize("noise", [0, 0.3, -0.3])
-def test_images_like_gives_the_form_back(images, form, noise):
+def test_images_come_back_in_their_form(images, form, noise):
     X = form(images)
     floating = X.is_floating_point() if isinstance(X, torch.Tensor) else X.dtype.kind == "f"
-    back = images_like(X, noisy_pixels(X, 0 if floating else noise))  # whole numbers are rounded
+    back = back_like(X, noisy_pixels(X, 0 if floating else noise))  # whole numbers are rounded
     assert type(back) is type(X)
     assert back.dtype == X.dtype
     assert back.shape == X.shape
@@ -539,34 +687,34 @@ def test_images_like_gives_the_form_back(images, form, noise):
 
 
 @pytest.mark.parametrize("form", [lambda X: X, tensor], ids=["array", "tensor"])
-def test_images_like_clips_integers(images, form):
+def test_images_come_back_like_clips_integers(images, form):
     X = form(images)
-    assert images_like(X, noisy_pixels(X, 300)).min() == 255
-    assert images_like(X, noisy_pixels(X, -300)).max() == 0
+    assert back_like(X, noisy_pixels(X, 300)).min() == 255
+    assert back_like(X, noisy_pixels(X, -300)).max() == 0
 
 
 @pytest.mark.parametrize("form", [lambda X: X, tensor], ids=["array", "tensor"])
 @pytest.mark.parametrize("dtype", [np.int32])
-def test_images_like_keeps_white_white_where_float32_rounds_it_up(images, form, dtype):
+def test_images_come_back_like_keeps_white_white_where_float32_rounds_it_up(images, form, dtype):
     limits = np.iinfo(dtype)
     X = form(np.where(images > 50, limits.max, limits.min).astype(dtype))
-    back = images_like(X, noisy_pixels(X, 0))
+    back = back_like(X, noisy_pixels(X, 0))
     np.testing.assert_array_equal(back > 0, X > 0)
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_images_like_a_data_frame_are_rows(images, library):
+def test_images_come_back_like_a_data_frame_are_rows(images, library):
     module = pytest.importorskip(library)
     frame = module.DataFrame({f"pixel{i}": column for i, column in enumerate(rows(images).T)})
-    back = images_like(frame, noisy_pixels(frame, 0))
+    back = back_like(frame, noisy_pixels(frame, 0))
     np.testing.assert_array_equal(back, rows(images))
 
 
-def test_images_like_a_nested_list(images):
+def test_images_come_back_like_a_nested_list(images):
     X = images.tolist()
-    np.testing.assert_array_equal(images_like(X, noisy_pixels(X, 0)), images)
+    np.testing.assert_array_equal(back_like(X, noisy_pixels(X, 0)), images)
 
 
-def test_images_like_a_list_of_tensors(images):
+def test_images_come_back_like_a_list_of_tensors(images):
     X = list(tensor(images))
-    np.testing.assert_array_equal(images_like(X, noisy_pixels(X, 0)), tensor(images))
+    np.testing.assert_array_equal(back_like(X, noisy_pixels(X, 0)), tensor(images))

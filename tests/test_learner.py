@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import skorch.callbacks
 import torch
-from conftest import LEARNERS, TinyNet, every_learner, make_images, small
+from conftest import LEARNERS, TinyNet, every_kind, every_learner, make_images, small
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -54,7 +54,7 @@ def test_all_estimators_lists_the_public_learners():
     assert all(getattr(sklearn_ssl, name) is cls for name, cls in found.items())
 
 
-@every_learner
+@every_kind
 def test_pipeline_scores_and_cross_validates(Learner, images, labels):
     pipe = make_pipeline(small(Learner), StandardScaler(), LogisticRegression())
     assert 0 <= pipe.fit(images, labels).score(images, labels) <= 1
@@ -150,7 +150,7 @@ def test_a_fit_in_a_new_process_gives_the_same_bits(encoder, tmp_path):
     np.testing.assert_array_equal(*features)
 
 
-@every_learner
+@every_kind
 @pytest.mark.parametrize("seed", [0, None])
 def test_global_generators_are_left_alone(Learner, images, seed):
     of_numpy = check_random_state(None)  # the global one
@@ -203,7 +203,7 @@ def test_pickles_in_a_new_process(images, tmp_path):
         np.testing.assert_array_equal(there[f"arr_{i}"], expected, type(learner).__name__)
 
 
-@every_learner
+@every_kind
 def test_joblib_dump_and_load(Learner, images, tmp_path):
     learner = small(Learner).fit(images)
     joblib.dump(learner, tmp_path / "learner.joblib")
@@ -272,7 +272,7 @@ def test_gpu_fit_and_pickle(Learner, images, monkeypatch):
 # Images of any shape
 
 
-@every_learner
+@every_kind
 @pytest.mark.parametrize("shape", [(8, 8, 1), (14, 20, 5), (9, 9, 2), (96, 96, 3)])
 def test_images_of_any_shape(Learner, shape):
     X = make_images(7, *shape)  # the last batch would be of one image
@@ -286,7 +286,7 @@ def test_images_of_any_shape(Learner, shape):
 # Epochs and continued fits
 
 
-@every_learner
+@every_kind
 def test_no_epochs_give_the_encoder_as_it_starts(Learner, images):
     learner = small(Learner, max_epochs=0).fit(images)
     assert learner.history_ == []
@@ -295,7 +295,7 @@ def test_no_epochs_give_the_encoder_as_it_starts(Learner, images):
     assert np.abs(learner.transform(images) - trained.transform(images)).max() > 1e-3
 
 
-@every_learner
+@every_kind
 def test_history_has_a_record_for_each_epoch(Learner, images):
     learner = small(Learner, max_epochs=2).fit(images)
     assert learner.n_epochs_ == len(learner.history_) == 2
@@ -528,7 +528,7 @@ def test_weight_decay_can_be_turned_on_in_a_continued_fit(images):
     assert decays == {True: 0.1, False: 0.0}
 
 
-@every_learner
+@every_kind
 def test_encoder_layers_are_the_same_before_and_after_a_fit(Learner, images):
     learner = small(Learner, max_epochs=0)
     before = learner.encoder_layers((8, 8, 3))

@@ -9,18 +9,27 @@ import pytest
 import skorch
 import torch
 from conftest import TinyNet, every_learner, make_images, small
-from sklearn_ssl._utils._random import seeded
 from torch import nn
 
 from sklearn_ssl import SimCLR
 from sklearn_ssl._utils._device import autocast, bfloat16_is_native, resolve_device
+from sklearn_ssl._utils._isolation import isolated
 from sklearn_ssl.exceptions import CollapseWarning, DivergenceError
 from sklearn_ssl.nn import LARS
 
 
 @every_learner
-@pytest.mark.parametrize("encoder", [TinyNet, "small_resnet", "small_vit", "resnet18"])
-@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize(
+    ("encoder", "channels"),
+    [
+        *((TinyNet, channels) for channels in (1, 3, 5)),
+        *(
+            pytest.param(encoder, channels, marks=pytest.mark.slow)
+            for encoder in ("small_resnet", "small_vit", "resnet18")
+            for channels in (1, 3, 5)
+        ),
+    ],
+)
 def test_step_on_the_meta_device(Learner, encoder, channels):
     """A step there shows that no CPU tensor slipped in and that nothing is read back."""
     X = make_images(n=8, height=16, width=16, channels=channels)
@@ -30,10 +39,10 @@ def test_step_on_the_meta_device(Learner, encoder, channels):
     net._set_training(True)
     pixels = torch.empty(8, channels, 16, 16, dtype=torch.uint8, device="meta")
     index = torch.empty(8, dtype=torch.int64, device="meta")
-    with seeded(0, torch.device("cpu")):
+    with isolated(torch.device("meta"), seed=0):
         for _ in range(2):
             net._schedule_lr()
-            terms = net.train_step((pixels, index))
+            terms = net.train_step((pixels, index))["terms"]
     assert all(term.device.type == "meta" for term in terms.values())
     with torch.no_grad():
         assert net.encoder(net.module_.pixels(pixels)).device.type == "meta"
@@ -179,14 +188,14 @@ def test_devices():
         resolve_device("tpu")
 
 
-def test_seeded_restores_the_generator():
+def test_draws_come_from_generators_of_our_own():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    with seeded(0, torch.device("cpu")):
+    with isolated(torch.device("cpu"), seed=0):
         first = torch.rand(3)
     assert torch.equal(torch.rand(3), expected)
-    with seeded(0, torch.device("cpu")):
+    with isolated(torch.device("cpu"), seed=0):
         assert torch.equal(torch.rand(3), first)
 
 

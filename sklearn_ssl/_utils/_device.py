@@ -3,18 +3,22 @@
 import contextlib
 import ctypes
 import os
+import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 __all__ = [
     "autocast",
     "bfloat16_is_native",
+    "constants",
     "deterministic_kernels",
     "freed_memory_kept",
     "full_precision",
+    "interrupts_noted",
     "resolve_device",
     "threads_that_survive_a_fork",
 ]
@@ -46,7 +50,15 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return wanted
 
 
-# Number formats
+# Number formats, and numbers
+
+
+def constants(values: Sequence[float], like: Tensor) -> Tensor:
+    """A small tensor of the type of ``like``, filled on its device.
+
+    ``torch.tensor`` would copy it from the CPU, and wait for a GPU to finish what it is doing.
+    """
+    return torch.cat([like.new_full((1,), value) for value in values])
 
 
 def bfloat16_is_native(device: torch.device) -> bool:
@@ -157,3 +169,24 @@ def threads_that_survive_a_fork() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def interrupts_noted() -> Iterator[list[int]]:
+    """A list that is not empty once Ctrl-C was pressed; it acts as it would have all the same."""
+    noted: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or not callable(before):  # Python runs handlers in the main thread only
+        yield noted
+        return
+
+    def note(number, frame):
+        noted.append(number)
+        before(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -25,12 +25,14 @@ __all__ = ["isolated"]
 def isolated(device: torch.device, seed: int | None = None) -> Iterator[None]:
     """Run torch with defaults of its own and, if there is a seed, with random numbers of its own.
 
-    Default dtype and device, ``inference_mode`` and gradients switched off around it do not matter
-    within, and no global state is read or written.
+    Default dtype and device, autocast, ``inference_mode`` and gradients switched off around it do
+    not matter within, and no global state is read or written.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
+        stack.enter_context(full_precision(torch.device("cpu")))
+        stack.enter_context(full_precision(device))
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         if device.type == "cuda":
@@ -44,10 +46,8 @@ class _OwnDefaults(TorchFunctionMode):
 
     def __init__(self, device: torch.device, seed: int | None):
         super().__init__()
-        self.handlers: dict[Any, Callable] = {}
-        if torch.get_default_dtype() != torch.float32:
-            self.handlers |= dict.fromkeys(_MAKE_FLOATS, _in_float32)
-        self.handlers |= dict.fromkeys(_CONVOLUTIONS, _convolve)
+        self.of_float32 = torch.get_default_dtype() == torch.float32
+        self.handlers: dict[Any, Callable] = dict.fromkeys(_CONVOLUTIONS, _convolve)
         if seed is not None:
             random = _Random(device, seed)
             self.handlers |= dict.fromkeys(_DRAW, random.draw)
@@ -56,30 +56,34 @@ class _OwnDefaults(TorchFunctionMode):
             self.handlers |= dict.fromkeys(_DRAW_IN_SECRET, random.seeded)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if not self.of_float32 and func in _MAKE_FLOATS and kwargs.get("dtype") is None:
+            kwargs = {**kwargs, "dtype": torch.float32}
         handler = self.handlers.get(func)
-        if handler is None:
-            return func(*args, **(kwargs or {}))
-        return handler(func, args, kwargs or {})
+        out = func(*args, **kwargs) if handler is None else handler(func, args, kwargs)
+        if not self.of_float32 and func in _MAY_MAKE_FLOATS and _were_no_floats(args, kwargs):
+            out = out.float() if out.is_floating_point() else out
+        return out
 
 
-# Floats that would take the user's default dtype
+# What would take the user's default dtype
 
 _MAKE_FLOATS = {
-    *(torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye),
-    *(torch.linspace, torch.logspace, torch.arange, torch.tensor, torch.normal),
-    *(torch.div, torch.true_divide, Tensor.div, Tensor.true_divide, Tensor.__truediv__),
-    *(Tensor.__rtruediv__, Tensor.__pow__, Tensor.mul, Tensor.__mul__, Tensor.__rmul__),
-    *(Tensor.add, Tensor.__add__, Tensor.__radd__, Tensor.sub, Tensor.__sub__, Tensor.__rsub__),
+    *(torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.eye),
+    *(torch.linspace, torch.logspace),
+}
+_MAY_MAKE_FLOATS = {  # of Python's floats, or by dividing integers
+    *(torch.full, torch.arange, torch.tensor, torch.normal, torch.div, torch.true_divide),
+    *(Tensor.div, Tensor.true_divide, Tensor.__truediv__, Tensor.__rtruediv__, Tensor.__pow__),
+    *(Tensor.mul, Tensor.__mul__, Tensor.__rmul__, Tensor.add, Tensor.__add__, Tensor.__radd__),
+    *(Tensor.sub, Tensor.__sub__, Tensor.__rsub__),
 }
 
 
-def _in_float32(func: Callable, args: tuple, kwargs: dict) -> Any:
-    out = func(*args, **kwargs)
+def _were_no_floats(args: tuple, kwargs: dict) -> bool:
     given = [value for value in (*args, *kwargs.values()) if hasattr(value, "dtype")]
-    of_floats = any(getattr(value.dtype, "is_floating_point", True) for value in given)
-    if kwargs.get("dtype") is None and not of_floats and out.is_floating_point():
-        return out.float()
-    return out
+    floats = any(getattr(value.dtype, "is_floating_point", True) for value in given)
+    return not floats and kwargs.get("dtype") is None
 
 
 # Random numbers

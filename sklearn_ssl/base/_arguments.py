@@ -10,6 +10,7 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
+from torch.optim import Optimizer
 
 from sklearn_ssl._utils._arguments import (
     COUNT,
@@ -76,6 +77,14 @@ learner.""",
         doc="""tuple of int or None
 Height and width, or height, width and channels, of the images in rows of a 2-D ``X``. ``None``
 takes squares of one or three channels, else strips of height 1.""",
+    )
+    channel_order: str = argument(
+        StrOptions({"auto", "first", "last"}),
+        default="auto",
+        doc="""{"auto", "first", "last"}
+Whether ``X`` has the channels before height and width, as planes, or after them. ``"auto"`` takes
+them first in torch tensors (n, channels, height, width), and last in arrays and in rows of a 2-D
+``X``. ``"first"`` reads rows as planes: all red, all green, all blue.""",
     )
     views: Views | Callable[..., Any] | None = argument(
         Views,
@@ -237,7 +246,7 @@ rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no ef
                 "are given as pairs, callbacks=[('stop', EarlyStopping())]"
             )
         changed = clone(callbacks[names.index(which)][1])
-        changed.set_params(**{parameter: value})  # of skorch, which gives nothing back
+        changed.set_params(**{parameter: value})  # which gives nothing back
         self.callbacks = [
             (which, changed) if n == which else callback
             for n, callback in zip(names, callbacks, strict=True)
@@ -245,6 +254,10 @@ rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no ef
 
     def _validate(self) -> None:
         self._validate_params()
+        if isinstance(self.optimizer, type) and not issubclass(self.optimizer, Optimizer):
+            raise TypeError(f"optimizer={self.optimizer!r} must be a class of torch.optim")
+        if isinstance(self.views, type):
+            raise TypeError(f"'views' is a class; give an object, {self.views.__name__}()")
         if isinstance(self.views, Views):
             self.views.validate()
 

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from sklearn_ssl.images import Images, read_images
+from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl.exceptions import CollapseWarning, StaleFeaturesWarning
+from sklearn_ssl.images import Images, learn_pixels, read_images
 
 __all__ = [
     "all_or_nothing",
@@ -20,8 +22,10 @@ __all__ = [
     "keep_or_forget",
     "read_training_images",
     "refuse_images",
+    "warn_of_features",
 ]
 
+_COLLAPSED = 1e-3  # feature spread below which all images look the same
 _TOLD_APART_BY = 1000  # images, evenly spread
 
 
@@ -59,6 +63,7 @@ def built_in(learner: Any) -> dict[str, Any]:
 
 
 def check_unchanged(learner: Any) -> None:
+    """Raise ValueError if an argument changed that the network was built from."""
     before, now = learner._built_in_, built_in(learner)
     changed = [name for name in before | now if before.get(name, "") != now.get(name, "")]
     if changed:
@@ -69,23 +74,39 @@ def check_unchanged(learner: Any) -> None:
 
 
 def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool) -> Images:
+    """All images to train on, checked to be of one shape and range of values."""
     shape = learner.image_shape_ if continued else None
-    images = read_images(X, estimator=learner, image_shape=learner.image_shape, fitted_shape=shape)
-    if continued and images.is_uint8 != learner._fitted_uint8_:
-        first = "uint8" if learner._fitted_uint8_ else "another type than uint8"
-        raise ValueError(
-            f"X has dtype {images.dtype}, but the images of the first fit had {first}; give "
-            "them in the same range of values to go on, or fit anew with warm_start=False"
+    order = learner.channel_order
+    images = read_images(
+        X,
+        estimator=learner,
+        image_shape=learner.image_shape,
+        channel_order=order,
+        fitted_shape=shape,
+    )
+    if X_unlabeled is not None:
+        more = read_images(
+            X_unlabeled,
+            estimator=learner,
+            channel_order=order,
+            fitted_shape=images.shape,
+            min_images=1,
         )
-    if X_unlabeled is None:
-        return images
-    more = read_images(X_unlabeled, estimator=learner, fitted_shape=images.shape, min_images=1)
-    if more.is_uint8 != images.is_uint8:
-        raise ValueError(
-            f"X has dtype {images.dtype} and X_unlabeled {more.dtype}; give both in one range "
-            "of values, both as uint8 or both as floats"
-        )
-    return Images(*images.arrays, *more.arrays, shape=images.shape)
+        if more.is_uint8 != images.is_uint8:
+            raise ValueError(
+                f"X has dtype {images.dtype} and X_unlabeled {more.dtype}; give both in one range "
+                "of values, both as uint8 or both as floats"
+            )
+        if not (continued or images.is_uint8):
+            pixels, _, _ = learn_pixels(images)
+            more.origin = images.origin
+            pixels.check(more, "X_unlabeled")
+        images = Images(*images.arrays, *more.arrays, shape=images.shape)
+    if continued:
+        pixels = learner.net_.module_.pixels
+        images.origin = pixels.origin
+        pixels.check(images)
+    return images
 
 
 def fingerprint(task: Any, images: Images) -> str | None:
@@ -115,6 +136,7 @@ def keep_or_forget(learner: Any, task: Any, images: Images, streamed: bool) -> N
 
 
 def choose_batch_size(learner: Any, n_images: int, cut: bool) -> int:
+    """The batch size that was asked for or, without one, the method's; ``cut`` to the images."""
     if learner.batch_size is None:
         return min(learner._usual_batch_size, max(2, n_images // 4))
     if learner.batch_size > n_images and not cut:
@@ -126,6 +148,7 @@ def choose_batch_size(learner: Any, n_images: int, cut: bool) -> int:
 
 
 def draw_seed(learner: Any, continued: bool) -> int:
+    """The seed of a fit; a continued one goes on with other numbers."""
     if learner.random_state is None:  # numpy's global generator is not ours to advance
         return int(np.random.default_rng().integers(2**31))
     seed = int(check_random_state(learner.random_state).randint(2**31 - 1))
@@ -134,11 +157,35 @@ def draw_seed(learner: Any, continued: bool) -> int:
 
 def refuse_images(y: Any, X: Any) -> None:
     """Raise ValueError if images were given as labels, mostly in place of ``X_unlabeled``."""
-    shape = tuple(getattr(y, "shape", ()))
-    of_images = tuple(getattr(X, "shape", ()))
-    width = int(np.prod(of_images[1:]))
-    if len(shape) > 2 or (len(shape) == 2 and shape[1] == width >= 16):
+    shape = _shape(y)
+    if len(shape) > 2 or (len(shape) == 2 and shape[1] == np.prod(_shape(X)[1:]) >= 16):
         raise ValueError(
             f"y has shape {shape}, which looks like images, and would be ignored; give more images "
             "to pretrain on as fit(X, X_unlabeled=...)"
         )
+
+
+def warn_of_features(learner: Any, continued: bool, trained: bool) -> None:
+    """Warn of features that are the same for all images, or that others hold in an older state."""
+    name = type(learner).__name__
+    if trained and (spread := learner.history_[-1]["feature_spread"]) < _COLLAPSED:
+        warn(
+            f"the features of {name} are nearly the same for all images (spread {spread:.1e}): the "
+            "representation has collapsed. Try a smaller lr, a larger batch_size, or another "
+            "random_state",
+            CollapseWarning,
+        )
+    given = learner.__dict__.pop("_features_given_", False)
+    if continued and given:
+        warn(
+            f"{name} goes on training, so its features change: what was fitted to those of before, "
+            "as the later steps of a pipeline, has to be fitted again",
+            StaleFeaturesWarning,
+        )
+
+
+def _shape(given: Any) -> tuple[int, ...]:
+    """The shape of arrays and frames; of lists, seen from their first element."""
+    if isinstance(given, (list, tuple)) and len(given):
+        return (len(given), *_shape(given[0]))
+    return tuple(getattr(given, "shape", ()))

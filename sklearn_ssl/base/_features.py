@@ -1,5 +1,6 @@
 """What a fitted learner gives: features, what they are called, and what they are worth."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 from sklearn_ssl._utils._arguments import plain
 from sklearn_ssl._utils._isolation import isolated
 from sklearn_ssl.encoders import Encoder, pool_features, pooled_width
-from sklearn_ssl.images import Images, complete_shape, read_images
+from sklearn_ssl.images import Extremes, Images, complete_shape, read_images
 from sklearn_ssl.inference import apply
 from sklearn_ssl.metrics import rank_me
 
@@ -27,6 +28,7 @@ class FeaturesMixin:
     layer: Any
     pool: Any
     image_shape: Any
+    channel_order: Any
     net_: Any
     image_shape_: Any
 
@@ -49,20 +51,57 @@ class FeaturesMixin:
         """
         return self._features(X)
 
-    def _features(self, X: Any) -> np.ndarray:
+    def _features(
+        self, X: Any, finish: Callable[[np.ndarray], np.ndarray] | None = None
+    ) -> np.ndarray:
         images = self._read_images(X)
         layer, pool = self._check_layer(self.encoder_), plain(self.pool)
 
         def features(pixels: Tensor) -> Tensor:
             return pool_features(self.encoder_(pixels, layer).float(), pool)
 
-        return apply(self.net_, features, images)
+        return self._apply(features, images, finish=finish)
 
     def _read_images(self, X: Any) -> Images:
         """Images to apply the fitted learner to."""
         check_is_fitted(self)
         self._validate_params()
-        return read_images(X, estimator=self, fitted_shape=self.image_shape_, min_images=1)
+        images = read_images(
+            X,
+            estimator=self,
+            channel_order=self.channel_order,
+            fitted_shape=self.image_shape_,
+            min_images=1,
+        )
+        images.origin = self.net_.module_.pixels.origin
+        return images
+
+    def _apply(
+        self,
+        function: Callable[..., Tensor],
+        images: Images,
+        *arguments: np.ndarray,
+        finish: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> np.ndarray:
+        """:func:`apply`, and a look at whether the images have the range of those of the fit."""
+        pixels, seen = self.net_.module_.pixels, Extremes()
+
+        def watched(values: Tensor, *more: Tensor) -> Tensor:
+            seen.add(values[: len(images) - seen.n])  # without those that fill the last chunk
+            return function(values, *more)
+
+        def finite(results: np.ndarray) -> np.ndarray:
+            if not np.isfinite(results).all():
+                seen.check_finite()
+                raise ValueError(
+                    "the network gives NaN or infinite results for X, which has "
+                    f"{pixels.describe(seen, images.dtype)}"
+                )
+            return results if finish is None else finish(results)
+
+        results = apply(self.net_, watched, images, *arguments, finish=finite)
+        pixels.compare(seen, images.dtype)
+        return results
 
     def score(self, X: Any, y: Any = None) -> float:
         """Effective rank of the features (RankMe), which needs no labels.
@@ -86,7 +125,16 @@ class FeaturesMixin:
         Garrido et al. (2023), RankMe: Assessing the Downstream Performance of Pretrained
         Self-Supervised Representations by Their Rank.
         """
-        return rank_me(torch.from_numpy(self._features(X)))
+        rows: list[Tensor] = []
+
+        def keep(features: np.ndarray) -> np.ndarray:
+            rows.append(torch.from_numpy(features).double())
+            if sum(map(len, rows)) > 2 * features.shape[1]:  # R has the same singular values
+                rows[:] = [torch.linalg.qr(torch.cat(rows), mode="r").R]
+            return features[:, :0]
+
+        self._features(X, keep)
+        return rank_me(torch.cat(rows))
 
     def encoder_layers(
         self, image_shape: tuple[int, ...] | None = None

@@ -30,16 +30,13 @@ from sklearn_ssl.base._checks import (
     keep_or_forget,
     read_training_images,
     refuse_images,
+    warn_of_features,
 )
 from sklearn_ssl.base._features import FeaturesMixin
 from sklearn_ssl.base._task import PretextTask
 from sklearn_ssl.encoders import Encoder, make_encoder
-from sklearn_ssl.exceptions import (
-    CollapseWarning,
-    StaleFeaturesWarning,
-    UnavailableDeviceWarning,
-)
-from sklearn_ssl.images import Images, pixel_range
+from sklearn_ssl.exceptions import UnavailableDeviceWarning
+from sklearn_ssl.images import Images, learn_pixels
 
 # skorch is imported when a learner is fitted, to keep the package quick to import
 if TYPE_CHECKING:
@@ -57,8 +54,6 @@ else:
 
 
 __all__ = ["PretextLearner"]
-
-_COLLAPSED = 1e-3  # feature spread below which all images look the same
 
 
 class PretextLearner(
@@ -230,13 +225,7 @@ class PretextLearner(
             self._train(net, images, X, epochs, streamed)
         self.__dict__.update(self._fitted_attributes(net, images))
         self._fingerprint_ = fingerprint(net.module_.task, images)
-        self._warn_if_collapsed(trained=len(net.history) > epochs_before)
-        if continued and self.__dict__.pop("_features_given_", False):
-            warn(
-                f"{type(self).__name__} goes on training, so its features change: what was fitted "
-                "to those of before, as the later steps of a pipeline, has to be fitted again",
-                StaleFeaturesWarning,
-            )
+        warn_of_features(self, continued, trained=len(net.history) > epochs_before)
         return self
 
     def _train(self, net: "PretextNet", images: Images, X: Any, epochs: int, streamed: bool):
@@ -255,12 +244,8 @@ class PretextLearner(
     def _build_net(self, images: Images, batch_size: int, device: torch.device) -> "PretextNet":
         from sklearn_ssl.training import PretextModule, PretextNet
 
-        sample = images.sample()
-        pixels = pixel_range(sample)
-        values = pixels(sample)
-        mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3))
-        std = torch.where(std > 0, std, 1.0)
-        encoder = self._make_encoder(images.shape, mean.tolist(), std.tolist())
+        pixels, mean, std = learn_pixels(images)
+        encoder = self._make_encoder(images.shape, mean, std)
         task = self._make_task(encoder, len(images))
         net = PretextNet(
             PretextModule(pixels, task),
@@ -283,18 +268,8 @@ class PretextLearner(
             "history_": net.epochs(),
             "n_epochs_": len(net.history),
             "image_shape_": images.shape,
-            "_fitted_uint8_": images.is_uint8,
             "device_": torch.device(net.device),
         }
-
-    def _warn_if_collapsed(self, trained: bool) -> None:
-        if trained and (spread := self.history_[-1]["feature_spread"]) < _COLLAPSED:
-            warn(
-                f"the features of {type(self).__name__} are nearly the same for all images (spread "
-                f"{spread:.1e}): the representation has collapsed. Try a smaller lr, a larger "
-                "batch_size, or another random_state",
-                CollapseWarning,
-            )
 
     # What scikit-learn and pickle ask for
 

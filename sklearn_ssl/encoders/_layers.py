@@ -43,30 +43,38 @@ def _is_chain(module: nn.Module) -> bool:
 
 class _ChainReader:
     def names(self, backbone: nn.Module) -> list[str]:
-        return [name for name, module, _ in _links(backbone) if not _is_no_layer(module)]
+        return list(_members(backbone))
 
     def read(self, backbone: nn.Module, images: Tensor, names: list[str]) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        wanted = set(names)
-        x: Any = images
-        for name, module, runs in _links(backbone):
-            if runs:
-                x = module(x)
-            if name in wanted:
-                found[name] = x
-                if len(found) == len(wanted):
-                    break
+        _run(backbone, images, set(names), found)
         return found
 
 
-def _links(chain: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module, bool]]:
-    """Modules in the order in which they end, and whether they run as one or were run in parts."""
+def _members(chain: nn.Module, prefix: str = "") -> Iterator[str]:
+    """Names of the parts of a chain in the order in which they end."""
     for name, child in chain.named_children():
         if _is_chain(child):
-            yield from _links(child, f"{prefix}{name}.")
-            yield prefix + name, child, False
+            yield from _members(child, f"{prefix}{name}.")
+        if not _is_no_layer(child):
+            yield prefix + name
+
+
+def _run(
+    chain: nn.Module, x: Any, wanted: set[str], found: dict[str, Any], prefix: str = ""
+) -> Any:
+    """Run a chain until all wanted outputs are found; chains within it as one where that does."""
+    for name, child in chain.named_children():
+        inside = any(other.startswith(f"{prefix}{name}.") for other in wanted - found.keys())
+        if inside and _is_chain(child):
+            x = _run(child, x, wanted, found, f"{prefix}{name}.")
         else:
-            yield prefix + name, child, True
+            x = child(x)
+        if prefix + name in wanted:
+            found[prefix + name] = x
+        if len(found) == len(wanted):
+            break
+    return x
 
 
 class _AllReached(Exception):

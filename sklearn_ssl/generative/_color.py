@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sklearn_ssl._utils._device import full_precision
-from sklearn_ssl._utils._tensors import constants
+from sklearn_ssl._utils._device import constants, full_precision
 from sklearn_ssl.encoders import Encoder
 
 __all__ = [

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from sklearn_ssl._utils._arguments import NOT_NEGATIVE
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.generative._shared import RedrawMixin
-from sklearn_ssl.images import paste
 from sklearn_ssl.nn import (
     ConvDecoder,
     ConvDiscriminator,
@@ -189,5 +188,4 @@ class ContextEncoder(RedrawMixin, PretextLearner):
                 )
             return np.broadcast_to(holes, shape)
 
-        painted = self._redraw(X, self._task.inpaint, for_each)
-        return paste(X, painted, for_each(len(painted)))
+        return self._redraw(X, self._task.inpaint, for_each)

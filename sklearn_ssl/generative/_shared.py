@@ -16,8 +16,7 @@ from sklearn_ssl._utils._device import autocast
 from sklearn_ssl._utils._isolation import isolated
 from sklearn_ssl.base import PretextTask
 from sklearn_ssl.encoders import Encoder
-from sklearn_ssl.images import images_like
-from sklearn_ssl.inference import apply
+from sklearn_ssl.images import Form
 from sklearn_ssl.nn import VectorDecoder
 from sklearn_ssl.views import Views
 
@@ -64,8 +63,7 @@ class CodeTask(PretextTask):
 
     def sample(self, n: int, device: torch.device) -> Tensor:
         """Images of codes that are drawn from the standard normal distribution."""
-        codes = torch.randn(n, self.code_dim, device=device)
-        return torch.cat([self._draw(some) for some in codes.split(_DRAWN_AT_ONCE)])
+        return self._draw(torch.randn(n, self.code_dim, device=device))
 
 
 class RedrawMixin:
@@ -83,16 +81,24 @@ class RedrawMixin:
     ) -> Any:
         """Apply a function of images in [0, 1] and give the results the form of X.
 
-        The function also takes masks, if there are some, made for the number of images.
+        The function also takes masks, if there are some, made for the number of images; where they
+        are false, X stays as it is.
         """
-        images = self._read_images(X)
+        form = Form(X, self.channel_order)
+        images = self._read_images(form.X)
         arguments = [masks(len(images))] if masks else []
         pixels = self.net_.module_.pixels
 
         def redraw(values, *more):
             return pixels.inverse(function(values, *more).float().clamp(0, 1))
 
-        return images_like(X, apply(self.net_, redraw, images, *arguments))
+        def finish(chunk):
+            return form.convert(pixels.restore(chunk))
+
+        drawn = self._apply(redraw, images, *arguments, finish=finish)
+        if masks:
+            form.paste(drawn, *arguments)
+        return form.wrap(drawn)
 
 
 class ReconstructionMixin(RedrawMixin):
@@ -130,7 +136,7 @@ class SamplingMixin:
         Returns
         -------
         ndarray of shape (n_samples, height, width) or (n_samples, height, width, channels)
-            uint8 if the learner was fitted to uint8, else float32, in the range of its images.
+            In the type and range of the images that were fitted.
         """
         check_is_fitted(self)
         module, precision = self.net_.module_, self.net_.precision
@@ -139,9 +145,14 @@ class SamplingMixin:
         if random_state is None:  # numpy's global generator is not ours to advance
             random_state = int(np.random.default_rng().integers(2**31))
         seed = int(check_random_state(random_state).randint(2**31 - 1))
+        height, width, channels = self.image_shape_
+        shape = (n_samples, height, width, channels)[: 3 if channels == 1 else 4]
+        samples = np.empty(shape, module.pixels.dtype)
+        form = Form(samples)
         with isolated(self.device_, seed), torch.no_grad(), autocast(self.device_, precision):
-            values = module.task.sample(n_samples, self.device_).float().clamp(0, 1)
-            images = module.pixels.inverse(values).permute(0, 2, 3, 1).cpu().numpy()
-        if images.shape[3] == 1:
-            images = images[..., 0]
-        return images.round().astype(np.uint8) if self._fitted_uint8_ else images
+            for start in range(0, n_samples, _DRAWN_AT_ONCE):
+                n = min(_DRAWN_AT_ONCE, n_samples - start)
+                values = module.task.sample(n, self.device_).float().clamp(0, 1)
+                images = module.pixels.restore(module.pixels.inverse(values).cpu().numpy())
+                samples[start : start + n] = form.convert(images)
+        return samples

@@ -1,44 +1,75 @@
 """Images back in the form in which others came."""
 
-import math
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_ssl.images._read import _stacked, _to_array
+from sklearn_ssl.images._arrays import as_array, is_stored, stacked
+from sklearn_ssl.images._shapes import has_planes
 
-__all__ = ["images_like", "paste"]
+__all__ = ["Form"]
+
+_VALUES_AT_ONCE = 2**18
 
 
-def images_like(X: Any, images: np.ndarray) -> Any:
-    """Put images (n, c, h, w), in the range of the training images, in the form that X has.
+class Form:
+    """The form in which images came: container, type, shape and order of channels.
 
-    Data frames become 2-D arrays. Integers are rounded and clipped to what their type holds.
+    Data frames stand for 2-D arrays, and arrays that are not in memory for such that are.
+
+    Parameters
+    ----------
+    X : array-like
+        As for :func:`read_images`.
+    channel_order : {"auto", "first", "last"}, default="auto"
     """
-    X = _stacked(X)
-    given = _to_array(X)
-    values = images.transpose(0, 2, 3, 1).reshape(np.shape(given)).astype(np.float64)
-    dtype = np.dtype(getattr(given, "dtype", np.float32))
-    if dtype.kind == "b":
-        values = np.heaviside(values - 0.5, 0)
-    elif dtype.kind in "iu":
-        values = values.round().clip(np.iinfo(dtype).min, np.iinfo(dtype).max)
-    values = values.astype(dtype)
-    if not isinstance(X, Tensor):
+
+    def __init__(self, X: Any, channel_order: str = "auto"):
+        self.X = stacked(X)
+        self.planes = has_planes(self.X, channel_order)
+        sliced = isinstance(self.X, Tensor) or is_stored(self.X) or hasattr(self.X, "columns")
+        some = np.asarray(as_array(self.X[:1] if sliced else self.X))
+        self.shape = some.shape[1:]
+        self.dtype = some.dtype if some.dtype.kind in "biuf" else np.dtype(np.float64)
+
+    def convert(self, images: np.ndarray) -> np.ndarray:
+        """Images (n, c, h, w), in the range of X, as an array in its order and type.
+
+        Integers are rounded and clipped to what their type holds.
+        """
+        ordered = images if self.planes else images.transpose(0, 2, 3, 1)
+        values = ordered.reshape(-1, *self.shape).astype(np.float64)
+        if self.dtype.kind == "b":
+            return values >= 0.5
+        if self.dtype.kind in "iu":
+            limits = np.iinfo(self.dtype)
+            most = float(limits.max)
+            if most > limits.max:  # 64 bits, which a float does not have
+                most = float(np.nextafter(most, 0))
+            values = values.round().clip(limits.min, most)
+        return values.astype(self.dtype)
+
+    def paste(self, drawn: np.ndarray, where: np.ndarray) -> None:
+        """Put X back into what :meth:`convert` gave, but where the mask (n, h, w) is true."""
+        n, height, width = where.shape
+        size = max(1, _VALUES_AT_ONCE // (height * width))
+        original = as_array(self.X)
+        if not is_stored(original):
+            original = np.asarray(original)
+        for start in range(0, n, size):
+            here = slice(start, start + size)
+            mask = where[here, None] if self.planes else where[here, ..., None]
+            shape = (
+                (len(mask), -1, height, width) if self.planes else (len(mask), height, width, -1)
+            )
+            given = np.asarray(original[here]).reshape(shape)
+            pasted = np.where(mask, drawn[here].reshape(shape), given)
+            drawn[here] = pasted.reshape(-1, *self.shape)
+
+    def wrap(self, values: np.ndarray) -> Any:
+        """What :meth:`convert` gave, as a tensor if X is one."""
+        if isinstance(self.X, Tensor):
+            return torch.from_numpy(values).to(self.X.dtype)
         return values
-    tensor = torch.from_numpy(values).to(X.dtype)
-    return tensor.permute(0, 3, 1, 2) if X.ndim == 4 else tensor
-
-
-def paste(X: Any, drawn: Any, where: np.ndarray) -> Any:
-    """Images ``drawn`` in the form of X where the mask (n, h, w) is true, and X elsewhere."""
-    X = _stacked(X)
-    n, height, width = where.shape
-    channels = math.prod(drawn.shape) // where.size
-    everywhere = np.broadcast_to(where[:, None], (n, channels, height, width))
-    chosen = images_like(X, everywhere.astype(np.float32)) != 0
-    if isinstance(X, Tensor):
-        return torch.where(chosen, drawn, X.cpu())
-    return np.where(chosen, drawn, np.asarray(X))

@@ -1,37 +1,41 @@
 """Images of one shape, given out in batches."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-__all__ = ["Images"]
+__all__ = ["Images", "Shape", "Stored", "channels_last", "unmasked"]
 
 
 Shape = tuple[int, int, int]  # height, width, channels
 
 
-# value range and normalization are learned from at most so many images, and values
-_STATISTICS_IMAGES, _STATISTICS_VALUES = 10_000, 2**27
-
-
 class Images(Dataset):
-    """Images of one shape, in memory or memory-mapped, given out in batches.
+    """Images of one shape, given out in batches.
 
     Parameters
     ----------
-    *arrays : ndarray of shape (n, h * w * c)
-        Of one dtype; all their images count as one sequence. Read-only and memory-mapped arrays
-        are read a batch at a time.
+    *arrays : ndarray or Stored
+        Of shape (n, h, w, c) or (n, h * w * c); all their images count as one sequence. Whatever
+        has a length, a ``dtype`` and gives the images of an array of rows will do. None is read
+        but for the rows that are asked for.
     shape : tuple of int
         h, w, c.
+
+    Attributes
+    ----------
+    origin : ndarray of shape (c,), optional
+        Taken off the values in double precision, before they become float32.
     """
 
-    def __init__(self, *arrays: np.ndarray, shape: Shape):
+    def __init__(self, *arrays: Any, shape: Shape):
         self.arrays = arrays
         self.shape = shape
+        self.origin: np.ndarray | None = None
         self.starts = np.cumsum([0, *(len(array) for array in arrays)])
 
     def __len__(self) -> int:
@@ -44,7 +48,8 @@ class Images(Dataset):
 
     @property
     def is_uint8(self) -> bool:
-        return self.dtype == np.uint8
+        """Whether they are given out as uint8."""
+        return self.dtype == np.uint8 and self.origin is None
 
     @property
     def nbytes(self) -> int:
@@ -53,15 +58,65 @@ class Images(Dataset):
 
     def take(self, rows: np.ndarray) -> Tensor:
         """A fresh tensor (n, c, h, w), uint8 or float32, channels last in memory."""
-        batch = np.empty(
-            (len(rows), math.prod(self.shape)), dtype=np.uint8 if self.is_uint8 else np.float32
-        )
+        batch = np.empty((len(rows), *self.shape), np.uint8 if self.is_uint8 else np.float32)
         for array, start in zip(self.arrays, self.starts, strict=False):
             here = (rows >= start) & (rows < start + len(array))
-            batch[here] = array[rows[here] - start]
-        return torch.from_numpy(batch).view(-1, *self.shape).permute(0, 3, 1, 2)
+            if not here.any():
+                continue
+            values = array[rows[here] - start].reshape(-1, *self.shape)
+            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+                if self.origin is None:
+                    batch[here] = values
+                else:
+                    batch[here] = np.subtract(values, self.origin, dtype=np.float64)
+        return torch.from_numpy(batch).permute(0, 3, 1, 2)
 
-    def sample(self) -> Tensor:
-        """Up to 10,000 images (fewer large ones), evenly spread, to learn statistics from."""
-        most = min(_STATISTICS_IMAGES, max(1, _STATISTICS_VALUES // math.prod(self.shape)))
-        return self.take(np.arange(0, len(self), -(-len(self) // most)))
+
+class Stored:
+    """Images in an array that is not in memory (HDF5, Zarr, xarray, Dask), read by slices.
+
+    Parameters
+    ----------
+    array : array-like
+        With ``shape``, ``dtype`` and slices.
+    shape : tuple of int
+        h, w, c.
+    planes : bool
+        Whether the channels come before height and width.
+    """
+
+    def __init__(self, array: Any, shape: Shape, planes: bool):
+        self.array = array
+        self.shape = shape
+        self.planes = planes
+        self.dtype = np.dtype(array.dtype)
+
+    def __len__(self) -> int:
+        return int(self.array.shape[0])
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        wanted, back = np.unique(rows, return_inverse=True)  # h5py wants them in order, each once
+        first, last = int(wanted[0]), int(wanted[-1])
+        adjacent = last - first + 1 == len(wanted)
+        values = unmasked(self.array[first : last + 1] if adjacent else self.array[wanted])
+        return channels_last(np.asarray(values), self.shape, self.planes)[back]
+
+
+def channels_last(array: np.ndarray, shape: Shape, planes: bool) -> np.ndarray:
+    """A view (n, h, w, c) of images."""
+    height, width, channels = shape
+    if planes:
+        return array.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
+    return array.reshape(-1, *shape)
+
+
+def unmasked(values: Any) -> Any:
+    """The same, but no array of NumPy's masked ones."""
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    if np.ma.is_masked(values):
+        raise ValueError(
+            "X is a masked array, and some of its values are masked; put numbers in their place, "
+            "X.filled(0)"
+        )
+    return values.data

@@ -1,24 +1,234 @@
-"""The range of values that images have."""
+"""The range of values that images have, and whether others have it, too."""
 
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl.exceptions import PixelRangeWarning
+from sklearn_ssl.images._images import Images
 from sklearn_ssl.nn import ChannelScaling
 
-__all__ = ["pixel_range"]
+__all__ = ["Extremes", "PixelRange", "learn_pixels"]
+
+_VALUES_AT_ONCE = 2**18
+_FLOAT32_SUFFICES = 2**8  # while values are at most so many times larger than their range
+
+# In shares of the range of the fit. A dark or a bright image is nothing to warn of: what says that
+# values are scaled differently is a value far outside, or where all of several images lie.
+_FAR = 4.0  # outside, for any value
+_OUTSIDE = 0.4  # for the extremes of several images on average
+_ELSEWHERE = 0.25  # from where images usually have their extremes, for several that do not
+_SQUEEZED = 0.02  # for the range of several images together
+_SEVERAL = 8
 
 
-def pixel_range(sample: Tensor) -> ChannelScaling:
-    """What takes images in the range of a sample (n, c, h, w) to [0, 1].
+class Extremes:
+    """Lowest and highest values of images that come in batches, on their device.
+
+    Attributes
+    ----------
+    n : int
+        Number of images.
+    low, high : Tensor of shape (c,)
+        Over all images.
+    lows, highs : Tensor of shape (c,)
+        Sums of the lowest and of the highest value of each image.
+    """
+
+    low: Tensor
+    high: Tensor
+    lows: Tensor
+    highs: Tensor
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def add(self, images: Tensor) -> None:
+        """Take images (n, c, h, w) into account."""
+        low, high = images.contiguous().flatten(2).aminmax(dim=2)  # of many small dims it is slow
+        if self.n == 0:
+            self.low, self.high = low.amin(0), high.amax(0)
+            self.lows, self.highs = low.sum(0), high.sum(0)
+        else:
+            self.low = torch.minimum(self.low, low.amin(0))
+            self.high = torch.maximum(self.high, high.amax(0))
+            self.lows, self.highs = self.lows + low.sum(0), self.highs + high.sum(0)
+        self.n += len(images)
+
+    def check_finite(self) -> None:
+        """Raise ValueError for NaN, and for what is infinite as float32."""
+        if self.low.isnan().any():
+            raise ValueError("Input X contains NaN; every pixel needs a value")
+        if not (self.low.isfinite().all() and self.high.isfinite().all()):
+            raise ValueError(
+                "Input X contains infinity or values that are too large for float32; scale it "
+                "down first"
+            )
+
+
+class PixelRange(ChannelScaling):
+    """What takes the pixels of a fit to [0, 1], and knows others when it sees them.
+
+    Parameters
+    ----------
+    offset, scale : Tensor of shape (c,)
+    origin : array-like of shape (c,)
+        What :class:`Images` takes off the values of a channel before ``offset``; mostly 0.
+    usual : tuple of float
+        Lowest and highest value that an image has, on average, as shares of the range.
+    n_images : int
+        Number of images of the fit.
+    dtype : dtype
+        Of these images.
+    """
+
+    base: Tensor
+
+    def __init__(
+        self,
+        offset: Tensor,
+        scale: Tensor,
+        origin: Any,
+        *,
+        usual: tuple[float, float],
+        n_images: int,
+        dtype: np.dtype,
+    ):
+        super().__init__(offset, scale)
+        self.register_buffer("base", torch.as_tensor(origin, dtype=torch.float32))
+        self.usual = usual
+        self.n_images = n_images
+        self.dtype = dtype
+
+    @property
+    def origin(self) -> np.ndarray | None:
+        """For :class:`Images`: what to take off each channel; None if it is 0."""
+        origin = self.base.cpu().double().numpy()
+        return origin if origin.any() else None
+
+    def restore(self, images: np.ndarray) -> np.ndarray:
+        """Pixels of the fit, as :meth:`inverse` gives them (n, c, h, w), with the origin on."""
+        if self.origin is None:
+            return images
+        return images + self.origin[:, None, None]
+
+    def check(self, images: Images, name: str = "X") -> None:
+        """Read all images, and warn if they have another range than those of the fit."""
+        if images.dtype == self.dtype == np.uint8:
+            return
+        seen = Extremes()
+        for batch in _chunks(images):
+            seen.add(self(batch.to(self.offset.device)))
+        self.compare(seen, images.dtype, name)
+
+    def compare(self, seen: Extremes, dtype: np.dtype, name: str = "X") -> None:
+        """Warn if images, given by the extremes of their values in [0, 1], have another range.
+
+        uint8 has its range by its type.
+        """
+        seen.check_finite()
+        if dtype == self.dtype == np.uint8:
+            return
+        low, high = seen.low.min().item(), seen.high.max().item()
+        lows, highs = ((sums / seen.n).mean().item() for sums in (seen.lows, seen.highs))
+        several = min(seen.n, self.n_images) >= _SEVERAL
+        other = (
+            (low < -_FAR or high > 1 + _FAR)
+            or (several and (lows < -_OUTSIDE or highs > 1 + _OUTSIDE))
+            or (several and low > self.usual[0] + _ELSEWHERE)
+            or (several and high < self.usual[1] - _ELSEWHERE)
+            or ((several or dtype != self.dtype) and 0 < high - low < _SQUEEZED)
+        )
+        if other:
+            warn(
+                f"{name} has {self.describe(seen, dtype)}; give it in the same range, or the "
+                "features mean nothing",
+                PixelRangeWarning,
+            )
+
+    def describe(self, seen: Extremes, dtype: np.dtype) -> str:
+        """The range of images, and that of the fit, in words."""
+        zero = torch.zeros_like(seen.low)
+        low, high, first, last = (
+            self.restore(self.inverse(shares.view(1, -1, 1, 1)).cpu().numpy())
+            for shares in (seen.low, seen.high, zero, zero + 1)
+        )
+        return (
+            f"values from {low.min():.9g} to {high.max():.9g} ({dtype}), but the images of the fit "
+            f"are in {first.min():.9g} to {last.max():.9g} ({self.dtype})"
+        )
+
+
+def learn_pixels(images: Images) -> tuple[PixelRange, list[float], list[float]]:
+    """Learn from all images what takes them to [0, 1], and their mean and deviation there.
 
     uint8 is divided by 255. Other types are scaled by the smallest and largest value of each
-    channel.
+    channel. What is common to all values is taken off before they become float32: it is set as the
+    ``origin`` of the images.
+
+    Returns
+    -------
+    pixels : PixelRange
+    mean, std : list of float
+        One value a channel.
     """
-    channels = sample.shape[1]
-    if sample.dtype == torch.uint8:
-        return ChannelScaling([0.0] * channels, [255.0] * channels)
-    low = sample.amin((0, 2, 3))
-    extent = sample.amax((0, 2, 3)) - low
+    images.origin = _find_origin(images)
+    seen = Extremes()
+    count, total, square = 0, torch.zeros(()), torch.zeros(())
+    for batch in _chunks(images):
+        batch = batch.float()
+        seen.add(batch)
+        values = batch.double()
+        count += values[:, 0].numel()
+        total = total + values.sum((0, 2, 3))
+        square = square + values.square_().sum((0, 2, 3))
+    seen.check_finite()
+    varies = seen.high > seen.low
+    if images.is_uint8:
+        low, extent = torch.zeros_like(seen.low), torch.full_like(seen.low, 255.0)
+    else:
+        low, extent = seen.low, torch.where(varies, seen.high - seen.low, 1.0)
     if not extent.isfinite().all():
         raise ValueError("the values of X span more than float32 can hold; scale X down first")
-    return ChannelScaling(low, torch.where(extent > 0, extent, 1.0))  # a constant channel becomes 0
+    mean = total / count
+    std = (square / count - mean.square()).clamp(min=0).sqrt() / extent
+    std = torch.where(varies & (std > 0), std, 1.0)
+    usual = [((sums / seen.n - low) / extent).mean().item() for sums in (seen.lows, seen.highs)]
+    origin = [0.0] * len(low) if images.origin is None else images.origin
+    pixels = PixelRange(
+        low,
+        extent,
+        origin,
+        usual=(usual[0], usual[1]),
+        n_images=len(images),
+        dtype=images.dtype,
+    )
+    return pixels, ((mean - low) / extent).tolist(), std.tolist()
+
+
+def _chunks(images: Images) -> Iterator[Tensor]:
+    """All images, a few at a time."""
+    size = max(1, _VALUES_AT_ONCE // math.prod(images.shape))
+    for start in range(0, len(images), size):
+        yield images.take(np.arange(start, min(start + size, len(images))))
+
+
+def _find_origin(images: Images) -> np.ndarray | None:
+    """What is common to all values, seen from the first image, where it is large.
+
+    It is kept in float32. What it then misses is small against the value, and is in the range that
+    is learned.
+    """
+    if images.dtype == np.uint8:
+        return None
+    first = images.arrays[0][np.arange(1)].reshape(-1, images.shape[2]).astype(np.float64)
+    low = first.min(0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        large = np.abs(low) > _FLOAT32_SUFFICES * (first.max(0) - low)
+        origin = np.where(large, low, 0).astype(np.float32).astype(np.float64)
+    return origin if origin.any() and np.isfinite(origin).all() else None

@@ -4,16 +4,19 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from sklearn_ssl.images._images import Images, Shape
+from sklearn_ssl.images._arrays import as_array, as_numbers, is_stored, stacked
+from sklearn_ssl.images._images import Images, Shape, Stored, channels_last
 from sklearn_ssl.images._shapes import (
-    _compare_shapes,
-    _guess_shape,
-    _warn_of_channel_order,
+    compare_shapes,
     complete_shape,
+    guess_shape,
+    has_planes,
+    hint_of_one_image,
+    warn_of_channel_order,
+    warn_of_planes,
 )
 
 __all__ = ["read_images"]
@@ -24,10 +27,14 @@ def read_images(
     *,
     estimator: Any,
     image_shape: tuple[int, ...] | None = None,
+    channel_order: str = "auto",
     fitted_shape: Shape | None = None,
     min_images: int = 2,
 ) -> Images:
     """Check X and make it batches of images.
+
+    What is in memory is checked here. Other arrays, and those that would have to be copied, are
+    looked at batch by batch when they are read.
 
     Parameters
     ----------
@@ -38,6 +45,7 @@ def read_images(
         ``fitted_shape`` is given.
     image_shape : tuple of int, optional
         (h, w) or (h, w, c); what rows of a 2-D X are.
+    channel_order : {"auto", "first", "last"}, default="auto"
     fitted_shape : tuple of int, optional
         (h, w, c) of the images that the estimator was fitted to.
     min_images : int, default=2
@@ -47,68 +55,74 @@ def read_images(
     ValueError, TypeError
         For sparse, complex, non-finite, non-numeric, empty, ragged and wrongly shaped input.
     """
-    X = _stacked(X)
+    X = stacked(X)
     of_torch = isinstance(X, Tensor)
-    X = _to_array(X)
+    planes = has_planes(X, channel_order)
+    X = as_array(X)
     ndim = getattr(X, "ndim", 2)
     if ndim > 4:
         raise ValueError(
             f"X has {ndim} dimensions; images are given as (n, pixels), (n, height, width) or "
             "(n, height, width, channels)"
         )
-    wanted = fitted_shape
-    if wanted is None and image_shape is not None:
-        wanted = complete_shape(image_shape, X)
     shape: Shape | None = None
+    wanted = fitted_shape
     if ndim in (3, 4):
-        height, width, *channels = X.shape[1:]
-        shape = (height, width, *(channels or [1]))
-        _compare_shapes(shape, wanted, fitted_shape is not None)
-        if ndim == 4 and wanted is None:
-            _warn_of_channel_order(shape, of_torch)
-        X = X.reshape(len(X), math.prod(shape))
-    flat = validate_data(
-        estimator,
-        X,
-        reset=fitted_shape is None,
-        dtype="numeric",
-        ensure_min_samples=min_images,
-    )
-    largest = np.finfo(np.float32).max
-    if (
-        flat.dtype.kind == "f"
-        and flat.dtype.itemsize > 4
-        and not (-largest <= flat.min() and flat.max() <= largest)
-    ):
-        raise ValueError("X has values that are too large for float32; scale it down first")
+        first, second, third = X.shape[1:] if ndim == 4 else (*X.shape[1:], 1)
+        shape = (second, third, first) if planes and ndim == 4 else (first, second, third)
+        if wanted is None and image_shape is not None:
+            wanted = complete_shape(image_shape, shape)
+        compare_shapes(shape, wanted, tuple(X.shape), fitted_shape is not None)
+        if ndim == 4 and wanted is None and channel_order == "auto":
+            warn_of_channel_order(shape, of_torch)
+    elif fitted_shape is not None:
+        _check_width(X, fitted_shape, estimator)
+    reset = fitted_shape is None
+    X = _check_values(X, estimator, reset=reset, ensure_min_samples=min_images)
     if shape is None:
-        shape = wanted or _guess_shape(flat.shape[1])
-        if math.prod(shape) != flat.shape[1]:
+        n_values = math.prod(X.shape[1:])
+        shape = wanted or (
+            guess_shape(n_values)
+            if image_shape is None
+            else complete_shape(image_shape, (n_values,))
+        )
+        if math.prod(shape) != n_values:
             raise ValueError(
                 f"image_shape={shape} (height, width, channels) is {math.prod(shape)} values an "
-                f"image, but X has {flat.shape[1]}"
+                f"image, but X has {n_values}"
             )
-    return Images(flat, shape=shape)
+        if channel_order == "auto":
+            warn_of_planes(X, shape)
+    array = Stored(X, shape, planes) if is_stored(X) else channels_last(X, shape, planes)
+    return Images(array, shape=shape)
 
 
-def _to_array(X: Any) -> Any:
-    """Tensors to arrays with the channels last; the rest as it is."""
-    if isinstance(X, Tensor):
-        X = X.detach().cpu()
-        if X.dtype == torch.bfloat16:
-            X = X.float()
-        return (X.permute(0, 2, 3, 1) if X.ndim == 4 else X).numpy()
-    return X
-
-
-def _stacked(X: Any) -> Any:
-    """A list of images as one tensor or array."""
-    if not isinstance(X, (list, tuple)):
+def _check_values(X: Any, estimator: Any, **options: Any) -> Any:
+    """What scikit-learn checks. Gives X in rows of numbers, or as it is where that were a copy."""
+    in_memory = isinstance(X, np.ndarray)
+    if in_memory and X.ndim > 2 and (X.flags.c_contiguous or X.dtype.kind not in "biuf"):
+        X = X.reshape(len(X), math.prod(X.shape[1:]))
+    if is_stored(X) or (in_memory and X.ndim > 2):  # the values are checked when they are read
+        like = np.broadcast_to(np.zeros((), X.dtype), (X.shape[0], math.prod(X.shape[1:])))
+        as_numbers(validate_data(estimator, like, ensure_all_finite=False, **options))
         return X
-    of_torch = any(isinstance(image, Tensor) for image in X)
-    try:
-        return torch.stack(list(X)) if of_torch else np.asarray(X)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            "X is a list of images of different shapes (ragged) or kinds; resize them to one shape"
-        ) from error
+    if in_memory and X.ndim == 2 and X.dtype.kind == "O":
+        X = as_numbers(X)
+    X = validate_data(estimator, X, dtype="numeric", **options)
+    return as_numbers(X, getattr(estimator, "feature_names_in_", None))
+
+
+def _check_width(X: Any, fitted_shape: Shape, estimator: Any) -> None:
+    """Say more than scikit-learn does of rows that are not those of the fit."""
+    shape: tuple[int, ...] = tuple(getattr(X, "shape", ()))
+    n_values = math.prod(fitted_shape)
+    hint = hint_of_one_image(shape, fitted_shape)
+    if len(shape) == 1 and hint:
+        raise ValueError(f"Expected 2D array, got 1D array instead. Reshape your data{hint}")
+    if len(shape) != 2 or hasattr(X, "columns") or shape[1] in (0, n_values):
+        return
+    raise ValueError(
+        f"X has {shape[1]} features, but {type(estimator).__name__} is expecting {n_values} "
+        f"features as input: images of {fitted_shape} (height, width, channels) in rows"
+        f"{hint or '; resize other images to this shape, or fit anew with image_shape'}"
+    )

@@ -1,5 +1,6 @@
 """Shuffled batches of images on the device."""
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,9 +14,7 @@ __all__ = ["Batches"]
 
 
 _RESIDENT_SHARE = 0.5  # of the free device memory that the images may take
-
-
-_ROWS_MOVED_AT_ONCE = 4096
+_VALUES_MOVED_AT_ONCE = 2**24
 
 
 class Batches:
@@ -51,8 +50,9 @@ class Batches:
             device=self.device,
             memory_format=torch.channels_last,
         )
-        for start in range(0, len(rows), _ROWS_MOVED_AT_ONCE):
-            chunk = rows[start : start + _ROWS_MOVED_AT_ONCE]
+        size = max(1, _VALUES_MOVED_AT_ONCE // math.prod(self.images.shape))
+        for start in range(0, len(rows), size):
+            chunk = rows[start : start + size]
             everything[start : start + len(chunk)] = self.images.take(chunk).to(self.device)
         return everything
 

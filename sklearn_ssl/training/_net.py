@@ -11,13 +11,19 @@ import skorch
 import torch
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._device import autocast, deterministic_kernels, freed_memory_kept
-from sklearn_ssl._utils._interrupts import interrupts_noted
+from sklearn_ssl._utils._device import (
+    autocast,
+    deterministic_kernels,
+    freed_memory_kept,
+    interrupts_noted,
+)
+from sklearn_ssl._utils._isolation import isolated
 from sklearn_ssl.exceptions import DivergenceError
 from sklearn_ssl.images import Images
 from sklearn_ssl.metrics import feature_spread
 from sklearn_ssl.nn import ChannelScaling, make_optimizer, parameter_groups, warmup_cosine
 from sklearn_ssl.training._batches import Batches
+from sklearn_ssl.training._state import as_arrays, as_tensors, put_together, taken_apart
 
 __all__ = ["PretextModule", "PretextNet"]
 
@@ -58,6 +64,8 @@ class PretextNet(skorch.NeuralNet):
     **options
         Of :class:`skorch.NeuralNet`: ``lr``, ``batch_size``, ``device``, ``callbacks``.
     """
+
+    module_: Any
 
     def __init__(
         self,
@@ -273,14 +281,20 @@ class PretextNet(skorch.NeuralNet):
         return copy.deepcopy(self, {id(callback): callback for _, callback in self.callbacks_})
 
     def __getstate__(self) -> dict[str, Any]:
-        """All tensors on the CPU, so that any machine can load them."""
-        if torch.device(self.device).type == "cpu":
-            return self.__dict__.copy()
-        module, optimizer = copy.deepcopy((self.module_, self.optimizer_))
-        there = type(self).__new__(type(self))
-        there.__dict__.update(self.__dict__, module=module, module_=module, optimizer_=optimizer)
-        there.move_to(torch.device("cpu"))
-        return there.__dict__
+        """Arrays in place of tensors, so that any machine can load them."""
+        module, values = taken_apart(self.module_)
+        return {
+            **self.__dict__,
+            "module": module,
+            "module_": values,
+            "optimizer_": as_arrays(self.optimizer_.state_dict()),
+            "device": "cpu",
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        with isolated(torch.device("cpu")):
+            self.module = self.module_ = put_together(state["module"], state["module_"])
+            with self._current_init_context("optimizer"):
+                self.initialize_optimizer()
+            self.optimizer_.load_state_dict(as_tensors(state["optimizer_"]))

@@ -4,8 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sklearn_ssl._utils._device import full_precision
-from sklearn_ssl._utils._tensors import constants
+from sklearn_ssl._utils._device import constants, full_precision
 from sklearn_ssl.views import functional
 
 __all__ = ["random_tiles"]

@@ -17,8 +17,7 @@ from sklearn_ssl._utils._arguments import (
     are_finite,
     argument,
 )
-from sklearn_ssl._utils._device import full_precision
-from sklearn_ssl._utils._tensors import constants
+from sklearn_ssl._utils._device import constants, full_precision
 from sklearn_ssl.views import functional
 
 __all__ = ["BYOL_VIEWS", "Views", "view_size"]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sklearn_ssl._utils._tensors import constants
+from sklearn_ssl._utils._device import constants
 
 __all__ = [
     "adjust_brightness",

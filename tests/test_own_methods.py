@@ -1,0 +1,238 @@
+"""The extension API: arguments declared once, methods written outside of the package."""
+
+import inspect
+import pickle
+import sys
+from dataclasses import dataclass
+from numbers import Real
+
+import numpy as np
+import pytest
+import torch.nn.functional as F
+from conftest import TinyNet, every_kind, every_learner, small
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from sklearn_ssl import SimCLR, Views
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
+from sklearn_ssl.exceptions import CollapseWarning, StaleFeaturesWarning
+
+
+class AgreeTask(PretextTask):
+    def __init__(self, encoder, views, *, weight):
+        super().__init__(encoder, views)
+        self.weight = weight
+
+    def forward(self, images, index):
+        first, second = self.encoder.embed(self.pair(images)).chunk(2)
+        spread = first.std(0).mean()
+        loss = self.weight * F.mse_loss(first, second) - spread
+        return TaskOutput(loss, {"spread": spread})
+
+
+class Agree(PretextLearner):
+    """Embeddings of two views agree.
+
+    Parameters
+    ----------
+    weight : float, default=1.0
+        Of the distance.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+    """
+
+    weight: float = argument(Real, default=1.0)
+    lr: float = 1e-3
+
+    def _default_views(self):
+        return Views(size=6)
+
+    def _make_task(self, encoder, n_images):
+        return AgreeTask(encoder, self._make_views(), weight=self.weight)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn_ssl.exceptions.ImageShapeWarning")
+@parametrize_with_checks([Agree(encoder=TinyNet, max_epochs=1, random_state=0)])
+def test_a_method_of_ones_own_passes_the_checks_of_scikit_learn(estimator, check):
+    check(estimator)
+
+
+def test_a_method_of_ones_own(images):
+    learner = Agree(encoder=TinyNet, weight=0.5, max_epochs=2, random_state=0).fit(images)
+    assert "spread" in learner.history_[-1]
+    assert learner.history_[0]["lr"] < 1e-3
+    with pytest.raises(ValueError, match="'weight' parameter of Agree"):
+        clone(learner).set_params(weight="much").fit(images)
+    with pytest.raises(ValueError, match="'lr' parameter of Agree"):
+        clone(learner).set_params(lr=-1).fit(images)
+    assert pickle.loads(pickle.dumps(learner)).weight == 0.5
+    doc = inspect.getdoc(Agree)
+    assert "lr : float, default=0.001" in doc
+    assert "n_epochs_ : int" in doc
+
+
+def test_a_decorator_from_habit_does_no_harm():
+    @dataclass(kw_only=True, eq=False, repr=False)
+    class Decorated(Agree):
+        more: int = argument(int, default=3)
+
+    assert Decorated(more=4, weight=2.0).get_params()["more"] == 4
+    assert Decorated()._parameter_constraints["more"] == [int]
+    assert Decorated() != Decorated()
+
+
+def test_an_init_of_ones_own_is_refused():
+    with pytest.raises(TypeError, match=r"__init__ of its own.*name: type = argument"):
+
+        class Hides(Agree):
+            def __init__(self, weight=1.0):
+                self.weight = weight
+
+
+def test_an_argument_without_a_type_is_refused():
+    with pytest.raises(TypeError, match=r"give weight2 a type.*weight2: float"):
+
+        class Untyped(Agree):
+            weight2 = argument(Real, default=1.0)
+
+
+def test_without_a_task_there_is_no_learner():
+    class Nothing(PretextLearner):
+        pass
+
+    with pytest.raises(TypeError, match="_make_task"):
+        Nothing()
+
+
+@every_learner
+def test_arguments_are_declared_once(Learner):
+    """Constraints, constructor and docstring follow from the declaration."""
+    names = set(inspect.signature(Learner).parameters)
+    assert names == set(Learner._parameter_constraints) == set(Learner._arguments)
+    assert all(Learner._parameter_constraints.values())
+
+
+def test_a_new_default_keeps_the_rest_of_a_declaration():
+    assert Agree().lr == 1e-3
+    assert Agree._arguments["lr"] is PretextLearner._arguments["lr"]
+
+
+# Parameters of views and callbacks
+
+
+@every_kind
+def test_parameters_of_the_methods_own_views(Learner, images):
+    """None stands for the recipe of the method, whose parameters can be set."""
+    learner = small(Learner)
+    recipe = learner._default_views()
+    learner.set_params(views__gray=0.1, views__flip=0.25)
+    assert learner.views.get_params() == {**recipe.get_params(), "gray": 0.1, "flip": 0.25}
+    clone(learner).fit(images)
+
+
+def test_search_over_parameters_of_views_and_callbacks(images):
+    from skorch.callbacks import EarlyStopping
+
+    stop = EarlyStopping(monitor="train_loss", patience=1, threshold=1e9, sink=str)
+    learner = small(SimCLR, max_epochs=4, callbacks=[("stop", stop)])
+    grid = {"views__size": [6, 8], "callbacks__stop__patience": [2, 3]}
+    search = GridSearchCV(learner, grid, cv=2).fit(images)
+    patience = search.best_params_["callbacks__stop__patience"]
+    assert search.best_estimator_.n_epochs_ == patience + 1
+    assert search.best_estimator_.views.size == search.best_params_["views__size"]
+    assert stop.patience == 1  # is not touched
+
+
+def test_a_callback_that_is_not_there():
+    with pytest.raises(ValueError, match=r"no callback of this name.*pairs"):
+        small(SimCLR).set_params(callbacks__stop__patience=2)
+
+
+def test_views_and_a_parameter_of_them_in_one_call():
+    learner = small(SimCLR).set_params(views=Views(size=9), views__flip=0)
+    assert (learner.views.size, learner.views.flip) == (9, 0)
+    assert learner.set_params(views=None).views is None
+
+
+# What is shown
+
+
+@every_kind
+def test_html_has_the_description_of_every_parameter(Learner):
+    learner = small(Learner)
+    if not hasattr(learner, "_repr_html_inner"):
+        pytest.skip("this scikit-learn has no HTML representation")
+    html = learner._repr_html_()
+    if "param-doc-description" not in html:
+        pytest.skip("this scikit-learn does not show descriptions")
+    described = html.count('class="param-doc-description"')
+    assert described >= len(Learner._arguments)
+
+
+def test_warnings_point_at_the_line_of_the_user(images):
+    from sklearn.pipeline import make_pipeline
+    from torch import nn
+
+    class Constant(nn.Sequential):
+        def __init__(self, in_channels):
+            super().__init__()
+            self.conv = nn.Conv2d(in_channels, 4, 3)
+            self.zero = nn.Threshold(1e9, 1.0)
+
+    learner = small(SimCLR, encoder=Constant)
+    pipe = make_pipeline(learner)
+    for fit in (learner.fit, pipe.fit, learner.partial_fit, learner.fit_transform):
+        here = sys._getframe().f_lineno + 2
+        with pytest.warns(CollapseWarning) as caught:
+            fit(images)
+        found = [(w.filename, w.lineno) for w in caught if w.category is CollapseWarning]
+        assert found == [(__file__, here)]
+
+
+def test_features_that_others_hold_are_told_of_when_the_training_goes_on(images):
+    learner = small(SimCLR, warm_start=True)
+    learner.fit_transform(images)
+    learner.fit_transform(images)  # who asked has the new ones
+    with pytest.warns(StaleFeaturesWarning, match="fitted again"):
+        learner.partial_fit(images)
+    learner.partial_fit(images)  # once is enough
+
+
+def test_score_under_pandas_output_does_not_warn(images, recwarn):
+    learner = small(SimCLR).set_output(transform="pandas").fit(images)
+    assert learner.score(images) > 1
+    assert not [w for w in recwarn if "read-only" in str(w.message)]
+
+
+def test_verbose_2_tells_of_every_epoch(images, capsys):
+    small(SimCLR, max_epochs=2, verbose=2).fit(images)
+    lines = [line for line in capsys.readouterr().err.split("\n") if "feature_spread" in line]
+    assert len(lines) == 2
+    assert "train_loss" in lines[0]
+
+
+@pytest.mark.parametrize("pool", [0, "3", -3, "mean"])
+def test_pool_is_checked_wherever_it_acts(pool, images):
+    learner = small(SimCLR).fit(images).set_params(pool=pool)
+    for method in (learner.get_feature_names_out, lambda: learner.transform(images)):
+        with pytest.raises(ValueError, match="'pool'"):
+            method()
+
+
+def test_layer_is_checked_wherever_it_acts(images):
+    learner = small(SimCLR).fit(images).set_params(layer="nowhere")
+    for method in (learner.get_feature_names_out, lambda: learner.transform(images)):
+        with pytest.raises(ValueError, match="layer='nowhere'"):
+            method()
+
+
+def test_nothing_is_asked_of_a_learner_that_is_not_fitted():
+    with pytest.raises(NotFittedError):
+        small(SimCLR).transform(np.zeros((2, 8, 8, 3), np.uint8))
+    with pytest.raises(NotFittedError):
+        small(SimCLR).get_feature_names_out()
