@@ -164,6 +164,19 @@ def test_weights_are_channels_last(images):
 # Devices and number formats
 
 
+def test_bfloat16_sees_the_weights_of_each_step():
+    """Also within another autocast, until whose end torch keeps what it has cast."""
+    layer, x, device = nn.Linear(3, 2), torch.ones(1, 3), torch.device("cpu")
+    with isolated(device, 0):
+        nn.init.zeros_(layer.bias)
+        for weight in (1.0, 2.0):
+            nn.init.constant_(layer.weight, weight)
+            with autocast(device, "bfloat16"):
+                found = layer(x)
+            assert found.dtype == torch.bfloat16
+            assert found.tolist() == [[3 * weight] * 2]
+
+
 @pytest.mark.parametrize("precision", ["auto", "bfloat16", "float32"])
 def test_precision(precision):
     cpu = torch.device("cpu")

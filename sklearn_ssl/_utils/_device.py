@@ -79,7 +79,21 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     wanted = precision == "bfloat16" or (precision == "auto" and bfloat16_is_native(device))
     if not wanted:
         return full_precision(device)
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    return _autocast_anew(device)
+
+
+@contextlib.contextmanager
+def _autocast_anew(device: torch.device) -> Iterator[None]:
+    """Autocast to bfloat16 that forgets the weights that it has cast.
+
+    torch forgets them at the end of the outermost autocast, and :func:`full_precision` is one: the
+    next step would see the weights of this one.
+    """
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        try:
+            yield
+        finally:
+            torch.clear_autocast_cache()
 
 
 def full_precision(device: torch.device) -> contextlib.AbstractContextManager:

@@ -35,10 +35,7 @@ BYOL_VIEWS: dict[str, Any] = {"jitter": (0.4, 0.4, 0.2, 0.1), "solarize": (0.0, 
 
 _PER_VIEW = ("gray", "blur", "solarize", "erase")  # probabilities that may differ between views
 
-_BLUR_SIDES = (
-    64,
-    96,
-)  # up to which views lack the detail to be blurred, and from which they have it
+_BLUR_SIDES = (64, 96)  # up to which views have no detail to lose, and from which on they have
 
 
 class Views(DeclaredArguments, BaseEstimator):
