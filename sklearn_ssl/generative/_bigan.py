@@ -56,8 +56,13 @@ class BiGAN(ReconstructionMixin, SamplingMixin, PretextLearner):
     of image and code; to deceive it, encoder and generator must become each other's inverse. All
     three are trained by one step, with the loss that does not saturate.
 
-    In short trainings the discriminator alone hardly tells the encoder what to keep. So the code's
-    image also has to be like the image it comes from, as in [2]_; ``cycle=0`` is the loss of [1]_.
+    With the defaults it is an autoencoder with this game beside it: the code's image also has to be
+    like the image it comes from, as in [2]_, and nearly all that the features gain comes from that.
+    They are no better than those of :class:`Autoencoder`. ``cycle=0`` is the loss of [1]_ alone,
+    which in trainings of minutes left features below those of the encoder's start. The
+    discriminator averages its features over the image, so it judges what is there and not where.
+    The paper's has a map without averaging, and Adam with ``betas=(0.5, 0.999)``, to be had as
+    ``optimizer=functools.partial(torch.optim.AdamW, betas=(0.5, 0.999))``.
 
     Pictures have the detail of the views, by default half of the image's size; ``views=Views(size=
     ...)`` asks for another.

@@ -106,8 +106,8 @@ class DINO(PretextLearner):
     Unlike in the paper, the head has batch norm and ReLU for every encoder (there GELU, and batch
     norm without transformers only), its last layer is trained from the start, gradients are not
     clipped (skorch's ``GradientNormClipping(3.0)`` among ``callbacks`` does it), and the decay of
-    weights is constant (there it rises from 0.04 to 0.4). Features are those of the student; the
-    paper takes the teacher's.
+    weights is constant (there it rises from 0.04 to 0.4). In short trainings neither GELU nor
+    clipping made a difference. Features are those of the student; the paper takes the teacher's.
 
     Parameters
     ----------
