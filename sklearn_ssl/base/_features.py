@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from sklearn_ssl.metrics import rank_me
 __all__ = ["FeaturesMixin"]
 
 
-class FeaturesMixin:
+class FeaturesMixin(TransformerMixin):  # which gives what transform returns other forms
     """``transform`` and ``score``, on the layer that is asked for."""
 
     _validate_params: Any
