@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_ssl import SimCLR, Views
+from sklearn_ssl import MultiTask, SimCLR, Views
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.exceptions import CollapseWarning, StaleFeaturesWarning
 
@@ -129,6 +129,11 @@ def test_a_new_default_keeps_the_rest_of_a_declaration():
 def test_parameters_of_the_methods_own_views(Learner, images):
     """None stands for the recipe of the method, whose parameters can be set."""
     learner = small(Learner)
+    if Learner is MultiTask:
+        with pytest.raises(ValueError, match=r"no recipe of its own.*name__views__size"):
+            learner.set_params(views__gray=0.1)
+        learner.set_params(rotation__views__size=8).fit(images)
+        return
     recipe = learner._default_views()
     learner.set_params(views__gray=0.1, views__flip=0.25)
     assert learner.views.get_params() == {**recipe.get_params(), "gray": 0.1, "flip": 0.25}
