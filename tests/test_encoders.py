@@ -16,7 +16,6 @@ from torch import nn
 
 from sklearn_ssl import CPC, DINO, RotationPrediction, SimCLR, Views
 from sklearn_ssl.encoders import encoder_names, make_encoder, pool_features, pooled_width
-from sklearn_ssl.nn import TinyMapConv2d
 
 OURS = ("small_resnet", "small_vit", "resnet18")
 POOLS = ("avg", "max", 1, 2, 3, 50, None)
@@ -33,7 +32,7 @@ def build(encoder, height=16, width=16, channels=3, weights=None, device="cpu"):
 
 def assert_maps_have_their_shapes(encoder, layers=None):
     height, width, channels = encoder.image_shape
-    images = torch.rand(2, channels, height, width, device=encoder.mean.device)
+    images = torch.rand(2, channels, height, width, device=encoder.standardize.offset.device)
     with torch.no_grad():
         for layer in layers or encoder.layers:
             assert encoder(images, layer).shape == (2, *encoder.layers[layer]), layer

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_images, small
+from sklearn_ssl._utils._random import seeded
 
 import sklearn_ssl.images
 from sklearn_ssl import SimCLR
-from sklearn_ssl._utils._random import seeded
 from sklearn_ssl.exceptions import ImageShapeWarning, PixelRangeWarning
 from sklearn_ssl.images import Images, PixelRange, images_like, read_images
 from sklearn_ssl.training import Batches

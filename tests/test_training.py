@@ -9,11 +9,11 @@ import pytest
 import skorch
 import torch
 from conftest import TinyNet, every_learner, make_images, small
+from sklearn_ssl._utils._random import seeded
 from torch import nn
 
 from sklearn_ssl import SimCLR
 from sklearn_ssl._utils._device import autocast, bfloat16_is_native, resolve_device
-from sklearn_ssl._utils._random import seeded
 from sklearn_ssl.exceptions import CollapseWarning, DivergenceError
 from sklearn_ssl.nn import LARS
 

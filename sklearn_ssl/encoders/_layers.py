@@ -1,7 +1,8 @@
 """Reading the layers of a network: which there are, and what they give.
 
-A sequence of parts is run part by part, and stops at the one that is asked for. Other networks are
-read through hooks, which are there during a call only: nothing is left on the network.
+A sequence of parts is run part by part, and a model of timm gives its layers itself; both stop at
+the layer that is asked for, and can be exported. Other networks are read through hooks, which are
+there during a call only: nothing is left on the network.
 """
 
 import contextlib
@@ -19,7 +20,15 @@ _LISTS = (nn.Sequential, nn.ModuleList)
 
 
 class LayerReader(Protocol):
-    """How the layers of one kind of network are read."""
+    """How the layers of one kind of network are read.
+
+    Attributes
+    ----------
+    gives_maps : bool
+        Whether all layers are known to be maps (n, d, gh, gw).
+    """
+
+    gives_maps: bool
 
     def names(self, backbone: nn.Module) -> list[str]:
         """Names of what may be layers; which are, a run shows."""
@@ -33,7 +42,11 @@ class LayerReader(Protocol):
 
 def layer_reader(backbone: nn.Module) -> LayerReader:
     """The reader that suits a network."""
-    return _ChainReader() if _is_chain(backbone) else _HookReader()
+    if _is_chain(backbone):
+        return _ChainReader()
+    if hasattr(backbone, "forward_intermediates") and hasattr(backbone, "feature_info"):
+        return _TimmReader()
+    return _HookReader()
 
 
 def _is_chain(module: nn.Module) -> bool:
@@ -41,7 +54,14 @@ def _is_chain(module: nn.Module) -> bool:
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
 
 
+def _as_it_is_now(output: Any) -> Any:
+    """A copy of what an activation that works in place would change afterwards."""
+    return output.clone() if isinstance(output, Tensor) else output
+
+
 class _ChainReader:
+    gives_maps = False
+
     def names(self, backbone: nn.Module) -> list[str]:
         return [name for name, module, _ in _links(backbone) if not _is_no_layer(module)]
 
@@ -52,10 +72,10 @@ class _ChainReader:
         for name, module, runs in _links(backbone):
             if runs:
                 x = module(x)
+            if name in wanted and len(found) == len(wanted) - 1:
+                return found | {name: x}
             if name in wanted:
-                found[name] = x
-                if len(found) == len(wanted):
-                    break
+                found[name] = _as_it_is_now(x)
         return found
 
 
@@ -69,26 +89,49 @@ def _links(chain: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module,
             yield prefix + name, child, True
 
 
+class _TimmReader:
+    """timm knows which tokens are no positions, and the order of those that are."""
+
+    gives_maps = True
+
+    def names(self, backbone: Any) -> list[str]:
+        return [info["module"] for info in backbone.feature_info]
+
+    def read(self, backbone: Any, images: Tensor, names: list[str]) -> dict[str, Any]:
+        known = self.names(backbone)
+        indices = sorted(known.index(name) for name in set(names) & set(known))
+        if not indices:
+            return {}
+        maps = backbone.forward_intermediates(
+            images, indices=indices, stop_early=True, intermediates_only=True, output_fmt="NCHW"
+        )
+        return {known[i]: found for i, found in zip(indices, maps, strict=True)}
+
+
 class _AllReached(Exception):
     pass
 
 
 class _HookReader:
+    gives_maps = False
+
     def names(self, backbone: nn.Module) -> list[str]:
         return list(_children_and_members(backbone))
 
     def read(self, backbone: nn.Module, images: Tensor, names: list[str]) -> dict[str, Any]:
         found: dict[str, Any] = {}
+        wanted = set(names)
         thread = get_ident()  # other threads may be in the same network
 
         def note(name: str, _module: nn.Module, _args: Any, output: Any) -> None:
-            if get_ident() == thread and name not in found:  # of one that runs again, the first
-                found[name] = output
-                if len(found) == len(names):
-                    raise _AllReached
+            if get_ident() != thread or name in found:  # of one that runs again, the first
+                return
+            found[name] = _as_it_is_now(output)
+            if len(found) == len(wanted):
+                raise _AllReached
 
         with contextlib.ExitStack() as hooks, contextlib.suppress(_AllReached):
-            for name in names:
+            for name in wanted:
                 module = backbone.get_submodule(name)
                 hooks.enter_context(module.register_forward_hook(partial(note, name)))
             backbone(images)
