@@ -63,30 +63,36 @@ class _ChainReader:
     gives_maps = False
 
     def names(self, backbone: nn.Module) -> list[str]:
-        return [name for name, module, _ in _links(backbone) if not _is_no_layer(module)]
+        return list(_links(backbone))
 
     def read(self, backbone: nn.Module, images: Tensor, names: list[str]) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        wanted = set(names)
-        x: Any = images
-        for name, module, runs in _links(backbone):
-            if runs:
-                x = module(x)
-            if name in wanted and len(found) == len(wanted) - 1:
-                return found | {name: x}
-            if name in wanted:
-                found[name] = _as_it_is_now(x)
+        self._run(backbone, images, "", set(names), found)
         return found
 
+    def _run(self, chain: Any, x: Any, prefix: str, wanted: set[str], found: dict[str, Any]) -> Any:
+        """Run a chain until all is found; parts in which nothing is wanted are run as one."""
+        for name, child in chain._modules.items():  # named_children leaves repeated ones out
+            path = prefix + name
+            if _is_chain(child) and any(w.startswith(f"{path}.") for w in wanted - found.keys()):
+                x = self._run(child, x, f"{path}.", wanted, found)
+            else:
+                x = child(x)
+            if path in wanted:
+                is_last = len(found) == len(wanted) - 1
+                found[path] = x if is_last else _as_it_is_now(x)
+            if len(found) == len(wanted):
+                break
+        return x
 
-def _links(chain: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module, bool]]:
-    """Modules in the order in which they end, and whether they run as one or were run in parts."""
-    for name, child in chain.named_children():
+
+def _links(chain: Any, prefix: str = "") -> Iterator[str]:
+    """Names of a chain's parts, and of theirs where they are chains, in the order of their ends."""
+    for name, child in chain._modules.items():
         if _is_chain(child):
             yield from _links(child, f"{prefix}{name}.")
-            yield prefix + name, child, False
-        else:
-            yield prefix + name, child, True
+        if not isinstance(child, _NO_LAYER):
+            yield prefix + name
 
 
 class _TimmReader:
@@ -140,15 +146,11 @@ class _HookReader:
 
 def _children_and_members(module: nn.Module, prefix: str = "", depth: int = 0) -> Iterator[str]:
     for name, child in module.named_children():
-        if _is_no_layer(child):
+        if isinstance(child, _NO_LAYER):
             continue
         yield prefix + name
         if isinstance(child, _LISTS) or (depth == 0 and _holds_stages(child)):
             yield from _children_and_members(child, f"{prefix}{name}.", depth + 1)
-
-
-def _is_no_layer(module: nn.Module) -> bool:
-    return isinstance(module, _NO_LAYER)
 
 
 def _holds_stages(module: nn.Module) -> bool:

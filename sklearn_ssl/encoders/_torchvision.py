@@ -50,7 +50,7 @@ def build_torchvision(
     adapt_first_conv(model, channels)
     if isinstance(model, models.VisionTransformer):
         return _transformer_blocks(model)
-    parts = _parts(model)
+    parts: Any = _parts(model)
     if isinstance(model, models.SwinTransformer):
         parts.output_fmt = "NHWC"  # timm's name for channels last
     return parts
@@ -103,7 +103,7 @@ class _TokensWithClass(nn.Module):
 
 def _transformer_blocks(model: Any) -> nn.Sequential:
     """A torchvision transformer as embedding, encoder_layer_0 ..., ln."""
-    blocks = nn.Sequential()
+    blocks: Any = nn.Sequential()
     blocks.add_module("embedding", _TokensWithClass(model))
     for name, block in model.encoder.layers.named_children():
         blocks.add_module(name, block)
