@@ -8,7 +8,9 @@ Of a network with random weights, a row of the table says whether
 - it builds for images of two sizes and for gray ones, with as many features for each size,
 - a layer gives the same alone as together with others,
 - what changes in a quarter of the image moves that quarter of the maps most,
-- the default layer lies behind two thirds of the layers, and among what pretext tasks train.
+- the default layer lies in the second half of the layers, and among what pretext tasks train.
+
+A network that cannot be read has to be refused, with a ValueError that says why.
 
 It takes about 20 minutes on one core.
 """
@@ -63,19 +65,17 @@ def check(name):
             if tuple(found.shape[1:]) != encoder.layers[layer]:
                 wrong.append(f"{layer} has another shape")
         for layer in dict.fromkeys(layers):
-            if min(encoder.layers[layer][1:]) > 1 and (odd := misplaced(encoder, images, layer)):
+            if min(encoder.layers[layer][1:]) > 1 and (odd := misplaced(encoder, layer)):
                 wrong.append(f"{layer} is moved elsewhere ({odd} of 4 quarters)")
     names = list(encoder.layers)
     depth = (names.index(encoder.default_layer) + 1) / len(names)
-    if depth < 0.66 and len(names) > 2:
+    if depth < 0.5:
         wrong.append(f"the default layer lies at {depth:.0%}")
     before, trained = (parameters_before(encoder, layer) for layer in layers)
     if not before or not before <= trained:
         wrong.append("the default layer is not trained")
     sizes = {n: p.numel() for n, p in encoder.backbone.named_parameters()}
     share = sum(sizes[n] for n in trained) / sum(sizes.values())
-    if share < 0.5:
-        wrong.append(f"{share:.0%} of the parameters are trained")
     return {
         "images": "/".join(str(e.image_shape[0]) for e in encoders),
         "default": f"{encoder.default_layer} {encoder.layers[encoder.default_layer]}",
@@ -85,26 +85,40 @@ def check(name):
     }
 
 
-def misplaced(encoder, images, layer):
-    """How many quarters of an image move another quarter of a map more than their own."""
+def misplaced(encoder, layer):
+    """How many quarters of images move another quarter of the maps more than their own.
+
+    Quarters of the maps that move more whatever changes, as they do in a network with random
+    weights, are measured by how much they do.
+    """
+    side = 320  # large, for convolutions that see a whole small image from each position
+    images = torch.rand(4, encoder.image_shape[2], side, side)
+    settle(encoder, images)
     before = encoder(images, layer)
-    height, width = images.shape[2:]
     rows, columns = (side // 2 for side in before.shape[2:])
-    odd = 0
-    for down in (0, 1):
-        for right in (0, 1):
-            changed = images.clone()
-            top, left = down * (height - height // 2), right * (width - width // 2)
-            part = changed[:, :, top : top + height // 2, left : left + width // 2]
-            part.copy_(1 - part)
-            moved = (encoder(changed, layer) - before).abs().mean((0, 1))
-            quarters = [
-                moved[y, x].mean()
-                for y in (slice(rows), slice(-rows, None))
-                for x in (slice(columns), slice(-columns, None))
-            ]
-            odd += max(range(4), key=quarters.__getitem__) != 2 * down + right
-    return odd
+    moves = torch.empty(4, 4)
+    for quarter in range(4):
+        top, left = (side // 2 * place for place in divmod(quarter, 2))
+        changed = images.clone()  # to the like, for gates that see the mean of the image
+        changed[:, :, top : top + side // 2, left : left + side // 2].uniform_()
+        moved = (encoder(changed, layer) - before).abs().mean((0, 1))
+        parts = [
+            moved[y, x].mean()
+            for y in (slice(rows), slice(-rows, None))
+            for x in (slice(columns), slice(-columns, None))
+        ]
+        moves[quarter] = torch.stack(parts)
+    most = (moves / moves.mean(0)).argmax(1)
+    return int((most != torch.arange(4)).sum())
+
+
+def settle(encoder, images):
+    """Let batch norms measure what they normalize; else random networks let nothing through."""
+    norms = [m for m in encoder.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.momentum = 1.0
+    encoder.train()(images)
+    encoder.eval()
 
 
 def parameters_before(encoder, layer):

@@ -322,10 +322,10 @@ def test_images_of_another_size_can_be_given_later():
     ("encoder", "size", "layer"),
     [
         ("small_resnet", (32, 32), "layer3"),
-        ("small_resnet", (2, 2), "layer1"),
+        ("small_resnet", (2, 2), "layer3"),
         ("resnet18", (16, 16), "layer3"),
         ("small_vit", (16, 16), "block4"),
-        ("small_resnet", (1, 1), "layer2"),
+        ("small_resnet", (1, 1), "layer3"),
     ],
 )
 def test_default_layer(encoder, size, layer):

@@ -2,26 +2,18 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl._utils._modes import evaluation
 from sklearn_ssl.encoders._layers import layer_reader
-from sklearn_ssl.encoders._layouts import Layout, find_layout, is_open, to_map
-from sklearn_ssl.encoders._paths import behind, left_out
-from sklearn_ssl.exceptions import EncoderWarning
+from sklearn_ssl.encoders._layouts import to_map
+from sklearn_ssl.encoders._probing import Probe
 from sklearn_ssl.nn import ChannelScaling
 
 __all__ = ["BackboneEncoder", "Encoder"]
-
-_WANTED = (
-    "An encoder is made of parts, named children of a module, that give a tensor (n, d, h, w) or "
-    "(n, tokens, d); wrap others in a module that does"
-)
-_WRONG_SIZE = (RuntimeError, AssertionError, ValueError)  # what networks raise of one
 
 
 class Encoder(nn.Module, ABC):
@@ -67,9 +59,8 @@ class Encoder(nn.Module, ABC):
     @torch.no_grad()
     def shape_of(self, size: Sequence[int]) -> tuple[int, int, int]:
         """Shape (d, gh, gw) of the last layer's map for images of another size."""
-        training = self.training
-        _, d, rows, columns = self.eval()(torch.zeros(1, self.image_shape[2], *size)).shape
-        self.train(training)
+        with evaluation(self):
+            _, d, rows, columns = self(torch.zeros(1, self.image_shape[2], *size)).shape
         return d, rows, columns
 
 
@@ -109,10 +100,14 @@ class BackboneEncoder(Encoder):
         self.image_shape = image_shape
         self.standardize = ChannelScaling(mean, std)
         self.reader = layer_reader(backbone)
-        self._layouts: dict[str, Layout] = {}
-        self.layers, self.default_layer = self._find_layers()
-        self.smallest = self._find_smallest()
-        self.takes_one_size = self.smallest == image_shape[:2] and max(self.smallest) > 1
+        probe = Probe(backbone, self.reader, image_shape)
+        self.layers, self._layouts, self.default_layer = probe.layers()
+        self.smallest = probe.smallest(self.last_layer)
+        self.takes_one_size = (
+            self.smallest == image_shape[:2]
+            and max(self.smallest) > 1
+            and not probe.takes_larger(self.last_layer)
+        )
 
     def maps(self, images: Tensor, *layers: str) -> list[Tensor]:
         """Feature maps (n, d, gh, gw) of several layers in one pass."""
@@ -136,140 +131,6 @@ class BackboneEncoder(Encoder):
     def _as_map(self, output: Tensor, size: Sequence[int], layer: str) -> Tensor:
         prefix = getattr(self.backbone, "num_prefix_tokens", None)
         return to_map(output, self._layouts[layer], size, prefix)
-
-    # What runs of blank images show
-
-    def _find_layers(self) -> tuple[dict[str, tuple[int, int, int]], str]:
-        height, width, _ = self.image_shape
-        names = self.reader.names(self.backbone)
-        with torch.enable_grad():
-            outputs = self._run_blank(height, width, names)
-        maps = {name: out for name, out in outputs.items() if _may_be_a_map(out)}
-        self._check_readable(outputs, maps)
-        self._layouts = self._find_layouts(maps)
-        layers: dict[str, tuple[int, int, int]] = {}
-        for name, output in maps.items():
-            _, d, rows, columns = self._as_map(output, (height, width), name).shape
-            layers[name] = d, rows, columns
-        if self.reader.gives_maps:
-            return layers, _choose_layer(layers)
-        nodes = behind(maps[next(reversed(maps))])
-        heads = [name for name, out in outputs.items() if isinstance(out, Tensor) and out.ndim < 3]
-        self._check_trained(nodes, heads)
-        trained = [name for name, out in maps.items() if not nodes or _source(out) in nodes]
-        last = next(reversed(layers))
-        return layers, _choose_layer({n: layers[n] for n in layers if n in trained or n == last})
-
-    def _check_readable(self, outputs: dict[str, Any], maps: dict[str, Tensor]) -> None:
-        """Raise ValueError if there are no maps, or a part behind the last gives no vector."""
-        behind_last = list(outputs)
-        if maps:
-            behind_last = behind_last[behind_last.index(next(reversed(maps))) + 1 :]
-        parts = "; ".join(
-            f"{name!r} gives {_described(outputs[name])}"
-            for name in behind_last
-            if not isinstance(outputs[name], Tensor)
-            or (outputs[name].ndim != 2 and any(self.backbone.get_submodule(name).parameters()))
-        )
-        if parts or not maps:
-            raise ValueError(
-                f"the layers of {type(self.backbone).__name__} cannot be read: "
-                f"{parts or 'no part gives a map'}. {_WANTED}"
-            )
-
-    def _find_layouts(self, maps: dict[str, Tensor]) -> dict[str, Layout]:
-        if self.reader.gives_maps:
-            return dict.fromkeys(maps, "NCHW")
-        height, width, _ = self.image_shape
-        shapes = {name: [tuple(output.shape)] for name, output in maps.items()}
-        for size in ((-(-height // 2), -(-width // 2)), (2 * height, 2 * width)):
-            unsure = [name for name, seen in shapes.items() if is_open(seen)]
-            for name, output in self._try_blank(*size, unsure).items():
-                shapes[name].append(tuple(output.shape))
-        order = getattr(self.backbone, "output_fmt", None)  # as timm calls it
-        layouts: dict[str, Layout] = {}
-        for name, seen in shapes.items():
-            is_conv = isinstance(self.backbone.get_submodule(name), nn.Conv2d)
-            layout = find_layout(seen, (height, width), None if is_conv else order)
-            if layout is None:
-                raise ValueError(
-                    f"layer {name!r} of {type(self.backbone).__name__} gives outputs of shapes "
-                    f"{' and '.join(map(str, seen))} for images of different sizes, so that none "
-                    f"of its dimensions is that of the features. {_WANTED}"
-                )
-            layouts[name] = layout
-        return layouts
-
-    def _check_trained(self, nodes: set[Any], heads: list[str]) -> None:
-        """Raise ValueError if most of the backbone has no part in its last layer; warn of less."""
-        if not nodes:  # all weights are frozen
-            return
-        body = {
-            name: parameter
-            for name, parameter in self.backbone.named_parameters()
-            if parameter.requires_grad and not any(name.startswith(f"{head}.") for head in heads)
-        }
-        unused = {n: p for n, p in left_out(self.backbone, nodes).items() if n in body}
-        if not unused:
-            return
-        parts = ", ".join(dict.fromkeys(repr(name.partition(".")[0]) for name in unused))
-        message = (
-            f"{parts} of {type(self.backbone).__name__} take no part in its last layer "
-            f"{next(reversed(self._layouts))!r}, so pretext tasks do not train them"
-        )
-        if 2 * sum(p.numel() for p in unused.values()) > sum(p.numel() for p in body.values()):
-            raise ValueError(f"{message}, and they are most of it. {_WANTED}")
-        warn(message, EncoderWarning)
-
-    @torch.no_grad()
-    def _try_blank(self, height: int, width: int, names: list[str]) -> dict[str, Any]:
-        """Outputs for a blank image of another size; none if the backbone does not take it."""
-        try:
-            return self._run_blank(height, width, names) if names else {}
-        except _WRONG_SIZE:
-            return {}
-
-    def _run_blank(self, height: int, width: int, names: list[str]) -> dict[str, Any]:
-        training = self.backbone.training
-        self.backbone.eval()
-        try:
-            blank = torch.zeros(1, self.image_shape[2], height, width)
-            return self.reader.read(self.backbone, blank, names)
-        finally:
-            self.backbone.train(training)
-
-    def _find_smallest(self) -> tuple[int, int]:
-        """The smallest size that the backbone takes, of an eighth, a quarter, half and all."""
-        smallest = self.image_shape[:2]
-        for share in (2, 4, 8):
-            height, width = (-(-side // share) for side in self.image_shape[:2])
-            if not self._try_blank(height, width, [self.last_layer]):
-                break
-            smallest = height, width
-        return smallest
-
-
-def _may_be_a_map(output: Any) -> bool:
-    return isinstance(output, Tensor) and output.ndim in (3, 4)
-
-
-def _choose_layer(layers: dict[str, tuple[int, int, int]]) -> str:
-    """The last layer with a finer map than the output, or a late one where none is finer."""
-    names = list(layers)
-    _, rows, columns = layers[names[-1]]
-    finer = [name for name, (_, h, w) in layers.items() if h * w > rows * columns]
-    return finer[-1] if finer else names[max(0, len(names) - 3)]
-
-
-def _source(output: Tensor) -> Any:
-    """What computed an output of which the reader gives a copy."""
-    return output.grad_fn and output.grad_fn.next_functions[0][0]
-
-
-def _described(output: Any) -> str:
-    if isinstance(output, Tensor):
-        return f"a tensor of {output.ndim} dimensions"
-    return f"a {type(output).__name__}"
 
 
 def _check_parametrizations(backbone: nn.Module) -> None:

@@ -101,17 +101,30 @@ class _TimmReader:
     gives_maps = True
 
     def names(self, backbone: Any) -> list[str]:
-        return [info["module"] for info in backbone.feature_info]
+        return list(self._indices(backbone))
 
     def read(self, backbone: Any, images: Tensor, names: list[str]) -> dict[str, Any]:
-        known = self.names(backbone)
-        indices = sorted(known.index(name) for name in set(names) & set(known))
-        if not indices:
+        known = self._indices(backbone)
+        wanted = sorted((known[name], name) for name in set(names) if name in known)
+        if not wanted:
             return {}
         maps = backbone.forward_intermediates(
-            images, indices=indices, stop_early=True, intermediates_only=True, output_fmt="NCHW"
+            images,
+            indices=[index for index, _ in wanted],
+            stop_early=True,
+            intermediates_only=True,
+            output_fmt="NCHW",
         )
-        return {known[i]: found for i, found in zip(indices, maps, strict=True)}
+        return {name: found for (_, name), found in zip(wanted, maps, strict=True)}
+
+    def _indices(self, backbone: Any) -> dict[str, int]:
+        names = [info["module"] for info in backbone.feature_info]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"{type(backbone).__name__} has several branches, with more than one map for each "
+                "layer; an encoder has one. Use another model"
+            )
+        return {name: i for i, name in enumerate(names) if name}  # what is no part has no name
 
 
 class _AllReached(Exception):
