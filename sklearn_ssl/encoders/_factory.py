@@ -61,7 +61,7 @@ def make_encoder(
         height, width, channels = image_shape
         raise ValueError(
             f"encoder={encoder!r} with weights={weights!r} cannot be used for images of {height} x "
-            f"{width} pixels and {channels} channels: {error or type(error).__name__}"
+            f"{width} pixels and {channels} channels: {str(error) or type(error).__name__}"
         ) from error
 
 
