@@ -75,7 +75,8 @@ class BackboneEncoder(Encoder):
     backbone : nn.Module
         Takes images (n, c, h, w). Its named children, and the members of its ``nn.Sequential`` and
         ``nn.ModuleList`` children, are the layers, where they give a tensor of three or four
-        dimensions: maps (n, d, gh, gw) or tokens (n, t, d).
+        dimensions: maps (n, d, gh, gw) or (n, gh, gw, d), or tokens (n, t, d) or (n, d, t). Of
+        timm's models, the layers are those of their ``feature_info``.
     image_shape : tuple of int
         Height, width and channels of the images.
     mean, std : sequence of float
