@@ -494,7 +494,7 @@ def test_encoders_are_converted_to_onnx(name):
 
 def test_a_name_of_weights_that_are_not_loaded_warns():
     pytest.importorskip("timm")
-    with pytest.warns(EncoderWarning, match=r"resnet10t\.c3_in1k.*weights='DEFAULT' to load"):
+    with pytest.warns(EncoderWarning, match=r"resnet10t\.c3_in1k.*weights='DEFAULT' loads"):
         build("timm/resnet10t.c3_in1k")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

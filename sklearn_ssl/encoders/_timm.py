@@ -41,19 +41,19 @@ def build_timm(
         config = timm.get_pretrained_cfg(name)
     except RuntimeError as error:  # a tag that is unknown
         raise ValueError(f"encoder='timm/{name}' is unknown to timm: {error}") from None
-    if weights is None and "." in name:
+    if weights is None and ("." in name or ":" in name):
         warn(
-            f"encoder='timm/{name}' names weights, but starts from random ones; use "
-            "weights='DEFAULT' to load them, or leave the part behind the dot out",
+            f"encoder='timm/{name}' names weights, but starts from random ones; "
+            "weights='DEFAULT' loads them",
             EncoderWarning,
         )
     # models that cannot take images of another size must be told it when they are built
     if config is not None and config.fixed_input_size:
         options["img_size"] = image_size
     with downloading(f"timm/{name}", huggingface_hub.constants.HF_HUB_CACHE):
-        if config is None:
-            _ask_once(name.rpartition(":")[2], ["config.json"])
-        elif weights is not None and not _is_in_torch_hub(config):
+        if name.startswith(("hf-hub:", "hf_hub:")):
+            _ask_once(name.partition(":")[2], ["config.json"])
+        elif config is not None and weights is not None and not _is_in_torch_hub(config):
             _ask_once(config.hf_hub_id, [config.hf_hub_filename or "", *_WEIGHTS])
         model = timm.create_model(
             name, pretrained=weights is not None, in_chans=channels, num_classes=0, **options
