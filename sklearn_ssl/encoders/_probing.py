@@ -17,7 +17,7 @@ _WANTED = (
     "An encoder is made of parts, named children of a module, that give a tensor (n, d, h, w) or "
     "(n, tokens, d); wrap others in a module that does"
 )
-_WRONG_SIZE = (RuntimeError, AssertionError, ValueError)  # what networks raise of one
+_WRONG_SIZE = (RuntimeError, AssertionError, IndexError, ValueError)  # what networks raise of one
 
 
 class Probe:
@@ -159,7 +159,8 @@ class Probe:
             "them"
         )
         if 2 * sum(p.numel() for p in unused.values()) > sum(p.numel() for p in body.values()):
-            raise ValueError(f"{message}, and they are most of it. {_WANTED}")
+            hint = "Use another model" if self.reader.gives_maps else _WANTED
+            raise ValueError(f"{message}, and they are most of it. {hint}")
         if not self.reader.gives_maps:  # of timm, it is the norm or convolution before its head
             warn(message, EncoderWarning)
 
@@ -180,7 +181,7 @@ def _choose_layer(layers: dict[str, tuple[int, int, int]]) -> str:
     """A late layer: the last with a finer map than the output, if the second half has one."""
     names = list(layers)
     _, rows, columns = layers[names[-1]]
-    for name in reversed(names[len(names) // 2 :]):
+    for name in reversed(names[(len(names) - 1) // 2 :]):
         _, height, width = layers[name]
         if height * width > rows * columns:
             return name
