@@ -3,6 +3,7 @@
 __all__ = [
     "CollapseWarning",
     "DivergenceError",
+    "EncoderWarning",
     "ImageShapeWarning",
     "PixelRangeWarning",
     "StaleFeaturesWarning",
@@ -16,6 +17,10 @@ class DivergenceError(ArithmeticError):
 
 class CollapseWarning(UserWarning):
     """The encoder gives (nearly) the same features for every image."""
+
+
+class EncoderWarning(UserWarning):
+    """An encoder is not quite what its name or its class says: weights or parts are left out."""
 
 
 class ImageShapeWarning(UserWarning):

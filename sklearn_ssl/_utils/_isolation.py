@@ -189,12 +189,12 @@ def _convolve(func: Callable, args: tuple, kwargs: dict) -> Tensor:
     With bfloat16 on a CPU, torch (seen with 2.14, oneDNN) leaves the gradient of those weights that
     see nothing but padding uninitialized when the stride is 2: any number may be in it.
     """
-    if len(args) >= 2 and args[0].device.type == "cpu":
-        inputs, weight = args[:2]
-        if any(s < k for s, k in zip(inputs.shape[2:], weight.shape[2:], strict=False)):
-            with full_precision(inputs.device):
-                floats = [a.float() if _is_tensor(a) else a for a in args]
-                return func(
-                    *floats, **{k: v.float() if _is_tensor(v) else v for k, v in kwargs.items()}
-                )
-    return func(*args, **kwargs)
+    given = dict(zip(("input", "weight"), args, strict=False)) | kwargs
+    inputs, weight = given["input"], given["weight"]
+    sides = zip(inputs.shape[2:], weight.shape[2:], strict=False)
+    if inputs.device.type != "cpu" or all(side >= kernel for side, kernel in sides):
+        return func(*args, **kwargs)
+    with full_precision(inputs.device):
+        args = tuple(a.float() if _is_tensor(a) else a for a in args)
+        kwargs = {name: a.float() if _is_tensor(a) else a for name, a in kwargs.items()}
+        return func(*args, **kwargs)

@@ -46,8 +46,9 @@ that builds a module, ``functools.partial(Net, depth=3)`` for one. It is called 
         None,
         default=None,
         doc="""str or None
-Pretrained weights to continue from, by torchvision's names; ``"DEFAULT"`` takes the best ones. The
-first layer is adapted to the number of channels.""",
+Pretrained weights to continue from, by torchvision's names; ``"DEFAULT"`` takes the best ones, or
+those that the name of a model of timm ends in. The first layer is adapted to the number of
+channels.""",
     )
     layer: str | None = argument(
         str,

@@ -60,8 +60,8 @@ def make_encoder(
             raise
         height, width, channels = image_shape
         raise ValueError(
-            f"encoder={encoder!r} with weights={weights!r} cannot take images of {height} x {width}"
-            f" pixels and {channels} channels: {error}"
+            f"encoder={encoder!r} with weights={weights!r} cannot be used for images of {height} x "
+            f"{width} pixels and {channels} channels: {str(error) or type(error).__name__}"
         ) from error
 
 

@@ -1,10 +1,19 @@
 """Networks of timm, by name."""
 
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
+import torch
 from torch import nn
 
+from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl.encoders._weights import downloading
+from sklearn_ssl.exceptions import EncoderWarning
+
 __all__ = ["build_timm"]
+
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # what timm's files on the hub are called
 
 
 def build_timm(
@@ -12,12 +21,12 @@ def build_timm(
 ) -> nn.Module:
     """A timm model without its classifier."""
     try:
+        import huggingface_hub
         import timm
     except ImportError:
         raise ImportError(
             f"encoder='timm/{name}' needs timm: pip install 'sklearn-ssl[timm]'"
         ) from None
-    # models that cannot take images of another size must be told it when they are built
     if ":" not in name and not timm.is_model(name.partition(".")[0]):  # "hf-hub:" is left to timm
         raise ValueError(
             f"encoder='timm/{name}' is unknown to timm; timm.list_models() gives the names"
@@ -32,8 +41,50 @@ def build_timm(
         config = timm.get_pretrained_cfg(name)
     except RuntimeError as error:  # a tag that is unknown
         raise ValueError(f"encoder='timm/{name}' is unknown to timm: {error}") from None
+    if weights is None and ("." in name or ":" in name):
+        warn(
+            f"encoder='timm/{name}' names weights, but starts from random ones; "
+            "weights='DEFAULT' loads them",
+            EncoderWarning,
+        )
+    # models that cannot take images of another size must be told it when they are built
     if config is not None and config.fixed_input_size:
         options["img_size"] = image_size
-    return timm.create_model(
-        name, pretrained=weights is not None, in_chans=channels, num_classes=0, **options
+    with downloading(f"timm/{name}", huggingface_hub.constants.HF_HUB_CACHE):
+        if name.startswith(("hf-hub:", "hf_hub:")):
+            _ask_once(name.partition(":")[2], ["config.json"])
+        elif config is not None and weights is not None and not _is_in_torch_hub(config):
+            _ask_once(config.hf_hub_id, [config.hf_hub_filename or "", *_WEIGHTS])
+        model = timm.create_model(
+            name, pretrained=weights is not None, in_chans=channels, num_classes=0, **options
+        )
+    if not hasattr(model, "forward_intermediates"):
+        raise ValueError(
+            f"encoder='timm/{name}': timm {timm.__version__} cannot say what its layers are; "
+            "upgrade timm, or use another model"
+        )
+    return model
+
+
+def _is_in_torch_hub(config: Any) -> bool:
+    """Whether weights are where timm put them before it had a hub."""
+    file = Path(urlparse(config.url or "").path).name
+    return bool(file) and Path(torch.hub.get_dir(), "checkpoints", file).is_file()
+
+
+def _ask_once(repo: str | None, files: list[str]) -> None:
+    """Raise OSError if a model is neither here nor to be reached; timm would try for a minute."""
+    import huggingface_hub
+
+    repo, _, revision = (repo or "").partition("@")
+    here = (
+        huggingface_hub.try_to_load_from_cache(repo, file, revision=revision or None)
+        for file in files
+        if file
     )
+    if not repo or any(isinstance(path, str) for path in here):
+        return
+    try:
+        huggingface_hub.model_info(repo, timeout=10)
+    except Exception as error:  # those of the HTTP client have no base in common across versions
+        raise OSError(f"{type(error).__name__}: {error}") from error

@@ -1,13 +1,70 @@
 """Networks of torchvision, by name."""
 
+from collections import OrderedDict
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from sklearn_ssl.encoders._resnet import _Stem
-from sklearn_ssl.encoders._weights import adapt_first_conv
+from sklearn_ssl.encoders._weights import adapt_first_conv, downloading
 
 __all__ = ["build_torchvision", "torchvision_names"]
+
+_HEADS = {"classifier", "head", "heads", "fc", "avgpool", "permute", "flatten", "dropout"}
+_AUXILIARY_HEADS = {"AuxLogits", "aux1", "aux2"}  # of the inceptions
+
+
+def torchvision_names() -> list[str]:
+    """Names of torchvision's classification models."""
+    import torchvision
+
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def build_torchvision(
+    name: str, channels: int, image_size: tuple[int, int], weights: str | None
+) -> nn.Module:
+    """A torchvision classification model without its classifier, as a sequence of parts."""
+    from torchvision import models
+
+    known = models.get_model_weights(name)
+    if weights is not None and weights not in known.__members__:
+        raise ValueError(
+            f"weights={weights!r} is unknown for encoder={name!r}; use None, 'DEFAULT' or one of "
+            f"{[w.name for w in known]}"
+        )
+    options: dict = {}
+    if name.startswith("vit_"):
+        options["image_size"] = image_size[0]
+        if image_size[0] != image_size[1]:
+            raise ValueError(f"encoder={name!r} needs square images, got {image_size}")
+    elif name == "maxvit_t":
+        options["input_size"] = image_size
+    elif name in ("googlenet", "inception_v3") and weights is None:
+        options |= {"init_weights": True, "aux_logits": False}
+    with downloading(name, f"{torch.hub.get_dir()}/checkpoints"):
+        model = models.get_model(name, weights=weights, **options)
+    if isinstance(model, models.ResNet):
+        return _resnet_stages(model, channels, image_size, weights)
+    adapt_first_conv(model, channels)
+    if isinstance(model, models.VisionTransformer):
+        return _transformer_blocks(model)
+    parts: Any = _parts(model)
+    if isinstance(model, models.SwinTransformer):
+        parts.output_fmt = "NHWC"  # timm's name for channels last
+    return parts
+
+
+def _parts(model: nn.Module) -> nn.Sequential:
+    """All children up to the heads, which these models call one after the other."""
+    return nn.Sequential(
+        OrderedDict(
+            (name, nn.Sequential(*child) if isinstance(child, nn.ModuleList) else child)
+            for name, child in model.named_children()
+            if name not in _HEADS | _AUXILIARY_HEADS
+        )
+    )
 
 
 def _resnet_stages(
@@ -28,48 +85,28 @@ def _resnet_stages(
     return stages
 
 
-def torchvision_names() -> list[str]:
-    """Names of torchvision's classification models."""
-    import torchvision
+class _TokensWithClass(nn.Module):
+    """Patches to tokens behind a class token, with learned positions."""
 
-    return torchvision.models.list_models(module=torchvision.models)
+    def __init__(self, model: Any):
+        super().__init__()
+        self.conv_proj = model.conv_proj
+        self.class_token = model.class_token
+        self.pos_embedding = model.encoder.pos_embedding
+        self.dropout = model.encoder.dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.conv_proj(x).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.class_token.expand(x.shape[0], -1, -1), tokens], dim=1)
+        return self.dropout(tokens + self.pos_embedding)
 
 
-def build_torchvision(
-    name: str, channels: int, image_size: tuple[int, int], weights: str | None
-) -> nn.Module:
-    """A torchvision classification model without its classifier."""
-    import torchvision
-
-    known = [w.name for w in torchvision.models.get_model_weights(name)]
-    if weights is not None and weights not in (*known, "DEFAULT"):
-        raise ValueError(
-            f"weights={weights!r} is unknown for encoder={name!r}; use None, 'DEFAULT' or one of "
-            f"{known}"
-        )
-    options: dict = {}
-    if name.startswith("vit_"):
-        options["image_size"] = image_size[0]
-        if image_size[0] != image_size[1]:
-            raise ValueError(f"encoder={name!r} needs square images, got {image_size}")
-    elif name == "maxvit_t":
-        options["input_size"] = image_size
-    elif name in ("googlenet", "inception_v3"):
-        options |= {"init_weights": True} if weights is None else {}
-        options |= {"aux_logits": True} if weights else {"aux_logits": False}
-    model = torchvision.models.get_model(name, weights=weights, **options)
-    if isinstance(model, torchvision.models.ResNet):
-        return _resnet_stages(model, channels, image_size, weights)
-    adapt_first_conv(model, channels)
-    if hasattr(
-        model, "transform_input"
-    ):  # inception's own scaling of RGB; images come standardized
-        model.transform_input = False
-    if isinstance(model, torchvision.models.SwinTransformer):
-        model.output_fmt = "NHWC"  # timm's name for channels last
-    for part in ("classifier", "head", "heads", "fc", "avgpool", "permute"):
-        if hasattr(model, part):
-            setattr(model, part, nn.Identity())
-    if hasattr(model, "aux_logits"):  # the extra classifiers of pretrained inception models
-        model.aux_logits, model.AuxLogits, model.aux1, model.aux2 = False, None, None, None
-    return model
+def _transformer_blocks(model: Any) -> nn.Sequential:
+    """A torchvision transformer as embedding, encoder_layer_0 ..., ln."""
+    blocks: Any = nn.Sequential()
+    blocks.add_module("embedding", _TokensWithClass(model))
+    for name, block in model.encoder.layers.named_children():
+        blocks.add_module(name, block)
+    blocks.add_module("ln", model.encoder.ln)
+    blocks.num_prefix_tokens = 1  # timm's name for the number of class tokens
+    return blocks

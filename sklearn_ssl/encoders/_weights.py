@@ -1,11 +1,26 @@
-"""Pretrained weights, made to fit."""
+"""Pretrained weights, fetched and made to fit."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["adapt_first_conv"]
+__all__ = ["adapt_first_conv", "downloading"]
+
+
+@contextlib.contextmanager
+def downloading(encoder: str, folder: str) -> Iterator[None]:
+    """Say of a failed download which weights were wanted, and where they may be put by hand."""
+    try:
+        yield
+    except OSError as error:  # the network's errors and those of files are of this kind
+        raise OSError(
+            f"the weights of encoder={encoder!r} are not in {folder} and could not be downloaded: "
+            f"{error}. Connect to the internet once, or copy this folder from a machine that has "
+            "them; weights=None starts from random weights"
+        ) from error
 
 
 def adapt_first_conv(model: nn.Module, channels: int) -> None:

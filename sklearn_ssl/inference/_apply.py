@@ -1,12 +1,11 @@
 """A function of images, applied to all of them in chunks."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sklearn_ssl._utils._device import (
     autocast,
@@ -14,6 +13,7 @@ from sklearn_ssl._utils._device import (
     threads_that_survive_a_fork,
 )
 from sklearn_ssl._utils._isolation import isolated
+from sklearn_ssl._utils._modes import evaluation
 from sklearn_ssl.images import Images
 
 __all__ = ["apply"]
@@ -54,7 +54,13 @@ def apply(
     size = min(max(1, pixels_a_chunk // (height * width)), 512)
     results = np.empty(0)
     forced = deterministic_kernels(device, net.deterministic)
-    with threads_that_survive_a_fork(), isolated(device), torch.no_grad(), forced, _evaluation(net):
+    with (
+        threads_that_survive_a_fork(),
+        isolated(device),
+        torch.no_grad(),
+        forced,
+        evaluation(net.module_),
+    ):
         for start in range(0, len(images), size):
             rows = np.minimum(np.arange(start, start + size), len(images) - 1)
             batch = images.take(rows).to(device)
@@ -68,16 +74,3 @@ def apply(
                 results = np.empty((len(images), *chunk.shape[1:]), chunk.dtype)
             results[start : start + len(chunk)] = chunk
     return results
-
-
-@contextlib.contextmanager
-def _evaluation(net: Any) -> Iterator[None]:
-    """All parts in evaluation mode; those that the user put in training mode are put back."""
-    trained: list[nn.Module] = [part for part in net.module_.modules() if part.training]
-    for part in trained:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part in trained:
-            part.training = True
