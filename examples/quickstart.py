@@ -81,7 +81,7 @@ def main():
     rows = {
         "raw pixels": FunctionTransformer().fit(X_train),
         "PCA, 30 components": PCA(30, random_state=0).fit(X_train),
-        "encoder at random initialisation": SimCLR(max_epochs=0, random_state=0).fit(X_train),
+        "encoder at random initialization": SimCLR(max_epochs=0, random_state=0).fit(X_train),
         "SimCLR, pretrained": ssl,
     }
     print(f"test accuracy with {LABELS_A_CLASS} labels a class, mean ± std over {DRAWS} draws")

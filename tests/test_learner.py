@@ -1,5 +1,6 @@
 """Learners in pipelines and searches, pickled, seeded, continued and watched."""
 
+import functools
 import io
 import pickle
 import random
@@ -19,12 +20,14 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
+from torch import nn
 
 import sklearn_ssl
 from sklearn_ssl import DenoisingAutoencoder, SimCLR
 from sklearn_ssl.exceptions import DivergenceError
 from sklearn_ssl.images import read_images
 from sklearn_ssl.training import Batches, PretextNet, ProgressBar
+from sklearn_ssl.training._state import put_together, taken_apart
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -541,3 +544,62 @@ def test_the_bar_ends_with_a_failed_fit(images, monkeypatch):
     with pytest.raises(DivergenceError):
         small(SimCLR, lr=1e30, warmup=0, optimizer="sgd", verbose=1).fit(images)
     assert len(closed) == 1
+
+
+@pytest.mark.parametrize("which", ["encoder_", "all"])
+def test_a_learner_whose_weights_were_frozen_can_be_loaded(images, which):
+    learner = small(SimCLR).fit(images)
+    frozen = learner.encoder_ if which == "encoder_" else learner.net_.module_
+    frozen.requires_grad_(False)
+    loaded = pickle.loads(pickle.dumps(learner))
+    np.testing.assert_array_equal(loaded.transform(images), learner.transform(images))
+    if which == "encoder_":
+        weights = [p.clone() for p in loaded.encoder_.parameters()]
+        loaded.partial_fit(images)
+        assert all(map(torch.equal, weights, loaded.encoder_.parameters()))
+
+
+def test_an_optimizer_from_a_callable_goes_on_where_it_was(images):
+    """Its copy was another object, and passed for another optimizer."""
+    sizes = []
+
+    class Look(skorch.callbacks.Callback):
+        def on_train_begin(self, net, **kwargs):
+            sizes.append(len(net.optimizer_.state))
+
+    optimizer = functools.partial(torch.optim.AdamW, betas=(0.9, 0.95))
+    learner = small(SimCLR, optimizer=optimizer, callbacks=[Look()])
+    for _ in range(2):
+        learner.partial_fit(images)
+    assert sizes[0] == 0 < sizes[1]
+    assert learner.net_.optimizer_.defaults["betas"] == (0.9, 0.95)
+
+
+def test_a_fit_that_fails_on_another_device_leaves_the_network_where_it_is(images):
+    learner = small(SimCLR).fit(images)
+    learner.device = "meta"
+    learner.net_.move_to = None  # nobody may move it
+    with pytest.raises(ValueError, match="meta"):
+        learner.fit(images)
+    learner.device = "cpu"
+    learner._plainly()
+    assert learner.transform(images).shape == (48, 72)
+
+
+def test_views_between_buffers_and_tied_weights_survive_a_pickle(images):
+    class Odd(TinyNet):
+        def __init__(self, in_channels):
+            super().__init__(in_channels)
+            self.out.register_buffer("expanded", torch.ones(1).expand(5))
+            self.out.register_buffer("nothing", None)
+            self.out.register_buffer("passing", torch.arange(3.0), persistent=False)
+            self.tied = nn.Sequential(nn.Conv2d(16, 16, 1), nn.Conv2d(16, 16, 1))
+            self.tied[1].weight = self.tied[0].weight
+
+    learner = small(SimCLR, encoder=Odd).fit(images)
+    skeleton, values = taken_apart(learner.net_.module_)
+    module = put_together(skeleton, values)
+    backbone = module.task.encoder.backbone
+    assert backbone.out.passing.tolist() == [0, 1, 2]
+    assert backbone.out.expanded.tolist() == [1] * 5
+    assert backbone.tied[1].weight is backbone.tied[0].weight

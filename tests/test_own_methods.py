@@ -14,8 +14,10 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from skorch.callbacks import Callback
 
 from sklearn_ssl import MultiTask, SimCLR, Views
+from sklearn_ssl._utils._arguments import DeclaredArguments
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.exceptions import CollapseWarning, StaleFeaturesWarning
 
@@ -101,6 +103,63 @@ def test_an_argument_without_a_type_is_refused():
             weight2 = argument(Real, default=1.0)
 
 
+def test_another_default_without_a_type_is_refused():
+    with pytest.raises(TypeError, match=r"give lr a type"):
+
+        class Untyped(Agree):
+            lr = 1e-2
+
+
+def test_arguments_without_constraints(images):
+    class Loose(Agree):
+        more: float = argument(default=0.5)
+        bare: float = 0.5
+
+    assert small(Loose, more="anything").fit(images).more == "anything"
+    assert inspect.getdoc(Loose).startswith("Embeddings of two views")
+
+
+def test_arguments_of_several_bases():
+    class Named(DeclaredArguments):
+        name: str = argument(str, default="")
+
+    class Both(Named, Agree):
+        pass
+
+    assert {"name", "weight", "encoder"} <= Both._arguments.keys()
+    assert Both._parameter_constraints["name"] == [str]
+    assert Both._parameter_constraints["weight"] == [Real]
+    assert Both._arguments["lr"]["changeable"]
+
+
+def test_what_is_no_output_of_a_task_is_named(images):
+    class BareTask(AgreeTask):
+        def forward(self, images, index):
+            return super().forward(images, index).loss
+
+    class Bare(Agree):
+        def _make_task(self, encoder, n_images):
+            return BareTask(encoder, self._make_views(), weight=1.0)
+
+    with pytest.raises(TypeError, match=r"BareTask.forward gave .* TaskOutput"):
+        small(Bare).fit(images)
+
+
+def test_terms_may_be_numbers_and_have_any_name(images):
+    class TermsTask(AgreeTask):
+        def forward(self, images, index):
+            output = super().forward(images, index)
+            return TaskOutput(output.loss, {"loss": output.loss * 0, "constant": 3.0})
+
+    class Terms(Agree):
+        def _make_task(self, encoder, n_images):
+            return TermsTask(encoder, self._make_views(), weight=1.0)
+
+    record = small(Terms).fit(images).history_[-1]
+    assert record["constant"] == 3.0
+    assert record["train_loss"] != 0
+
+
 def test_without_a_task_there_is_no_learner():
     class Nothing(PretextLearner):
         pass
@@ -151,6 +210,21 @@ def test_search_over_parameters_of_views_and_callbacks(images):
     assert search.best_estimator_.n_epochs_ == patience + 1
     assert search.best_estimator_.views.size == search.best_params_["views__size"]
     assert stop.patience == 1  # is not touched
+
+
+def test_a_callback_can_be_switched_off_or_exchanged():
+    learner = small(SimCLR, callbacks=[("a", Callback()), Callback()])
+    other = Callback()
+    assert learner.set_params(callbacks__a=other).callbacks[0] == ("a", other)
+    assert len(learner.set_params(callbacks__a=None).callbacks) == 1
+
+
+def test_one_transform_of_torchvision_as_views(images):
+    """scikit-learn took its get_params for that of an estimator."""
+    v2 = pytest.importorskip("torchvision.transforms.v2")
+    learner = small(SimCLR, views=v2.RandomResizedCrop(8, antialias=True))
+    assert learner.get_params()["views"] is learner.views
+    assert learner.fit(images).n_epochs_ == 1
 
 
 def test_a_callback_that_is_not_there():
@@ -206,6 +280,15 @@ def test_features_that_others_hold_are_told_of_when_the_training_goes_on(images)
     with pytest.warns(StaleFeaturesWarning, match="fitted again"):
         learner.partial_fit(images)
     learner.partial_fit(images)  # once is enough
+
+
+def test_a_failed_fit_transform_does_not_forget_that_features_were_given(images):
+    learner = small(SimCLR)
+    learner.fit_transform(images)
+    with pytest.raises(ValueError, match="NaN"):
+        learner.fit_transform(np.full((8, 8, 8, 3), np.nan))
+    with pytest.warns(StaleFeaturesWarning):
+        learner.partial_fit(images)
 
 
 def test_score_under_pandas_output_does_not_warn(images, recwarn):

@@ -50,14 +50,14 @@ def default_device():
 
 
 @every_kind
-def test_default_dtype_does_not_matter(Learner, images, default_dtype):
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_default_dtype_does_not_matter(Learner, dtype, images, default_dtype):
     learner = small(Learner, encoder="small_resnet")
     alone = learner.fit_transform(images)
-    default_dtype(torch.float64)
+    default_dtype(dtype)
     np.testing.assert_array_equal(clone(learner).fit_transform(images), alone)
     np.testing.assert_array_equal(learner.transform(images), alone)
-    assert torch.get_default_dtype() == torch.float64
-    assert torch.rand(1).dtype == torch.float64
+    assert torch.get_default_dtype() == torch.rand(1).dtype == dtype
 
 
 @every_kind
@@ -94,7 +94,7 @@ def test_the_users_autocast_does_not_change_the_precision(images):
 
 def test_all_that_draws_is_isolated():
     """Functions of torch that draw: one seed gives the same, and nothing global moves."""
-    x = torch.rand(4, 3, 6, 6)
+    x = torch.rand(4, 16, 6, 6, generator=torch.Generator().manual_seed(0))
 
     def draw():
         attention = nn.MultiheadAttention(4, 2, dropout=0.5)
@@ -110,6 +110,10 @@ def test_all_that_draws_is_isolated():
         yield from (nn.functional.alpha_dropout(x, training=True), nn.RReLU()(x - 0.5))
         yield from (nn.functional.gumbel_softmax(x), attention(y, y, y)[0])
         yield nn.functional.scaled_dot_product_attention(q, q, q, dropout_p=0.5)
+        lstm, beta = nn.LSTM(4, 9, 2, dropout=0.5), torch.distributions.Beta(torch.tensor(0.4), 0.4)
+        yield from (lstm(y)[0], beta.sample((9,)), torch.rand_like(input=x, requires_grad=True))
+        yield from (torch.binomial(x * 9, x), nn.functional.dropout1d(x[0, 0]))
+        yield torch.dropout_(x.clone(), 0.5, True)
         yield from (nn.Linear(3, 3).weight, nn.Conv2d(3, 3, 3).weight, nn.Embedding(3, 3).weight)
         yield nn.init.trunc_normal_(torch.empty(3, 3))
         yield nn.init.orthogonal_(torch.empty(3, 3))
@@ -132,6 +136,39 @@ def test_all_that_draws_is_isolated():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_attention_without_dropout_leaves_the_global_generator_alone(monkeypatch):
+    forked = []
+    monkeypatch.setattr(torch.random, "fork_rng", lambda *args, **kwargs: forked.append(args))
+    q = torch.rand(1, 2, 4, 4)
+    attention = nn.MultiheadAttention(4, 2)
+    dropping = nn.MultiheadAttention(4, 2, dropout=0.5).eval()
+    with isolated(CPU, seed=0):
+        nn.functional.scaled_dot_product_attention(q, q, q)
+        attention(q[0], q[0], q[0])
+        dropping(q[0], q[0], q[0])
+    assert not forked
+
+
+class AttentiveNet(TinyNet):
+    """Has a draw that takes no generator."""
+
+    def __init__(self, in_channels):
+        super().__init__(in_channels)
+        self.last = nn.RReLU()
+
+
+def test_a_fit_within_a_fit_draws_in_secret_too(images):
+    """A callback that asks for layers waited for a lock that its own thread held."""
+    found = []
+
+    class Asks(skorch.callbacks.Callback):
+        def on_epoch_end(self, net, **kwargs):
+            found.append(small(SimCLR, encoder=AttentiveNet).fit(images).n_epochs_)
+
+    small(SimCLR, encoder=AttentiveNet, callbacks=[Asks()]).fit(images)
+    assert found == [1]
+
+
 def test_dropout_drops_as_torch_does():
     x = torch.ones(64, 8, 6, 6)
     with isolated(CPU, seed=0):
@@ -141,6 +178,11 @@ def test_dropout_drops_as_torch_does():
     assert values.unique().tolist() == pytest.approx([0, 4 / 3])
     assert values.eq(0).float().mean() == pytest.approx(0.25, abs=0.01)
     assert channels.flatten(2).std(2).max() == 0
+    for one, sides in ((nn.functional.dropout1d, 1), (nn.functional.dropout3d, 3)):
+        with isolated(CPU, seed=0):
+            alone = one(torch.ones(64, *(3,) * sides), 0.25)
+        assert alone.flatten(1).std(1).max() == 0
+        assert 0 < alone.eq(0).float().mean() < 0.5
     assert channels.eq(0).float().mean() == pytest.approx(0.25, abs=0.06)
 
 

@@ -35,7 +35,7 @@ def test_step_on_the_meta_device(Learner, encoder, channels):
     X = make_images(n=8, height=16, width=16, channels=channels)
     net = small(Learner, encoder=encoder, max_epochs=0).fit(X).net_
     net.move_to(torch.device("meta"))
-    net.steps_done, net.total_steps, net.constant_lr = 0, 2, False
+    net.steps_done_, net.total_steps_, net.constant_lr_ = 0, 2, False
     net._set_training(True)
     pixels = torch.empty(8, channels, 16, 16, dtype=torch.uint8, device="meta")
     index = torch.empty(8, dtype=torch.int64, device="meta")

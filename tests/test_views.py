@@ -418,3 +418,10 @@ def test_parameters_of_views_need_a_recipe():
         SimCLR(views=darker).set_params(views__size=8)
     with pytest.raises(ValueError, match="name__views__size"):
         MultiTask([("a", SimCLR(), 1.0)]).set_params(views__size=8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_images_of_other_float_types_keep_theirs(dtype):
+    images = random_batch().to(dtype)
+    views = Views(size=8, blur=1.0, solarize=0.5, erase=0.5, noise=0.1)
+    assert views(images).dtype == dtype

@@ -1,1 +1,1 @@
-"""What all rooms use: arguments, docstrings, devices, random numbers."""
+"""What all rooms use: arguments, docstrings, device and process, torch in isolation, warnings."""

@@ -1,5 +1,6 @@
 """Arguments of learners, each declared once: default, constraint, description."""
 
+import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -62,7 +63,7 @@ def argument(
     0.7
     """
     metadata = {
-        "constraints": list(constraints) or ["no_validation"],
+        "constraints": list(constraints),
         "doc": doc,
         "changeable": changeable,
     }
@@ -79,7 +80,7 @@ class DeclaredArguments:
     """
 
     _arguments: ClassVar[dict[str, dict[str, Any]]] = {}  # what was declared, by name
-    _parameter_constraints: ClassVar[dict[str, list]] = {}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make the class take its arguments.
@@ -94,21 +95,26 @@ class DeclaredArguments:
                 f"{cls.__name__} has an __init__ of its own, which hides the arguments that it "
                 "inherits; declare each argument in the class: 'name: type = argument(default=...)'"
             )
-        types = vars(cls).get("__annotations__", {})
-        bare = [name for name, value in vars(cls).items() if isinstance(value, Field)]
+        types = inspect.get_annotations(cls)
+        inherited: dict[str, dict[str, Any]] = {}
+        for base in reversed(cls.__mro__[1:]):
+            inherited |= vars(base).get("_arguments", {})
+        bare = [n for n, value in vars(cls).items() if isinstance(value, Field) or n in inherited]
         if bare := [name for name in bare if name not in types]:
             raise TypeError(
                 f"{cls.__name__}: give {', '.join(bare)} a type, as in "
                 f"'{bare[0]}: float = argument(default=0.5)'"
             )
+        doc = cls.__doc__
         dataclass(kw_only=True, eq=False, repr=False)(cls)
+        cls.__doc__ = doc  # without one, a dataclass takes its signature
         declared = fields(cast(Any, cls))
         new = {f.name: dict(f.metadata) for f in declared if f.metadata}
-        known = cls._arguments | {name: new[name] for name in types if name in new}
-        bare_one = {"constraints": ["no_validation"], "doc": "", "changeable": False}
-        cls._arguments = {f.name: known.get(f.name, bare_one) for f in declared}
+        known = inherited | {name: new[name] for name in types if name in new}
+        unchecked = {"constraints": [], "doc": "", "changeable": False}
+        cls._arguments = {f.name: known.get(f.name, unchecked) for f in declared}
         cls._parameter_constraints = {
-            name: known["constraints"] for name, known in cls._arguments.items()
+            name: known["constraints"] or "no_validation" for name, known in cls._arguments.items()
         }
         super().__init_subclass__(**kwargs)
 

@@ -16,6 +16,7 @@ __all__ = [
     "bfloat16_is_native",
     "constants",
     "deterministic_kernels",
+    "float32_by_default",
     "freed_memory_kept",
     "full_precision",
     "interrupts_noted",
@@ -43,6 +44,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
         wanted = None
     if wanted is not None and wanted.type == "cuda" and wanted.index is None:
         wanted = torch.device("cuda:0")
+    if wanted is not None and wanted.type == "mps":
+        wanted = torch.device("mps")
     if wanted is None or str(wanted) not in found:
         raise ValueError(
             f"device={str(device)!r} is not available here; use 'auto' or one of {found}"
@@ -130,7 +133,22 @@ class _WhileInUse:
                     self.settings.close()
 
 
-_deterministic, _keeping_memory = _WhileInUse(), _WhileInUse()
+_deterministic, _keeping_memory, _floats = _WhileInUse(), _WhileInUse(), _WhileInUse()
+
+
+def float32_by_default() -> contextlib.AbstractContextManager:
+    """Have torch make floats of 32 bits where it is told nothing else."""
+    return _floats(_float32_by_default())
+
+
+@contextlib.contextmanager
+def _float32_by_default() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def deterministic_kernels(

@@ -1,12 +1,16 @@
 """Torch as if nobody else had touched it: random numbers, defaults and modes of our own.
 
 What torch draws comes from generators that are global to the process, and seeding them changes what
-others draw. Modes of this module act in one thread only, on every call of torch in it, also those
-within torchvision, timm or a user's module: nothing is handed from function to function, and no
-draw can be forgotten.
+others draw. The mode of this module acts in one thread only, on every call of torch in it, also
+those within torchvision, timm or a user's module: nothing is handed from function to function, and
+a draw cannot be forgotten.
+
+It does not see what is drawn in a backward pass (activation checkpointing that repeats a dropout),
+within TorchScript, or by ``torch.ops``.
 """
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from sklearn_ssl._utils._device import full_precision
+from sklearn_ssl._utils._device import float32_by_default, full_precision
 
 __all__ = ["isolated"]
 
@@ -26,27 +30,28 @@ def isolated(device: torch.device, seed: int | None = None) -> Iterator[None]:
     """Run torch with defaults of its own and, if there is a seed, with random numbers of its own.
 
     Default dtype and device, autocast, ``inference_mode`` and gradients switched off around it do
-    not matter within, and no global state is read or written.
+    not matter within. Of the state that threads share it touches the default dtype, which it puts
+    back, and nothing else.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
+        stack.enter_context(float32_by_default())
         stack.enter_context(full_precision(torch.device("cpu")))
         stack.enter_context(full_precision(device))
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         if device.type == "cuda":
             stack.enter_context(torch.cuda.device(device))
-        stack.enter_context(_OwnDefaults(device, seed))
+        stack.enter_context(_OwnRandomNumbers(device, seed))
         yield
 
 
-class _OwnDefaults(TorchFunctionMode):
-    """float32 where no dtype is given, our generators for every draw, and safe convolutions."""
+class _OwnRandomNumbers(TorchFunctionMode):
+    """Our generators for every draw, and convolutions that are safe."""
 
     def __init__(self, device: torch.device, seed: int | None):
         super().__init__()
-        self.of_float32 = torch.get_default_dtype() == torch.float32
         self.handlers: dict[Any, Callable] = dict.fromkeys(_CONVOLUTIONS, _convolve)
         if seed is not None:
             random = _Random(device, seed)
@@ -56,41 +61,18 @@ class _OwnDefaults(TorchFunctionMode):
             self.handlers |= dict.fromkeys(_DRAW_IN_SECRET, random.seeded)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if not self.of_float32 and func in _MAKE_FLOATS and kwargs.get("dtype") is None:
-            kwargs = {**kwargs, "dtype": torch.float32}
         handler = self.handlers.get(func)
-        out = func(*args, **kwargs) if handler is None else handler(func, args, kwargs)
-        if not self.of_float32 and func in _MAY_MAKE_FLOATS and _were_no_floats(args, kwargs):
-            out = out.float() if out.is_floating_point() else out
-        return out
-
-
-# What would take the user's default dtype
-
-_MAKE_FLOATS = {
-    *(torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.eye),
-    *(torch.linspace, torch.logspace),
-}
-_MAY_MAKE_FLOATS = {  # of Python's floats, or by dividing integers
-    *(torch.full, torch.arange, torch.tensor, torch.normal, torch.div, torch.true_divide),
-    *(Tensor.div, Tensor.true_divide, Tensor.__truediv__, Tensor.__rtruediv__, Tensor.__pow__),
-    *(Tensor.mul, Tensor.__mul__, Tensor.__rmul__, Tensor.add, Tensor.__add__, Tensor.__radd__),
-    *(Tensor.sub, Tensor.__sub__, Tensor.__rsub__),
-}
-
-
-def _were_no_floats(args: tuple, kwargs: dict) -> bool:
-    given = [value for value in (*args, *kwargs.values()) if hasattr(value, "dtype")]
-    floats = any(getattr(value.dtype, "is_floating_point", True) for value in given)
-    return not floats and kwargs.get("dtype") is None
+        if handler is None:
+            return func(*args, **(kwargs or {}))
+        return handler(func, args, kwargs or {})
 
 
 # Random numbers
 
 _DRAW: set[Any] = {
     *(torch.rand, torch.randn, torch.randint, torch.randperm, torch.normal),
-    *(torch.bernoulli, torch.multinomial, torch.poisson),
+    *(torch.bernoulli, torch.multinomial, torch.poisson, torch.binomial),
+    *(torch._standard_gamma, torch._sample_dirichlet),
     *(Tensor.uniform_, Tensor.normal_, Tensor.random_, Tensor.bernoulli_, Tensor.bernoulli),
     *(Tensor.exponential_, Tensor.geometric_, Tensor.cauchy_, Tensor.log_normal_),
     *(Tensor.multinomial, nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_),
@@ -98,12 +80,17 @@ _DRAW: set[Any] = {
     nn.init.trunc_normal_,
 }
 _DRAW_LIKE = {torch.rand_like, torch.randn_like, torch.randint_like}
-_DROP = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d}
+_DROP = {F.dropout: 0, F.dropout1d: 1, F.dropout2d: 2, F.dropout3d: 3}  # sides of a channel
 _DRAW_IN_SECRET = {  # take no generator, and draw in functions of their own
-    *(F.alpha_dropout, F.feature_alpha_dropout, F.rrelu, F.gumbel_softmax, torch.dropout),
-    *(F.scaled_dot_product_attention, F.multi_head_attention_forward, torch.rrelu),
-    *(torch.feature_dropout, torch.alpha_dropout, F.fractional_max_pool2d),
+    *(F.alpha_dropout, F.feature_alpha_dropout, F.rrelu, F.rrelu_, F.gumbel_softmax),
+    *(F.fractional_max_pool2d, F.fractional_max_pool3d),
+    *(F.scaled_dot_product_attention, F.multi_head_attention_forward),
+    *(torch.dropout, torch.dropout_, torch.native_dropout, torch.rrelu, torch.rrelu_),
+    *(torch.feature_dropout, torch.feature_dropout_, torch.alpha_dropout, torch.alpha_dropout_),
+    *(torch.feature_alpha_dropout, torch.feature_alpha_dropout_),
+    *(torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu),
 }
+_DROPOUT_P = {F.scaled_dot_product_attention: 4, F.multi_head_attention_forward: 10}  # its position
 
 
 class _Random:
@@ -119,7 +106,7 @@ class _Random:
         """A function that takes a generator."""
         if kwargs.get("generator") is not None:
             return func(*args, **kwargs)
-        tensor = next((value for value in (*args, kwargs.get("input")) if _is_tensor(value)), None)
+        tensor = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
         device = torch.device(kwargs.get("device") or "cpu") if tensor is None else tensor.device
         generator = self.generators.get(device.type)  # there is none for the meta device
         if generator is None:
@@ -128,21 +115,26 @@ class _Random:
 
     def draw_like(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
         """rand_like, randn_like and randint_like, which take no generator in all torch versions."""
-        like, *bounds = args
-        out = torch.empty_like(like, **{k: v for k, v in kwargs.items() if k not in _BOUNDS})
+        options = dict(kwargs)
+        like, *bounds = args or (options.pop("input"),)
+        bounds += [options.pop(name) for name in ("low", "high") if name in options]
+        grad = options.pop("requires_grad", False)
+        out = torch.empty_like(like, **options)
         if func is torch.randint_like:
-            bounds = [*bounds, *(kwargs[k] for k in _BOUNDS if k in kwargs)]
-            low, high = bounds if len(bounds) == 2 else (0, bounds[0])
-            return self.draw(Tensor.random_, (out, low, high), {})
-        return self.draw(Tensor.uniform_ if func is torch.rand_like else Tensor.normal_, (out,), {})
+            out = self.draw(Tensor.random_, (out, *([0, *bounds][-2:])), {})
+        elif func is torch.rand_like:
+            out = self.draw(Tensor.uniform_, (out,), {})
+        else:
+            out = self.draw(Tensor.normal_, (out,), {})
+        return out.requires_grad_() if grad else out
 
     def drop(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
         """Dropout of values, or of whole channels."""
-        return self._dropped(func is not F.dropout, *args, **kwargs)
+        return self._dropped(_DROP[func], *args, **kwargs)
 
     def _dropped(
         self,
-        channels: bool,
+        sides: int,
         input: Tensor,
         p: float = 0.5,
         training: bool = True,
@@ -150,32 +142,45 @@ class _Random:
     ) -> Tensor:
         if not training or not p:
             return input
-        shape = (*input.shape[:2], *(1,) * (input.ndim - 2)) if channels else input.shape
+        shape = tuple(input.shape)
+        if sides == 2 and input.ndim == 3:  # as torch has it: channels of one side
+            sides = 1
+        if sides:
+            shape = (*shape[: input.ndim - sides], *(1,) * sides)
         keep = self.draw(Tensor.bernoulli_, (input.new_empty(shape), 1 - p), {})
         keep = keep.div_(1 - p) if p < 1 else keep
         return input.mul_(keep) if inplace else input * keep
 
     def seeded(self, func: Callable, args: tuple, kwargs: dict) -> Any:
         """What draws without taking a generator: from the global one, which is put back."""
-        if func is F.scaled_dot_product_attention and not kwargs.get(
-            "dropout_p", args[4:5] != (0,)
-        ):
+        if not _drops(func, args, kwargs):
             return func(*args, **kwargs)
-        cuda = self.device.type == "cuda"
         seed = int(torch.randint(2**31, (), generator=self.generators["cpu"]))
-        with _global_generators, torch.random.fork_rng([self.device] if cuda else []):
+        on_device = self.device.type in ("cuda", "mps")
+        devices, kind = ([self.device.index or 0], self.device.type) if on_device else ([], "cuda")
+        with _global_generators, torch.random.fork_rng(devices, device_type=kind):
             torch.default_generator.manual_seed(seed)
-            if cuda:
-                torch.cuda.manual_seed(seed)
+            if on_device:
+                getattr(torch, kind).manual_seed(seed)
             return func(*args, **kwargs)
 
 
-_BOUNDS = ("low", "high")
-_global_generators = threading.Lock()
+def _drops(func: Callable, args: tuple, kwargs: dict) -> bool:
+    """Whether a function draws, as far as its arguments tell."""
+    position = _DROPOUT_P.get(func)
+    if position is None:
+        return True
+    p = kwargs.get("dropout_p", args[position] if len(args) > position else 0.0)
+    return p > 0 and kwargs.get("training", True)
 
 
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, Tensor)
+_global_generators = threading.RLock()
+if hasattr(os, "register_at_fork"):  # a child has none of the threads that would release it
+    os.register_at_fork(
+        before=_global_generators.acquire,
+        after_in_parent=_global_generators.release,
+        after_in_child=_global_generators.release,
+    )
 
 
 # Convolutions of maps smaller than their kernel
@@ -189,12 +194,15 @@ def _convolve(func: Callable, args: tuple, kwargs: dict) -> Tensor:
     With bfloat16 on a CPU, torch (seen with 2.14, oneDNN) leaves the gradient of those weights that
     see nothing but padding uninitialized when the stride is 2: any number may be in it.
     """
-    given = dict(zip(("input", "weight"), args, strict=False)) | kwargs
-    inputs, weight = given["input"], given["weight"]
-    sides = zip(inputs.shape[2:], weight.shape[2:], strict=False)
-    if inputs.device.type != "cpu" or all(side >= kernel for side, kernel in sides):
-        return func(*args, **kwargs)
-    with full_precision(inputs.device):
-        args = tuple(a.float() if _is_tensor(a) else a for a in args)
-        kwargs = {name: a.float() if _is_tensor(a) else a for name, a in kwargs.items()}
-        return func(*args, **kwargs)
+    if len(args) >= 2 and args[0].device.type == "cpu":
+        inputs, weight = args[:2]
+        if any(s < k for s, k in zip(inputs.shape[2:], weight.shape[2:], strict=False)):
+            with full_precision(inputs.device):
+                wide = {name: _widened(value) for name, value in kwargs.items()}
+                return func(*map(_widened, args), **wide)
+    return func(*args, **kwargs)
+
+
+def _widened(value: Any) -> Any:
+    half = isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16)
+    return value.float() if half else value

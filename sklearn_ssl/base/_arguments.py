@@ -1,6 +1,5 @@
 """The arguments that all learners share."""
 
-import copy
 from collections.abc import Callable
 from numbers import Integral
 from typing import Any, Self
@@ -194,7 +193,8 @@ method run anew over the epochs of each fit.""",
 Callbacks of skorch, which see the training as ``net_``; pairs of a name and a callback can be
 searched as ``callbacks__name__parameter``. They can monitor ``train_loss`` (there is no validation,
 so ``valid_loss`` is the same), ``feature_spread`` and the other terms in ``history_``. The learning
-rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no effect.""",
+rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no effect. What they
+draw from torch comes from the random numbers of the fit.""",
     )
     verbose: int = argument(
         "verbose",
@@ -211,6 +211,23 @@ rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no ef
     def _make_views(self, size: Any = None) -> Any:
         """The user's views, or the method's; ``size`` is for views that have none."""
         return as_views(self._default_views() if self.views is None else self.views, size)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters of this learner and, if ``deep``, of the estimators among them.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+
+        Returns
+        -------
+        dict
+        """
+        params = super().get_params(deep=False)
+        nested = [(n, value) for n, value in params.items() if isinstance(value, BaseEstimator)]
+        for name, value in nested if deep else ():  # torchvision's get_params is another thing
+            params |= {f"{name}__{n}": v for n, v in value.get_params().items()}
+        return params
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters, also of views (``views__size``) and callbacks (``callbacks__name__...``).
@@ -238,7 +255,7 @@ rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no ef
         return super().set_params(**of_views)
 
     def _set_of_callback(self, name: str, value: Any) -> None:
-        _, which, parameter = name.split("__", 2)
+        _, which, *parameter = name.split("__", 2)
         callbacks = self.callbacks or []
         names = [pair[0] if isinstance(pair, tuple) else "" for pair in callbacks]
         if which not in names:
@@ -246,12 +263,14 @@ rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no ef
                 f"{name}: there is no callback of this name. Callbacks whose parameters are set "
                 "are given as pairs, callbacks=[('stop', EarlyStopping())]"
             )
-        changed = clone(callbacks[names.index(which)][1])
-        changed.set_params(**{parameter: value})  # which gives nothing back
-        self.callbacks = [
-            (which, changed) if n == which else callback
-            for n, callback in zip(names, callbacks, strict=True)
-        ]
+        if parameter:
+            changed = clone(callbacks[names.index(which)][1])
+            changed.set_params(**{parameter[0]: value})  # which gives nothing back
+        else:  # another one, or None for none
+            changed = value
+        pairs = zip(names, callbacks, strict=True)
+        changed_ones = [(which, changed) if n == which else callback for n, callback in pairs]
+        self.callbacks = [one for one in changed_ones if one != (which, None)]
 
     def _validate(self) -> None:
         self._validate_params()
@@ -264,6 +283,4 @@ rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no ef
 
     def _plainly(self) -> Self:
         """This learner with Python's numbers where it was given NumPy's."""
-        other = copy.copy(self)
-        other.__dict__.update((name, plain(getattr(self, name))) for name in self._arguments)
-        return other
+        return type(self)(**{name: plain(getattr(self, name)) for name in self._arguments})

@@ -196,9 +196,13 @@ class PretextLearner(
         -------
         ndarray of shape (n, n_features_out), float32
         """
-        self.__dict__.pop("_features_given_", None)  # who asks gets the new ones
-        features = super().fit_transform(X, y, **fit_params)
-        self._features_given_ = True
+        given = self.__dict__.pop("_features_given_", False)  # who asks gets the new ones
+        try:
+            features = super().fit_transform(X, y, **fit_params)
+            given = True
+        finally:
+            if given:
+                self._features_given_ = True
         return features
 
     def _fit(

@@ -59,8 +59,8 @@ def at_positions(tokens: Tensor, positions: Tensor) -> Tensor:
 
 def encode_positions(encoder: BackboneEncoder, images: Tensor, positions: Tensor) -> Tensor:
     """Last layer's tokens (n, p, d) of patches at positions (n, p); others are not computed."""
-    backbone: Any = encoder.backbone
-    embedding, *rest = backbone.children()
+    parts: list[Any] = list(encoder.backbone.children())
+    embedding, *rest = parts
     tokens = at_positions(embedding(encoder.prepare(images)), positions)
     for part in rest:
         tokens = part(tokens)

@@ -111,8 +111,11 @@ def make_optimizer(
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
-    """Weights, which decay, and biases and norms, which do not."""
-    trained = [p for p in module.parameters() if p.requires_grad]
+    """Weights, which decay, and biases and norms, which do not.
+
+    Those that are frozen are in it: which ones are may change, and optimizers leave them out.
+    """
+    trained = list(module.parameters())
     groups: list[tuple[list[Tensor], float, bool]] = [
         ([p for p in trained if p.ndim > 1], weight_decay, True),
         ([p for p in trained if p.ndim <= 1], 0.0, False),

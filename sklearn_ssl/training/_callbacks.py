@@ -18,7 +18,7 @@ class ProgressBar(Callback):
         self.bar = tqdm(desc=description, unit="step", disable=not verbose)
 
     def on_train_begin(self, net, **kwargs):
-        self.bar.reset(total=net.total_steps)
+        self.bar.reset(total=net.total_steps_)
 
     def on_batch_end(self, net, **kwargs):
         self.bar.update()

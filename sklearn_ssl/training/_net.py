@@ -132,7 +132,7 @@ class PretextNet(skorch.NeuralNet):
             raise DivergenceError(f"lr={self.lr} is more than float32 can hold; try a smaller lr")
         steps = epochs * max(1, len(images) // self.batch_size)
         self.callbacks_: list
-        self.steps_done, self.total_steps, self.constant_lr = 0, steps, constant_lr
+        self.steps_done_, self.total_steps_, self.constant_lr_ = 0, steps, constant_lr
         kept = self.callbacks_
         self.callbacks_ = [*kept, *((f"watcher{i}", cb) for i, cb in enumerate(watchers))]
         self._set_training(False)  # callbacks may look at features
@@ -184,7 +184,7 @@ class PretextNet(skorch.NeuralNet):
             self.notify("on_batch_end", batch=batch, training=True, **step)
         # from here on values are read from the device
         columns = {
-            name: torch.stack([record[name].detach() for record in records]).float().tolist()
+            name: torch.stack([record[name] for record in records]).float().tolist()
             for name in records[0]
         }
         seconds = time.perf_counter() - began
@@ -215,21 +215,25 @@ class PretextNet(skorch.NeuralNet):
         pixels, index = batch
         with autocast(pixels.device, self.precision):
             output = self.module_(pixels, index)
+        if not hasattr(output, "terms"):
+            task = type(self.module_.task).__name__
+            raise TypeError(f"{task}.forward gave {output!r}; it has to give a TaskOutput")
         output.loss.backward()
         return {"loss": output.loss, "y_pred": output.loss.detach(), "output": output}
 
     def train_step(self, batch, **fit_params):
         step = super().train_step(batch, **fit_params)
         output = step.pop("output")
-        self.steps_done += 1
-        progress = None if self.constant_lr else self.steps_done / self.total_steps
+        self.steps_done_ += 1
+        progress = None if self.constant_lr_ else self.steps_done_ / self.total_steps_
         self.module_.task.after_step(output, progress)
-        return step | {"terms": {"loss": output.loss, **output.terms}}
+        terms = {name: torch.as_tensor(term).detach() for name, term in output.terms.items()}
+        return step | {"terms": {**terms, "loss": output.loss.detach()}}
 
     def _schedule_lr(self) -> float:
         # a step is scheduled by its middle, so that neither the first nor the last has an lr of 0
-        progress = (self.steps_done + 0.5) / self.total_steps
-        lr = self.lr * (1.0 if self.constant_lr else warmup_cosine(progress, self.warmup))
+        progress = (self.steps_done_ + 0.5) / self.total_steps_
+        lr = self.lr * (1.0 if self.constant_lr_ else warmup_cosine(progress, self.warmup))
         for group in self.optimizer_.param_groups:
             group["lr"] = lr
         return lr
@@ -266,7 +270,7 @@ class PretextNet(skorch.NeuralNet):
             with self._current_init_context("optimizer"):
                 self.initialize_optimizer()
         for group in self.optimizer_.param_groups:
-            if group["decays"]:
+            if group.get("decays"):
                 group["weight_decay"] = self.weight_decay
 
     def move_to(self, device: torch.device) -> None:
@@ -278,7 +282,8 @@ class PretextNet(skorch.NeuralNet):
 
     def copied(self) -> "PretextNet":
         """A copy of all but the user's callbacks, which may hold open files."""
-        return copy.deepcopy(self, {id(callback): callback for _, callback in self.callbacks_})
+        kept = (self.optimizer, *(callback for _, callback in self.callbacks_))
+        return copy.deepcopy(self, {id(given): given for given in kept})
 
     def __getstate__(self) -> dict[str, Any]:
         """Arrays in place of tensors, so that any machine can load them."""

@@ -66,6 +66,6 @@ def _tensors(module: nn.Module) -> list[Tensor]:
 
 def _like(tensor: Tensor, device: torch.device) -> Tensor:
     """An empty tensor with the same layout in memory."""
-    empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
+    empty = torch.empty_like(tensor, device=device, requires_grad=False)
     is_parameter = isinstance(tensor, nn.Parameter)
     return nn.Parameter(empty, requires_grad=tensor.requires_grad) if is_parameter else empty

@@ -182,7 +182,9 @@ def color_matrix(
     luma = constants(_LUMA, images)
     scale = (brightness * contrast)[:, None, None]
     saturated = torch.lerp(
-        luma.expand(n, 3, 3), torch.eye(3, device=images.device), saturation[:, None, None]
+        luma.expand(n, 3, 3),
+        torch.eye(3, dtype=images.dtype, device=images.device),
+        saturation[:, None, None],
     )
     mean = (images.mean((2, 3)) * luma).sum(1) * brightness * (1 - contrast)
     # the gray offset is unchanged by the saturation, whose rows sum to one
