@@ -22,12 +22,12 @@ from torch.overrides import TorchFunctionMode
 
 from sklearn_ssl._utils._device import float32_by_default, full_precision
 
-__all__ = ["isolated"]
+__all__ = ["OwnRandomNumbers", "isolated", "own_settings"]
 
 
 @contextlib.contextmanager
-def isolated(device: torch.device, seed: int | None = None) -> Iterator[None]:
-    """Run torch with defaults of its own and, if there is a seed, with random numbers of its own.
+def own_settings(device: torch.device) -> Iterator[None]:
+    """Run torch with settings of its own.
 
     Default dtype and device, autocast, ``inference_mode`` and gradients switched off around it do
     not matter within. Of the state that threads share it touches the default dtype, which it puts
@@ -43,14 +43,31 @@ def isolated(device: torch.device, seed: int | None = None) -> Iterator[None]:
             stack.enter_context(torch.device("cpu"))
         if device.type == "cuda":
             stack.enter_context(torch.cuda.device(device))
-        stack.enter_context(_OwnRandomNumbers(device, seed))
         yield
 
 
-class _OwnRandomNumbers(TorchFunctionMode):
-    """Our generators for every draw, and convolutions that are safe."""
+@contextlib.contextmanager
+def isolated(device: torch.device, seed: int | None = None) -> Iterator[None]:
+    """Run torch with settings and, if there is a seed, random numbers of its own."""
+    with own_settings(device), OwnRandomNumbers(device, seed):
+        yield
 
-    def __init__(self, device: torch.device, seed: int | None):
+
+class OwnRandomNumbers(TorchFunctionMode):
+    """A mode with generators of its own for every draw, and convolutions that are safe.
+
+    It can be entered as often as there is something to draw, and goes on where it was. Every call
+    of torch within it costs a few microseconds more.
+
+    Parameters
+    ----------
+    device : torch.device
+        That of the draws, beside the CPU.
+    seed : int, optional
+        Without one, draws are left as they are.
+    """
+
+    def __init__(self, device: torch.device, seed: int | None = None):
         super().__init__()
         self.handlers: dict[Any, Callable] = dict.fromkeys(_CONVOLUTIONS, _convolve)
         if seed is not None:
@@ -194,13 +211,14 @@ def _convolve(func: Callable, args: tuple, kwargs: dict) -> Tensor:
     With bfloat16 on a CPU, torch (seen with 2.14, oneDNN) leaves the gradient of those weights that
     see nothing but padding uninitialized when the stride is 2: any number may be in it.
     """
-    if len(args) >= 2 and args[0].device.type == "cpu":
-        inputs, weight = args[:2]
-        if any(s < k for s, k in zip(inputs.shape[2:], weight.shape[2:], strict=False)):
-            with full_precision(inputs.device):
-                wide = {name: _widened(value) for name, value in kwargs.items()}
-                return func(*map(_widened, args), **wide)
-    return func(*args, **kwargs)
+    given = dict(zip(("input", "weight"), args, strict=False)) | kwargs
+    inputs, weight = given["input"], given["weight"]
+    sides = zip(inputs.shape[2:], weight.shape[2:], strict=False)
+    if inputs.device.type != "cpu" or all(side >= kernel for side, kernel in sides):
+        return func(*args, **kwargs)
+    with full_precision(inputs.device):
+        wide = {name: _widened(value) for name, value in kwargs.items()}
+        return func(*map(_widened, args), **wide)
 
 
 def _widened(value: Any) -> Any:

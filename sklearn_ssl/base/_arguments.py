@@ -193,8 +193,7 @@ method run anew over the epochs of each fit.""",
 Callbacks of skorch, which see the training as ``net_``; pairs of a name and a callback can be
 searched as ``callbacks__name__parameter``. They can monitor ``train_loss`` (there is no validation,
 so ``valid_loss`` is the same), ``feature_spread`` and the other terms in ``history_``. The learning
-rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no effect. What they
-draw from torch comes from the random numbers of the fit.""",
+rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no effect.""",
     )
     verbose: int = argument(
         "verbose",

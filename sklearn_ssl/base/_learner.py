@@ -17,21 +17,10 @@ from sklearn.base import (
 from sklearn_ssl._utils._arguments import plain
 from sklearn_ssl._utils._device import resolve_device, threads_that_survive_a_fork
 from sklearn_ssl._utils._docstrings import fill_docstring
-from sklearn_ssl._utils._isolation import isolated
+from sklearn_ssl._utils._isolation import OwnRandomNumbers, own_settings
 from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl.base import _checks
 from sklearn_ssl.base._arguments import SharedArguments
-from sklearn_ssl.base._checks import (
-    all_or_nothing,
-    built_in,
-    check_unchanged,
-    choose_batch_size,
-    draw_seed,
-    fingerprint,
-    keep_or_forget,
-    read_training_images,
-    refuse_images,
-    warn_of_features,
-)
 from sklearn_ssl.base._features import FeaturesMixin
 from sklearn_ssl.base._task import PretextTask
 from sklearn_ssl.encoders import Encoder, make_encoder
@@ -129,7 +118,7 @@ class PretextLearner(
 
     # Fitting
 
-    @all_or_nothing
+    @_checks.all_or_nothing
     @with_callbacks
     def fit(self, X: Any, y: Any = None, *, X_unlabeled: Any = None) -> Self:
         """Pretrain the encoder on images.
@@ -157,10 +146,10 @@ class PretextLearner(
         DivergenceError
             If the loss becomes NaN or infinite.
         """
-        refuse_images(y, X)
+        _checks.refuse_images(y, X)
         return self._fit(X, X_unlabeled, epochs=plain(self.max_epochs), continued=self.warm_start)
 
-    @all_or_nothing
+    @_checks.all_or_nothing
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Train for one more pass over these images, at a constant learning rate.
 
@@ -178,7 +167,7 @@ class PretextLearner(
         -------
         self
         """
-        refuse_images(y, X)
+        _checks.refuse_images(y, X)
         return self._fit(X, None, epochs=1, continued=True, streamed=True)
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
@@ -211,28 +200,38 @@ class PretextLearner(
         self._validate()
         continued = continued and self.__sklearn_is_fitted__()
         if continued:
-            check_unchanged(self)
-        images = read_training_images(self, X, X_unlabeled, continued)
+            _checks.check_unchanged(self)
+        images = _checks.read_training_images(self, X, X_unlabeled, continued)
         device = resolve_device(self.device)
-        seed = draw_seed(self, continued)
+        seed = _checks.draw_seed(self, continued)
         plainly = self._plainly()
-        batch_size = choose_batch_size(plainly, len(images), cut=streamed)
-        with threads_that_survive_a_fork(), isolated(device, seed):
+        batch_size = _checks.choose_batch_size(plainly, len(images), cut=streamed)
+        with threads_that_survive_a_fork(), own_settings(device):
+            draws = OwnRandomNumbers(device, seed)
             if continued:
                 net = self.net_.copied()  # a failure must not touch what is fitted
                 net.set_training(plainly._training_options(), batch_size, device)
-                keep_or_forget(self, net.module_.task, images, streamed)
+                _checks.keep_or_forget(self, net.module_.task, images, streamed)
             else:
-                net = plainly._build_net(images, batch_size, device)
+                with draws:
+                    net = plainly._build_net(images, batch_size, device)
                 self._check_layer(net.encoder)
             epochs_before = len(net.history)
-            self._train(net, images, X, epochs, streamed)
+            self._train(net, draws, images, X, epochs, streamed)
         self.__dict__.update(self._fitted_attributes(net, images))
-        self._fingerprint_ = fingerprint(net.module_.task, images)
-        warn_of_features(self, continued, trained=len(net.history) > epochs_before)
+        self._fingerprint_ = _checks.fingerprint(net.module_.task, images)
+        _checks.warn_of_features(self, continued, trained=len(net.history) > epochs_before)
         return self
 
-    def _train(self, net: "PretextNet", images: Images, X: Any, epochs: int, streamed: bool):
+    def _train(
+        self,
+        net: "PretextNet",
+        draws: OwnRandomNumbers,
+        images: Images,
+        X: Any,
+        epochs: int,
+        streamed: bool,
+    ) -> None:
         from sklearn_ssl.training import ProgressBar, SklearnCallbacks
 
         bar = ProgressBar(type(self).__name__, self.verbose)
@@ -241,7 +240,7 @@ class PretextLearner(
             fitted = functools.partial(self._fitted_attributes, net, images)
             watchers.append(SklearnCallbacks(self, X, epochs, fitted))
         with contextlib.closing(bar):
-            net.train(images, epochs, constant_lr=streamed, watchers=watchers)
+            net.train(images, epochs, draws, constant_lr=streamed, watchers=watchers)
 
     # Build
 
@@ -268,7 +267,7 @@ class PretextLearner(
     def _fitted_attributes(self, net: "PretextNet", images: Images) -> dict[str, Any]:
         return {
             "net_": net,
-            "_built_in_": built_in(self),
+            "_built_in_": _checks.built_in(self),
             "history_": net.epochs(),
             "n_epochs_": len(net.history),
             "image_shape_": images.shape,

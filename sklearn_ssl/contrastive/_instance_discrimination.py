@@ -75,7 +75,7 @@ class InstanceDiscriminationTask(PretextTask):
         index, v, log_constant = output.state
         old = torch.where(self.seen[index][:, None], self.bank[index], v)
         self.bank[index] = F.normalize(old.lerp(v, 1 - self.momentum), dim=1)
-        self.seen[index] = True
+        self.seen.index_fill_(0, index, True)  # an assignment would wait for the GPU
         self.log_constant.copy_(log_constant)
 
 

@@ -129,6 +129,12 @@ class BackboneEncoder(Encoder):
             images = F.interpolate(images, wanted, mode="bilinear", antialias=True)
         return images
 
+    @property
+    def is_transformer(self) -> bool:
+        """Whether the last layer gives tokens, or did so before timm made maps of them."""
+        of_tokens = self._layouts[self.last_layer] in ("NLC", "NCL")
+        return of_tokens or hasattr(self.backbone, "num_prefix_tokens")
+
     def _as_map(self, output: Tensor, size: Sequence[int], layer: str) -> Tensor:
         prefix = getattr(self.backbone, "num_prefix_tokens", None)
         return to_map(output, self._layouts[layer], size, prefix)

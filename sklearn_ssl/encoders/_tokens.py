@@ -45,11 +45,9 @@ def check_transformer(encoder: BackboneEncoder, learner: str) -> None:
 
 def patch_projection(encoder: BackboneEncoder) -> nn.Conv2d | None:
     """The convolution that makes tokens of patches, or None if an encoder is no transformer."""
-    height, width, _ = encoder.image_shape
-    [output] = encoder._run_blank(height, width, [encoder.last_layer]).values()
     convolutions = (part for part in encoder.modules() if isinstance(part, nn.Conv2d))
     apart = (part for part in convolutions if part.kernel_size == part.stride != (1, 1))
-    return next(apart, None) if output.ndim == 3 else None
+    return next(apart, None) if encoder.is_transformer else None
 
 
 def at_positions(tokens: Tensor, positions: Tensor) -> Tensor:

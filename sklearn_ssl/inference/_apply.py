@@ -12,7 +12,7 @@ from sklearn_ssl._utils._device import (
     deterministic_kernels,
     threads_that_survive_a_fork,
 )
-from sklearn_ssl._utils._isolation import isolated
+from sklearn_ssl._utils._isolation import own_settings
 from sklearn_ssl._utils._modes import evaluation
 from sklearn_ssl.images import Images
 
@@ -56,7 +56,7 @@ def apply(
     forced = deterministic_kernels(device, net.deterministic)
     with (
         threads_that_survive_a_fork(),
-        isolated(device),
+        own_settings(device),
         torch.no_grad(),
         forced,
         evaluation(net.module_),

@@ -2,6 +2,7 @@
 
 from sklearn_ssl.training._batches import Batches
 from sklearn_ssl.training._callbacks import ProgressBar, SklearnCallbacks
-from sklearn_ssl.training._net import PretextModule, PretextNet
+from sklearn_ssl.training._module import PretextModule
+from sklearn_ssl.training._net import PretextNet
 
 __all__ = ["Batches", "PretextModule", "PretextNet", "ProgressBar", "SklearnCallbacks"]

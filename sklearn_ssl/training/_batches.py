@@ -57,7 +57,10 @@ class Batches:
         return everything
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(self.images))[: len(self) * self.batch_size]
+        """Draw an order now, and give the batches in it."""
+        return self._in_order(torch.randperm(len(self.images))[: len(self) * self.batch_size])
+
+    def _in_order(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         if self.resident is not None:
             for index in order.to(self.device).split(self.batch_size):
                 yield self.resident[index], index

@@ -1,10 +1,10 @@
 """The training loop: a skorch net whose steps leave everything on the device."""
 
 import contextlib
-import copy
 import math
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import skorch
@@ -17,39 +17,27 @@ from sklearn_ssl._utils._device import (
     freed_memory_kept,
     interrupts_noted,
 )
-from sklearn_ssl._utils._isolation import isolated
 from sklearn_ssl.exceptions import DivergenceError
 from sklearn_ssl.images import Images
 from sklearn_ssl.metrics import feature_spread
-from sklearn_ssl.nn import ChannelScaling, make_optimizer, parameter_groups, warmup_cosine
+from sklearn_ssl.nn import make_optimizer, parameter_groups, warmup_cosine
 from sklearn_ssl.training._batches import Batches
-from sklearn_ssl.training._state import as_arrays, as_tensors, put_together, taken_apart
+from sklearn_ssl.training._module import PretextModule
+from sklearn_ssl.training._state import StateMixin
 
-__all__ = ["PretextModule", "PretextNet"]
-
-
-class PretextModule(nn.Module):
-    """Pixels as they come in, scaled to [0, 1], to what a task says of them."""
-
-    def __init__(self, pixels: ChannelScaling, task: Any):
-        super().__init__()
-        self.pixels = pixels
-        self.task = task
-
-    def forward(self, pixels: Tensor, index: Tensor) -> Any:
-        return self.task(self.pixels(pixels), index)
+__all__ = ["PretextNet"]
 
 
 class StopTraining(Exception):
     """A callback asked for the end of the training after an epoch."""
 
 
-class PretextNet(skorch.NeuralNet):
+class PretextNet(StateMixin, skorch.NeuralNet):
     """skorch's loop for a pretext task: no labels, no validation split, no sync within an epoch.
 
-    Callbacks, history, ``save_params`` and ``load_params`` are skorch's. What a learner does itself
-    (to fit, to give features) is left to it. There is no validation: ``valid_loss`` in the history
-    is the ``train_loss``, for callbacks that monitor it unless they are told otherwise.
+    Callbacks, history, ``save_params`` and ``load_params`` are skorch's; to fit and to give
+    features is left to the learner. ``valid_loss`` in the history is the ``train_loss``, for
+    callbacks that monitor it by default.
 
     Parameters
     ----------
@@ -112,8 +100,8 @@ class PretextNet(skorch.NeuralNet):
 
     def _of_the_learner(self, *_args, **_kwargs):
         raise TypeError(
-            "net_ is trained and applied by its learner; use the learner's fit, partial_fit and "
-            "transform, or net_.encoder and net_.module_, which are torch modules"
+            "net_ is trained and applied by its learner: use the learner's fit, partial_fit and "
+            "transform, or the torch modules net_.encoder and net_.module_"
         )
 
     fit = partial_fit = forward = forward_iter = predict = predict_proba = _of_the_learner
@@ -121,12 +109,18 @@ class PretextNet(skorch.NeuralNet):
     # The loop
 
     def train(
-        self, images: Images, epochs: int, *, constant_lr: bool = False, watchers: Sequence = ()
+        self,
+        images: Images,
+        epochs: int,
+        draws: AbstractContextManager,
+        *,
+        constant_lr: bool = False,
+        watchers: Sequence = (),
     ) -> None:
-        """Train for ``epochs`` more, as skorch's ``partial_fit`` does but for three things.
+        """Train for ``epochs`` more, as skorch's ``partial_fit`` does but for four things.
 
-        Ctrl-C is not swallowed, the schedules run once over these epochs (or stay at their start
-        with ``constant_lr``), and ``watchers`` are callbacks that are gone afterwards.
+        What is drawn comes from ``draws``, Ctrl-C is not swallowed, schedules run once over these
+        epochs (or stay at their start: ``constant_lr``), and ``watchers`` are gone afterwards.
         """
         if self.lr > torch.finfo(torch.float32).max:
             raise DivergenceError(f"lr={self.lr} is more than float32 can hold; try a smaller lr")
@@ -136,6 +130,7 @@ class PretextNet(skorch.NeuralNet):
         kept = self.callbacks_
         self.callbacks_ = [*kept, *((f"watcher{i}", cb) for i, cb in enumerate(watchers))]
         self._set_training(False)  # callbacks may look at features
+        self.draws_ = draws
         forced = deterministic_kernels(torch.device(self.device), self.deterministic)
         try:
             with forced, freed_memory_kept():
@@ -145,13 +140,13 @@ class PretextNet(skorch.NeuralNet):
                 self.notify("on_train_end", X=images, y=None)
         finally:
             self.callbacks_ = kept
+            del self.draws_  # belongs to this training
             self._set_training(False)
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
         """Call the callbacks; one that raises KeyboardInterrupt after an epoch ends the training.
 
-        This is how skorch's callbacks stop a training; the others see the end of the epoch all the
-        same. A Ctrl-C goes to the caller, then and at any other time.
+        So do skorch's; others see the end of the epoch all the same. Ctrl-C goes to the caller.
         """
         if method_name != "on_epoch_end":
             super().notify(method_name, **kwargs)
@@ -175,7 +170,9 @@ class PretextNet(skorch.NeuralNet):
         began = time.perf_counter()
         self._set_training(True)
         records = []
-        for batch in iterator:
+        with self.draws_:
+            batches = iter(iterator)
+        for batch in batches:
             self.notify("on_batch_begin", batch=batch, training=True)
             lr = self._schedule_lr()
             step = step_fn(batch)
@@ -213,7 +210,7 @@ class PretextNet(skorch.NeuralNet):
 
     def train_step_single(self, batch, **fit_params):
         pixels, index = batch
-        with autocast(pixels.device, self.precision):
+        with self.draws_, autocast(pixels.device, self.precision):
             output = self.module_(pixels, index)
         if not hasattr(output, "terms"):
             task = type(self.module_.task).__name__
@@ -226,7 +223,8 @@ class PretextNet(skorch.NeuralNet):
         output = step.pop("output")
         self.steps_done_ += 1
         progress = None if self.constant_lr_ else self.steps_done_ / self.total_steps_
-        self.module_.task.after_step(output, progress)
+        with self.draws_:
+            self.module_.task.after_step(output, progress)
         terms = {name: torch.as_tensor(term).detach() for name, term in output.terms.items()}
         return step | {"terms": {**terms, "loss": output.loss.detach()}}
 
@@ -257,49 +255,3 @@ class PretextNet(skorch.NeuralNet):
         """What is known of each epoch, without single batches and skorch's own entries."""
         own = ("batches", "train_loss_best", "valid_loss", "valid_loss_best")
         return [{k: v for k, v in row.items() if k not in own} for row in self.history]
-
-    # State, wherever it goes
-
-    def set_training(self, options: dict[str, Any], batch_size: int, device: torch.device) -> None:
-        """Continue with other options. The optimizer is a new one only if another is wanted."""
-        fresh = options["optimizer"] != self.optimizer
-        self.__dict__.update(options, batch_size=batch_size)
-        self.move_to(device)
-        self.initialize_callbacks()
-        if fresh:
-            with self._current_init_context("optimizer"):
-                self.initialize_optimizer()
-        for group in self.optimizer_.param_groups:
-            if group.get("decays"):
-                group["weight_decay"] = self.weight_decay
-
-    def move_to(self, device: torch.device) -> None:
-        """Move the module and the optimizer's state."""
-        self.device = str(device)
-        self.module_.to(device)
-        # torch moves the state to where the parameters are, but for what it wants on the CPU
-        self.optimizer_.load_state_dict(self.optimizer_.state_dict())
-
-    def copied(self) -> "PretextNet":
-        """A copy of all but the user's callbacks, which may hold open files."""
-        kept = (self.optimizer, *(callback for _, callback in self.callbacks_))
-        return copy.deepcopy(self, {id(given): given for given in kept})
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Arrays in place of tensors, so that any machine can load them."""
-        module, values = taken_apart(self.module_)
-        return {
-            **self.__dict__,
-            "module": module,
-            "module_": values,
-            "optimizer_": as_arrays(self.optimizer_.state_dict()),
-            "device": "cpu",
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        with isolated(torch.device("cpu")):
-            self.module = self.module_ = put_together(state["module"], state["module_"])
-            with self._current_init_context("optimizer"):
-                self.initialize_optimizer()
-            self.optimizer_.load_state_dict(as_tensors(state["optimizer_"]))

@@ -5,12 +5,72 @@ addresses of memory in them, and optimizers are dictionaries whose keys are tens
 """
 
 import copy
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["as_arrays", "as_tensors", "put_together", "taken_apart"]
+from sklearn_ssl._utils._isolation import own_settings
+
+__all__ = ["StateMixin", "put_together", "taken_apart"]
+
+
+class StateMixin:
+    """A net that goes on with other options, moves, is copied, and is pickled as arrays."""
+
+    module: Any
+    module_: Any
+    optimizer: Any
+    optimizer_: Any
+    callbacks_: list
+    weight_decay: float
+    initialize_callbacks: Any
+    initialize_optimizer: Any
+    _current_init_context: Any
+
+    def set_training(self, options: dict[str, Any], batch_size: int, device: torch.device) -> None:
+        """Continue with other options. The optimizer is a new one only if another is wanted."""
+        fresh = options["optimizer"] != self.optimizer
+        self.__dict__.update(options, batch_size=batch_size)
+        self.move_to(device)
+        self.initialize_callbacks()
+        if fresh:
+            with self._current_init_context("optimizer"):
+                self.initialize_optimizer()
+        for group in self.optimizer_.param_groups:
+            if group.get("decays"):
+                group["weight_decay"] = self.weight_decay
+
+    def move_to(self, device: torch.device) -> None:
+        """Move the module and the optimizer's state."""
+        self.device = str(device)
+        self.module_.to(device)
+        # torch moves the state to where the parameters are, but for what it wants on the CPU
+        self.optimizer_.load_state_dict(self.optimizer_.state_dict())
+
+    def copied(self) -> Self:
+        """A copy of all but the user's callbacks, which may hold open files."""
+        kept = (self.optimizer, *(callback for _, callback in self.callbacks_))
+        return copy.deepcopy(self, {id(given): given for given in kept})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Arrays in place of tensors, so that any machine can load them."""
+        module, values = taken_apart(self.module_)
+        return {
+            **self.__dict__,
+            "module": module,
+            "module_": values,
+            "optimizer_": as_arrays(self.optimizer_.state_dict()),
+            "device": "cpu",
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        with own_settings(torch.device("cpu")):
+            self.module = self.module_ = put_together(state["module"], state["module_"])
+            with self._current_init_context("optimizer"):
+                self.initialize_optimizer()
+            self.optimizer_.load_state_dict(as_tensors(state["optimizer_"]))
 
 
 def taken_apart(module: nn.Module) -> tuple[nn.Module, list[Any]]:
