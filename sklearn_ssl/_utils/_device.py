@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "bfloat16_is_native",
     "constants",
     "deterministic_kernels",
+    "evaluation",
     "float32_by_default",
     "freed_memory_kept",
     "full_precision",
@@ -222,3 +223,16 @@ def interrupts_noted() -> Iterator[list[int]]:
         yield noted
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def evaluation(module: nn.Module) -> Iterator[None]:
+    """All parts in evaluation mode; those that were in training mode are put back."""
+    trained = [part for part in module.modules() if part.training]
+    for part in trained:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in trained:
+            part.training = True

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._modes import evaluation
+from sklearn_ssl._utils._device import evaluation
 from sklearn_ssl.encoders._layers import layer_reader
 from sklearn_ssl.encoders._layouts import to_map
 from sklearn_ssl.encoders._probing import Probe

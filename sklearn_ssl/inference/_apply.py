@@ -10,10 +10,10 @@ from torch import Tensor
 from sklearn_ssl._utils._device import (
     autocast,
     deterministic_kernels,
+    evaluation,
     threads_that_survive_a_fork,
 )
 from sklearn_ssl._utils._isolation import own_settings
-from sklearn_ssl._utils._modes import evaluation
 from sklearn_ssl.images import Images
 
 __all__ = ["apply"]

@@ -2,7 +2,6 @@
 
 from sklearn_ssl.training._batches import Batches
 from sklearn_ssl.training._callbacks import ProgressBar, SklearnCallbacks
-from sklearn_ssl.training._module import PretextModule
-from sklearn_ssl.training._net import PretextNet
+from sklearn_ssl.training._net import PretextModule, PretextNet
 
 __all__ = ["Batches", "PretextModule", "PretextNet", "ProgressBar", "SklearnCallbacks"]

@@ -20,12 +20,23 @@ from sklearn_ssl._utils._device import (
 from sklearn_ssl.exceptions import DivergenceError
 from sklearn_ssl.images import Images
 from sklearn_ssl.metrics import feature_spread
-from sklearn_ssl.nn import make_optimizer, parameter_groups, warmup_cosine
+from sklearn_ssl.nn import ChannelScaling, make_optimizer, parameter_groups, warmup_cosine
 from sklearn_ssl.training._batches import Batches
-from sklearn_ssl.training._module import PretextModule
 from sklearn_ssl.training._state import StateMixin
 
-__all__ = ["PretextNet"]
+__all__ = ["PretextModule", "PretextNet"]
+
+
+class PretextModule(nn.Module):
+    """Pixels as they come in, scaled to [0, 1], to what a task says of them."""
+
+    def __init__(self, pixels: ChannelScaling, task: Any):
+        super().__init__()
+        self.pixels = pixels
+        self.task = task
+
+    def forward(self, pixels: Tensor, index: Tensor) -> Any:
+        return self.task(self.pixels(pixels), index)
 
 
 class StopTraining(Exception):
