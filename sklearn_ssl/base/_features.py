@@ -86,22 +86,25 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
     ) -> np.ndarray:
         """:func:`apply`, and a look at whether the images have the range of those of the fit."""
         pixels, seen = self.net_.module_.pixels, Extremes()
+        watch = not images.dtype == pixels.dtype == np.uint8  # whose range is that of the type
 
         def watched(values: Tensor, *more: Tensor) -> Tensor:
-            seen.add(values[: len(images) - seen.n])  # without those that fill the last chunk
+            if watch:  # without those that fill the last chunk
+                seen.add(values[: len(images) - seen.n])
             return function(values, *more)
 
         def finite(results: np.ndarray) -> np.ndarray:
             if not np.isfinite(results).all():
-                seen.check_finite()
-                raise ValueError(
-                    "the network gives NaN or infinite results for X, which has "
-                    f"{pixels.describe(seen, images.dtype)}"
-                )
+                found = ""
+                if watch:
+                    seen.check_finite()
+                    found = f", which has {pixels.describe(seen, images.dtype)}"
+                raise ValueError(f"the network gives NaN or infinite results for X{found}")
             return results if finish is None else finish(results)
 
         results = apply(self.net_, watched, images, *arguments, finish=finite)
-        pixels.compare(seen, images.dtype)
+        if watch:
+            pixels.compare(seen, images.dtype)
         return results
 
     def score(self, X: Any, y: Any = None) -> float:
