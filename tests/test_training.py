@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import skorch
 import torch
-from conftest import TinyNet, every_learner, make_images, small
+from conftest import Constant, TinyNet, every_learner, make_images, small
 from torch import nn
 
 from sklearn_ssl import SimCLR
@@ -88,20 +88,6 @@ def test_divergence_in_the_last_step_does_not_pass(method, images):
     learner = small(SimCLR, lr=1e38, warmup=0, optimizer="sgd", batch_size=len(images))
     with pytest.raises(DivergenceError, match="spread of the features became nan in epoch 1"):
         getattr(learner, method)(images)
-
-
-class Constant(nn.Sequential):
-    """Gives zeros whatever it sees."""
-
-    def __init__(self, in_channels):
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, 4, 3)
-        self.zero = Zero()
-
-
-class Zero(nn.Module):
-    def forward(self, x):
-        return x * 0 + 1
 
 
 def test_collapse_warns(images):

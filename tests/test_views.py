@@ -370,10 +370,10 @@ def test_a_function_makes_the_views(Learner, params, views):
         seen.append((images.clone(), views(images, **which)))
         return seen[-1][1]
 
-    if views is of_view:
-        given = lambda images, view: noted(images, view=view)  # noqa: E731
-    else:
-        given = lambda images: noted(images)  # noqa: E731
+    def noted_of_view(images, view):
+        return noted(images, view=view)
+
+    given = noted_of_view if views is of_view else lambda images: noted(images)
     learner = small(Learner, views=given, batch_size=24, **params).fit(make_images())
     assert np.isfinite(learner.history_[-1]["train_loss"])
     of_batches = [(before, after) for before, after in seen if len(before) >= 24]
