@@ -1,0 +1,123 @@
+"""Values and tensors in one file: safetensors with JSON in its header. Reading it runs no code."""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+__all__ = ["read_file", "replaced", "write_file"]
+
+_KEY = "sklearn_ssl"  # of the header's metadata, under which our JSON is
+
+
+@contextlib.contextmanager
+def replaced(path: str | os.PathLike) -> Iterator[Path]:
+    """A new file beside ``path``, which takes its place when all is written, or leaves no trace."""
+    path = Path(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    beside = Path(name)
+    try:
+        yield beside
+        with open(beside, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # the folder's entry, too
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write_file(path: str | os.PathLike, values: Any) -> None:
+    """Write nested dictionaries, lists and tuples of numbers, strings and tensors, all or nothing.
+
+    Raises
+    ------
+    TypeError
+        For values of other kinds.
+    OSError
+        If the file cannot be written, as on a full disk.
+    """
+    tensors: dict[str, Tensor] = {}
+    text = json.dumps(_packed(values, tensors))
+    content = save(tensors, metadata={_KEY: text})
+    with replaced(path) as beside:
+        beside.write_bytes(content)
+
+
+def read_file(path: str | os.PathLike) -> Any:
+    """What :func:`write_file` wrote.
+
+    Raises
+    ------
+    ValueError
+        If it is no such file, or not a whole one.
+    OSError
+        If it cannot be read.
+    """
+    with open(path, "rb"):  # a clear error if there is none
+        pass
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {})[_KEY]
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
+            return _unpacked(json.loads(text), tensors)
+    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"{os.fspath(path)} is not a file of sklearn_ssl, or it is damaged: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _packed(values: Any, tensors: dict[str, Tensor]) -> Any:
+    """JSON of the values, where tensors are named; they are put into ``tensors``."""
+    if isinstance(values, Tensor):
+        name = str(len(tensors))
+        tensors[name] = values.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {"tensor": name, "channels_last": _is_channels_last(values)}
+    if isinstance(values, np.generic):
+        values = values.item()
+    if values is None or isinstance(values, (bool, int, float, str)):
+        return values
+    if isinstance(values, dict):
+        pairs = [[_packed(key, tensors), _packed(v, tensors)] for key, v in values.items()]
+        return {"dict": pairs}
+    if isinstance(values, (list, tuple)):
+        return {type(values).__name__: [_packed(value, tensors) for value in values]}
+    raise TypeError(f"{values!r} cannot be stored")
+
+
+def _unpacked(packed: Any, tensors: dict[str, Tensor]) -> Any:
+    if not isinstance(packed, dict):
+        if isinstance(packed, list):
+            raise TypeError("a list without a name")
+        return packed
+    kind = next(iter(packed))
+    inside = packed[kind]
+    if kind == "tensor":
+        tensor = tensors[inside]
+        return tensor.to(memory_format=torch.channels_last) if packed["channels_last"] else tensor
+    if kind == "dict":
+        return {_unpacked(key, tensors): _unpacked(value, tensors) for key, value in inside}
+    if kind in ("list", "tuple"):
+        return {"list": list, "tuple": tuple}[kind](_unpacked(value, tensors) for value in inside)
+    raise TypeError(f"values of the kind {kind!r}")
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    return tensor.ndim == 4 and not tensor.is_contiguous()
