@@ -4,6 +4,8 @@ __all__ = [
     "CollapseWarning",
     "DivergenceError",
     "EncoderWarning",
+    "ImageReadError",
+    "ImageReadWarning",
     "ImageShapeWarning",
     "PixelRangeWarning",
     "StaleFeaturesWarning",
@@ -15,12 +17,20 @@ class DivergenceError(ArithmeticError):
     """The pretext loss became NaN or infinite; nothing was learned that is worth keeping."""
 
 
+class ImageReadError(OSError):
+    """An image cannot be read: its file is missing, broken, too large, or of an unknown kind."""
+
+
 class CollapseWarning(UserWarning):
     """The encoder gives (nearly) the same features for every image."""
 
 
 class EncoderWarning(UserWarning):
     """An encoder is not quite what its name or its class says: weights or parts are left out."""
+
+
+class ImageReadWarning(UserWarning):
+    """Images were left out because they cannot be read, or changed while they were read."""
 
 
 class ImageShapeWarning(UserWarning):

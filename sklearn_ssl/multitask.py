@@ -49,6 +49,9 @@ class WeightedTasks(PretextTask):
             terms |= {f"{name}__{term}": value for term, value in output.terms.items()}
         return TaskOutput(torch.stack(losses).sum(), terms, outputs)
 
+    def zoom_for(self, image_shape):
+        return max(task.zoom_for(image_shape) for task in self.tasks)
+
     def after_step(self, output, progress):
         for task, of_task in zip(self.tasks, output.state, strict=True):
             task.after_step(of_task, progress)

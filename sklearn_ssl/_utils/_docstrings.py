@@ -18,6 +18,9 @@ _ATTRIBUTES = """
         Number of epochs that the encoder was trained for.
     image_shape_ : tuple of int
         Height, width and channels of the images.
+    skipped_ : dict of int to str
+        Rows of the training set whose files could not be read, and why, with ``on_error="skip"``;
+        those of ``X_unlabeled`` are counted on from those of ``X``.
     device_ : torch.device
         Where the encoder is.
     n_features_in_ : int

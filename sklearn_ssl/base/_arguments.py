@@ -1,12 +1,13 @@
 """The arguments that all learners share."""
 
+import os
 from collections.abc import Callable
 from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 from torch.optim import Optimizer
@@ -21,13 +22,15 @@ from sklearn_ssl._utils._arguments import (
     argument,
     plain,
 )
+from sklearn_ssl.base._nested import NestedParameters
+from sklearn_ssl.images import Reading
 from sklearn_ssl.nn import OPTIMIZERS
 from sklearn_ssl.views import Views, as_views
 
 __all__ = ["SharedArguments"]
 
 
-class SharedArguments(DeclaredArguments, BaseEstimator):
+class SharedArguments(NestedParameters, DeclaredArguments, BaseEstimator):
     """Encoder and features, training, and where and how it runs."""
 
     encoder: str | Callable[..., nn.Module] = argument(
@@ -76,7 +79,9 @@ learner.""",
         default=None,
         doc="""tuple of int or None
 Height and width, or height, width and channels, of the images in rows of a 2-D ``X``. ``None``
-takes squares of one or three channels, else strips of height 1.""",
+takes squares of one or three channels, else strips of height 1. Files are resized to cover height
+and width, and cut around their middle; ``None`` takes the size that all have, up to 256 pixels a
+side, else 96 x 96.""",
     )
     channel_order: str = argument(
         StrOptions({"auto", "first", "last"}),
@@ -85,6 +90,32 @@ takes squares of one or three channels, else strips of height 1.""",
 Whether ``X`` has the channels before height and width, as planes, or after them. ``"auto"`` takes
 them first in torch tensors (n, channels, height, width), and last in arrays and in rows of a 2-D
 ``X``. ``"first"`` reads rows as planes: all red, all green, all blue.""",
+    )
+    on_error: str = argument(
+        StrOptions({"raise", "skip"}),
+        default="raise",
+        changeable=True,
+        doc="""{"raise", "skip"}
+What becomes of files that cannot be read. ``"skip"`` trains on another image in their place, notes
+them in ``skipped_``, and gives rows of NaN for them in :meth:`transform`.""",
+    )
+    decoded_cache: str | os.PathLike | None = argument(
+        str,
+        os.PathLike,
+        None,
+        default=None,
+        changeable=True,
+        doc="""str, path or None
+Folder where decoded files are kept for later epochs and fits, in any process, as long as path, size
+and time of change are the same. ``sklearn_ssl.images.prune_decoded`` shrinks it.""",
+    )
+    n_jobs: int | None = argument(
+        Integral,
+        None,
+        default=-1,
+        changeable=True,
+        doc="""int or None
+Threads that decode files; ``-1`` takes one for each core. It is one in the workers of joblib.""",
     )
     views: Views | Callable[..., Any] | None = argument(
         Views,
@@ -211,65 +242,10 @@ rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no ef
         """The user's views, or the method's; ``size`` is for views that have none."""
         return as_views(self._default_views() if self.views is None else self.views, size)
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters of this learner and, if ``deep``, of the estimators among them.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-
-        Returns
-        -------
-        dict
-        """
-        params = super().get_params(deep=False)
-        nested = [(n, value) for n, value in params.items() if isinstance(value, BaseEstimator)]
-        for name, value in nested if deep else ():  # torchvision's get_params is another thing
-            params |= {f"{name}__{n}": v for n, v in value.get_params().items()}
-        return params
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters, also of views (``views__size``) and callbacks (``callbacks__name__...``).
-
-        Parameters
-        ----------
-        **params : object
-
-        Returns
-        -------
-        self
-        """
-        of_views = {n: params.pop(n) for n in list(params) if n.startswith("views__")}
-        of_callbacks = {n: params.pop(n) for n in list(params) if n.startswith("callbacks__")}
-        super().set_params(**params)  # first, as the recipe may depend on them
-        for name, value in of_callbacks.items():
-            self._set_of_callback(name, value)
-        if of_views and self.views is None:
-            self.views = self._default_views()
-        if of_views and not isinstance(self.views, Views):
-            raise ValueError(
-                f"{', '.join(of_views)}: views={self.views!r} has no parameters that are known; "
-                "give a Views object"
-            )
-        return super().set_params(**of_views)
-
-    def _set_of_callback(self, name: str, value: Any) -> None:
-        _, which, *parameter = name.split("__", 2)
-        callbacks = self.callbacks or []
-        names = [pair[0] if isinstance(pair, tuple) else "" for pair in callbacks]
-        if which not in names:
-            raise ValueError(
-                f"{name}: there is no callback of this name. Callbacks whose parameters are set "
-                "are given as pairs, callbacks=[('stop', EarlyStopping())]"
-            )
-        if parameter:
-            changed = clone(callbacks[names.index(which)][1])
-            changed.set_params(**{parameter[0]: value})  # which gives nothing back
-        else:  # another one, or None for none
-            changed = value
-        pairs = zip(names, callbacks, strict=True)
-        changed_ones = [(which, changed) if n == which else callback for n, callback in pairs]
-        self.callbacks = [one for one in changed_ones if one != (which, None)]
+    def _reading(self, broken: str) -> Reading:
+        """How files are read; ``broken`` is for those that cannot be, if they are to be skipped."""
+        broken = broken if self.on_error == "skip" else "raise"
+        return Reading(plain(self.n_jobs), broken, self.decoded_cache)
 
     def _validate(self) -> None:
         self._validate_params()

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from sklearn_ssl._utils._warnings import warn
-from sklearn_ssl.exceptions import CollapseWarning, StaleFeaturesWarning
+from sklearn_ssl.exceptions import CollapseWarning, ImageReadWarning, StaleFeaturesWarning
 from sklearn_ssl.images import Images, learn_pixels, read_images
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "read_training_images",
     "refuse_images",
     "warn_of_features",
+    "warn_of_files",
 ]
 
 _COLLAPSED = 1e-3  # feature spread below which all images look the same
@@ -83,6 +84,8 @@ def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool
         image_shape=learner.image_shape,
         channel_order=order,
         fitted_shape=shape,
+        fitted_dtype=learner.net_.module_.pixels.dtype if continued else None,
+        reading=learner._reading("replace"),
     )
     if X_unlabeled is not None:
         more = read_images(
@@ -90,7 +93,9 @@ def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool
             estimator=learner,
             channel_order=order,
             fitted_shape=images.shape,
+            fitted_dtype=images.dtype,
             min_images=1,
+            reading=learner._reading("replace"),
         )
         if more.is_uint8 != images.is_uint8:
             raise ValueError(
@@ -107,6 +112,17 @@ def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool
         images.origin = pixels.origin
         pixels.check(images)
     return images
+
+
+def warn_of_files(images: Images, what: str) -> None:
+    """Warn once of all files that could not be read, and of those that changed meanwhile."""
+    for names, happened in (
+        (list(images.skipped.values()), f"could not be read, and {what}"),
+        (sorted(images.changed), "changed while they were read"),
+    ):
+        if names:
+            some = "; ".join(names[:3]) + ("; ..." if names[3:] else "")
+            warn(f"{len(names)} of {len(images)} images {happened}: {some}", ImageReadWarning)
 
 
 def fingerprint(task: Any, images: Images) -> str | None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sklearn_ssl._utils._arguments import plain
 from sklearn_ssl._utils._isolation import isolated
+from sklearn_ssl.base._checks import warn_of_files
 from sklearn_ssl.encoders import Encoder, pool_features, pooled_width
 from sklearn_ssl.images import Extremes, Images, complete_shape, read_images
 from sklearn_ssl.inference import apply
@@ -22,6 +23,7 @@ __all__ = ["FeaturesMixin"]
 class FeaturesMixin(TransformerMixin):  # which gives what transform returns other forms
     """``transform`` and ``score``, on the layer that is asked for."""
 
+    _reading: Any
     _validate_params: Any
     _plainly: Any
     __sklearn_is_fitted__: Any
@@ -49,13 +51,20 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
         Returns
         -------
         ndarray of shape (n, n_features_out), float32
+            With ``on_error="skip"``, NaN in the rows of files that cannot be read.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the images are not usable.
+        ImageReadError
+            If a file cannot be read; an OSError.
         """
-        return self._features(X)
+        return self._features(self._read_images(X, broken="blank"))
 
     def _features(
-        self, X: Any, finish: Callable[[np.ndarray], np.ndarray] | None = None
+        self, images: Images, finish: Callable[[np.ndarray], np.ndarray] | None = None
     ) -> np.ndarray:
-        images = self._read_images(X)
         layer, pool = self._check_layer(self.encoder_), plain(self.pool)
 
         def features(pixels: Tensor) -> Tensor:
@@ -63,8 +72,8 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
 
         return self._apply(features, images, finish=finish)
 
-    def _read_images(self, X: Any) -> Images:
-        """Images to apply the fitted learner to."""
+    def _read_images(self, X: Any, broken: str = "raise") -> Images:
+        """Images to apply the fitted learner to; ``broken`` as in :class:`Reading`."""
         check_is_fitted(self)
         self._validate_params()
         images = read_images(
@@ -72,7 +81,9 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
             estimator=self,
             channel_order=self.channel_order,
             fitted_shape=self.image_shape_,
+            fitted_dtype=self.net_.module_.pixels.dtype,
             min_images=1,
+            reading=self._reading(broken),
         )
         images.origin = self.net_.module_.pixels.origin
         return images
@@ -103,6 +114,9 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
             return results if finish is None else finish(results)
 
         results = apply(self.net_, watched, images, *arguments, finish=finite)
+        if images.skipped:
+            results[list(images.skipped)] = np.nan
+        warn_of_files(images, "have NaN for features")
         if watch:
             pixels.compare(seen, images.dtype)
         return results
@@ -137,7 +151,7 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
                 rows[:] = [torch.linalg.qr(torch.cat(rows), mode="r").R]
             return features[:, :0]
 
-        self._features(X, keep)
+        self._features(self._read_images(X), keep)
         return rank_me(torch.cat(rows))
 
     def encoder_layers(

@@ -125,15 +125,16 @@ class PretextLearner(
 
         Parameters
         ----------
-        X : array-like
-            Images: an array of shape (n, pixels), (n, height, width) or (n, height, width,
-            channels), a tensor of shape (n, channels, height, width), or a data frame of pixels.
+        X : array-like, or images in files
+            An array of shape (n, pixels), (n, height, width) or (n, height, width, channels), in
+            memory or not (HDF5, Zarr, xarray), a tensor of shape (n, channels, height, width), or
+            a data frame of pixels. Or a list or column of paths, bytes or PIL images, what
+            :func:`~sklearn_ssl.images.list_images` takes, or a data set of torch or Hugging Face.
         y : ignored
-            For consistency with scikit-learn.
         X_unlabeled : array-like, optional
             More images to pretrain on, of the same shape and dtype. This is how a pipeline that is
-            fitted to a few labeled images learns from many unlabeled ones. Cross-validation cuts
-            it like ``X`` if it has as many rows, and passes it whole otherwise.
+            fitted to a few labeled images learns from many. Cross-validation cuts it like ``X``
+            if it has as many rows, and passes it whole otherwise.
 
         Returns
         -------
@@ -145,6 +146,8 @@ class PretextLearner(
             If an argument or the images are not usable; the message says what is.
         DivergenceError
             If the loss becomes NaN or infinite.
+        ImageReadError
+            If a file cannot be read; an OSError.
         """
         _checks.refuse_images(y, X)
         return self._fit(X, X_unlabeled, epochs=plain(self.max_epochs), continued=self.warm_start)
@@ -161,7 +164,6 @@ class PretextLearner(
         X : array-like
             Images, as for :meth:`fit`.
         y : ignored
-            For consistency with scikit-learn.
 
         Returns
         -------
@@ -176,7 +178,6 @@ class PretextLearner(
         Parameters
         ----------
         X : array-like
-            Images, as for :meth:`fit`.
         y : ignored
         **fit_params
             As of :meth:`fit`.
@@ -220,6 +221,7 @@ class PretextLearner(
             self._train(net, draws, images, X, epochs, streamed)
         self.__dict__.update(self._fitted_attributes(net, images))
         self._fingerprint_ = _checks.fingerprint(net.module_.task, images)
+        _checks.warn_of_files(images, "others were taken in their place; see skipped_")
         _checks.warn_of_features(self, continued, trained=len(net.history) > epochs_before)
         return self
 
@@ -271,6 +273,7 @@ class PretextLearner(
             "history_": net.epochs(),
             "n_epochs_": len(net.history),
             "image_shape_": images.shape,
+            "skipped_": images.skipped,
             "device_": torch.device(net.device),
         }
 

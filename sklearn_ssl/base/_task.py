@@ -1,7 +1,7 @@
 """The contract of a pretext task."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,6 +81,10 @@ class PretextTask(nn.Module, ABC):
     def pair(self, images: Tensor) -> Tensor:
         """Two views of each image, (2n, c, h, w): all first ones, then all second ones."""
         return torch.cat([self.views(images, view) for view in (0, 1)])
+
+    def zoom_for(self, image_shape: Sequence[int]) -> float:
+        """How much larger than this shape the files are decoded that views are cropped from."""
+        return self.views.zoom_for(image_shape) if hasattr(self.views, "zoom_for") else 1.0
 
     def after_step(self, output: TaskOutput, progress: float | None) -> None:
         """Update what is not learned by gradient (averages, queues), after the optimizer's step.

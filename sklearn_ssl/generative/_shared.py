@@ -16,7 +16,7 @@ from sklearn_ssl._utils._device import autocast
 from sklearn_ssl._utils._isolation import isolated
 from sklearn_ssl.base import PretextTask
 from sklearn_ssl.encoders import Encoder
-from sklearn_ssl.images import Form
+from sklearn_ssl.images import Form, Images
 from sklearn_ssl.nn import VectorDecoder
 from sklearn_ssl.views import Views
 
@@ -84,8 +84,8 @@ class RedrawMixin:
         The function also takes masks, if there are some, made for the number of images; where they
         are false, X stays as it is.
         """
-        form = Form(X, self.channel_order)
-        images = self._read_images(form.X)
+        images = self._read_images(X)
+        form = Form(X, images, self.channel_order)
         arguments = [masks(len(images))] if masks else []
         pixels = self.net_.module_.pixels
 
@@ -148,7 +148,7 @@ class SamplingMixin:
         height, width, channels = self.image_shape_
         shape = (n_samples, height, width, channels)[: 3 if channels == 1 else 4]
         samples = np.empty(shape, module.pixels.dtype)
-        form = Form(samples)
+        form = Form(samples, Images(samples, shape=self.image_shape_))
         with isolated(self.device_, seed), torch.no_grad(), autocast(self.device_, precision):
             for start in range(0, n_samples, _DRAWN_AT_ONCE):
                 n = min(_DRAWN_AT_ONCE, n_samples - start)

@@ -1,17 +1,25 @@
 """The one door for X: checks, shapes and value ranges, and images back in the form of X."""
 
+from sklearn_ssl.images._cache import prune_decoded
+from sklearn_ssl.images._files import Files, Reading, read_ahead
 from sklearn_ssl.images._forms import Form
 from sklearn_ssl.images._images import Images
+from sklearn_ssl.images._items import list_images
 from sklearn_ssl.images._pixel_range import Extremes, PixelRange, learn_pixels
 from sklearn_ssl.images._read import read_images
 from sklearn_ssl.images._shapes import complete_shape
 
 __all__ = [
     "Extremes",
+    "Files",
     "Form",
     "Images",
     "PixelRange",
+    "Reading",
     "complete_shape",
     "learn_pixels",
+    "list_images",
+    "prune_decoded",
+    "read_ahead",
     "read_images",
 ]

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from sklearn_ssl.images._arrays import as_array, is_stored, stacked
+from sklearn_ssl.images._files import Files
+from sklearn_ssl.images._images import Images
 from sklearn_ssl.images._shapes import has_planes
 
 __all__ = ["Form"]
@@ -17,16 +19,23 @@ _VALUES_AT_ONCE = 2**18
 class Form:
     """The form in which images came: container, type, shape and order of channels.
 
-    Data frames stand for 2-D arrays, and arrays that are not in memory for such that are.
+    Data frames stand for 2-D arrays, and arrays that are not in memory for such that are. Files
+    stand for arrays (n, h, w, c) of the size that they are resized to.
 
     Parameters
     ----------
     X : array-like
         As for :func:`read_images`.
+    images : Images
+        What it gave for X.
     channel_order : {"auto", "first", "last"}, default="auto"
     """
 
-    def __init__(self, X: Any, channel_order: str = "auto"):
+    def __init__(self, X: Any, images: Images, channel_order: str = "auto"):
+        if images.are_files:
+            self.X, self.planes = images.arrays[0], False
+            self.shape, self.dtype = images.shape, images.dtype
+            return
         self.X = stacked(X)
         self.planes = has_planes(self.X, channel_order)
         sliced = isinstance(self.X, Tensor) or is_stored(self.X) or hasattr(self.X, "columns")
@@ -56,7 +65,7 @@ class Form:
         n, height, width = where.shape
         size = max(1, _VALUES_AT_ONCE // (height * width))
         original = as_array(self.X)
-        if not is_stored(original):
+        if not is_stored(original) and not isinstance(original, Files):
             original = np.asarray(original)
         for start in range(0, n, size):
             here = slice(start, start + size)
@@ -64,7 +73,8 @@ class Form:
             shape = (
                 (len(mask), -1, height, width) if self.planes else (len(mask), height, width, -1)
             )
-            given = np.asarray(original[here]).reshape(shape)
+            rows = np.arange(start, min(start + size, n)) if isinstance(original, Files) else here
+            given = np.asarray(original[rows]).reshape(shape)
             pasted = np.where(mask, drawn[here].reshape(shape), given)
             drawn[here] = pasted.reshape(-1, *self.shape)
 

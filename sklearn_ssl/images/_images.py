@@ -56,6 +56,49 @@ class Images(Dataset):
         """Size of all images as they are given out."""
         return len(self) * math.prod(self.shape) * (1 if self.is_uint8 else 4)
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether rows are there at once, and need not be read ahead."""
+        return all(isinstance(array, np.ndarray) for array in self.arrays)
+
+    @property
+    def skipped(self) -> dict[int, str]:
+        """Rows of files that could not be read so far, and why."""
+        return {
+            int(start) + row: reason
+            for array, start in zip(self.arrays, self.starts, strict=False)
+            for row, reason in sorted(getattr(array, "skipped", {}).items())
+        }
+
+    @property
+    def changed(self) -> list[str]:
+        """Files that were another one when they were read again."""
+        return [name for array in self.arrays for name in getattr(array, "changed", ())]
+
+    @property
+    def are_files(self) -> bool:
+        """Whether all come from files, whose ends :meth:`take` cuts off."""
+        return all(hasattr(array, "whole") for array in self.arrays)
+
+    def take_whole(self, rows: np.ndarray, zoom: float) -> tuple[Tensor, Tensor]:
+        """Whole images (n, c, h, w), in the corner of what holds all, and their sizes (n, 2)."""
+        parts = [
+            (here, array.whole(rows[here] - start, zoom))
+            for array, start in zip(self.arrays, self.starts, strict=False)
+            if len(here := np.flatnonzero((rows >= start) & (rows < start + len(array))))
+        ]
+        height, width = np.max([images.shape[1:3] for _, (images, _) in parts], axis=0)
+        dtype = np.uint8 if self.is_uint8 else np.float32
+        batch = np.zeros((len(rows), height, width, self.shape[2]), dtype)
+        all_sizes = np.empty((len(rows), 2), np.float32)
+        for here, (images, sizes) in parts:
+            values = (
+                images if self.origin is None else np.subtract(images, self.origin, dtype=float)
+            )
+            batch[here, : images.shape[1], : images.shape[2]] = values
+            all_sizes[here] = sizes
+        return torch.from_numpy(batch).permute(0, 3, 1, 2), torch.from_numpy(all_sizes)
+
     def take(self, rows: np.ndarray) -> Tensor:
         """A fresh tensor (n, c, h, w), uint8 or float32, channels last in memory."""
         batch = np.empty((len(rows), *self.shape), np.uint8 if self.is_uint8 else np.float32)

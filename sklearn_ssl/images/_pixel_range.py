@@ -10,12 +10,14 @@ from torch import Tensor
 
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.exceptions import PixelRangeWarning
+from sklearn_ssl.images._files import Files
 from sklearn_ssl.images._images import Images
 from sklearn_ssl.nn import ChannelScaling
 
 __all__ = ["Extremes", "PixelRange", "learn_pixels"]
 
 _VALUES_AT_ONCE = 2**18
+_FILES_SEEN = 1000
 _FLOAT32_SUFFICES = 2**8  # while values are at most so many times larger than their range
 
 # In shares of the range of the fit. A dark or a bright image is nothing to warn of: what says that
@@ -167,9 +169,9 @@ class PixelRange(ChannelScaling):
 def learn_pixels(images: Images) -> tuple[PixelRange, list[float], list[float]]:
     """Learn from all images what takes them to [0, 1], and their mean and deviation there.
 
-    uint8 is divided by 255. Other types are scaled by the smallest and largest value of each
-    channel. What is common to all values is taken off before they become float32: it is set as the
-    ``origin`` of the images.
+    Of files, which have to be decoded for it, 1,000 are looked at. uint8 is divided by 255. Other
+    types are scaled by the smallest and largest value of each channel. What is common to all values
+    is taken off before they become float32: it is set as the ``origin`` of the images.
 
     Returns
     -------
@@ -212,10 +214,13 @@ def learn_pixels(images: Images) -> tuple[PixelRange, list[float], list[float]]:
 
 
 def _chunks(images: Images) -> Iterator[Tensor]:
-    """All images, a few at a time."""
+    """All images, a few at a time; of files, a sample."""
+    rows = np.arange(len(images))
+    if len(rows) > _FILES_SEEN and any(isinstance(array, Files) for array in images.arrays):
+        rows = np.sort(np.random.default_rng(0).choice(rows, _FILES_SEEN, replace=False))
     size = max(1, _VALUES_AT_ONCE // math.prod(images.shape))
-    for start in range(0, len(images), size):
-        yield images.take(np.arange(start, min(start + size, len(images))))
+    for start in range(0, len(rows), size):
+        yield images.take(rows[start : start + size])
 
 
 def _find_origin(images: Images) -> np.ndarray | None:

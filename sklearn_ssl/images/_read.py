@@ -8,7 +8,9 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from sklearn_ssl.images._arrays import as_array, as_numbers, is_stored, stacked
+from sklearn_ssl.images._files import Files, Reading
 from sklearn_ssl.images._images import Images, Shape, Stored, channels_last
+from sklearn_ssl.images._items import as_items
 from sklearn_ssl.images._shapes import (
     compare_shapes,
     complete_shape,
@@ -29,12 +31,14 @@ def read_images(
     image_shape: tuple[int, ...] | None = None,
     channel_order: str = "auto",
     fitted_shape: Shape | None = None,
+    fitted_dtype: np.dtype | None = None,
     min_images: int = 2,
+    reading: Reading | None = None,
 ) -> Images:
     """Check X and make it batches of images.
 
     What is in memory is checked here. Other arrays, and those that would have to be copied, are
-    looked at batch by batch when they are read.
+    looked at batch by batch when they are read, and files are decoded then.
 
     Parameters
     ----------
@@ -44,17 +48,30 @@ def read_images(
         Whose ``n_features_in_`` and ``feature_names_in_`` are set, or compared with if
         ``fitted_shape`` is given.
     image_shape : tuple of int, optional
-        (h, w) or (h, w, c); what rows of a 2-D X are.
+        (h, w) or (h, w, c); what rows of a 2-D X are, and files are resized to.
     channel_order : {"auto", "first", "last"}, default="auto"
     fitted_shape : tuple of int, optional
         (h, w, c) of the images that the estimator was fitted to.
+    fitted_dtype : dtype, optional
+        Type of their values.
     min_images : int, default=2
+    reading : Reading, optional
+        How files are read.
 
     Raises
     ------
     ValueError, TypeError
         For sparse, complex, non-finite, non-numeric, empty, ragged and wrongly shaped input.
+    ImageReadError
+        If files cannot be read.
     """
+    items = as_items(X)
+    if items is not None:
+        files = _as_files(items, image_shape, fitted_shape, fitted_dtype, reading or Reading())
+        like = np.broadcast_to(np.uint8(0), (len(files), math.prod(files.shape)))
+        reset = fitted_shape is None
+        validate_data(estimator, like, reset=reset, ensure_min_samples=min_images)
+        return Images(files, shape=files.shape)
     X = stacked(X)
     of_torch = isinstance(X, Tensor)
     planes = has_planes(X, channel_order)
@@ -95,6 +112,21 @@ def read_images(
             warn_of_planes(X, shape)
     array = Stored(X, shape, planes) if is_stored(X) else channels_last(X, shape, planes)
     return Images(array, shape=shape)
+
+
+def _as_files(
+    items: Any,
+    image_shape: tuple[int, ...] | None,
+    fitted_shape: Shape | None,
+    fitted_dtype: np.dtype | None,
+    reading: Reading,
+) -> Files:
+    if fitted_shape is not None:
+        deep = fitted_dtype is not None and fitted_dtype in (np.uint8, np.uint16, np.float32)
+        return Files(items, reading, fitted_shape, str(fitted_dtype) if deep else None)
+    if image_shape is not None:
+        image_shape = complete_shape(image_shape)[: len(image_shape)]
+    return Files(items, reading, image_shape)
 
 
 def _check_values(X: Any, estimator: Any, **options: Any) -> Any:

@@ -14,7 +14,7 @@ from sklearn_ssl._utils._device import (
     threads_that_survive_a_fork,
 )
 from sklearn_ssl._utils._isolation import own_settings
-from sklearn_ssl.images import Images
+from sklearn_ssl.images import Images, read_ahead
 
 __all__ = ["apply"]
 
@@ -53,6 +53,13 @@ def apply(
     height, width, _ = images.shape
     size = min(max(1, pixels_a_chunk // (height * width)), 512)
     results = np.empty(0)
+
+    def rows_from(start: int) -> np.ndarray:
+        return np.minimum(np.arange(start, start + size), len(images) - 1)
+
+    def read(start: int) -> Tensor:
+        return images.take(rows_from(start))
+
     forced = deterministic_kernels(device, net.deterministic)
     with (
         threads_that_survive_a_fork(),
@@ -61,9 +68,10 @@ def apply(
         forced,
         evaluation(net.module_),
     ):
-        for start in range(0, len(images), size):
-            rows = np.minimum(np.arange(start, start + size), len(images) - 1)
-            batch = images.take(rows).to(device)
+        starts = range(0, len(images), size)
+        ahead = read_ahead(read, starts, images.in_memory)
+        for start, batch in zip(starts, ahead, strict=True):
+            batch, rows = batch.to(device), rows_from(start)
             more = [torch.from_numpy(argument[rows]).to(device) for argument in arguments]
             with autocast(device, net.precision):
                 result = function(net.module_.pixels(batch), *more)

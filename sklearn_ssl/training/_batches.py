@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_ssl.images import Images
+from sklearn_ssl.images import Images, read_ahead
 
 __all__ = ["Batches"]
 
@@ -20,12 +19,21 @@ _VALUES_MOVED_AT_ONCE = 2**24
 class Batches:
     """Shuffled batches of (images, index) on a device; a last, smaller one is dropped.
 
-    Images that fit are moved to the device once. Others are read and moved a batch ahead, in a
-    thread.
+    Images that fit are moved to the device once. Others are read ahead, in a thread. Batches of
+    files are (whole images, index, sizes), as of :meth:`Images.take_whole`.
+
+    Parameters
+    ----------
+    images : Images
+    batch_size : int
+    device : torch.device
+    zoom : float, default=1.0
+        For files.
     """
 
-    def __init__(self, images: Images, batch_size: int, device: torch.device):
+    def __init__(self, images: Images, batch_size: int, device: torch.device, zoom: float = 1.0):
         self.images = images
+        self.zoom = zoom
         self.batch_size = batch_size
         self.device = device
         self.resident = self._move_all() if self._fits() else None
@@ -36,7 +44,7 @@ class Batches:
     def _fits(self) -> bool:
         if self.device.type == "meta":
             return True
-        if self.device.type != "cuda":  # host memory, where the array is already
+        if self.device.type != "cuda" or self.images.are_files:  # host memory is where arrays are
             return False
         free, _ = torch.cuda.mem_get_info(self.device)
         return self.images.nbytes < _RESIDENT_SHARE * free
@@ -56,31 +64,28 @@ class Batches:
             everything[start : start + len(chunk)] = self.images.take(chunk).to(self.device)
         return everything
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """Draw an order now, and give the batches in it."""
         return self._in_order(torch.randperm(len(self.images))[: len(self) * self.batch_size])
 
-    def _in_order(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def _in_order(self, order: Tensor) -> Iterator[tuple[Tensor, ...]]:
         if self.resident is not None:
             for index in order.to(self.device).split(self.batch_size):
                 yield self.resident[index], index
             return
-        indices = order.split(self.batch_size)
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            ahead = reader.submit(self._read, indices[0])
-            for index in indices[1:]:
-                batch, ahead = ahead.result(), reader.submit(self._read, index)
-                yield self._moved(batch)
-            yield self._moved(ahead.result())
+        for batch in read_ahead(self._read, order.split(self.batch_size)):
+            yield self._moved(batch)
 
-    def _read(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def _read(self, index: Tensor) -> list[Tensor]:
         """In the reader's thread, which leaves the device to the main thread."""
-        images = self.images.take(index.numpy())
-        if self.device.type == "cuda":
-            return images.pin_memory(), index.pin_memory()
-        return images, index
+        rows = index.numpy()
+        if self.images.are_files:
+            images, sizes = self.images.take_whole(rows, self.zoom)
+            batch = [images, index, sizes]
+        else:
+            batch = [self.images.take(rows), index]
+        return [part.pin_memory() for part in batch] if self.device.type == "cuda" else batch
 
-    def _moved(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def _moved(self, batch: list[Tensor]) -> tuple[Tensor, ...]:
         pinned = self.device.type == "cuda"  # what is not must not be overwritten before it moved
-        images, index = (part.to(self.device, non_blocking=pinned) for part in batch)
-        return images, index
+        return tuple(part.to(self.device, non_blocking=pinned) for part in batch)

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -17,12 +17,13 @@ from sklearn_ssl._utils._device import (
     freed_memory_kept,
     interrupts_noted,
 )
-from sklearn_ssl.exceptions import DivergenceError
+from sklearn_ssl.exceptions import DivergenceError, ImageReadError
 from sklearn_ssl.images import Images
 from sklearn_ssl.metrics import feature_spread
 from sklearn_ssl.nn import ChannelScaling, make_optimizer, parameter_groups, warmup_cosine
 from sklearn_ssl.training._batches import Batches
 from sklearn_ssl.training._state import StateMixin
+from sklearn_ssl.views import CenteredImages
 
 __all__ = ["PretextModule", "PretextNet"]
 
@@ -35,8 +36,15 @@ class PretextModule(nn.Module):
         self.pixels = pixels
         self.task = task
 
-    def forward(self, pixels: Tensor, index: Tensor) -> Any:
-        return self.task(self.pixels(pixels), index)
+    def images(self, pixels: Tensor, sizes: Tensor | None = None) -> Tensor:
+        """In [0, 1], and all of one size if they were not."""
+        images = self.pixels(pixels)
+        if sizes is None:
+            return images
+        return CenteredImages.of(images, sizes, self.task.encoder.image_shape[:2])
+
+    def forward(self, pixels: Tensor, index: Tensor, sizes: Tensor | None = None) -> Any:
+        return self.task(self.images(pixels, sizes), index)
 
 
 class StopTraining(Exception):
@@ -107,7 +115,8 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         return []
 
     def get_iterator(self, dataset, training=False):
-        return Batches(dataset, self.batch_size, torch.device(self.device))
+        zoom = self.module_.task.zoom_for(dataset.shape)
+        return Batches(dataset, self.batch_size, torch.device(self.device), zoom)
 
     def _of_the_learner(self, *_args, **_kwargs):
         raise TypeError(
@@ -146,13 +155,24 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         try:
             with forced, freed_memory_kept():
                 self.notify("on_train_begin", X=images, y=None)
-                with contextlib.suppress(StopTraining):
+                with contextlib.suppress(StopTraining), self._place_told():
                     self.fit_loop(images, epochs=epochs)
                 self.notify("on_train_end", X=images, y=None)
         finally:
             self.callbacks_ = kept
             del self.draws_  # belongs to this training
             self._set_training(False)
+
+    @contextlib.contextmanager
+    def _place_told(self) -> Iterator[None]:
+        """An error about a file says how far the training was."""
+        try:
+            yield
+        except ImageReadError as error:
+            raise ImageReadError(
+                f"{error} (in epoch {len(self.history)}, after {self.steps_done_} of "
+                f"{self.total_steps_} steps; on_error='skip' goes on without such files)"
+            ) from error
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
         """Call the callbacks; one that raises KeyboardInterrupt after an epoch ends the training.
@@ -200,7 +220,7 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         self.history.record("lr", lr)
         self.history.record("seconds", seconds)
         self.history.record("images_per_second", len(records) * iterator.batch_size / seconds)
-        spread = self._feature_spread(batch[0])
+        spread = self._feature_spread(*batch)
         self.history.record("feature_spread", spread)
         self._check_finite("pretext loss", self.history[-1, "train_loss"])
         self._check_finite("spread of the features", spread)  # after the epoch's last step
@@ -220,9 +240,8 @@ class PretextNet(StateMixin, skorch.NeuralNet):
                 self.history.record(f"{alias}_best", mean <= min(earlier, default=math.inf))
 
     def train_step_single(self, batch, **fit_params):
-        pixels, index = batch
-        with self.draws_, autocast(pixels.device, self.precision):
-            output = self.module_(pixels, index)
+        with self.draws_, autocast(batch[0].device, self.precision):
+            output = self.module_(*batch)
         if not hasattr(output, "terms"):
             task = type(self.module_.task).__name__
             raise TypeError(f"{task}.forward gave {output!r}; it has to give a TaskOutput")
@@ -248,10 +267,10 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         return lr
 
     @torch.no_grad()
-    def _feature_spread(self, pixels: Tensor) -> float:
+    def _feature_spread(self, pixels: Tensor, _index: Tensor, *sizes: Tensor) -> float:
         self._set_training(False)
         with autocast(pixels.device, self.precision):
-            features = self.encoder.embed(self.module_.pixels(pixels))
+            features = self.encoder.embed(self.module_.images(pixels, *sizes))
         return feature_spread(features).item()
 
     def _check_finite(self, what: str, value: float) -> None:

@@ -47,6 +47,10 @@ class CallableViews:
             )
         return views.to(images.dtype)
 
+    def zoom_for(self, image_shape: Sequence[int]) -> float:
+        """1: it sees what images are cut to."""
+        return 1.0
+
     def size_for(self, image_shape: Sequence[int]) -> tuple[int, int]:
         """Height and width of the views of images of this height, width and channels."""
         height, width, channels = image_shape

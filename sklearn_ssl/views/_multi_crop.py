@@ -52,6 +52,10 @@ class MultiCrop:
                 "local_crops=0, or a Views object"
             )
 
+    def zoom_for(self, image_shape: Sequence[int]) -> float:
+        """As of the views."""
+        return self.views.zoom_for(image_shape)
+
     def __call__(self, images: Tensor) -> list[Tensor]:
         """Batches of one size each: large crops (2n, c, h, w) and small ones (n_local * n, ...)."""
         crops = [torch.cat([self.views(images, view) for view in (0, 1)])]

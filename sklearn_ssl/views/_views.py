@@ -19,6 +19,7 @@ from sklearn_ssl._utils._arguments import (
 )
 from sklearn_ssl._utils._device import constants, full_precision
 from sklearn_ssl.views import functional
+from sklearn_ssl.views._centered import CenteredImages
 
 __all__ = ["BYOL_VIEWS", "Views", "view_size"]
 
@@ -34,6 +35,8 @@ BYOL_VIEWS: dict[str, Any] = {"jitter": (0.4, 0.4, 0.2, 0.1), "solarize": (0.0, 
 
 
 _PER_VIEW = ("gray", "blur", "solarize", "erase")  # probabilities that may differ between views
+
+_ZOOM = 2.0  # sides of images to sides of views, as views are by default
 
 _BLUR_SIDES = (64, 96)  # up to which views have no detail to lose, and from which on they have
 
@@ -210,13 +213,24 @@ class Views(DeclaredArguments, BaseEstimator):
         height, width = self.size if np.iterable(self.size) else (self.size, self.size)
         return int(height), int(width)
 
+    def zoom_for(self, image_shape: Sequence[int]) -> float:
+        """How much larger than this shape images should be, for most crops not to be enlarged."""
+        if self.crop_scale is None:
+            return 1.0
+        sides = zip(self.size_for(image_shape), image_shape, strict=False)
+        return max(1.0, *(_ZOOM * view / side for view, side in sides))
+
     def _crop(self, images: Tensor) -> Tensor:
         n, _, height, width = images.shape
         size = self.size_for((height, width))
         mirrored = self._chance(images, self.flip) if self.flip else None
         if self.crop_scale is not None:
+            sides: Any = (height, width)
+            if isinstance(images, CenteredImages):
+                sides, images = images.sizes.unbind(1), images.whole
+            rows, columns = sides
             boxes = functional.random_boxes(
-                n, height, width, self.crop_scale, self.crop_ratio, images.device
+                n, rows, columns, self.crop_scale, self.crop_ratio, images.device
             )
         elif size != (height, width):
             boxes = constants((0, 0, height, width), images).expand(n, 4)

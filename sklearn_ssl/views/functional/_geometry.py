@@ -84,8 +84,8 @@ def crop_resize(
 
 def random_boxes(
     n: int,
-    height: int,
-    width: int,
+    height: int | Tensor,
+    width: int | Tensor,
     scale: tuple[float, float],
     ratio: tuple[float, float],
     device: torch.device | str | None = None,
@@ -98,8 +98,8 @@ def random_boxes(
     ----------
     n : int
         Number of boxes.
-    height, width : int
-        Of the image, in pixels.
+    height, width : int or Tensor of shape (n,)
+        Of the images, in pixels.
     scale : tuple of float
         Range of the share of the image's area that a box covers.
     ratio : tuple of float
@@ -112,11 +112,15 @@ def random_boxes(
         Top, left, height and width, in pixels and fractions of them.
     """
     area, aspect, down, right = torch.rand(4, n, device=device).unbind()
+    height, width = (
+        side if isinstance(side, Tensor) else torch.full_like(area, side)
+        for side in (height, width)
+    )
     area = (scale[0] + (scale[1] - scale[0]) * area) * (height * width)
     low, high = math.log(ratio[0]), math.log(ratio[1])
     aspect = (low + (high - low) * aspect).exp()
-    box_width = (area * aspect).sqrt().clamp(1, max(width, 1))
-    box_height = (area / aspect).sqrt().clamp(1, max(height, 1))
+    box_width = torch.minimum((area * aspect).sqrt().clamp(min=1), width.clamp(min=1))
+    box_height = torch.minimum((area / aspect).sqrt().clamp(min=1), height.clamp(min=1))
     top, left = down * (height - box_height), right * (width - box_width)
     return torch.stack([top, left, box_height, box_width], dim=1)
 

@@ -1,0 +1,243 @@
+"""Images that are decoded when they are read."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from joblib import effective_n_jobs
+from joblib.parallel import get_active_backend
+
+from sklearn_ssl.exceptions import ImageReadError
+from sklearn_ssl.images._cache import DecodedCache
+from sklearn_ssl.images._decoding import Header, decode, look, name_of
+from sklearn_ssl.images._images import Shape
+from sklearn_ssl.images._targets import Target
+
+__all__ = ["Files", "Reading", "read_ahead"]
+
+_HEADERS_SEEN = 2000  # of files, evenly spread, before anything is decoded
+_NATIVE_UP_TO = 256  # pixels a side: larger images are not taken as they are
+_USUAL_SIDE = 96
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        Threads that decode, as in joblib; one where joblib runs several jobs already.
+    broken : {"raise", "replace", "blank"}
+        What becomes of an image that cannot be read: an error, the next one that can be read in its
+        place, or zeros.
+    cache : str or path, optional
+        Folder for decoded images.
+    """
+
+    n_jobs: int | None = -1
+    broken: str = "raise"
+    cache: str | os.PathLike | None = None
+
+    def n_threads(self) -> int:
+        backend, _ = get_active_backend()
+        return 1 if backend.nesting_level else effective_n_jobs(self.n_jobs)
+
+
+class Files:
+    """Images that are decoded when their rows are asked for, in threads.
+
+    Parameters
+    ----------
+    items : sequence
+        As :func:`as_items` gives them.
+    reading : Reading
+    shape : tuple of int, optional
+        (h, w) or (h, w, c) of the images that are given out. Without it they keep their size if
+        all have one, of up to 256 pixels a side, and are 96 x 96 pixels otherwise.
+    dtype : str, optional
+        uint8, uint16 or float32; by default what holds all values.
+
+    Attributes
+    ----------
+    skipped : dict of int to str
+        Rows that could not be read, and why.
+    changed : set of str
+        Files that were another one when they were read again.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Any],
+        reading: Reading,
+        shape: tuple[int, ...] | None = None,
+        dtype: str | None = None,
+    ):
+        self.items = items
+        self.broken = reading.broken
+        self.n_threads = reading.n_threads()
+        self.cache = None if reading.cache is None else DecodedCache(reading.cache)
+        self.skipped: dict[int, str] = {}
+        self.changed: set[str] = set()
+        self._stamps = np.zeros(len(items), np.int64)
+        headers = [] if shape is not None and len(shape) == 3 and dtype else self._look_at_some()
+        height, width = _common_size(headers) if shape is None else shape[:2]
+        channels = shape[2] if shape and len(shape) == 3 else max(h.channels for h in headers)
+        self.target = Target(height, width, channels, dtype or _common_type(headers))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def shape(self) -> Shape:
+        return (self.target.height, self.target.width, self.target.channels)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.target.dtype)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        batch = np.empty((len(rows), *self.shape), self.dtype)
+        for at, image in enumerate(self._read(rows, self.target)):
+            batch[at] = image
+        return batch
+
+    def whole(self, rows: np.ndarray, zoom: float) -> tuple[np.ndarray, np.ndarray]:
+        """Images without their ends cut off, each in the corner of an array for the largest one.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+        zoom : float
+            How much larger than :attr:`shape` those are that have the pixels for it.
+
+        Returns
+        -------
+        images : ndarray of shape (n, height, width, channels)
+        sizes : ndarray of shape (n, 2), float32
+            Height and width of each.
+        """
+        height, width, channels = self.shape
+        target = Target(
+            round(zoom * height), round(zoom * width), channels, self.target.dtype, whole=True
+        )
+        images = list(self._read(rows, target))
+        sizes = np.array([image.shape[:2] for image in images])
+        batch = np.zeros((len(rows), *sizes.max(0), channels), self.dtype)
+        for at, (image, (h, w)) in enumerate(zip(images, sizes, strict=True)):
+            batch[at, :h, :w] = image
+        return batch, sizes.astype(np.float32)
+
+    def _read(self, rows: np.ndarray, target: Target) -> Iterator[np.ndarray]:
+        def read(row: int) -> np.ndarray | ImageReadError:
+            try:
+                return self._read_one(row, target)
+            except ImageReadError as error:
+                return error
+
+        for row, image in zip(rows.tolist(), self._in_threads(read, rows.tolist()), strict=True):
+            yield self._instead(row, image, target) if isinstance(image, OSError) else image
+
+    def _read_one(self, row: int, target: Target) -> np.ndarray:
+        item = self.items[row]
+        path = name_of(item) if isinstance(item, (str, os.PathLike)) else None
+        if path is None or ".tar::" in path:
+            return decode(item, target)
+        try:
+            stat = os.stat(path)
+        except OSError:
+            return decode(item, target)  # which says what is wrong
+        stamp = stat.st_mtime_ns ^ stat.st_size
+        if self._stamps[row] not in (0, stamp):
+            self.changed.add(path)
+        self._stamps[row] = stamp
+        if self.cache is None:
+            return decode(item, target)
+        place = self.cache.place_of(path, stat, target)
+        image = self.cache.load(place)
+        if image is None:
+            image = decode(item, target)
+            self.cache.keep(place, image)
+        return image
+
+    def _instead(self, row: int, error: ImageReadError, target: Target) -> np.ndarray:
+        """What is given out for an image that cannot be read."""
+        if self.broken == "raise":
+            raise error
+        self.skipped[row] = str(error)
+        if self.broken == "blank":
+            size = target.size_of(target.height, target.width)
+            return np.zeros((*size, target.channels), target.dtype)
+        for step in range(1, len(self)):
+            other = (row + step) % len(self)
+            try:
+                return self._read_one(other, target)
+            except ImageReadError as another:
+                self.skipped[other] = str(another)
+        raise ImageReadError(f"none of the {len(self)} images can be read; the first one: {error}")
+
+    def _look_at_some(self) -> list[Header]:
+        n = min(len(self), _HEADERS_SEEN)
+        rows = np.linspace(0, len(self) - 1, n).astype(int).tolist()
+
+        def see(row: int) -> Header | ImageReadError:
+            try:
+                return look(self.items[row])
+            except ImageReadError as error:
+                return error
+
+        seen = list(self._in_threads(see, rows))
+        errors = [error for error in seen if isinstance(error, ImageReadError)]
+        headers = [header for header in seen if isinstance(header, Header)]
+        if errors and (self.broken == "raise" or not headers):
+            several = f" (and {len(errors) - 1} more of the {n} looked at)" if errors[1:] else ""
+            raise ImageReadError(f"{errors[0]}{several}")
+        return headers
+
+    def _in_threads(
+        self, function: Callable[[Item], Result], items: Sequence[Item]
+    ) -> Iterator[Result]:
+        if self.n_threads == 1 or len(items) == 1:
+            yield from map(function, items)
+            return
+        with ThreadPoolExecutor(self.n_threads) as pool:
+            yield from pool.map(function, items)
+
+
+def read_ahead(
+    read: Callable[[Item], Result], items: Sequence[Item], in_memory: bool = False
+) -> Iterator[Result]:
+    """``read(item)`` of each, the next ones in a thread while the last one is used."""
+    if in_memory or len(items) < 2:
+        yield from map(read, items)
+        return
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        ahead = [reader.submit(read, item) for item in items[:2]]
+        try:
+            for item in items[2:]:
+                done = ahead.pop(0).result()
+                ahead.append(reader.submit(read, item))
+                yield done
+            for last in ahead:
+                yield last.result()
+        finally:
+            for waiting in ahead:
+                waiting.cancel()
+
+
+def _common_size(headers: Sequence[Header]) -> tuple[int, int]:
+    sizes = {(header.height, header.width) for header in headers}
+    if len(sizes) > 1 or max(headers[0].height, headers[0].width) > _NATIVE_UP_TO:
+        return (_USUAL_SIDE, _USUAL_SIDE)
+    return sizes.pop()
+
+
+def _common_type(headers: Sequence[Header]) -> str:
+    types = {header.dtype for header in headers}
+    return next((dtype for dtype in ("float32", "uint16") if dtype in types), "uint8")

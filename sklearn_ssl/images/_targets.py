@@ -1,0 +1,146 @@
+"""What decoded images become: a size, a number of channels, a type of numbers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+__all__ = ["Target", "fit_array", "fit_picture", "kind_of", "type_of"]
+
+_GRAY = ("1", "L", "LA", "La")
+_DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
+_FLOATS = ("I", "F")
+_TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # as Pillow weighs red, green and blue
+_LONGEST = 1.5  # of a whole image, times its shorter side
+
+
+@dataclass(frozen=True)
+class Target:
+    """What images are decoded to.
+
+    Parameters
+    ----------
+    height, width : int
+        The image covers them and is cut around its middle, or not if it is kept ``whole``.
+    channels : int
+    dtype : str
+        uint8, uint16 or float32.
+    whole : bool
+        Whether height and width are only the least that is needed: the image is shrunk to cover
+        them if it is larger, and nothing is cut off but the ends of very long ones.
+    """
+
+    height: int
+    width: int
+    channels: int
+    dtype: str = "uint8"
+    whole: bool = False
+
+    def size_of(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width to which an image is resized."""
+        factor = max(self.height / height, self.width / width)
+        if self.whole:
+            factor = min(factor, 1.0)
+        sides = max(1, round(height * factor)), max(1, round(width * factor))
+        return sides if self.whole else (max(sides[0], self.height), max(sides[1], self.width))
+
+    def cut(self, array: np.ndarray) -> np.ndarray:
+        """The middle of an image (h, w, c) that was resized."""
+        height, width = array.shape[:2]
+        if self.whole:
+            longest = int(_LONGEST * min(height, width))
+            sides = min(height, longest), min(width, longest)
+        else:
+            sides = self.height, self.width
+        top, left = (height - sides[0]) // 2, (width - sides[1]) // 2
+        return array[top : top + sides[0], left : left + sides[1]]
+
+
+def kind_of(mode: str) -> tuple[int, str]:
+    """Channels (1 or 3) and type of the images that Pillow calls by this mode."""
+    dtype = "float32" if mode in _FLOATS else "uint16" if mode in _DEEP else "uint8"
+    return (1 if mode in (*_GRAY, *_DEEP, *_FLOATS) else 3), dtype
+
+
+def type_of(dtype: np.dtype) -> str:
+    """The type that numbers of a dtype are given out as."""
+    if dtype.kind == "b" or dtype == np.uint8:
+        return "uint8"
+    return "uint16" if dtype == np.uint16 else "float32"
+
+
+def fit_picture(image: Image.Image, target: Target) -> np.ndarray:
+    """A picture as the target wants it, (h, w, c)."""
+    channels, dtype = kind_of(image.mode)
+    if not dtype == target.dtype == "uint8":
+        array = np.asarray(image if dtype != "uint8" else _in_mode(image, channels))
+        return fit_array(array.reshape(*array.shape[:2], -1), target)
+    image = _in_mode(image, target.channels)
+    height, width = target.size_of(image.height, image.width)
+    if (width, height) != image.size:
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    array = np.asarray(image)
+    return target.cut(array.reshape(*array.shape[:2], -1))
+
+
+def fit_array(array: np.ndarray, target: Target) -> np.ndarray:
+    """An array (h, w, c) as the target wants it."""
+    array = _of_type(array, target.dtype)
+    if array.dtype == np.uint8 and array.shape[2] == 4 and target.channels in (1, 3):
+        return fit_picture(Image.fromarray(np.ascontiguousarray(array)), target)
+    array = _with_channels(array, target.channels)
+    height, width = target.size_of(*array.shape[:2])
+    if (height, width) != array.shape[:2]:
+        array = _resize(array, (width, height))
+    return target.cut(array)
+
+
+def _in_mode(image: Image.Image, channels: int) -> Image.Image:
+    """As gray (1), RGB (3) or RGBA (4); transparent parts are white without an alpha channel."""
+    if channels not in (1, 3, 4):
+        raise ValueError(f"it has no {channels} channels (mode {image.mode})")
+    if channels == 4:
+        return image.convert("RGBA")
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def _of_type(array: np.ndarray, dtype: str) -> np.ndarray:
+    """Numbers of the wanted type; 8 and 16 bits are taken at the same brightness."""
+    if array.dtype.kind == "b":
+        array = array * np.uint8(255)
+    found = type_of(array.dtype.newbyteorder("="))
+    if found == dtype:
+        return array.astype(dtype, copy=False)
+    if (found, dtype) == ("uint8", "uint16"):
+        return array * np.uint16(257)
+    if (found, dtype) == ("uint16", "uint8"):
+        return (array // 257).astype(np.uint8)
+    raise ValueError(f"it has values of type {array.dtype}, but the other images have {dtype}")
+
+
+def _with_channels(array: np.ndarray, channels: int) -> np.ndarray:
+    found = array.shape[2]
+    if found == channels:
+        return array
+    if found == 1 and channels == 3:
+        return np.broadcast_to(array, (*array.shape[:2], 3))
+    if found == 3 and channels == 1:
+        gray = array.astype(np.float32) @ _LUMA
+        return (gray if array.dtype.kind == "f" else gray.round()).astype(array.dtype)[..., None]
+    raise ValueError(f"it has {found} channels, but {channels} are wanted")
+
+
+def _resize(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Each channel on its own, to this width and height."""
+    planes = [
+        Image.fromarray(np.ascontiguousarray(plane, np.float32)).resize(
+            size, Image.Resampling.BILINEAR
+        )
+        for plane in np.moveaxis(array, 2, 0)
+    ]
+    resized = np.stack([np.asarray(plane) for plane in planes], axis=2)
+    return resized if array.dtype.kind == "f" else resized.round().astype(array.dtype)
