@@ -21,7 +21,7 @@ from sklearn_ssl.images._targets import Target, fit_array, fit_picture, kind_of,
 __all__ = ["Header", "decode", "look", "name_of", "named"]
 
 _KEPT = 2  # times the wanted size that a scaled JPEG has at least, so as to look like a whole one
-_TURNED = (5, 6, 7, 8)  # values of EXIF's orientation that swap height and width
+_TURNED = (5, 6, 7, 8)  # values of EXIF that swap height and width, which Pillow does for TIFF
 _ORIENTATION = 0x0112
 
 
@@ -103,7 +103,7 @@ def _look(item: Any) -> Header:
             return _header_of(_read_tiff(file))
         _refuse_frames(image)
         width, height = image.size
-        if image.getexif().get(_ORIENTATION) in _TURNED:
+        if image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _TURNED:
             height, width = width, height
         channels, dtype = kind_of(image.mode)
         return Header(height, width, channels, dtype)
