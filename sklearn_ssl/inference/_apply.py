@@ -1,6 +1,6 @@
 """A function of images, applied to all of them in chunks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from sklearn_ssl._utils._isolation import own_settings
 from sklearn_ssl.images import Images, read_ahead
 
 __all__ = ["apply"]
+
+_FILES_AT_ONCE = 128
 
 
 def apply(
@@ -53,13 +55,6 @@ def apply(
     height, width, _ = images.shape
     size = min(max(1, pixels_a_chunk // (height * width)), 512)
     results = np.empty(0)
-
-    def rows_from(start: int) -> np.ndarray:
-        return np.minimum(np.arange(start, start + size), len(images) - 1)
-
-    def read(start: int) -> Tensor:
-        return images.take(rows_from(start))
-
     forced = deterministic_kernels(device, net.deterministic)
     with (
         threads_that_survive_a_fork(),
@@ -68,10 +63,9 @@ def apply(
         forced,
         evaluation(net.module_),
     ):
-        starts = range(0, len(images), size)
-        ahead = read_ahead(read, starts, images.in_memory)
-        for start, batch in zip(starts, ahead, strict=True):
-            batch, rows = batch.to(device), rows_from(start)
+        for start, batch in zip(range(0, len(images), size), _chunks(images, size), strict=True):
+            rows = np.minimum(np.arange(start, start + size), len(images) - 1)
+            batch = batch.to(device)
             more = [torch.from_numpy(argument[rows]).to(device) for argument in arguments]
             with autocast(device, net.precision):
                 result = function(net.module_.pixels(batch), *more)
@@ -82,3 +76,23 @@ def apply(
                 results = np.empty((len(images), *chunk.shape[1:]), chunk.dtype)
             results[start : start + len(chunk)] = chunk
     return results
+
+
+def _chunks(images: Images, size: int) -> Iterator[Tensor]:
+    """All images, ``size`` at a time; the last of them again where there are fewer.
+
+    Files are read more at a time, for all decoders to have work.
+    """
+    n = len(images)
+    at_once = size if images.in_memory else size * -(-_FILES_AT_ONCE // size)
+    starts = range(0, n, at_once)
+
+    def read(start: int) -> Tensor:
+        return images.take(np.arange(start, min(start + at_once, n)))
+
+    for block in read_ahead(read, starts, images.in_memory):
+        for chunk in block.split(size):
+            if len(chunk) < size:
+                filled = torch.arange(size).clamp(max=len(chunk) - 1)
+                chunk = chunk.permute(0, 2, 3, 1)[filled].permute(0, 3, 1, 2)
+            yield chunk

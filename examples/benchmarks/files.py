@@ -1,0 +1,234 @@
+"""Images in files: decoding, overlap with the network, memory, start, and lightly's recipe.
+
+    pip install "sklearn-ssl[peers,fast]"
+    python examples/benchmarks/files.py imagenette/   # a folder of class/name JPEG files
+
+Everything is measured in turns within one run, and told as ratios: medians, with their range.
+"""
+
+import argparse
+import multiprocessing
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from data import machine
+
+from sklearn_ssl import SimCLR, Views
+from sklearn_ssl.images import Files, Reading, list_images
+
+SIDE = 96
+BATCH = 128
+THREADS = os.cpu_count() or 1
+
+
+def seconds(function):
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def in_turns(functions, rounds):
+    """Seconds of each function, in every round."""
+    return [
+        {name: seconds(function) for name, function in functions.items()} for _ in range(rounds)
+    ]
+
+
+def ratio(rounds, above, below):
+    ratios = [above(times) / below(times) for times in rounds]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def decode(paths, n_jobs=THREADS):
+    files = Files(paths, Reading(n_jobs=n_jobs), (SIDE, SIDE, 3), "uint8")
+    for start in range(0, len(paths), BATCH):
+        files[np.arange(start, min(start + BATCH, len(paths)))]
+    return len(paths)
+
+
+def decoding(paths, rounds):
+    """Threads against processes, which have to send back what they decode."""
+    with ProcessPoolExecutor(THREADS, mp_context=multiprocessing.get_context("spawn")) as pool:
+        halves = [paths[i::THREADS] for i in range(THREADS)]
+        list(pool.map(decode_one_by_one, [h[:BATCH] for h in halves]))  # they have started
+
+        def processes():
+            for images in pool.map(decode_one_by_one, np.array_split(paths, 8 * THREADS)):
+                images.sum()
+
+        times = in_turns(
+            {
+                "one thread": lambda: decode(paths, 1),
+                "threads": lambda: decode(paths),
+                "processes": processes,
+            },
+            rounds,
+        )
+    print(f"\n| decoding {len(paths)} files to {SIDE} px | times as fast |\n|---|---|")
+    for name in ("threads", "processes"):
+        against = ratio(times, lambda t: t["one thread"], lambda t, name=name: t[name])
+        print(f"| {THREADS} {name} against one thread | {against} |")
+
+
+def decode_one_by_one(paths):
+    files = Files(paths, Reading(n_jobs=1), (SIDE, SIDE, 3), "uint8")
+    return files[np.arange(len(paths))]
+
+
+def overlap(paths, encoder, rounds):
+    """Folder to features, against the slower of decoding alone and the network alone."""
+    learner = SimCLR(encoder=encoder, max_epochs=0, random_state=0, image_shape=(SIDE, SIDE))
+    learner.fit(paths[:64])
+    decoded = Files(paths, Reading(), (SIDE, SIDE, 3), "uint8")[np.arange(len(paths))]
+    times = in_turns(
+        {
+            "decode": lambda: decode(paths),
+            "compute": lambda: learner.transform(decoded),
+            "both": lambda: learner.transform(paths),
+        },
+        rounds,
+    )
+    slower = ratio(times, lambda t: max(t["decode"], t["compute"]), lambda t: t["both"])
+    one_after_the_other = ratio(times, lambda t: t["decode"] + t["compute"], lambda t: t["both"])
+    share = ratio(times, lambda t: t["decode"], lambda t: t["compute"])
+    print(f"\n| folder to features, {encoder}, {SIDE} px | ratio |\n|---|---|")
+    print(f"| decoding alone, to the network alone | {share} |")
+    print(f"| speed, to the slower of the two alone | {slower} |")
+    print(f"| speed, to one after the other | {one_after_the_other} |")
+
+
+def peak_of(n_times, folder):
+    """Peak of memory of a fit and its features, on so many links to the same files."""
+    paths = list(list_images(folder))[:500] * n_times
+    learner = SimCLR(encoder="small_resnet", max_epochs=1, random_state=0, image_shape=(32, 32))
+    learner.fit(paths)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    learner.transform(paths)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(before / 1024, after / 1024)
+
+
+def memory(folder):
+    print("\n| images | peak after fit | after transform |\n|---|---|---|")
+    for n_times in (1, 2, 4):
+        output = os.popen(f"{sys.executable} {__file__} {folder} --peak {n_times}").read()
+        fit, transform = (float(value) for value in output.split()[-2:])
+        print(f"| {500 * n_times} | {fit:.0f} MiB | {transform:.0f} MiB |")
+
+
+def start(folder):
+    """From the call of fit to the first batch, with a million paths."""
+    from skorch.callbacks import Callback
+
+    class Stop(Callback):
+        def on_batch_begin(self, net, **kwargs):
+            raise StopIteration
+
+    some = list_images(folder)[:100]
+    with tempfile.TemporaryDirectory() as links:
+        paths = []
+        for i in range(1000):
+            path = Path(links, f"{i:03}.jpg")
+            path.symlink_to(os.path.abspath(some[i % len(some)]))
+            paths.append(str(path))
+        paths = paths * 1000
+        learner = SimCLR(callbacks=[Stop()], image_shape=(32, 32))
+        began = time.perf_counter()
+        try:
+            learner.fit(paths)
+        except StopIteration:
+            took = time.perf_counter() - began
+    print(f"\n{len(paths)} paths: {took:.1f} s from the call of fit to the first batch")
+
+
+def peers(folder, encoder, rounds, steps):
+    """An epoch over a folder: lightly's own recipe with two workers, and ours."""
+    import torchvision
+    from lightly.data import LightlyDataset
+    from lightly.loss import NTXentLoss
+    from lightly.models.modules import SimCLRProjectionHead
+    from lightly.transforms import SimCLRTransform
+    from torch import nn
+    from torch.utils.data import DataLoader, Subset
+
+    transform = SimCLRTransform(input_size=SIDE, cj_strength=0.5, gaussian_blur=0.0)
+    dataset = LightlyDataset(str(folder), transform=transform)
+    rows = np.random.default_rng(0).permutation(len(dataset))[: steps * BATCH].tolist()
+    paths = np.array([dataset.dataset.samples[row][0] for row in rows], dtype=object)
+    backbone = getattr(torchvision.models, encoder)()
+    width = backbone.fc.in_features
+    backbone.fc = nn.Identity()
+    model = nn.Sequential(backbone, SimCLRProjectionHead(width, 512, 128))
+    criterion = NTXentLoss(temperature=0.5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=6e-2, momentum=0.9, weight_decay=5e-4)
+
+    def lightly(dtype=None):
+        loader = DataLoader(
+            Subset(dataset, rows), batch_size=BATCH, shuffle=True, drop_last=True, num_workers=2
+        )
+        for (first, second), *_ in loader:
+            with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
+                loss = criterion(model(first), model(second))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    def ours():
+        learner = SimCLR(
+            encoder=encoder,
+            image_shape=(SIDE, SIDE),
+            views=Views(size=SIDE, crop_scale=(0.08, 1.0), blur=0),
+            batch_size=BATCH,
+            optimizer="sgd",
+            lr=6e-2,
+            max_epochs=1,
+            random_state=0,
+        )
+        learner.fit(paths)
+
+    times = in_turns(
+        {"lightly": lightly, "bfloat16": lambda: lightly(torch.bfloat16), "ours": ours}, rounds
+    )
+    print(f"\n| an epoch of {encoder} over files, {SIDE} px | ours, times as fast |\n|---|---|")
+    for name in ("lightly", "bfloat16"):
+        against = ratio(times, lambda t, name=name: t[name], lambda t: t["ours"])
+        print(f"| lightly's recipe{', ' + name if name != 'lightly' else ''} | {against} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder")
+    parser.add_argument("--parts", default="decoding,overlap,memory,start,peers")
+    parser.add_argument("--encoder", default="resnet18")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=5, help="of a training that is timed")
+    parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.peak:
+        peak_of(args.peak, args.folder)
+        return
+    print(machine())
+    paths = np.random.default_rng(0).permutation(list_images(args.folder))[:2048]
+    parts = args.parts.split(",")
+    if "decoding" in parts:
+        decoding(paths, args.rounds)
+    if "overlap" in parts:
+        overlap(paths, args.encoder, args.rounds)
+    if "memory" in parts:
+        memory(args.folder)
+    if "start" in parts:
+        start(args.folder)
+    if "peers" in parts:
+        peers(args.folder, args.encoder, args.rounds, args.steps)
+
+
+if __name__ == "__main__":
+    main()
