@@ -2,6 +2,7 @@
 
 from sklearn_ssl import exceptions
 from sklearn_ssl._discovery import all_estimators
+from sklearn_ssl._utils._checkpoints import Checkpoint
 from sklearn_ssl.contrastive import CPC, NNCLR, DeepInfoMax, InstanceDiscrimination, MoCo, SimCLR
 from sklearn_ssl.generative import (
     Autoencoder,
@@ -13,6 +14,7 @@ from sklearn_ssl.generative import (
     SplitBrainAutoencoder,
     VariationalAutoencoder,
 )
+from sklearn_ssl.images import list_images
 from sklearn_ssl.joint_embedding import (
     BYOL,
     DINO,
@@ -35,10 +37,10 @@ from sklearn_ssl.views import Views
 
 __version__ = "0.1.0"
 __all__ = [
-    "BYOL", "CPC", "DINO", "IJEPA", "NNCLR", "Autoencoder", "BarlowTwins", "BiGAN", "Colorization",
-    "ContextEncoder", "DeepInfoMax", "DenoisingAutoencoder", "ExemplarCNN",
+    "BYOL", "CPC", "DINO", "IJEPA", "NNCLR", "Autoencoder", "BarlowTwins", "BiGAN", "Checkpoint",
+    "Colorization", "ContextEncoder", "DeepInfoMax", "DenoisingAutoencoder", "ExemplarCNN",
     "InstanceDiscrimination", "Jigsaw", "LeJEPA", "LearningToCount", "MaskedAutoencoder", "MoCo",
     "MultiTask", "RelativePatchLocation", "RotationPrediction", "SimCLR", "SimSiam",
     "SplitBrainAutoencoder", "SwAV", "VICReg", "VariationalAutoencoder", "Views", "all_estimators",
-    "exceptions",
+    "exceptions", "list_images",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Errors and warnings with a name, so that they can be caught or filtered."""
 
 __all__ = [
+    "CheckpointWarning",
     "CollapseWarning",
     "DivergenceError",
     "EncoderWarning",
@@ -8,7 +9,9 @@ __all__ = [
     "ImageReadWarning",
     "ImageShapeWarning",
     "PixelRangeWarning",
+    "InterruptionWarning",
     "StaleFeaturesWarning",
+    "TrainingInterrupted",
     "UnavailableDeviceWarning",
 ]
 
@@ -19,6 +22,18 @@ class DivergenceError(ArithmeticError):
 
 class ImageReadError(OSError):
     """An image cannot be read: its file is missing, broken, too large, or of an unknown kind."""
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a training; the learner keeps what it has learned so far."""
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint is damaged, and an earlier one was taken."""
+
+
+class InterruptionWarning(UserWarning):
+    """A training was interrupted; the learner has what it learned until then."""
 
 
 class CollapseWarning(UserWarning):

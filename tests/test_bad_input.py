@@ -89,7 +89,7 @@ BAD_IMAGES = {
     "1-D list": (lambda X: [1, 2, 3], ValueError, ["Expected 2D array, got 1D array"]),
     "a number": (lambda X: 3, ValueError, ["Expected 2D array, got scalar array"]),
     "None": (lambda X: None, ValueError, ["Expected 2D array", "None"]),
-    "a path": (lambda X: "images.npy", ValueError, ["Expected 2D array", "images.npy"]),
+    "a path": (lambda X: "images.npy", FileNotFoundError, ["X='images.npy'", "there are none"]),
 }
 
 bad_images = pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from torch import nn
 
 from sklearn_ssl import SimCLR
 from sklearn_ssl._utils._isolation import isolated
-from sklearn_ssl.exceptions import DivergenceError
+from sklearn_ssl.exceptions import DivergenceError, InterruptionWarning
 
 CPU = torch.device("cpu")
 
@@ -362,10 +362,12 @@ class PressesCtrlC(skorch.callbacks.Callback):
 @pytest.mark.parametrize("hook", ["on_batch_end", "on_epoch_begin", "on_epoch_end"])
 def test_ctrl_c_reaches_the_user_wherever_it_falls(hook, images):
     """At the end of an epoch it passed for a callback that ends the training."""
-    learner = small(SimCLR, max_epochs=3, callbacks=[PressesCtrlC(hook)])
-    with pytest.raises(KeyboardInterrupt):
-        learner.fit(images)
-    assert not hasattr(learner, "net_")
+    learner = small(SimCLR, max_epochs=3, batch_size=24, callbacks=[PressesCtrlC(hook)])
+    with pytest.warns(InterruptionWarning, match="after [12] epochs; SimCLR has what it learned"):
+        with pytest.raises(KeyboardInterrupt):
+            learner.fit(images)
+    assert np.isfinite(learner.transform(images)).all()
+    assert learner.n_epochs_ == len(learner.history_) == 1 + (hook == "on_epoch_end")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

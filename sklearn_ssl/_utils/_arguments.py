@@ -34,6 +34,7 @@ def argument(
     default: Any = MISSING,
     doc: str = "",
     changeable: bool = False,
+    trains: bool = True,
     kw_only: bool = True,
 ) -> Any:
     """Declare an argument of a learner, as the value of an annotated class attribute.
@@ -49,6 +50,8 @@ def argument(
         Type on the first line, then the description, for docstrings of classes that inherit it.
     changeable : bool, default=False
         Whether it acts after the fit or in a continued one; what is built in cannot change.
+    trains : bool, default=True
+        Whether what is learned depends on it.
     kw_only : bool, default=True
 
     Examples
@@ -66,6 +69,7 @@ def argument(
         "constraints": list(constraints),
         "doc": doc,
         "changeable": changeable,
+        "trains": trains,
     }
     return field(default=default, kw_only=kw_only, metadata=metadata)
 
@@ -111,7 +115,7 @@ class DeclaredArguments:
         declared = fields(cast(Any, cls))
         new = {f.name: dict(f.metadata) for f in declared if f.metadata}
         known = inherited | {name: new[name] for name in types if name in new}
-        unchecked = {"constraints": [], "doc": "", "changeable": False}
+        unchecked = {"constraints": [], "doc": "", "changeable": False, "trains": True}
         cls._arguments = {f.name: known.get(f.name, unchecked) for f in declared}
         cls._parameter_constraints = {
             name: known["constraints"] or "no_validation" for name, known in cls._arguments.items()

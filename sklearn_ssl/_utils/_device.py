@@ -20,7 +20,7 @@ __all__ = [
     "float32_by_default",
     "freed_memory_kept",
     "full_precision",
-    "interrupts_noted",
+    "interrupts_deferred",
     "resolve_device",
     "threads_that_survive_a_fork",
 ]
@@ -205,8 +205,8 @@ def threads_that_survive_a_fork() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def interrupts_noted() -> Iterator[list[int]]:
-    """A list that is not empty once Ctrl-C was pressed; it acts as it would have all the same."""
+def interrupts_deferred() -> Iterator[list[int]]:
+    """A list that is not empty once Ctrl-C was pressed. Pressed again, it acts at once."""
     noted: list[int] = []
     before = signal.getsignal(signal.SIGINT)
     in_main_thread = threading.current_thread() is threading.main_thread()
@@ -216,7 +216,8 @@ def interrupts_noted() -> Iterator[list[int]]:
 
     def note(number, frame):
         noted.append(number)
-        before(number, frame)
+        if len(noted) > 1:
+            before(number, frame)
 
     signal.signal(signal.SIGINT, note)
     try:

@@ -70,12 +70,23 @@ class OwnRandomNumbers(TorchFunctionMode):
     def __init__(self, device: torch.device, seed: int | None = None):
         super().__init__()
         self.handlers: dict[Any, Callable] = dict.fromkeys(_CONVOLUTIONS, _convolve)
+        self.generators: dict[str, torch.Generator] = {}
         if seed is not None:
             random = _Random(device, seed)
+            self.generators = random.generators
             self.handlers |= dict.fromkeys(_DRAW, random.draw)
             self.handlers |= dict.fromkeys(_DRAW_LIKE, random.draw_like)
             self.handlers |= dict.fromkeys(_DROP, random.drop)
             self.handlers |= dict.fromkeys(_DRAW_IN_SECRET, random.seeded)
+
+    def state(self) -> dict[str, Tensor]:
+        """Where the generators are."""
+        return {name: generator.get_state() for name, generator in self.generators.items()}
+
+    def set_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from there; a generator of another device stays where it is."""
+        for name in state.keys() & self.generators.keys():
+            self.generators[name].set_state(state[name])
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         handler = self.handlers.get(func)

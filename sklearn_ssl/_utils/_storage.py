@@ -1,6 +1,7 @@
 """Values and tensors in one file: safetensors with JSON in its header. Reading it runs no code."""
 
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
@@ -17,6 +18,7 @@ from torch import Tensor
 __all__ = ["read_file", "replaced", "write_file"]
 
 _KEY = "sklearn_ssl"  # of the header's metadata, under which our JSON is
+_CHECKSUM = "checksum"
 
 
 @contextlib.contextmanager
@@ -54,7 +56,7 @@ def write_file(path: str | os.PathLike, values: Any) -> None:
     """
     tensors: dict[str, Tensor] = {}
     text = json.dumps(_packed(values, tensors))
-    content = save(tensors, metadata={_KEY: text})
+    content = save(tensors, metadata={_KEY: text, _CHECKSUM: _checksum(text, tensors)})
     with replaced(path) as beside:
         beside.write_bytes(content)
 
@@ -73,15 +75,27 @@ def read_file(path: str | os.PathLike) -> Any:
         pass
     try:
         with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {})[_KEY]
+            metadata = file.metadata() or {}
             names = file.keys()
             tensors = {name: file.get_tensor(name) for name in names}
-            return _unpacked(json.loads(text), tensors)
+        text = metadata[_KEY]
+        if metadata[_CHECKSUM] != _checksum(text, tensors):
+            raise ValueError("its checksum is another one")
+        return _unpacked(json.loads(text), tensors)
     except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{os.fspath(path)} is not a file of sklearn_ssl, or it is damaged: "
             f"{type(error).__name__}: {error}"
         ) from error
+
+
+def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
+    found = hashlib.blake2b(text.encode(), digest_size=16)
+    for name in sorted(tensors):
+        bits = tensors[name].contiguous().reshape(-1).view(torch.uint8)
+        found.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        found.update(bits.numpy().data)
+    return found.hexdigest()
 
 
 def _packed(values: Any, tensors: dict[str, Tensor]) -> Any:

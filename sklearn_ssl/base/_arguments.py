@@ -22,6 +22,7 @@ from sklearn_ssl._utils._arguments import (
     argument,
     plain,
 )
+from sklearn_ssl._utils._checkpoints import Checkpoint
 from sklearn_ssl.base._nested import NestedParameters
 from sklearn_ssl.images import Reading
 from sklearn_ssl.nn import OPTIMIZERS
@@ -57,6 +58,7 @@ channels.""",
         None,
         default=None,
         changeable=True,
+        trains=False,
         doc="""str or None
 Layer whose features :meth:`transform` gives; see :meth:`encoder_layers`. ``None`` takes the last
 stage but one, which mostly serves other tasks better than the last.""",
@@ -67,6 +69,7 @@ stage but one, which mostly serves other tasks better than the last.""",
         None,
         default=3,
         changeable=True,
+        trains=False,
         doc="""{"avg", "max"}, int or None
 How a feature map becomes a vector: its mean or maximum over positions, means over a grid of
 ``pool`` x ``pool`` cells, or all of it. ``layer`` and ``pool`` can be changed on a fitted
@@ -105,6 +108,7 @@ them in ``skipped_``, and gives rows of NaN for them in :meth:`transform`.""",
         None,
         default=None,
         changeable=True,
+        trains=False,
         doc="""str, path or None
 Folder where decoded files are kept for later epochs and fits, in any process, as long as path, size
 and time of change are the same. ``sklearn_ssl.images.prune_decoded`` shrinks it.""",
@@ -114,6 +118,7 @@ and time of change are the same. ``sklearn_ssl.images.prune_decoded`` shrinks it
         None,
         default=-1,
         changeable=True,
+        trains=False,
         doc="""int or None
 Threads that decode files; ``-1`` takes one for each core. It is one in the workers of joblib.""",
     )
@@ -188,6 +193,7 @@ natively.""",
         torch.device,
         default="auto",
         changeable=True,
+        trains=False,
         doc="""str or torch.device
 ``"auto"`` takes a GPU when there is one.""",
     )
@@ -203,6 +209,7 @@ attention that needs far less memory. A CPU always does.""",
         "random_state",
         default=None,
         changeable=True,
+        trains=False,
         doc="""int, RandomState instance or None
 Seeds weights, order and views. With an int, fits are reproducible on one machine with one number of
 threads. No global random number generator is touched, also not with ``None``.""",
@@ -211,15 +218,30 @@ threads. No global random number generator is touched, also not with ``None``.""
         "boolean",
         default=False,
         changeable=True,
+        trains=False,
         doc="""bool
 Whether :meth:`fit` continues from where the last one ended. Learning rate and the schedules of the
 method run anew over the epochs of each fit.""",
+    )
+    checkpoint: str | os.PathLike | Checkpoint | None = argument(
+        str,
+        os.PathLike,
+        Checkpoint,
+        None,
+        default=None,
+        changeable=True,
+        trains=False,
+        doc="""str, path, Checkpoint or None
+Folder in which :meth:`fit` saves the training after each epoch, or a ``Checkpoint`` that says how
+often. The same fit, called again after it was stopped, goes on from there and ends with the same
+bits; other arguments or images are refused. :meth:`partial_fit` saves nothing.""",
     )
     callbacks: list | None = argument(
         list,
         None,
         default=None,
         changeable=True,
+        trains=False,
         doc="""list or None
 Callbacks of skorch, which see the training as ``net_``; pairs of a name and a callback can be
 searched as ``callbacks__name__parameter``. They can monitor ``train_loss`` (there is no validation,
@@ -230,6 +252,7 @@ rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no ef
         "verbose",
         default=0,
         changeable=True,
+        trains=False,
         doc="""int
 1 shows a progress bar, 2 also a line of ``history_`` for each epoch.""",
     )

@@ -1,7 +1,6 @@
 """What a learner checks and decides before it trains."""
 
 import functools
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +8,14 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from sklearn_ssl._utils._warnings import warn
-from sklearn_ssl.exceptions import CollapseWarning, ImageReadWarning, StaleFeaturesWarning
+from sklearn_ssl.base._identity import image_fingerprint
+from sklearn_ssl.exceptions import (
+    CollapseWarning,
+    ImageReadWarning,
+    InterruptionWarning,
+    StaleFeaturesWarning,
+    TrainingInterrupted,
+)
 from sklearn_ssl.images import Images, learn_pixels, read_images
 
 __all__ = [
@@ -24,10 +30,10 @@ __all__ = [
     "refuse_images",
     "warn_of_features",
     "warn_of_files",
+    "warn_of_interruption",
 ]
 
 _COLLAPSED = 1e-3  # feature spread below which all images look the same
-_TOLD_APART_BY = 1000  # images, evenly spread
 
 
 def all_or_nothing(method: Callable) -> Callable:
@@ -40,6 +46,8 @@ def all_or_nothing(method: Callable) -> Callable:
         state = drawn_from.get_state() if hasattr(drawn_from, "get_state") else None
         try:
             return method(self, *args, **kwargs)
+        except TrainingInterrupted:
+            raise
         except BaseException:
             for name in [name for name in vars(self) if name.endswith("_")]:
                 delattr(self, name)
@@ -114,6 +122,16 @@ def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool
     return images
 
 
+def warn_of_interruption(learner: Any) -> None:
+    """Say what an interrupted training leaves."""
+    goes_on = "" if learner.checkpoint is None else "; the same fit goes on from its checkpoint"
+    warn(
+        f"the training was interrupted after {learner.n_epochs_} epochs; {type(learner).__name__} "
+        f"has what it learned until then{goes_on}",
+        InterruptionWarning,
+    )
+
+
 def warn_of_files(images: Images, what: str) -> None:
     """Warn once of all files that could not be read, and of those that changed meanwhile."""
     for names, happened in (
@@ -127,11 +145,7 @@ def warn_of_files(images: Images, what: str) -> None:
 
 def fingerprint(task: Any, images: Images) -> str | None:
     """What tells images from others, if a task keeps something of them; of many a sample does."""
-    if not task.keeps_images:
-        return None
-    rows = np.arange(0, len(images), -(-len(images) // _TOLD_APART_BY))
-    pixels = images.take(rows).permute(0, 2, 3, 1).numpy()
-    return f"{len(images)} {hashlib.blake2b(pixels.data).hexdigest()}"
+    return image_fingerprint(images) if task.keeps_images else None
 
 
 def keep_or_forget(learner: Any, task: Any, images: Images, streamed: bool) -> None:

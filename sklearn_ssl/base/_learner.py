@@ -1,7 +1,5 @@
 """The learner: scikit-learn's face of a pretext method."""
 
-import contextlib
-import functools
 from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -23,8 +21,9 @@ from sklearn_ssl.base import _checks
 from sklearn_ssl.base._arguments import SharedArguments
 from sklearn_ssl.base._features import FeaturesMixin
 from sklearn_ssl.base._task import PretextTask
+from sklearn_ssl.base._training import train
 from sklearn_ssl.encoders import Encoder, make_encoder
-from sklearn_ssl.exceptions import UnavailableDeviceWarning
+from sklearn_ssl.exceptions import TrainingInterrupted, UnavailableDeviceWarning
 from sklearn_ssl.images import Images, learn_pixels
 
 # skorch is imported when a learner is fitted, to keep the package quick to import
@@ -148,6 +147,8 @@ class PretextLearner(
             If the loss becomes NaN or infinite.
         ImageReadError
             If a file cannot be read; an OSError.
+        TrainingInterrupted
+            After Ctrl-C; a KeyboardInterrupt. The learner has what it learned until then.
         """
         _checks.refuse_images(y, X)
         return self._fit(X, X_unlabeled, epochs=plain(self.max_epochs), continued=self.warm_start)
@@ -218,31 +219,16 @@ class PretextLearner(
                     net = plainly._build_net(images, batch_size, device)
                 self._check_layer(net.encoder)
             epochs_before = len(net.history)
-            self._train(net, draws, images, X, epochs, streamed)
-        self.__dict__.update(self._fitted_attributes(net, images))
-        self._fingerprint_ = _checks.fingerprint(net.module_.task, images)
+            try:
+                train(self, net, draws, images, epochs, X=X, seed=seed, streamed=streamed)
+            except TrainingInterrupted:
+                self._keep(net, images)
+                _checks.warn_of_interruption(self)
+                raise
+        self._keep(net, images)
         _checks.warn_of_files(images, "others were taken in their place; see skipped_")
         _checks.warn_of_features(self, continued, trained=len(net.history) > epochs_before)
         return self
-
-    def _train(
-        self,
-        net: "PretextNet",
-        draws: OwnRandomNumbers,
-        images: Images,
-        X: Any,
-        epochs: int,
-        streamed: bool,
-    ) -> None:
-        from sklearn_ssl.training import ProgressBar, SklearnCallbacks
-
-        bar = ProgressBar(type(self).__name__, self.verbose)
-        watchers: list[Any] = [bar]
-        if hasattr(self, "_init_callback_context") and not streamed:
-            fitted = functools.partial(self._fitted_attributes, net, images)
-            watchers.append(SklearnCallbacks(self, X, epochs, fitted))
-        with contextlib.closing(bar):
-            net.train(images, epochs, draws, constant_lr=streamed, watchers=watchers)
 
     # Build
 
@@ -265,6 +251,10 @@ class PretextLearner(
         return {name: getattr(self, name) for name in (*names, "callbacks")}
 
     # What is learned
+
+    def _keep(self, net: "PretextNet", images: Images) -> None:
+        self.__dict__.update(self._fitted_attributes(net, images))
+        self._fingerprint_ = _checks.fingerprint(net.module_.task, images)
 
     def _fitted_attributes(self, net: "PretextNet", images: Images) -> dict[str, Any]:
         return {

@@ -2,6 +2,15 @@
 
 from sklearn_ssl.training._batches import Batches
 from sklearn_ssl.training._callbacks import ProgressBar, SklearnCallbacks
-from sklearn_ssl.training._net import PretextModule, PretextNet
+from sklearn_ssl.training._checkpoints import Checkpoints
+from sklearn_ssl.training._module import PretextModule
+from sklearn_ssl.training._net import PretextNet
 
-__all__ = ["Batches", "PretextModule", "PretextNet", "ProgressBar", "SklearnCallbacks"]
+__all__ = [
+    "Checkpoints",
+    "Batches",
+    "PretextModule",
+    "PretextNet",
+    "ProgressBar",
+    "SklearnCallbacks",
+]

@@ -64,11 +64,12 @@ class Batches:
             everything[start : start + len(chunk)] = self.images.take(chunk).to(self.device)
         return everything
 
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        """Draw an order now, and give the batches in it."""
-        return self._in_order(torch.randperm(len(self.images))[: len(self) * self.batch_size])
+    def draw_order(self) -> Tensor:
+        """Rows for an epoch, in a random order."""
+        return torch.randperm(len(self.images))[: len(self) * self.batch_size]
 
-    def _in_order(self, order: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    def in_order(self, order: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Batches of these rows."""
         if self.resident is not None:
             for index in order.to(self.device).split(self.batch_size):
                 yield self.resident[index], index

@@ -19,6 +19,7 @@ class ProgressBar(Callback):
 
     def on_train_begin(self, net, **kwargs):
         self.bar.reset(total=net.total_steps_)
+        self.bar.update(net.steps_done_)
 
     def on_batch_end(self, net, **kwargs):
         self.bar.update()

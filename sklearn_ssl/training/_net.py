@@ -15,36 +15,18 @@ from sklearn_ssl._utils._device import (
     autocast,
     deterministic_kernels,
     freed_memory_kept,
-    interrupts_noted,
+    interrupts_deferred,
 )
-from sklearn_ssl.exceptions import DivergenceError, ImageReadError
+from sklearn_ssl.exceptions import DivergenceError, ImageReadError, TrainingInterrupted
 from sklearn_ssl.images import Images
 from sklearn_ssl.metrics import feature_spread
-from sklearn_ssl.nn import ChannelScaling, make_optimizer, parameter_groups, warmup_cosine
+from sklearn_ssl.nn import make_optimizer, parameter_groups, warmup_cosine
 from sklearn_ssl.training._batches import Batches
+from sklearn_ssl.training._checkpoints import Checkpoints, Epoch
+from sklearn_ssl.training._module import PretextModule
 from sklearn_ssl.training._state import StateMixin
-from sklearn_ssl.views import CenteredImages
 
-__all__ = ["PretextModule", "PretextNet"]
-
-
-class PretextModule(nn.Module):
-    """Pixels as they come in, scaled to [0, 1], to what a task says of them."""
-
-    def __init__(self, pixels: ChannelScaling, task: Any):
-        super().__init__()
-        self.pixels = pixels
-        self.task = task
-
-    def images(self, pixels: Tensor, sizes: Tensor | None = None) -> Tensor:
-        """In [0, 1], and all of one size if they were not."""
-        images = self.pixels(pixels)
-        if sizes is None:
-            return images
-        return CenteredImages.of(images, sizes, self.task.encoder.image_shape[:2])
-
-    def forward(self, pixels: Tensor, index: Tensor, sizes: Tensor | None = None) -> Any:
-        return self.task(self.images(pixels, sizes), index)
+__all__ = ["PretextNet"]
 
 
 class StopTraining(Exception):
@@ -136,31 +118,44 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         *,
         constant_lr: bool = False,
         watchers: Sequence = (),
+        checkpoints: Checkpoints | None = None,
     ) -> None:
-        """Train for ``epochs`` more, as skorch's ``partial_fit`` does but for four things.
+        """Train for ``epochs`` more, as skorch's ``partial_fit`` does but for five things.
 
-        What is drawn comes from ``draws``, Ctrl-C is not swallowed, schedules run once over these
-        epochs (or stay at their start: ``constant_lr``), and ``watchers`` are gone afterwards.
+        What is drawn comes from ``draws``, Ctrl-C takes effect between steps, schedules run once
+        over these epochs (or stay at their start: ``constant_lr``), ``watchers`` are gone
+        afterwards, and what ``checkpoints`` hold of this training is not done again.
+
+        Raises
+        ------
+        TrainingInterrupted
+            After Ctrl-C.
         """
         if self.lr > torch.finfo(torch.float32).max:
             raise DivergenceError(f"lr={self.lr} is more than float32 can hold; try a smaller lr")
         steps = epochs * max(1, len(images) // self.batch_size)
         self.callbacks_: list
         self.steps_done_, self.total_steps_, self.constant_lr_ = 0, steps, constant_lr
+        self.begun_, self.checkpoints_ = None, checkpoints
+        if checkpoints is not None:
+            epochs = checkpoints.resume(self, epochs)
         kept = self.callbacks_
         self.callbacks_ = [*kept, *((f"watcher{i}", cb) for i, cb in enumerate(watchers))]
         self._set_training(False)  # callbacks may look at features
         self.draws_ = draws
         forced = deterministic_kernels(torch.device(self.device), self.deterministic)
         try:
-            with forced, freed_memory_kept():
+            with forced, freed_memory_kept(), interrupts_deferred() as self.interrupted_:
                 self.notify("on_train_begin", X=images, y=None)
                 with contextlib.suppress(StopTraining), self._place_told():
                     self.fit_loop(images, epochs=epochs)
                 self.notify("on_train_end", X=images, y=None)
+                if checkpoints is not None:
+                    checkpoints.write(self, finished=True)
         finally:
             self.callbacks_ = kept
-            del self.draws_  # belongs to this training
+            for name in ("draws_", "interrupted_", "begun_", "checkpoints_"):
+                self.__dict__.pop(name, None)  # they belong to this training
             self._set_training(False)
 
     @contextlib.contextmanager
@@ -183,43 +178,51 @@ class PretextNet(StateMixin, skorch.NeuralNet):
             super().notify(method_name, **kwargs)
             return
         stopped = False
-        with interrupts_noted() as ctrl_c:
-            self.on_epoch_end(self, **kwargs)
-            for _, callback in self.callbacks_:
-                try:
-                    callback.on_epoch_end(self, **kwargs)
-                except KeyboardInterrupt:
-                    stopped = True
-        if ctrl_c:
-            raise KeyboardInterrupt
+        self.on_epoch_end(self, **kwargs)
+        for _, callback in self.callbacks_:
+            try:
+                callback.on_epoch_end(self, **kwargs)
+            except KeyboardInterrupt:
+                stopped = True
         if stopped:
             raise StopTraining
+        self._pause()
+
+    def _pause(self, epoch: Epoch | None = None) -> None:
+        """Between two steps, of this epoch or of two: time for a checkpoint, and for Ctrl-C."""
+        if self.checkpoints_ is not None:
+            self.checkpoints_.write_if_due(self, epoch, now=bool(self.interrupted_))
+        if self.interrupted_:
+            if epoch is not None:
+                self.history.pop()  # its record is not whole
+            raise TrainingInterrupted
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         if iterator is None:
             return
-        began = time.perf_counter()
         self._set_training(True)
-        records = []
-        with self.draws_:
-            batches = iter(iterator)
-        for batch in batches:
+        epoch, self.begun_ = self.begun_, None
+        if epoch is None:
+            with self.draws_:
+                epoch = Epoch(iterator.draw_order())
+        began = time.perf_counter() - epoch.seconds
+        size = iterator.batch_size
+        self.history[-1]["batches"] = [{"train_batch_size": size} for _ in epoch.records]
+        for batch in iterator.in_order(epoch.order[len(epoch.records) * size :]):
             self.notify("on_batch_begin", batch=batch, training=True)
             lr = self._schedule_lr()
             step = step_fn(batch)
-            records.append(step.pop("terms"))
+            epoch.records.append(step.pop("terms"))
+            epoch.seconds = time.perf_counter() - began
             self.history.record_batch("train_batch_size", len(batch[1]))
             self.notify("on_batch_end", batch=batch, training=True, **step)
+            if len(epoch.records) < len(iterator):
+                self._pause(epoch)
         # from here on values are read from the device
-        columns = {
-            name: torch.stack([record[name] for record in records]).float().tolist()
-            for name in records[0]
-        }
-        seconds = time.perf_counter() - began
-        self._record(columns)
+        self._record({name: v.float().tolist() for name, v in epoch.columns().items()})
         self.history.record("lr", lr)
-        self.history.record("seconds", seconds)
-        self.history.record("images_per_second", len(records) * iterator.batch_size / seconds)
+        self.history.record("seconds", epoch.seconds)
+        self.history.record("images_per_second", len(epoch.records) * size / epoch.seconds)
         spread = self._feature_spread(*batch)
         self.history.record("feature_spread", spread)
         self._check_finite("pretext loss", self.history[-1, "train_loss"])

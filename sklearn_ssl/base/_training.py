@@ -1,0 +1,63 @@
+"""The training of a learner's net, with what watches it and what saves it."""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from sklearn_ssl._utils._checkpoints import Checkpoint
+from sklearn_ssl._utils._isolation import OwnRandomNumbers
+from sklearn_ssl.base._identity import image_fingerprint, training_arguments
+from sklearn_ssl.images import Images
+
+if TYPE_CHECKING:
+    from sklearn_ssl.training import Checkpoints
+
+__all__ = ["train"]
+
+
+def train(
+    learner: Any,
+    net: Any,
+    draws: OwnRandomNumbers,
+    images: Images,
+    epochs: int,
+    *,
+    X: Any,
+    seed: int,
+    streamed: bool,
+) -> None:
+    """Train for so many epochs; a stream has no end, and no checkpoints."""
+    from sklearn_ssl.training import ProgressBar, SklearnCallbacks
+
+    bar = ProgressBar(type(learner).__name__, learner.verbose)
+    watchers: list[Any] = [bar]
+    if hasattr(learner, "_init_callback_context") and not streamed:
+        fitted = functools.partial(learner._fitted_attributes, net, images)
+        watchers.append(SklearnCallbacks(learner, X, epochs, fitted))
+    checkpoint = None if streamed else learner.checkpoint
+    with contextlib.closing(bar), _opened(checkpoint, learner, net, images, seed, draws) as saved:
+        net.train(images, epochs, draws, constant_lr=streamed, watchers=watchers, checkpoints=saved)
+
+
+@contextlib.contextmanager
+def _opened(
+    checkpoint: Any, learner: Any, net: Any, images: Images, seed: int, draws: OwnRandomNumbers
+) -> Iterator["Checkpoints | None"]:
+    """Checkpoints in a folder that nobody else trains in meanwhile; None if none are wanted."""
+    if checkpoint is None:
+        yield None
+        return
+    from sklearn_ssl.training import Checkpoints
+
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = Checkpoint(checkpoint)
+    training = {
+        "class": type(learner).__name__,
+        **training_arguments(learner),
+        "seed": None if learner.random_state is None else seed,
+        "epochs before": len(net.history),
+        "images": f"{images.shape} {images.dtype} {image_fingerprint(images)}",
+    }
+    with checkpoint.opened():
+        yield Checkpoints(checkpoint, training, draws)

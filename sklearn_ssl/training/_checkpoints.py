@@ -1,0 +1,130 @@
+"""The state of a training: all that its next step depends on, written and read back."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from skorch.history import History
+from torch import Tensor
+
+from sklearn_ssl._utils._checkpoints import Checkpoint
+from sklearn_ssl._utils._isolation import OwnRandomNumbers
+
+__all__ = ["Checkpoints", "Epoch"]
+
+
+@dataclass
+class Epoch:
+    """An epoch that is under way.
+
+    Parameters
+    ----------
+    order : Tensor of int
+        Rows of its images.
+    records : list of dict of str to scalar Tensor
+        What was said of each batch so far.
+    seconds : float
+    """
+
+    order: Tensor
+    records: list[dict[str, Tensor]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def columns(self) -> dict[str, Tensor]:
+        """The records by name."""
+        return {name: torch.stack([r[name] for r in self.records]) for name in self.records[0]}
+
+    @classmethod
+    def of(cls, state: dict[str, Any], device: torch.device) -> "Epoch":
+        """From its order, columns and seconds."""
+        columns = {name: values.to(device) for name, values in state["columns"].items()}
+        rows = zip(*columns.values(), strict=True)
+        records = [dict(zip(columns, row, strict=True)) for row in rows]
+        return cls(state["order"], records, state["seconds"])
+
+
+class Checkpoints:
+    """Checkpoints of one training.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Where, and how often. Its folder is open.
+    training : dict of str to object
+        What tells this training from others.
+    draws : OwnRandomNumbers
+        Its random numbers.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, training: dict[str, Any], draws: OwnRandomNumbers):
+        self.checkpoint = checkpoint
+        self.training = training
+        self.draws = draws
+        self.epochs_since = 0
+        self.written = time.monotonic()
+
+    def resume(self, net: Any, epochs: int) -> int:
+        """Put the last checkpoint into the net, and give the number of epochs that are left.
+
+        Raises
+        ------
+        ValueError
+            If the folder belongs to another training.
+        """
+        state = self.checkpoint.read()
+        if state is None:
+            self.write(net)  # so that a disk that is full says so now
+            return epochs
+        self._compare(state["training"])
+        net.module_.load_state_dict(state["module"])
+        net.optimizer_.load_state_dict(state["optimizer"])
+        done = len(state["history"]) - len(net.history)
+        net.history = History(state["history"])
+        net.steps_done_ = state["steps"]
+        self.draws.set_state(state["generators"])
+        if state["epoch"] is not None:
+            net.begun_ = Epoch.of(state["epoch"], torch.device(net.device))
+        return 0 if state["finished"] else epochs - done
+
+    def _compare(self, other: Mapping[str, Any]) -> None:
+        differences = [
+            f"{name} was {other.get(name)!r} and is {self.training.get(name)!r}"
+            for name in {**other, **self.training}
+            if other.get(name) != self.training.get(name)
+        ]
+        if differences:
+            raise ValueError(
+                f"the checkpoints in {self.checkpoint.path} are of another training: "
+                f"{'; '.join(differences)}. Go on with the same, or give a new one another folder"
+            )
+
+    def write_if_due(self, net: Any, epoch: Epoch | None, now: bool) -> None:
+        """Between steps of an epoch, or of two (None)."""
+        every, seconds = self.checkpoint.every_epochs, self.checkpoint.every_seconds
+        self.epochs_since += epoch is None
+        due = every is not None and self.epochs_since >= every
+        late = seconds is not None and time.monotonic() - self.written >= seconds
+        if now or due or late:
+            self.write(net, epoch)
+
+    def write(self, net: Any, epoch: Epoch | None = None, finished: bool = False) -> None:
+        """Add a checkpoint."""
+        rows = list(net.history)
+        begun = None
+        if epoch is not None:
+            rows = rows[:-1]
+            begun = {"order": epoch.order, "columns": epoch.columns(), "seconds": epoch.seconds}
+        values = {
+            "training": self.training,
+            "finished": finished,
+            "steps": net.steps_done_,
+            "history": [dict(row) for row in rows],
+            "module": dict(net.module_.state_dict()),
+            "optimizer": net.optimizer_.state_dict(),
+            "generators": self.draws.state(),
+            "epoch": begun,
+        }
+        self.checkpoint.write(net.steps_done_, values)
+        self.epochs_since, self.written = 0, time.monotonic()
