@@ -223,10 +223,8 @@ def test_ctrl_c_leaves_what_was_learned_and_a_checkpoint(saved, images, tmp_path
         learner.fit(images)
     untrained = small(SimCLR, max_epochs=0).fit(images).transform(images)
     assert not np.allclose(learner.transform(images), untrained)
-    assert (
-        sorted(tmp_path.glob("step-*5.safetensors"))
-        == sorted(tmp_path.glob("step-*"))[-saved:] * saved
-    )
+    if saved:
+        assert max(tmp_path.glob("step-*")).name == "step-0000000005.safetensors"
     resumed = learner.set_params(callbacks=None).fit(images)
     expected = brief(SimCLR).fit(images)
     np.testing.assert_array_equal(resumed.transform(images), expected.transform(images))
@@ -269,7 +267,7 @@ def test_killed_twenty_times(tmp_path):
     """Children of one process, each killed by SIGKILL at a random moment of the same training."""
     body = """
         import random, signal, time
-        import sklearn_ssl.training  # children need not import it
+        small(sklearn_ssl.SimCLR).fit(X)  # children need not import and warm up
         random.seed(0)
         for name in sys.argv[2:]:
             folder, killed = f"{sys.argv[1]}/{name}", 0

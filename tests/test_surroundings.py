@@ -363,9 +363,9 @@ class PressesCtrlC(skorch.callbacks.Callback):
 def test_ctrl_c_reaches_the_user_wherever_it_falls(hook, images):
     """At the end of an epoch it passed for a callback that ends the training."""
     learner = small(SimCLR, max_epochs=3, batch_size=24, callbacks=[PressesCtrlC(hook)])
-    with pytest.warns(InterruptionWarning, match="after [12] epochs; SimCLR has what it learned"):
-        with pytest.raises(KeyboardInterrupt):
-            learner.fit(images)
+    said = "after [12] epochs; SimCLR has what it learned"
+    with pytest.warns(InterruptionWarning, match=said), pytest.raises(KeyboardInterrupt):
+        learner.fit(images)
     assert np.isfinite(learner.transform(images)).all()
     assert learner.n_epochs_ == len(learner.history_) == 1 + (hook == "on_epoch_end")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
