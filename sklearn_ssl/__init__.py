@@ -2,6 +2,7 @@
 
 from sklearn_ssl import exceptions
 from sklearn_ssl._discovery import all_estimators
+from sklearn_ssl._loading import load
 from sklearn_ssl._utils._checkpoints import Checkpoint
 from sklearn_ssl.contrastive import CPC, NNCLR, DeepInfoMax, InstanceDiscrimination, MoCo, SimCLR
 from sklearn_ssl.generative import (
@@ -42,5 +43,5 @@ __all__ = [
     "InstanceDiscrimination", "Jigsaw", "LeJEPA", "LearningToCount", "MaskedAutoencoder", "MoCo",
     "MultiTask", "RelativePatchLocation", "RotationPrediction", "SimCLR", "SimSiam",
     "SplitBrainAutoencoder", "SwAV", "VICReg", "VariationalAutoencoder", "Views", "all_estimators",
-    "exceptions", "list_images",
+    "exceptions", "list_images", "load",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ This is the API for methods outside of the package, too; docs/architecture.md sh
 
 from sklearn_ssl._utils._arguments import argument
 from sklearn_ssl.base._learner import PretextLearner
+from sklearn_ssl.base._persistence import FORMAT
 from sklearn_ssl.base._task import PretextTask, TaskOutput
 
-__all__ = ["PretextLearner", "PretextTask", "TaskOutput", "argument"]
+__all__ = ["FORMAT", "PretextLearner", "PretextTask", "TaskOutput", "argument"]

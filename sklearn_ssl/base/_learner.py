@@ -16,15 +16,15 @@ from sklearn_ssl._utils._arguments import plain
 from sklearn_ssl._utils._device import resolve_device, threads_that_survive_a_fork
 from sklearn_ssl._utils._docstrings import fill_docstring
 from sklearn_ssl._utils._isolation import OwnRandomNumbers, own_settings
-from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base import _checks
 from sklearn_ssl.base._arguments import SharedArguments
 from sklearn_ssl.base._features import FeaturesMixin
+from sklearn_ssl.base._persistence import PersistenceMixin
 from sklearn_ssl.base._task import PretextTask
 from sklearn_ssl.base._training import train
 from sklearn_ssl.encoders import Encoder, make_encoder
-from sklearn_ssl.exceptions import TrainingInterrupted, UnavailableDeviceWarning
-from sklearn_ssl.images import Images, learn_pixels
+from sklearn_ssl.exceptions import TrainingInterrupted
+from sklearn_ssl.images import Images, PixelRange, learn_pixels
 
 # skorch is imported when a learner is fitted, to keep the package quick to import
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ __all__ = ["PretextLearner"]
 class PretextLearner(
     SharedArguments,
     FeaturesMixin,
+    PersistenceMixin,
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -233,11 +234,23 @@ class PretextLearner(
     # Build
 
     def _build_net(self, images: Images, batch_size: int, device: torch.device) -> "PretextNet":
+        pixels, mean, std = learn_pixels(images)
+        return self._assemble(pixels, mean, std, images.shape, len(images), batch_size, device)
+
+    def _assemble(
+        self,
+        pixels: PixelRange,
+        mean: Sequence[float],
+        std: Sequence[float],
+        image_shape: tuple[int, int, int],
+        n_images: int,
+        batch_size: int,
+        device: torch.device,
+    ) -> "PretextNet":
         from sklearn_ssl.training import PretextModule, PretextNet
 
-        pixels, mean, std = learn_pixels(images)
-        encoder = self._make_encoder(images.shape, mean, std)
-        task = self._make_task(encoder, len(images))
+        encoder = self._make_encoder(image_shape, mean, std)
+        task = self._make_task(encoder, n_images)
         net = PretextNet(
             PretextModule(pixels, task),
             batch_size=batch_size,
@@ -276,15 +289,3 @@ class PretextLearner(
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Go to the device that was asked for, or with a warning to the CPU if it is missing."""
-        super().__setstate__(state)
-        if not self.__sklearn_is_fitted__():
-            return
-        try:
-            self.device_ = resolve_device(self.device)
-        except ValueError as error:
-            warn(f"{error}; using the CPU", UnavailableDeviceWarning)
-            self.device_ = torch.device("cpu")
-        self.net_.move_to(self.device_)

@@ -1,7 +1,7 @@
 """Networks with named layers, each giving a feature map that can be pooled."""
 
 from sklearn_ssl.encoders._encoder import BackboneEncoder, Encoder
-from sklearn_ssl.encoders._factory import encoder_names, make_encoder
+from sklearn_ssl.encoders._factory import encoder_names, make_encoder, original_names
 from sklearn_ssl.encoders._layers import LayerReader, layer_reader
 from sklearn_ssl.encoders._patches import PatchEncoder
 from sklearn_ssl.encoders._pooling import pool_features, pooled_width
@@ -36,6 +36,7 @@ __all__ = [
     "encoder_names",
     "layer_reader",
     "make_encoder",
+    "original_names",
     "patch_projection",
     "pool_features",
     "pooled_width",

@@ -2,16 +2,21 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import nn
 
 from sklearn_ssl.encoders._encoder import BackboneEncoder
 from sklearn_ssl.encoders._resnet import SmallResNet
 from sklearn_ssl.encoders._timm import build_timm
-from sklearn_ssl.encoders._torchvision import build_torchvision, torchvision_names
+from sklearn_ssl.encoders._torchvision import (
+    build_torchvision,
+    torchvision_name,
+    torchvision_names,
+)
 from sklearn_ssl.encoders._vit import SmallViT
 
-__all__ = ["encoder_names", "make_encoder"]
+__all__ = ["encoder_names", "make_encoder", "original_names"]
 
 
 _OWN = {"small_resnet": SmallResNet, "small_vit": SmallViT}
@@ -104,3 +109,10 @@ def _batch_to_layer_norm(module: nn.Module) -> None:
             setattr(module, name, nn.Sequential(norm, activation) if activation else norm)
         else:
             _batch_to_layer_norm(child)
+
+
+def original_names(encoder: str | Callable, state: dict[str, Any]) -> dict[str, Any]:
+    """Parameters and buffers of a backbone under the names of the library it is from."""
+    if encoder not in torchvision_names():
+        return state
+    return {torchvision_name(name): value for name, value in state.items()}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sklearn_ssl.encoders._resnet import _Stem
 from sklearn_ssl.encoders._weights import adapt_first_conv, downloading
 
-__all__ = ["build_torchvision", "torchvision_names"]
+__all__ = ["build_torchvision", "torchvision_name", "torchvision_names"]
 
 _HEADS = {"classifier", "head", "heads", "fc", "avgpool", "permute", "flatten", "dropout"}
 _AUXILIARY_HEADS = {"AuxLogits", "aux1", "aux2"}  # of the inceptions
@@ -110,3 +110,18 @@ def _transformer_blocks(model: Any) -> nn.Sequential:
     blocks.add_module("ln", model.encoder.ln)
     blocks.num_prefix_tokens = 1  # timm's name for the number of class tokens
     return blocks
+
+
+_RENAMED = {  # what our sequences of parts call otherwise
+    "stem.": "",
+    "embedding.pos_embedding": "encoder.pos_embedding",
+    "embedding.": "",
+    "encoder_layer_": "encoder.layers.encoder_layer_",
+    "ln.": "encoder.ln.",
+}
+
+
+def torchvision_name(name: str) -> str:
+    """What torchvision calls a parameter or buffer of what :func:`build_torchvision` gives."""
+    ours = next((prefix for prefix in _RENAMED if name.startswith(prefix)), "")
+    return _RENAMED.get(ours, "") + name.removeprefix(ours)

@@ -1,0 +1,130 @@
+"""Saved learners, read back."""
+
+import os
+from importlib.metadata import version
+from typing import Any
+
+from sklearn_ssl._discovery import all_estimators
+from sklearn_ssl._utils._checkpoints import Checkpoint
+from sklearn_ssl._utils._storage import read_file
+from sklearn_ssl.base import FORMAT, PretextLearner
+from sklearn_ssl.views import Views
+
+__all__ = ["load"]
+
+
+def load(
+    path: str | os.PathLike, *, learner_class: type[PretextLearner] | None = None, **params: Any
+) -> PretextLearner:
+    """Read a learner that was saved by its method ``save``.
+
+    No code of the file is run, and nothing is downloaded: its network is built anew from the
+    arguments, and filled.
+
+    Parameters
+    ----------
+    path : str or path
+    learner_class : type, optional
+        For a learner that is not of this package.
+    **params : object
+        Arguments that are code and could not be saved (the class of an encoder, callbacks, views
+        that are a function, a ``RandomState``), and others that may be changed after a fit.
+
+    Returns
+    -------
+    PretextLearner
+        Fitted; on the device that its argument asks for, or with a warning on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If it is no such file, if it is damaged or of a newer version, or if arguments are missing.
+    OSError
+        If it cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import SimCLR, load
+    >>> X = load_digits().images[:64]
+    >>> ssl = SimCLR(max_epochs=1, random_state=0).fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ssl.save(Path(folder, "simclr.safetensors"))
+    ...     again = load(Path(folder, "simclr.safetensors"))
+    >>> bool((again.transform(X) == ssl.transform(X)).all())
+    True
+    """
+    values = read_file(path)
+    try:
+        _check_format(path, values)
+        classes = _known_classes(learner_class)
+        if values["class"] not in classes:
+            raise ValueError(
+                f"{path} holds a {values['class']}, which is not of this package; give its class "
+                "as load(path, learner_class=...)"
+            )
+        learner_class = classes[values["class"]]
+        arguments = _unpacked(values["arguments"], classes)
+        _check_params(learner_class, values["code"], params)
+        return learner_class(**{**arguments, **params})._restore(values)
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        IndexError,
+        ArithmeticError,
+    ) as error:
+        raise ValueError(
+            f"{path} does not fit together: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _check_format(path: Any, values: Any) -> None:
+    found = values.get("format") if isinstance(values, dict) else None
+    if not isinstance(found, int):
+        raise ValueError(f"{path} is a file of sklearn_ssl, but holds no learner")
+    if found > FORMAT:
+        raise ValueError(
+            f"{path} was written by sklearn-ssl {values.get('version')}, which is newer than this "
+            f"{version('sklearn-ssl')}; upgrade it"
+        )
+
+
+def _known_classes(learner_class: Any) -> dict[str, Any]:
+    classes: dict[str, Any] = {"Views": Views, "Checkpoint": Checkpoint, **dict(all_estimators())}
+    if learner_class is not None:
+        classes[learner_class.__name__] = learner_class
+    return classes
+
+
+def _check_params(learner_class: Any, code: dict[str, Any], params: dict[str, Any]) -> None:
+    if missing := [f"{name}= ({what})" for name, what in code.items() if name not in params]:
+        raise ValueError(
+            f"arguments that are code were not saved; give them again: load(path, ...) needs "
+            f"{', '.join(missing)}"
+        )
+    known = learner_class._arguments
+    fixed = [
+        name
+        for name in params
+        if name not in code and not known.get(name, {"changeable": False})["changeable"]
+    ]
+    if fixed:
+        raise ValueError(
+            f"{', '.join(fixed)} cannot be changed: the network was built from it, or it is no "
+            f"argument of {learner_class.__name__}"
+        )
+
+
+def _unpacked(value: Any, classes: dict[str, Any]) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(_unpacked(item, classes) for item in value)
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"class", "arguments"} and isinstance(value["class"], str):
+        arguments = _unpacked(value["arguments"], classes)
+        return classes[value["class"]](**arguments)
+    return {name: _unpacked(item, classes) for name, item in value.items()}

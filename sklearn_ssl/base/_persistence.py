@@ -1,0 +1,256 @@
+"""What is taken out of a fitted learner: files, and modules of torch."""
+
+import os
+import warnings
+from importlib.metadata import version
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from sklearn_ssl._utils._arguments import DeclaredArguments, plain
+from sklearn_ssl._utils._device import resolve_device
+from sklearn_ssl._utils._isolation import isolated, own_settings
+from sklearn_ssl._utils._storage import replaced, write_file
+from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl.base import _checks
+from sklearn_ssl.base._identity import describe
+from sklearn_ssl.encoders import BackboneEncoder, original_names
+from sklearn_ssl.exceptions import UnavailableDeviceWarning
+from sklearn_ssl.images import PixelRange
+from sklearn_ssl.inference import FeatureExtractor
+
+__all__ = ["FORMAT", "PersistenceMixin"]
+
+FORMAT = 1  # of the files; a higher one may hold what this version does not know
+_PLAIN = (bool, int, float, str, type(None))
+
+
+class PersistenceMixin:
+    """``save`` and what reads it back, ``to_torch``, ``export_onnx``, ``backbone_state_dict``."""
+
+    _arguments: Any
+    _assemble: Any
+    _check_layer: Any
+    _fingerprint_: Any
+    _plainly: Any
+    __sklearn_is_fitted__: Any
+    device: Any
+    encoder: Any
+    encoder_: Any
+    image_shape_: Any
+    net_: Any
+    pool: Any
+    skipped_: Any
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Go to the device that was asked for, or with a warning to the CPU if it is missing."""
+        super().__setstate__(state)  # type: ignore[misc]
+        if self.__sklearn_is_fitted__():
+            self._settle()
+
+    def _settle(self) -> None:
+        try:
+            self.device_ = resolve_device(self.device)
+        except ValueError as error:
+            warn(f"{error}; using the CPU", UnavailableDeviceWarning)
+            self.device_ = torch.device("cpu")
+        self.net_.move_to(self.device_)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the fitted learner to one file, which :func:`sklearn_ssl.load` reads.
+
+        It is in the format of safetensors, with the rest as JSON in its header. Reading it runs no
+        code. It holds what :meth:`transform` and a continued fit need; of arguments that are code
+        (an encoder's class, callbacks) only the name, so they are given again to ``load``.
+
+        Parameters
+        ----------
+        path : str or path
+            What is there is replaced when all is written, or stays if that fails.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        check_is_fitted(self)
+        net, pixels = self.net_, self.net_.module_.pixels
+        names = getattr(self, "feature_names_in_", None)
+        arguments: dict[str, Any] = {}
+        code: dict[str, Any] = {}
+        for name in self._arguments:
+            value = getattr(self, name)
+            try:
+                arguments[name] = _packed(value)
+            except TypeError:
+                code[name] = describe(value)
+        values = {
+            "format": FORMAT,
+            "version": version("sklearn-ssl"),
+            "class": type(self).__name__,
+            "arguments": arguments,
+            "code": code,
+            "attributes": {
+                "image_shape_": self.image_shape_,
+                "skipped_": self.skipped_,
+                "_fingerprint_": self._fingerprint_,
+                "n_features_in_": self.n_features_in_,  # type: ignore[attr-defined]
+            },
+            "feature_names_in_": None if names is None else names.tolist(),
+            "pixels": {
+                "usual": pixels.usual,
+                "n_images": pixels.n_images,
+                "dtype": str(pixels.dtype),
+            },
+            "module": dict(net.module_.state_dict()),
+            "optimizer": net.optimizer_.state_dict(),
+            "history": [dict(row) for row in net.history],
+            "batch_size": net.batch_size,
+        }
+        write_file(path, values)
+
+    def _restore(self, values: dict[str, Any]) -> Self:
+        """Take what :meth:`save` wrote, but the arguments, into this learner."""
+        from skorch.history import History
+
+        shape = tuple(values["attributes"]["image_shape_"])
+        channels, described = shape[2], values["pixels"]
+        pixels = PixelRange(
+            torch.zeros(channels),
+            torch.ones(channels),
+            [0.0] * channels,
+            usual=tuple(described["usual"]),
+            n_images=described["n_images"],
+            dtype=np.dtype(described["dtype"]),
+        )
+        cpu, blank = torch.device("cpu"), ([0.0] * channels, [1.0] * channels)
+        plainly = self._plainly().set_params(weights=None)
+        with isolated(cpu, seed=0), warnings.catch_warnings(action="ignore"):
+            net = plainly._assemble(
+                pixels, *blank, shape, described["n_images"], values["batch_size"], cpu
+            )
+        with own_settings(cpu):
+            net.module_.load_state_dict(values["module"])
+            net.optimizer_.load_state_dict(values["optimizer"])
+        net.history = History(values["history"])
+        if (names := values["feature_names_in_"]) is not None:
+            self.__dict__["feature_names_in_"] = np.asarray(names, dtype=object)
+        self.__dict__.update(values["attributes"])
+        self.__dict__.update(
+            net_=net,
+            image_shape_=shape,
+            history_=net.epochs(),
+            n_epochs_=len(net.history),
+            _built_in_=_checks.built_in(self),
+        )
+        self._settle()
+        return self
+
+    def to_torch(self) -> nn.Module:
+        """The features of ``layer``, pooled by ``pool``, as a module of torch alone.
+
+        It is a copy, on the CPU, in evaluation mode and float32, and has no hooks. It can be traced
+        and exported (``torch.export``), if the encoder is one of ours, of torchvision or timm, or
+        an ``nn.Sequential``.
+
+        Returns
+        -------
+        nn.Module
+            Takes pixels (n, channels, height, width) in the range of those of the fit, in any type,
+            and gives features (n, n_features_out), float32.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_ssl import SimCLR
+        >>> X = load_digits().images[:64]
+        >>> ssl = SimCLR(max_epochs=1, random_state=0, precision="float32").fit(X)
+        >>> features = ssl.to_torch()(torch.from_numpy(X)[:, None])
+        >>> torch.allclose(features, torch.from_numpy(ssl.transform(X)), atol=1e-5)
+        True
+        """
+        check_is_fitted(self)
+        layer = self._check_layer(self.encoder_)
+        with own_settings(torch.device("cpu")):
+            pixels = self.net_.module_.pixels
+            return FeatureExtractor(pixels, self.encoder_, layer, plain(self.pool))
+
+    def export_onnx(self, path: str | os.PathLike) -> None:
+        """Write what :meth:`to_torch` gives as an ONNX model, for any number of images.
+
+        Its input is called ``pixels``: of type uint8 if the learner was fitted to such, else
+        float32. Its output is called ``features``.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Raises
+        ------
+        ImportError
+            Without ``pip install 'sklearn-ssl[onnx]'``.
+        """
+        try:
+            import onnxscript  # noqa: F401
+        except ImportError:
+            raise ImportError("export_onnx needs pip install 'sklearn-ssl[onnx]'") from None
+        module = self.to_torch()
+        height, width, channels = self.image_shape_
+        uint8 = self.net_.module_.pixels.dtype == "uint8"
+        example = torch.zeros(
+            2, channels, height, width, dtype=torch.uint8 if uint8 else torch.float32
+        )
+        with replaced(path) as beside, own_settings(torch.device("cpu")):
+            torch.onnx.export(
+                module,
+                (example,),
+                beside,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+                input_names=["pixels"],
+                output_names=["features"],
+                dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+            )
+
+    def backbone_state_dict(self) -> dict[str, Tensor]:
+        """Weights of the trained network, named as in torchvision or timm if it is from there.
+
+        Returns
+        -------
+        dict of str to Tensor
+            For ``load_state_dict`` of the network without its classifier, as ``model.fc =
+            nn.Identity()`` makes it of torchvision's, and ``num_classes=0`` of timm's.
+
+        Raises
+        ------
+        ValueError
+            For methods whose encoder holds several networks, or sees patches.
+        """
+        check_is_fitted(self)
+        if not isinstance(self.encoder_, BackboneEncoder):
+            raise ValueError(
+                f"{type(self).__name__} has a {type(self.encoder_).__name__}, which is not one "
+                "network; take the parts of encoder_ that you need"
+            )
+        state = self.encoder_.backbone.state_dict()
+        return original_names(self.encoder, {k: v.cpu().clone() for k, v in state.items()})
+
+
+def _packed(value: Any) -> Any:
+    """Values that can be stored; TypeError for code."""
+    value = plain(value)
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_packed, value))
+    if isinstance(value, (torch.device, os.PathLike)):
+        return str(value)
+    if isinstance(value, DeclaredArguments):
+        arguments = {name: _packed(getattr(value, name)) for name in value._arguments}
+        return {"class": type(value).__name__, "arguments": arguments}
+    raise TypeError(f"{value!r} is code")

@@ -1,0 +1,423 @@
+"""Learners in files, as modules of torch, as ONNX models, and as weights for other libraries."""
+
+import functools
+import json
+import os
+import pickle
+import random
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from conftest import TinyNet, every_learner, make_images, small
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from sklearn_ssl import CPC, SimCLR, Views, load
+from sklearn_ssl._utils._storage import read_file, write_file
+from sklearn_ssl.base import PretextLearner
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return SimCLR(encoder="small_resnet", layer="layer1", pool=1, max_epochs=1, random_state=0).fit(
+        make_images()
+    )
+
+
+@pytest.fixture
+def saved(fitted, tmp_path):
+    fitted.save(tmp_path / "learner.safetensors")
+    return tmp_path / "learner.safetensors"
+
+
+# save and load
+
+
+@every_learner
+def test_it_comes_back_as_it_was(Learner, images, tmp_path):
+    learner = small(Learner, warm_start=True).fit(images)
+    learner.save(tmp_path / "file")
+    again = load(tmp_path / "file", encoder=learner.encoder)
+    assert type(again) is Learner
+    np.testing.assert_array_equal(again.transform(images), learner.transform(images))
+    assert again.history_ == learner.history_
+    learner.fit(images)  # goes on with the optimizer's state
+    np.testing.assert_array_equal(again.fit(images).transform(images), learner.transform(images))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"encoder": "small_vit"},
+        {"encoder": "resnet18"},
+        {"encoder": "timm/resnet18.a1_in1k"},
+        {"encoder": "small_resnet", "views": Views(size=6, jitter=None)},
+        {"encoder": "small_resnet", "batch_size": np.int64(8), "random_state": None},
+        {"encoder": "small_resnet", "optimizer": "lars", "device": torch.device("cpu")},
+        {"encoder": "small_resnet", "precision": "float32", "layer": "stem", "pool": "max"},
+    ],
+)
+def test_arguments_come_back(params, images, tmp_path):
+    learner = small(SimCLR, **params).fit(images.astype(np.float64) * 1e3 + 1e7)
+    learner.save(tmp_path / "file")
+    again = load(tmp_path / "file")
+    X = images[:5].astype(np.float64) * 1e3 + 1e7
+    np.testing.assert_array_equal(again.transform(X), learner.transform(X))
+    assert repr(again).replace("'cpu'", "device(type='cpu')") == repr(learner).replace(
+        "np.int64(8)", "8"
+    )
+    assert again._built_in_.keys() == learner._built_in_.keys()
+
+
+def test_names_of_columns_come_back(images, tmp_path):
+    frame = pytest.importorskip("pandas").DataFrame(images.reshape(len(images), -1))
+    frame = frame.add_prefix("pixel")
+    learner = small(SimCLR, encoder="small_resnet").fit(frame)
+    learner.save(tmp_path / "file")
+    again = load(tmp_path / "file")
+    np.testing.assert_array_equal(again.transform(frame), learner.transform(frame))
+    assert list(again.feature_names_in_) == list(frame.columns)
+
+
+def test_code_is_given_again(images, tmp_path):
+    build = functools.partial(TinyNet)
+    learner = small(SimCLR, encoder=build, optimizer=torch.optim.SGD, lr=0.1).fit(images)
+    learner.save(tmp_path / "file")
+    message = r"encoder= \(\['conftest.TinyNet', .*optimizer= \(torch.optim.sgd.SGD\)"
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "file")
+    again = load(tmp_path / "file", encoder=build, optimizer=torch.optim.SGD, pool=1)
+    np.testing.assert_array_equal(
+        again.transform(images), learner.set_params(pool=1).transform(images)
+    )
+    with pytest.raises(ValueError, match="temperature cannot be changed"):
+        load(tmp_path / "file", encoder=build, optimizer=torch.optim.SGD, temperature=0.2)
+
+
+class Mine(SimCLR):
+    """A learner of the user's."""
+
+
+def test_a_learner_of_ones_own(images, tmp_path):
+    learner = small(Mine, encoder="small_resnet").fit(images)
+    learner.save(tmp_path / "file")
+    with pytest.raises(ValueError, match="holds a Mine.*learner_class"):
+        load(tmp_path / "file")
+    again = load(tmp_path / "file", learner_class=Mine)
+    assert isinstance(again, Mine)
+    np.testing.assert_array_equal(again.transform(images), learner.transform(images))
+
+
+def test_in_another_process(saved, fitted, images, tmp_path):
+    script = """
+        import sys, numpy as np
+        from sklearn_ssl import load
+        np.save(sys.argv[3], load(sys.argv[1]).transform(np.load(sys.argv[2])))
+    """
+    np.save(tmp_path / "X.npy", images)
+    paths = [saved, tmp_path / "X.npy", tmp_path / "F.npy"]
+    command = [sys.executable, "-c", textwrap.dedent(script), *map(str, paths)]
+    subprocess.run(command, check=True)
+    np.testing.assert_allclose(np.load(paths[2]), fitted.transform(images), atol=1e-4)
+
+
+def test_what_was_not_fitted_is_not_saved(tmp_path):
+    for method in (lambda learner: learner.save(tmp_path / "file"), SimCLR.to_torch):
+        with pytest.raises(ValueError, match="not fitted"):
+            method(SimCLR())
+
+
+def test_skops(fitted, images):
+    skops = pytest.importorskip("skops.io")
+    content = skops.dumps(fitted)
+    types = skops.get_untrusted_types(data=content)
+    again = skops.loads(content, trusted=types)
+    np.testing.assert_array_equal(again.transform(images), fitted.transform(images))
+
+
+def test_nothing_is_in_it_twice(images, tmp_path):
+    """Weights and the optimizer's two moments of them, and a little beside."""
+    learner = SimCLR(encoder="resnet18", max_epochs=1, random_state=0).fit(images[:8])
+    learner.save(tmp_path / "file")
+    weights = sum(p.nbytes for p in learner.net_.module_.parameters())
+    assert os.path.getsize(tmp_path / "file") < 3.02 * weights
+    assert len(pickle.dumps(learner)) < 3.02 * weights
+
+
+# Files that are not what they should be
+
+
+def test_errors_of_the_file_system(fitted, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "missing")
+    with pytest.raises(FileNotFoundError):
+        fitted.save(tmp_path / "missing" / "file")
+    with pytest.raises(IsADirectoryError):
+        load(tmp_path)
+
+
+def test_a_full_disk_leaves_what_was_there(saved, fitted):
+    resource = pytest.importorskip("resource")
+    import signal
+
+    before = saved.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+        with pytest.raises(OSError, match="File too large"):
+            fitted.save(saved)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert saved.read_bytes() == before
+    assert os.listdir(saved.parent) == [saved.name]
+
+
+def changed(path, change):
+    values = read_file(path)
+    change(values)
+    write_file(path, values)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v.update(format=99, version="9.0"), r"sklearn-ssl 9\.0, which is newer"),
+        (lambda v: v.pop("format"), "holds no learner"),
+        (lambda v: v.update({"class": "os.system"}), "os.system, which is not of this package"),
+        (lambda v: v["arguments"].update(temperature=-1.0), "does not fit|temperature"),
+        (lambda v: v["arguments"].update(nonsense=1), "does not fit together.*nonsense"),
+        (lambda v: v["arguments"].update(projection_dim=32), "does not fit.*size mismatch"),
+        (lambda v: v["module"].popitem(), "does not fit.*Missing key"),
+        (lambda v: v.pop("pixels"), "does not fit together: KeyError: 'pixels'"),
+        (lambda v: v["pixels"].update(dtype="object"), "no type of numbers"),
+        (lambda v: v["attributes"].update(image_shape_=(8, 8)), "does not fit together"),
+        (lambda v: v["attributes"].update(transform=3), "does not fit together"),
+    ],
+)
+def test_other_content_is_refused(change, message, saved):
+    changed(saved, change)
+    with pytest.raises(ValueError, match=message):
+        load(saved)
+
+
+def test_a_file_of_something_else(tmp_path):
+    save_file({"weight": torch.ones(3)}, tmp_path / "file")
+    with pytest.raises(ValueError, match="not a file of sklearn_ssl"):
+        load(tmp_path / "file")
+    (tmp_path / "file").write_bytes(pickle.dumps([1]))
+    with pytest.raises(ValueError, match="not a file of sklearn_ssl"):
+        load(tmp_path / "file")
+
+
+STRANGE = [None, True, -1, 10**30, 1e300, "", "x" * 1000, [], {}, [[]] * 5, {"class": "SimCLR"}]
+
+
+def mutate(content, metadata, tensors, rng):
+    """Bytes of a file that somebody damaged, or edited with some knowledge of the format."""
+    kind = rng.randrange(7)
+    if kind < 4:
+        content = bytearray(content)
+        at = rng.randrange(len(content) if rng.random() < 0.5 else 3000)
+        if kind == 0:
+            for _ in range(rng.choice([1, 1, 3, 50])):
+                content[min(at + rng.randrange(50), len(content) - 1)] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            del content[at:]
+        elif kind == 2:
+            del content[at : at + rng.choice([1, 8, 1000])]
+        else:
+            content[at:at] = rng.randbytes(rng.choice([1, 8, 1000]))
+        return bytes(content)
+    values = json.loads(metadata["sklearn_ssl"])
+    places = []
+
+    def walk(node):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            places.append((node, key))
+            if isinstance(value, (dict, list)):
+                walk(value)
+
+    walk(values)
+    for _ in range(rng.choice([1, 1, 3])):
+        node, key = rng.choice(places)
+        if kind == 4 and isinstance(node, dict):
+            node.pop(key, None)
+        elif kind == 5:
+            node[key] = rng.choice(STRANGE)
+        else:
+            other, its = rng.choice(places)
+            node[key] = other.get(its) if isinstance(other, dict) else other[its]
+    try:
+        return json.dumps(values)
+    except (ValueError, RecursionError):  # it holds itself
+        return "{}"
+
+
+def check_mutated(n, fitted, tmp_path):
+    """Each loads a learner that gives the same features, or says by an error what is wrong."""
+    from sklearn_ssl._utils._storage import _CHECKSUM, _KEY, _checksum
+
+    path = tmp_path / "file"
+    fitted.save(path)
+    content = path.read_bytes()
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    X = make_images()[:4]
+    expected, rng = fitted.transform(X), random.Random(0)
+    n_loaded = 0
+    for _ in range(n):
+        new = mutate(content, metadata, tensors, rng)
+        if isinstance(new, bytes):
+            path.write_bytes(new)
+        else:  # with a checksum that is right
+            text = {_KEY: new, _CHECKSUM: _checksum(new, tensors)}
+            save_file(tensors, path, metadata=text)
+        try:
+            learner = load(path)
+        except (ValueError, OSError) as error:
+            assert str(error)
+            continue
+        n_loaded += 1
+        try:
+            features = learner.transform(X)
+        except (ValueError, TypeError) as error:
+            assert str(error)
+            continue
+        if isinstance(new, bytes):
+            np.testing.assert_array_equal(features, expected)
+    assert n_loaded < n
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return SimCLR(
+        encoder="small_resnet", max_epochs=0, projection_dim=8, hidden_dim=8, random_state=0
+    ).fit(make_images(8))
+
+
+def test_mutated_files(tiny, tmp_path):
+    check_mutated(60, tiny, tmp_path)
+
+
+@pytest.mark.slow
+def test_many_mutated_files(tiny, tmp_path):
+    check_mutated(2000, tiny, tmp_path)
+
+
+# Modules of torch
+
+
+@pytest.mark.parametrize("offset", [None, 0.0, 1e7])
+@every_learner
+def test_a_module_gives_the_features(Learner, offset, images, tmp_path):
+    X = images if offset is None else images.astype(np.float64) + offset
+    learner = small(Learner, max_epochs=0, precision="float32").fit(X)
+    module = learner.to_torch()
+    pixels = torch.from_numpy(X).permute(0, 3, 1, 2)
+    expected = learner.transform(X)
+    np.testing.assert_allclose(module(pixels), expected, rtol=1e-4, atol=1e-4)
+    assert not module.training
+    assert not any(p.requires_grad for p in module.parameters())
+    torch.save(module, tmp_path / "module.pt")
+    again = torch.load(tmp_path / "module.pt", weights_only=False)
+    torch.testing.assert_close(again(pixels), module(pixels))
+
+
+ENCODERS = [
+    pytest.param("small_resnet", 12),
+    pytest.param("small_vit", 16, marks=pytest.mark.slow),
+    pytest.param("resnet18", 32, marks=pytest.mark.slow),
+    pytest.param("timm/resnet18", 32, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("encoder", "side"), ENCODERS)
+def test_exports(encoder, side, tmp_path):
+    """torch.export, torch.jit.trace and ONNX, with another number of images than they were made of."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    X = make_images(5, side, side)
+    learner = SimCLR(encoder=encoder, max_epochs=0, random_state=0, precision="float32").fit(X)
+    expected, module = learner.transform(X), learner.to_torch()
+    pixels = torch.from_numpy(X).permute(0, 3, 1, 2)
+    dynamic = ({0: torch.export.Dim.DYNAMIC},)
+    exported = torch.export.export(module, (pixels[:2],), dynamic_shapes=dynamic).module()
+    traced = torch.jit.trace(module, (pixels[:2],))
+    for made in (exported, traced):
+        np.testing.assert_allclose(made(pixels), expected, rtol=1e-4, atol=1e-4)
+    learner.export_onnx(tmp_path / "model.onnx")
+    assert os.listdir(tmp_path) == ["model.onnx"]
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    for n in (1, 5):
+        (features,) = session.run(["features"], {"pixels": pixels[:n].numpy()})
+        np.testing.assert_allclose(features, expected[:n], rtol=1e-3, atol=1e-3)
+
+
+def test_onnx_without_its_libraries(fitted, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ImportError, match=r"sklearn-ssl\[onnx\]"):
+        fitted.export_onnx(tmp_path / "model.onnx")
+
+
+# Weights for other libraries
+
+
+HEADS = {"resnet18": "fc", "mobilenet_v2": "classifier", "vit_b_32": "heads", "swin_t": "head"}
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "layer"),
+    [
+        ("resnet18", 128, "layer4"),
+        pytest.param("mobilenet_v2", 32, "features.18", marks=SLOW),
+        pytest.param("vit_b_32", 64, "encoder.ln", marks=SLOW),
+        pytest.param("convnext_tiny", 32, "features.7", marks=SLOW),
+    ],
+)
+def test_weights_load_into_torchvision(name, side, layer):
+    from torchvision import models
+
+    X = make_images(2, side, side)
+    learner = SimCLR(encoder=name, max_epochs=0, random_state=0, precision="float32").fit(X)
+    options = {"image_size": side} if name.startswith("vit") else {}
+    model = models.get_model(name, weights=None, **options)
+    setattr(model, HEADS.get(name, "classifier"), nn.Identity())
+    model.load_state_dict(learner.backbone_state_dict(), strict=True)
+    seen = []
+    model.eval().get_submodule(layer).register_forward_hook(lambda m, i, out: seen.append(out))
+    encoder = learner.to_torch().encoder
+    images = torch.from_numpy(X).permute(0, 3, 1, 2) / 255
+    model(encoder.prepare(images))
+    found = encoder._as_map(seen[0], images.shape[2:], encoder.last_layer)
+    torch.testing.assert_close(found, encoder(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet18", pytest.param("vit_tiny_patch16_224", marks=SLOW)])
+def test_weights_load_into_timm(name):
+    timm = pytest.importorskip("timm")
+    X = make_images(2, 32, 32)
+    learner = SimCLR(encoder=f"timm/{name}", max_epochs=0, random_state=0).fit(X)
+    options = {"img_size": (32, 32)} if "vit" in name else {}
+    model = timm.create_model(name, num_classes=0, **options)
+    model.load_state_dict(learner.backbone_state_dict(), strict=True)
+    images = torch.rand(2, 3, 32, 32)
+    backbone = learner.to_torch().encoder.backbone
+    torch.testing.assert_close(model.eval()(images), backbone(images))
+
+
+def test_encoders_of_several_networks_have_no_one_state(images):
+    with pytest.raises(ValueError, match="PatchEncoder"):
+        small(CPC, max_epochs=0).fit(images).backbone_state_dict()
+
+
+def test_own_methods_can_be_saved():
+    assert PretextLearner.save is SimCLR.save
