@@ -19,6 +19,7 @@ __all__ = ["read_file", "replaced", "write_file"]
 
 _KEY = "sklearn_ssl"  # of the header's metadata, under which our JSON is
 _CHECKSUM = "checksum"
+_OTHER = (AttributeError, RuntimeError, StopIteration, TypeError, ValueError)  # of damaged files
 
 
 @contextlib.contextmanager
@@ -82,7 +83,7 @@ def read_file(path: str | os.PathLike) -> Any:
         if metadata[_CHECKSUM] != _checksum(text, tensors):
             raise ValueError("its checksum is another one")
         return _unpacked(json.loads(text), tensors)
-    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
+    except (SafetensorError, ArithmeticError, LookupError, *_OTHER) as error:
         raise ValueError(
             f"{os.fspath(path)} is not a file of sklearn_ssl, or it is damaged: "
             f"{type(error).__name__}: {error}"

@@ -36,6 +36,7 @@ class PersistenceMixin:
     _check_layer: Any
     _fingerprint_: Any
     _plainly: Any
+    _validate: Any
     __sklearn_is_fitted__: Any
     device: Any
     encoder: Any
@@ -116,6 +117,7 @@ class PersistenceMixin:
         """Take what :meth:`save` wrote, but the arguments, into this learner."""
         from skorch.history import History
 
+        self._validate()
         shape = tuple(values["attributes"]["image_shape_"])
         channels, described = shape[2], values["pixels"]
         pixels = PixelRange(
@@ -124,7 +126,7 @@ class PersistenceMixin:
             [0.0] * channels,
             usual=tuple(described["usual"]),
             n_images=described["n_images"],
-            dtype=np.dtype(described["dtype"]),
+            dtype=_number_type(described["dtype"]),
         )
         cpu, blank = torch.device("cpu"), ([0.0] * channels, [1.0] * channels)
         plainly = self._plainly().set_params(weights=None)
@@ -138,10 +140,13 @@ class PersistenceMixin:
         net.history = History(values["history"])
         if (names := values["feature_names_in_"]) is not None:
             self.__dict__["feature_names_in_"] = np.asarray(names, dtype=object)
-        self.__dict__.update(values["attributes"])
+        kept = values["attributes"]
         self.__dict__.update(
             net_=net,
             image_shape_=shape,
+            skipped_=dict(kept["skipped_"]),
+            _fingerprint_=kept["_fingerprint_"],
+            n_features_in_=int(kept["n_features_in_"]),
             history_=net.epochs(),
             n_epochs_=len(net.history),
             _built_in_=_checks.built_in(self),
@@ -239,6 +244,13 @@ class PersistenceMixin:
             )
         state = self.encoder_.backbone.state_dict()
         return original_names(self.encoder, {k: v.cpu().clone() for k, v in state.items()})
+
+
+def _number_type(name: str) -> np.dtype:
+    dtype = np.dtype(name)
+    if dtype.kind not in "biuf":
+        raise ValueError(f"{name} is no type of numbers")
+    return dtype
 
 
 def _packed(value: Any) -> Any:

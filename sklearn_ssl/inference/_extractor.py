@@ -41,6 +41,6 @@ class FeatureExtractor(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Features (n, d), float32, of pixels (n, c, h, w) in any type."""
         if self.is_far:
-            pixels = (pixels.double() - self.origin.double()).float()
-        maps = self.encoder(self.scaling(pixels), self.layer)
+            pixels = pixels.double() - self.origin.double()
+        maps = self.encoder(self.scaling(pixels.float()), self.layer)
         return pool_features(maps.float(), self.pool)

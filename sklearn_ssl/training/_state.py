@@ -5,8 +5,10 @@ addresses of memory in them, and optimizers are dictionaries whose keys are tens
 """
 
 import copy
+from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -74,29 +76,44 @@ class StateMixin:
 
 
 def taken_apart(module: nn.Module) -> tuple[nn.Module, list[Any]]:
-    """A copy of a module without values, and the values of its parameters and buffers."""
+    """A copy of a module with blanks in place of its parameters and buffers, and their values."""
     tensors = _tensors(module)
-    hollow = {id(tensor): _like(tensor, torch.device("meta")) for tensor in tensors}
-    return copy.deepcopy(module, hollow), [as_arrays(tensor) for tensor in tensors]
+    blanks: dict[int, Any] = {id(tensor): _Blank(row, tensor) for row, tensor in enumerate(tensors)}
+    return copy.deepcopy(module, blanks), [as_arrays(tensor) for tensor in tensors]
 
 
 def put_together(skeleton: nn.Module, values: list[Any]) -> nn.Module:
     """The inverse of :func:`taken_apart`, on the CPU."""
-    filled: dict[int, Tensor] = {}
-    for hollow, value in zip(_tensors(skeleton), values, strict=True):
-        tensor = filled[id(hollow)] = _like(hollow, torch.device("cpu"))
-        with torch.no_grad():
-            tensor.copy_(as_tensors(value))
+    filled: dict[int, Any] = {}
+    for part in skeleton.modules():
+        for blank in (*part._parameters.values(), *part._buffers.values()):
+            if isinstance(blank, _Blank) and id(blank) not in filled:
+                filled[id(blank)] = blank.filled(as_tensors(values[blank.row]))
     return copy.deepcopy(skeleton, filled)
 
 
+class _Blank:
+    """The place of a parameter or buffer."""
+
+    def __init__(self, row: int, tensor: Tensor):
+        self.row = row
+        self.stride = torch.empty_like(tensor, device="meta").stride()  # of its layout in memory
+        self.is_parameter = isinstance(tensor, nn.Parameter)
+        self.trained = tensor.requires_grad
+
+    def filled(self, tensor: Tensor) -> Tensor:
+        """The parameter or buffer with this value."""
+        laid_out = torch.empty_strided(tensor.shape, self.stride, dtype=tensor.dtype).copy_(tensor)
+        return nn.Parameter(laid_out, self.trained) if self.is_parameter else laid_out
+
+
 def as_arrays(values: Any) -> Any:
-    """Tensors in dictionaries, lists and tuples as (array, name of the dtype)."""
+    """Arrays, and names of their types, for tensors in dictionaries, lists and tuples."""
     if isinstance(values, Tensor):
         bits = values.detach().cpu().contiguous()
         if bits.dtype == torch.bfloat16:  # which NumPy has not
             bits = bits.view(torch.int16)
-        return _Array((bits.numpy(), str(values.dtype).removeprefix("torch.")))
+        return _Array(bits.numpy(), str(values.dtype).removeprefix("torch."))
     if isinstance(values, dict):
         return {name: as_arrays(value) for name, value in values.items()}
     if type(values) in (list, tuple):
@@ -107,8 +124,7 @@ def as_arrays(values: Any) -> Any:
 def as_tensors(values: Any) -> Any:
     """The inverse of :func:`as_arrays`."""
     if isinstance(values, _Array):
-        array, dtype = values
-        return torch.from_numpy(array.copy()).view(getattr(torch, dtype))
+        return torch.from_numpy(values.array.copy()).view(getattr(torch, values.dtype))
     if isinstance(values, dict):
         return {name: as_tensors(value) for name, value in values.items()}
     if type(values) in (list, tuple):
@@ -116,16 +132,13 @@ def as_tensors(values: Any) -> Any:
     return values
 
 
-class _Array(tuple):
+@dataclass
+class _Array:
     """What stands for a tensor."""
+
+    array: np.ndarray
+    dtype: str
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:
     return [*module.parameters(), *module.buffers()]
-
-
-def _like(tensor: Tensor, device: torch.device) -> Tensor:
-    """An empty tensor with the same layout in memory."""
-    empty = torch.empty_like(tensor, device=device, requires_grad=False)
-    is_parameter = isinstance(tensor, nn.Parameter)
-    return nn.Parameter(empty, requires_grad=tensor.requires_grad) if is_parameter else empty
