@@ -1,0 +1,125 @@
+"""The command line: features of a folder of images, in a table.
+
+python -m sklearn_ssl embed photos/ --learner simclr.safetensors --output features.parquet
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from sklearn_ssl import list_images, load
+from sklearn_ssl._utils._storage import replaced
+
+_ROWS_AT_ONCE = 4096
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m sklearn_ssl", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    embed = commands.add_parser("embed", help="features of images, one row each, to a table")
+    embed.add_argument("images", help="a folder, a pattern in quotes, or a tar archive")
+    embed.add_argument("--learner", required=True, help="a file that a learner's save() wrote")
+    embed.add_argument("--output", required=True, type=Path, help="a .parquet or .csv file")
+    embed.add_argument("--layer", help="by default the learner's")
+    embed.add_argument("--device", help="by default the learner's")
+    embed.add_argument("--skip", action="store_true", help="NaN for files that cannot be read")
+    options = parser.parse_args(arguments)
+    try:
+        _embed(options)
+    except (OSError, ValueError, ImportError) as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
+
+
+def _embed(options: argparse.Namespace) -> None:
+    """Write the features of some thousand images at a time, and then all of them as one table.
+
+    What was written before it was stopped is not done again.
+    """
+    open_writer = _writer_of(options.output.suffix)
+    given = {"layer": options.layer, "device": options.device}
+    params = {name: value for name, value in given.items() if value is not None}
+    if options.skip:
+        params["on_error"] = "skip"
+    learner = load(options.learner, **params)
+    paths = list_images(options.images)
+    parts = options.output.with_name(f".{options.output.name}.parts")
+    task = json.dumps([_digest(options.learner), options.layer, options.skip, _digest(paths)])
+    _begin(parts, task)
+    names = [str(name) for name in learner.get_feature_names_out()]
+    starts = range(0, len(paths), _ROWS_AT_ONCE)
+    with tqdm(total=len(paths), unit="image") as bar:
+        for start in starts:
+            some = paths[start : start + _ROWS_AT_ONCE]
+            part = parts / f"{start:012d}.npy"
+            if not part.exists():
+                with open(parts / "part", "wb") as file:
+                    np.save(file, np.asarray(learner.transform(some)))
+                (parts / "part").replace(part)
+            bar.update(len(some))
+    _write(options.output, paths, starts, parts, names, open_writer)
+    shutil.rmtree(parts)
+
+
+def _write(
+    output: Path,
+    paths: np.ndarray,
+    starts: range,
+    parts: Path,
+    names: list[str],
+    open_writer: Callable[..., Any],
+) -> None:
+    """One table of all parts."""
+    import pyarrow
+
+    fields = [("path", pyarrow.string()), *((name, pyarrow.float32()) for name in names)]
+    schema = pyarrow.schema(fields)
+    with replaced(output) as beside, open_writer(beside, schema) as writer:
+        for start in starts:
+            features = np.load(parts / f"{start:012d}.npy")
+            columns = [paths[start : start + len(features)], *features.T]
+            writer.write_table(
+                pyarrow.Table.from_arrays(list(map(pyarrow.array, columns)), schema=schema)
+            )
+
+
+def _writer_of(suffix: str) -> Callable[..., Any]:
+    try:
+        import pyarrow.csv
+        import pyarrow.parquet
+    except ImportError:
+        raise ImportError("tables need pip install 'sklearn-ssl[tables]'") from None
+    writers = {".parquet": pyarrow.parquet.ParquetWriter, ".csv": pyarrow.csv.CSVWriter}
+    if suffix not in writers:
+        raise ValueError(f"--output must end in {' or '.join(writers)}")
+    return writers[suffix]
+
+
+def _begin(parts: Path, task: str) -> None:
+    """A folder for what is written bit by bit; what is in it of another task is deleted."""
+    note = parts / "task.json"
+    if parts.exists() and not (note.exists() and note.read_text() == task):
+        shutil.rmtree(parts)
+    parts.mkdir(parents=True, exist_ok=True)
+    note.write_text(task)
+
+
+def _digest(content: Any) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    if isinstance(content, str):
+        digest.update(Path(content).read_bytes())
+    else:
+        for path in content:
+            digest.update(path.encode(errors="surrogateescape") + b"\0")
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""python -m sklearn_ssl embed"""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import make_images, small
+from PIL import Image
+
+from sklearn_ssl import SimCLR, list_images
+from sklearn_ssl.__main__ import main
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder of images, and a saved learner."""
+    (tmp_path / "photos").mkdir()
+    X = make_images()
+    for row, image in enumerate(X):
+        Image.fromarray(image).save(tmp_path / "photos" / f"{row:02}.png")
+    small(SimCLR, encoder="small_resnet", pool=1).fit(X).save(tmp_path / "learner")
+    return tmp_path
+
+
+def embed(place, output, *more):
+    photos, learner, output = (str(place / name) for name in ("photos", "learner", output))
+    main(["embed", photos, "--learner", learner, "--output", output, *more])
+
+
+@pytest.mark.parametrize("output", ["features.parquet", "features.csv"])
+def test_a_table_of_features(output, place):
+    embed(place, output)
+    read = pd.read_parquet if output.endswith("parquet") else pd.read_csv
+    table = read(place / output)
+    assert list(table["path"]) == list(list_images(place / "photos"))
+    from sklearn_ssl import load
+
+    learner = load(place / "learner")
+    names = list(learner.get_feature_names_out())
+    assert list(table.columns) == ["path", *names]
+    np.testing.assert_allclose(table[names], learner.transform(place / "photos"), rtol=1e-5)
+    assert sorted(os.listdir(place)) == sorted([output, "learner", "photos"])
+
+
+def test_it_goes_on_where_it_was_stopped(place, monkeypatch):
+    monkeypatch.setattr("sklearn_ssl.__main__._ROWS_AT_ONCE", 20)
+    transformed = []
+    whole = SimCLR.transform
+
+    def stops(self, X):
+        if len(transformed) == 2:
+            raise KeyboardInterrupt
+        transformed.append(len(X))
+        return whole(self, X)
+
+    monkeypatch.setattr(SimCLR, "transform", stops)
+    with pytest.raises(KeyboardInterrupt):
+        embed(place, "features.parquet")
+    assert not (place / "features.parquet").exists()
+    transformed.clear()
+    embed(place, "features.parquet")
+    assert transformed == [8]
+    assert len(pd.read_parquet(place / "features.parquet")) == 48
+    transformed.clear()
+    with pytest.raises(KeyboardInterrupt):
+        embed(place, "features.parquet", "--layer", "layer1")
+    assert transformed == [20, 20]  # of another layer nothing is there yet
+
+
+def test_broken_files(place, capsys):
+    (place / "photos" / "05.png").write_bytes(b"no image")
+    with pytest.raises(SystemExit):
+        embed(place, "features.parquet")
+    assert "05.png: it is no image" in capsys.readouterr().err
+    with pytest.warns(UserWarning, match="NaN"):
+        embed(place, "features.parquet", "--skip")
+    assert np.flatnonzero(pd.read_parquet(place / "features.parquet").isna().any(axis=1)) == [5]
+
+
+def test_from_a_shell(place):
+    command = [sys.executable, "-m", "sklearn_ssl", "embed", "missing", "--learner", "learner"]
+    done = subprocess.run(
+        [*command, "--output", "features.txt"],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "python -m sklearn_ssl: --output must end in .parquet or .csv\n"
