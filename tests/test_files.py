@@ -212,6 +212,15 @@ def test_whole_images_keep_what_is_beyond_the_square():
     assert type(centered + 1) is torch.Tensor
 
 
+@pytest.mark.parametrize("as_array", [True, False])
+def test_an_image_like_a_thread(as_array):
+    """To cover the square it would become 32 times as many pixels as Pillow can hold."""
+    X = np.repeat(np.arange(3, dtype=np.uint8)[:, None], 3, axis=1).repeat(40_000, axis=0)[:, :1]
+    X = np.dstack([X] * 3)
+    files = Files([X if as_array else Image.fromarray(X)] * 2, Reading(), (64, 64))
+    assert (files[np.arange(2)] == 1).all()
+
+
 def test_small_files_are_not_enlarged_before_they_are_cropped():
     files = Files([Image.fromarray(smooth(10, 12))] * 2, Reading(), (32, 32))
     _, sizes = files.whole(np.arange(2), zoom=2.0)

@@ -274,6 +274,12 @@ rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no ef
         self._validate_params()
         if isinstance(self.optimizer, type) and not issubclass(self.optimizer, Optimizer):
             raise TypeError(f"optimizer={self.optimizer!r} must be a class of torch.optim")
+        for given in self.callbacks or ():
+            callback = given[1] if isinstance(given, tuple) and len(given) == 2 else given
+            if callback is not None and not hasattr(callback, "on_epoch_end"):
+                raise TypeError(
+                    f"callbacks has {given!r}; give callbacks of skorch, or pairs of a name and one"
+                )
         if isinstance(self.views, type):
             raise TypeError(f"'views' is a class; give an object, {self.views.__name__}()")
         if isinstance(self.views, Views):

@@ -33,11 +33,16 @@ __all__ = [
     "warn_of_interruption",
 ]
 
+_NO_MEMORY = ("allocate memory", "Storage size calculation overflowed")  # of torch on a CPU
+
 _COLLAPSED = 1e-3  # feature spread below which all images look the same
 
 
 def all_or_nothing(method: Callable) -> Callable:
-    """Have a fit that fails, also in its last line, leave the learner as it was."""
+    """Have a fit that fails, also in its last line, leave the learner as it was.
+
+    What torch says of a CPU without memory becomes a MemoryError.
+    """
 
     @functools.wraps(method)
     def fit(self, *args, **kwargs):
@@ -48,12 +53,16 @@ def all_or_nothing(method: Callable) -> Callable:
             return method(self, *args, **kwargs)
         except TrainingInterrupted:
             raise
-        except BaseException:
+        except BaseException as error:
             for name in [name for name in vars(self) if name.endswith("_")]:
                 delattr(self, name)
             self.__dict__.update(before)
             if state is not None:
                 drawn_from.set_state(state)
+            if type(error) is RuntimeError and any(said in str(error) for said in _NO_MEMORY):
+                raise MemoryError(
+                    f"{error}; try smaller views, a smaller batch_size or a smaller network"
+                ) from error
             raise
 
     return fit

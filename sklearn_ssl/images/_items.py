@@ -161,7 +161,7 @@ class _First:
         if isinstance(item, dict):
             key = self.key or _image_column({k: [value] for k, value in item.items()})
             return item[key]
-        return item[0] if isinstance(item, (tuple, list)) else item
+        return item[0] if isinstance(item, (tuple, list)) and item else item
 
 
 def _of_dataset(X: Any) -> Any:

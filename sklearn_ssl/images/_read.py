@@ -121,6 +121,8 @@ def _as_files(
     fitted_dtype: np.dtype | None,
     reading: Reading,
 ) -> Files:
+    if len(items) == 0:
+        raise ValueError("X has no images: Found 0 of them, while a minimum of 1 is required")
     if fitted_shape is not None:
         deep = fitted_dtype is not None and fitted_dtype in (np.uint8, np.uint16, np.float32)
         return Files(items, reading, fitted_shape, str(fitted_dtype) if deep else None)

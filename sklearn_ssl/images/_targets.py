@@ -12,6 +12,7 @@ _DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
 _FLOATS = ("I", "F")
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # as Pillow weighs red, green and blue
+_FAR = 16  # times what is given out of an image: beyond it nothing is resized
 _LONGEST = 1.5  # of a whole image, times its shorter side
 
 
@@ -45,6 +46,14 @@ class Target:
         sides = max(1, round(height * factor)), max(1, round(width * factor))
         return sides if self.whole else (max(sides[0], self.height), max(sides[1], self.width))
 
+    def middle_of(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom of what is resized at all of an image: not the far ends."""
+        factor = max(self.height / height, self.width / width)
+        rows = min(height, int(_FAR * self.height / factor) + 1)
+        columns = min(width, int(_FAR * self.width / factor) + 1)
+        top, left = (height - rows) // 2, (width - columns) // 2
+        return left, top, left + columns, top + rows
+
     def cut(self, array: np.ndarray) -> np.ndarray:
         """The middle of an image (h, w, c) that was resized."""
         height, width = array.shape[:2]
@@ -77,6 +86,9 @@ def fit_picture(image: Image.Image, target: Target) -> np.ndarray:
         array = np.asarray(image if dtype != "uint8" else _in_mode(image, channels))
         return fit_array(array.reshape(*array.shape[:2], -1), target)
     image = _in_mode(image, target.channels)
+    middle = target.middle_of(image.height, image.width)
+    if middle != (0, 0, *image.size):
+        image = image.crop(middle)
     height, width = target.size_of(image.height, image.width)
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling.BILINEAR)
@@ -90,6 +102,8 @@ def fit_array(array: np.ndarray, target: Target) -> np.ndarray:
     if array.dtype == np.uint8 and array.shape[2] == 4 and target.channels in (1, 3):
         return fit_picture(Image.fromarray(np.ascontiguousarray(array)), target)
     array = _with_channels(array, target.channels)
+    left, top, right, bottom = target.middle_of(*array.shape[:2])
+    array = array[top:bottom, left:right]
     height, width = target.size_of(*array.shape[:2])
     if (height, width) != array.shape[:2]:
         array = _resize(array, (width, height))
