@@ -47,8 +47,8 @@ def ratio(rounds, above, below):
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
-def decode(paths, n_jobs=THREADS):
-    files = Files(paths, Reading(n_jobs=n_jobs), (SIDE, SIDE, 3), "uint8")
+def decode(paths, n_jobs=THREADS, side=SIDE):
+    files = Files(paths, Reading(n_jobs=n_jobs), (side, side, 3), "uint8")
     for start in range(0, len(paths), BATCH):
         files[np.arange(start, min(start + BATCH, len(paths)))]
     return len(paths)
@@ -83,14 +83,14 @@ def decode_one_by_one(paths):
     return files[np.arange(len(paths))]
 
 
-def overlap(paths, encoder, rounds):
+def overlap(paths, encoder, side, rounds):
     """Folder to features, against the slower of decoding alone and the network alone."""
-    learner = SimCLR(encoder=encoder, max_epochs=0, random_state=0, image_shape=(SIDE, SIDE))
+    learner = SimCLR(encoder=encoder, max_epochs=0, random_state=0, image_shape=(side, side))
     learner.fit(paths[:64])
-    decoded = Files(paths, Reading(), (SIDE, SIDE, 3), "uint8")[np.arange(len(paths))]
+    decoded = Files(paths, Reading(), (side, side, 3), "uint8")[np.arange(len(paths))]
     times = in_turns(
         {
-            "decode": lambda: decode(paths),
+            "decode": lambda: decode(paths, side=side),
             "compute": lambda: learner.transform(decoded),
             "both": lambda: learner.transform(paths),
         },
@@ -99,7 +99,7 @@ def overlap(paths, encoder, rounds):
     slower = ratio(times, lambda t: max(t["decode"], t["compute"]), lambda t: t["both"])
     one_after_the_other = ratio(times, lambda t: t["decode"] + t["compute"], lambda t: t["both"])
     share = ratio(times, lambda t: t["decode"], lambda t: t["compute"])
-    print(f"\n| folder to features, {encoder}, {SIDE} px | ratio |\n|---|---|")
+    print(f"\n| folder to features, {encoder}, {side} px | ratio |\n|---|---|")
     print(f"| decoding alone, to the network alone | {share} |")
     print(f"| speed, to the slower of the two alone | {slower} |")
     print(f"| speed, to one after the other | {one_after_the_other} |")
@@ -149,24 +149,28 @@ def start(folder):
     print(f"\n{len(paths)} paths: {took:.1f} s from the call of fit to the first batch")
 
 
-def peers(folder, encoder, rounds, steps):
-    """An epoch over a folder: lightly's own recipe with two workers, and ours."""
+def resnet18():
+    """torchvision's, with the stem of ImageNet, for both sides."""
     import torchvision
+
+    network = torchvision.models.resnet18()
+    network.fc = torch.nn.Identity()
+    return network
+
+
+def peers(folder, rounds, steps):
+    """Images per second over a folder: lightly's own recipe with two workers, and ours."""
     from lightly.data import LightlyDataset
     from lightly.loss import NTXentLoss
     from lightly.models.modules import SimCLRProjectionHead
     from lightly.transforms import SimCLRTransform
-    from torch import nn
     from torch.utils.data import DataLoader, Subset
 
     transform = SimCLRTransform(input_size=SIDE, cj_strength=0.5, gaussian_blur=0.0)
     dataset = LightlyDataset(str(folder), transform=transform)
-    rows = np.random.default_rng(0).permutation(len(dataset))[: steps * BATCH].tolist()
+    rows = np.random.default_rng(0).permutation(len(dataset))[: (steps + 1) * BATCH].tolist()
     paths = np.array([dataset.dataset.samples[row][0] for row in rows], dtype=object)
-    backbone = getattr(torchvision.models, encoder)()
-    width = backbone.fc.in_features
-    backbone.fc = nn.Identity()
-    model = nn.Sequential(backbone, SimCLRProjectionHead(width, 512, 128))
+    model = torch.nn.Sequential(resnet18(), SimCLRProjectionHead(512, 512, 128))
     criterion = NTXentLoss(temperature=0.5)
     optimizer = torch.optim.SGD(model.parameters(), lr=6e-2, momentum=0.9, weight_decay=5e-4)
 
@@ -174,33 +178,37 @@ def peers(folder, encoder, rounds, steps):
         loader = DataLoader(
             Subset(dataset, rows), batch_size=BATCH, shuffle=True, drop_last=True, num_workers=2
         )
-        for (first, second), *_ in loader:
+        for step, ((first, second), *_) in enumerate(loader):
+            if step == 1:  # the first step starts the workers
+                began = time.perf_counter()
             with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
                 loss = criterion(model(first), model(second))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+        return steps * BATCH / (time.perf_counter() - began)
 
     def ours():
         learner = SimCLR(
-            encoder=encoder,
+            encoder=resnet18,
             image_shape=(SIDE, SIDE),
             views=Views(size=SIDE, crop_scale=(0.08, 1.0), blur=0),
             batch_size=BATCH,
             optimizer="sgd",
             lr=6e-2,
-            max_epochs=1,
+            max_epochs=2,
             random_state=0,
         )
-        learner.fit(paths)
+        return learner.fit(paths).history_[-1]["images_per_second"]
 
-    times = in_turns(
-        {"lightly": lightly, "bfloat16": lambda: lightly(torch.bfloat16), "ours": ours}, rounds
-    )
-    print(f"\n| an epoch of {encoder} over files, {SIDE} px | ours, times as fast |\n|---|---|")
-    for name in ("lightly", "bfloat16"):
-        against = ratio(times, lambda t, name=name: t[name], lambda t: t["ours"])
-        print(f"| lightly's recipe{', ' + name if name != 'lightly' else ''} | {against} |")
+    rates = [
+        {"lightly": lightly(), "bfloat16": lightly(torch.bfloat16), "ours": ours()}
+        for _ in range(rounds)
+    ]
+    print(f"\n| training of resnet18 over files, {SIDE} px | ours, times as fast |\n|---|---|")
+    for name, what in (("lightly", ""), ("bfloat16", ", bfloat16")):
+        against = ratio(rates, lambda t: t["ours"], lambda t, name=name: t[name])
+        print(f"| lightly's recipe{what} | {against} |")
 
 
 def main():
@@ -208,6 +216,7 @@ def main():
     parser.add_argument("folder")
     parser.add_argument("--parts", default="decoding,overlap,memory,start,peers")
     parser.add_argument("--encoder", default="resnet18")
+    parser.add_argument("--side", type=int, default=SIDE, help="of the features, in pixels")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5, help="of a training that is timed")
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
@@ -221,13 +230,13 @@ def main():
     if "decoding" in parts:
         decoding(paths, args.rounds)
     if "overlap" in parts:
-        overlap(paths, args.encoder, args.rounds)
+        overlap(paths, args.encoder, args.side, args.rounds)
     if "memory" in parts:
         memory(args.folder)
     if "start" in parts:
         start(args.folder)
     if "peers" in parts:
-        peers(args.folder, args.encoder, args.rounds, args.steps)
+        peers(args.folder, args.rounds, args.steps)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,242 @@
+"""What our loops cost: against plain and tuned loops of torch, with more images, and side by side.
+
+    python examples/benchmarks/speed.py --data imagenette/   # a zip or folder of class/name images
+
+Everything is measured in turns within one run, and told as ratios: medians, with their range.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+import torch
+from data import load_images, machine
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_ssl import SimCLR
+from sklearn_ssl._utils._device import bfloat16_is_native, freed_memory_kept
+from sklearn_ssl.encoders import pool_features
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+HALF = torch.bfloat16 if bfloat16_is_native(DEVICE) else torch.float32
+
+
+def seconds(function):
+    began = time.perf_counter()
+    function()
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def in_turns(functions, rounds):
+    """Seconds of each function, in every round, after one that is not counted."""
+    times = [
+        {name: seconds(function) for name, function in functions.items()} for _ in range(rounds + 1)
+    ]
+    return times[1:]
+
+
+def row(what, rounds, above, below):
+    ratios = [times[above] / times[below] for times in rounds]
+    low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
+    print(f"| {what} | {middle:.2f} ({low:.2f} to {high:.2f}) |", flush=True)
+
+
+def features_by_hand(learner, X, tuned):
+    """A loop as people write it; or one with bfloat16, channels last and chunks that fit caches."""
+    encoder, pixels = learner.encoder_, learner.net_.module_.pixels
+    encoder.eval()
+    size = 32 if tuned else 256
+    if DEVICE.type == "cuda":
+        size = 1024 if tuned else 256
+    found = []
+    with torch.no_grad(), torch.autocast(DEVICE.type, HALF, enabled=tuned):
+        for start in range(0, len(X), size):
+            batch = torch.from_numpy(X[start : start + size]).to(DEVICE).permute(0, 3, 1, 2)
+            if not tuned:
+                batch = batch.contiguous()
+            maps = encoder(pixels(batch), learner.layer)
+            found.append(pool_features(maps.float(), learner.pool).cpu())
+    return torch.cat(found).numpy()
+
+
+def transform(X, y, rounds):
+    learner = SimCLR(encoder="resnet18", layer="layer4", pool="avg", max_epochs=0, random_state=0)
+    learner.fit(X)
+    contiguous = SimCLR(
+        encoder="resnet18", layer="layer4", pool="avg", max_epochs=0, random_state=0
+    ).fit(X)
+    for parameter in contiguous.net_.module_.parameters():
+        parameter.data = parameter.data.contiguous()
+    times = in_turns(
+        {
+            "ours": lambda: learner.transform(X),
+            "plain": lambda: features_by_hand(contiguous, X, tuned=False),
+            "tuned": lambda: features_by_hand(learner, X, tuned=True),
+        },
+        rounds,
+    )
+    height, width = X.shape[1:3]
+    print(f"\n| transform, resnet18, {height} x {width} pixels | times as fast |\n|---|---|")
+    row("against an eager float32 loop", times, "plain", "ours")
+    row("against a tuned loop: bfloat16, channels last, small chunks", times, "tuned", "ours")
+
+
+def precision(X, y):
+    learner = SimCLR(encoder="resnet18", max_epochs=1, random_state=0).fit(X)
+    low = learner.transform(X)
+    full = learner.set_params(precision="float32")
+    full.net_.precision = "float32"
+    high = full.transform(X)
+    cosine = (low * high).sum(1) / np.linalg.norm(low, axis=1) / np.linalg.norm(high, axis=1)
+    half = len(X) // 2
+    accuracies = []
+    for features in (low, high):
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
+        probe.fit(features[:half], y[:half])
+        accuracies.append(100 * probe.score(features[half:], y[half:]))
+    print("\n| features in bfloat16 against float32 | |\n|---|---|")
+    print(f"| cosine: least, mean | {cosine.min():.5f}, {cosine.mean():.5f} |")
+    print(f"| accuracy of a probe | {accuracies[0]:.1f} and {accuracies[1]:.1f} % |", flush=True)
+
+
+def bare_epoch(learner, X, batch_size):
+    """The same task and optimizer in a bare loop."""
+    net = learner.net_
+    module, optimizer = net.module_, net.optimizer_
+    module.train()
+    images = torch.from_numpy(X).permute(0, 3, 1, 2)
+    with freed_memory_kept():
+        for index in torch.randperm(len(X)).split(batch_size):
+            if len(index) < batch_size:
+                break
+            batch = images[index].to(DEVICE)
+            with torch.autocast(DEVICE.type, HALF, enabled=torch.bfloat16 == HALF):
+                output = module(batch, index.to(DEVICE))
+            optimizer.zero_grad()
+            output.loss.backward()
+            optimizer.step()
+            module.task.after_step(output, 0.5)
+
+
+def step(X, rounds, batch_size=256):
+    options = {"batch_size": batch_size, "random_state": 0, "max_epochs": 1}
+    bare = SimCLR(**options).fit(X)
+    ours = SimCLR(**options, warm_start=True).fit(X)
+    n_steps = len(X) // batch_size
+
+    def train():  # of fit, the training alone
+        ours.fit(X)
+        measured.append(ours.history_[-1]["seconds"])
+
+    measured: list[float] = []
+    ratios = []
+    for _ in range(rounds + 1):
+        train()
+        ratios.append(measured[-1] / seconds(lambda: bare_epoch(bare, X, batch_size)))
+    ratios = ratios[1:]
+    print(f"\n| a step of SimCLR's defaults, batch {batch_size}, {n_steps} steps | |\n|---|---|")
+    low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
+    print(
+        f"| seconds, to those of a bare loop | {middle:.3f} ({low:.3f} to {high:.3f}) |", flush=True
+    )
+
+
+def more_images(X, rounds):
+    base = X[: len(X) // 8]
+    learner = SimCLR(max_epochs=1, batch_size=128, random_state=0)
+    many = {n: np.concatenate([base] * n) for n in (1, 2, 4, 8)}
+    times = in_turns(
+        {n: lambda images=images: learner.fit(images) for n, images in many.items()}, rounds
+    )
+    print("\n| images | seconds of fit, to those of the fewest |\n|---|---|")
+    for n, images in many.items():
+        row(len(images), times, n, 1)
+
+
+CHILD = """
+import sys, time
+import numpy as np
+from sklearn_ssl import SimCLR
+X = np.random.default_rng(0).integers(0, 255, (1024, 32, 32, 3), dtype=np.uint8)
+learner = SimCLR(max_epochs=int(sys.argv[1]), batch_size=128, random_state=0).fit(X)
+print(np.median([record["seconds"] for record in learner.history_]))
+"""
+WORKERS = """
+import sys, time
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn_ssl import SimCLR
+def fit(seed):
+    X = np.random.default_rng(0).integers(0, 255, (1024, 32, 32, 3), dtype=np.uint8)
+    learner = SimCLR(max_epochs=int(sys.argv[1]), batch_size=128, random_state=seed).fit(X)
+    return np.median([record["seconds"] for record in learner.history_])
+print(np.mean(Parallel(n_jobs=2)(delayed(fit)(seed) for seed in range(2))))
+"""
+
+
+def children(n, script=CHILD, epochs=4, **environment):
+    """Mean of the seconds of an epoch, of so many processes side by side."""
+    command = [sys.executable, "-c", script, str(epochs)]
+    variables = {**os.environ, **environment}
+    variables = {name: value for name, value in variables.items() if value}
+    running = [
+        subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True)
+        for _ in range(n)
+    ]
+    return statistics.mean(float(process.communicate()[0].split()[-1]) for process in running)
+
+
+def side_by_side(rounds):
+    """Two fits on one machine: a share of 2 is what each has to pay."""
+    ways = {
+        "two threads each, as by default": {"OMP_NUM_THREADS": ""},
+        "two threads each, OMP_WAIT_POLICY=passive": {
+            "OMP_NUM_THREADS": "",
+            "OMP_WAIT_POLICY": "passive",
+        },
+        "one thread each, OMP_NUM_THREADS=1": {"OMP_NUM_THREADS": "1"},
+    }
+    times = []
+    for _ in range(rounds):
+        record = {"alone": children(1, OMP_NUM_THREADS="")}
+        record |= {name: children(2, **variables) for name, variables in ways.items()}
+        record["in joblib's workers"] = children(1, WORKERS, OMP_NUM_THREADS="")
+        times.append(record)
+    print("\n| two fits side by side | seconds of each, to those of one alone |\n|---|---|")
+    for name in [*ways, "in joblib's workers"]:
+        row(name, times, name, "alone")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", help="zip or folder of class/name images; default: download")
+    parser.add_argument("--parts", default="transform,precision,step,more,side")
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    parts = args.parts.split(",")
+    print(machine())
+    X, y = load_images(args.data)
+    order = np.random.default_rng(0).permutation(len(X))[:4096]
+    X, y = X[order], y[order]
+    if "transform" in parts:
+        transform(X[:1024], y[:1024], args.rounds)
+    if "precision" in parts:
+        precision(X, y)
+    if "step" in parts:
+        step(X[:2048], args.rounds)
+    if "more" in parts:
+        more_images(X, args.rounds)
+    if "side" in parts:
+        side_by_side(args.rounds)
+
+
+if __name__ == "__main__":
+    main()
