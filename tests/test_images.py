@@ -559,6 +559,10 @@ def test_nbytes_is_the_size_of_what_is_given_out(images):
 # Batches
 
 
+def epoch_of(batches):
+    return batches.in_order(batches.draw_order())
+
+
 @pytest.fixture(params=["streamed", "resident"])
 def path(request, monkeypatch):
     monkeypatch.setattr(Batches, "_fits", lambda self: request.param == "resident")
@@ -568,7 +572,7 @@ def path(request, monkeypatch):
 def test_every_image_comes_at_most_once_an_epoch(path):
     batches = Batches(counting(20, 30), 8, CPU)
     assert (batches.resident is not None) == (path == "resident")
-    epoch = list(batches)
+    epoch = list(epoch_of(batches))
     assert len(epoch) == len(batches) == 6
     assert {len(index) for _, index in epoch} == {8}
     index = torch.cat([index for _, index in epoch])
@@ -578,7 +582,7 @@ def test_every_image_comes_at_most_once_an_epoch(path):
 
 @pytest.mark.usefixtures("path")
 def test_the_index_is_that_of_the_images():
-    for images, index in Batches(counting(20, 30), 8, CPU):
+    for images, index in epoch_of(Batches(counting(20, 30), 8, CPU)):
         assert (images == index.view(-1, 1, 1, 1)).all()
 
 
@@ -586,7 +590,7 @@ def test_the_index_is_that_of_the_images():
 def test_epochs_differ_and_leave_none_out_for_good():
     batches = Batches(counting(50), 8, CPU)
     with isolated(CPU, seed=0):
-        epochs = [torch.cat([index for _, index in batches]) for _ in range(10)]
+        epochs = [torch.cat([index for _, index in epoch_of(batches)]) for _ in range(10)]
     assert not torch.equal(epochs[0], epochs[1])
     assert len(torch.cat(epochs).unique()) == 50
 
@@ -597,7 +601,7 @@ def test_resident_and_streamed_batches_are_the_same(dtype, monkeypatch):
     for fits in (True, False):
         monkeypatch.setattr(Batches, "_fits", lambda self, fits=fits: fits)
         with isolated(CPU, seed=0):
-            epochs.append(list(Batches(counting(20, 30, dtype=dtype), 8, CPU)))
+            epochs.append(list(epoch_of(Batches(counting(20, 30, dtype=dtype), 8, CPU))))
     for resident, streamed in zip(*epochs, strict=True):
         assert resident[0].dtype == streamed[0].dtype
         assert torch.equal(resident[0], streamed[0])
@@ -618,13 +622,13 @@ def test_images_are_moved_in_parts(monkeypatch):
 
 @pytest.mark.usefixtures("path")
 def test_one_batch_of_everything():
-    [(images, index)] = Batches(counting(8), 8, CPU)
+    [(images, index)] = epoch_of(Batches(counting(8), 8, CPU))
     assert len(images) == 8
     assert index.sort().values.tolist() == list(range(8))
 
 
 def test_batches_on_the_meta_device():
-    for images, index in Batches(counting(20), 8, torch.device("meta")):
+    for images, index in epoch_of(Batches(counting(20), 8, torch.device("meta"))):
         assert images.shape == (8, 1, 2, 2)
         assert images.device.type == index.device.type == "meta"
 
@@ -636,7 +640,7 @@ def test_an_error_while_reading_ahead_reaches_the_caller():
 
     batches = Batches(Images(Broken(np.zeros((20, 4))), shape=(2, 2, 1)), 8, CPU)
     with pytest.raises(OSError, match="disk is gone"):
-        list(batches)
+        list(epoch_of(batches))
 
 
 # Back to the form of X

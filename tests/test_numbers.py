@@ -16,7 +16,7 @@ def as_numpy(value, which):
     """A default, with numbers of NumPy where there are Python's; which of the two types."""
     if type(value) in TYPES:
         kind = TYPES[type(value)][which]
-        return np.int64(value) if kind is np.uint8 and value > 255 else kind(value)
+        return np.int64(value) if kind is np.uint8 and not 0 <= value < 256 else kind(value)
     if type(value) is tuple:
         return tuple(as_numpy(v, which) for v in value)
     return value

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from scipy.sparse import issparse
 from torch.utils.data import Dataset, IterableDataset
 
 from sklearn_ssl.images._archives import list_members
@@ -96,7 +97,7 @@ def as_items(X: Any) -> Any:
         return _of_dataset(X)
     if type(X).__module__.partition(".")[0] == "datasets":
         return _of_hugging_face(X)
-    if isinstance(X, dict):
+    if isinstance(X, dict) and not issparse(X):  # as sparse arrays of keys are
         return _of_columns(X)
     column = None if isinstance(X, torch.Tensor) else _as_column(X)
     if column is None or len(column) == 0:
