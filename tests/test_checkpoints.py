@@ -1,10 +1,12 @@
 """Trainings that are stopped go on to the same bits, or say why they cannot."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -252,7 +254,7 @@ SCRIPT = """
 def run(body, *args):
     tests = os.path.dirname(__file__)
     script = textwrap.dedent(SCRIPT.format(tests=tests)) + textwrap.dedent(body)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "STARTED_FOR": str(args[0])}
     return subprocess.run(
         [sys.executable, "-c", script, *map(str, args)],
         capture_output=True,
@@ -328,3 +330,72 @@ def test_a_full_disk(limit, said, tmp_path):
     done = run(body, tmp_path)
     assert said in done.stdout, done.stderr
     assert done.stdout.endswith("False ['.lock']\n")
+
+
+def test_out_of_memory(tmp_path):
+    """The address space is cut to little more than what is in use, while it trains."""
+    body = """
+        folder = sys.argv[1] + "/saved"
+        from skorch.callbacks import Callback
+        class Fill(Callback):
+            def on_epoch_end(self, net, **kwargs):
+                if len(net.history) == 2:
+                    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+                    resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, -1))
+                    self.taken = np.ones(2**30)
+        learner = small(sklearn_ssl.MoCo, max_epochs=4, batch_size=16, checkpoint=folder)
+        try:
+            learner.set_params(callbacks=[Fill()]).fit(X)
+        except MemoryError as error:
+            print("MemoryError")
+        resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+        print(hasattr(learner, "net_"), sorted(os.listdir(folder)))
+        resumed = learner.set_params(callbacks=None).fit(X)
+        expected = small(sklearn_ssl.MoCo, max_epochs=4, batch_size=16).fit(X)
+        print((resumed.transform(X) == expected.transform(X)).all())
+    """
+    done = run(body, tmp_path)
+    said = done.stdout.splitlines()
+    assert said[0] == "MemoryError", done.stderr
+    assert said[1].startswith("False ['.lock', 'step-")
+    assert "part" not in said[1]
+    assert said[2] == "True"
+
+
+def test_a_killed_worker_leaves_its_checkpoint_and_no_other_process(tmp_path):
+    body = """
+        import signal, threading, time
+        from joblib import Parallel, delayed
+        folder = sys.argv[1] + "/saved"
+        def train(folder, epochs):
+            often = Checkpoint(folder, every_seconds=0)
+            learner = small(sklearn_ssl.MoCo, max_epochs=epochs, batch_size=16, checkpoint=often)
+            return learner.fit(X).transform(X)
+        def shoot():
+            while not any(n.endswith("safetensors") for n in os.listdir(folder)):
+                time.sleep(0.01)
+            for worker in open(f"/proc/self/task/{os.getpid()}/children").read().split():
+                if b"loky" in open(f"/proc/{worker}/cmdline", "rb").read():
+                    os.kill(int(worker), signal.SIGKILL)
+        os.makedirs(folder)
+        threading.Thread(target=shoot, daemon=True).start()
+        try:
+            Parallel(n_jobs=2)(delayed(train)(folder + str(i) * i, 2000) for i in range(2))
+        except Exception as error:
+            print(type(error).__name__)
+        steps = max(n for n in os.listdir(folder) if n.endswith("safetensors"))
+        print(steps > "step-0000000000", [n for n in os.listdir(folder) if "part" in n][1:])
+    """
+    done = run(body, tmp_path)
+    assert done.stdout.splitlines() == ["TerminatedWorkerError", "True []"], done.stderr
+    assert not started_for(tmp_path)
+
+
+def started_for(folder):
+    """Processes that have the folder in their environment, as ``run`` starts them."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile, or is somebody else's
+            if f"STARTED_FOR={folder}\0".encode() in (process / "environ").read_bytes() + b"\0":
+                found.append(process.name)
+    return found

@@ -35,6 +35,9 @@ def benchmarks(monkeypatch):
 @pytest.mark.parametrize("block", BLOCKS)
 def test_code_in_the_docs_runs(block, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # files that it writes
+    (tmp_path / "photos").mkdir()
+    for i, photo in enumerate(make_images(24, 16, 20)):
+        Image.fromarray(photo).save(tmp_path / "photos" / f"{i}.jpg")
     digits = load_digits()
     X, y = digits.images, digits.target = digits.images[:120], digits.target[:120]
     monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: digits)

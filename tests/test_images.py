@@ -674,7 +674,7 @@ def noisy_pixels(X, noise):
 
 
 def back_like(X, images, **options):
-    form = Form(X, **options)
+    form = Form(X, as_images(X), **options)
     return form.wrap(form.convert(images))
 
 

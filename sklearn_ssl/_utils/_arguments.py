@@ -110,7 +110,7 @@ class DeclaredArguments:
                 f"'{bare[0]}: float = argument(default=0.5)'"
             )
         doc = cls.__doc__
-        dataclass(kw_only=True, eq=False, repr=False)(cls)
+        dataclass(kw_only=True, eq=False, repr=False, match_args=False)(cls)
         cls.__doc__ = doc  # without one, a dataclass takes its signature
         declared = fields(cast(Any, cls))
         new = {f.name: dict(f.metadata) for f in declared if f.metadata}

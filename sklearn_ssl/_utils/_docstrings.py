@@ -1,10 +1,13 @@
 """What the docstrings of all learners share."""
 
+import inspect
+import textwrap
 from dataclasses import fields
 from typing import Any
 
 __all__ = ["fill_docstring"]
 
+_OF = "Arguments of "  # how the docstring of a class that only declares some begins
 _ATTRIBUTES = """
     net_ : PretextNet
         The skorch net that was trained: its history, optimizer and module;
@@ -33,12 +36,30 @@ _ATTRIBUTES = """
 def fill_docstring(cls: Any) -> None:
     """Put the shared parts in the places of ``<shared parameters>`` and ``<attributes>``."""
     parts = {
+        "    Parameters\n    ----------\n": f"{_overview(cls)}\n\n    Parameters\n    ----------\n",
         "    <shared parameters>": _describe_arguments(cls),
         "    <attributes>": _ATTRIBUTES.strip("\n"),
         "<_usual_batch_size>": str(cls._usual_batch_size),
     }
     for placeholder, text in parts.items():
         cls.__doc__ = cls.__doc__ and cls.__doc__.replace(placeholder, text)
+
+
+def _overview(cls: Any) -> str:
+    """Which arguments there are, by the groups in which all learners share them."""
+    groups = {
+        base.__doc__.removeprefix(_OF).rstrip("."): inspect.get_annotations(base)
+        for base in reversed(cls.__mro__)
+        if (base.__doc__ or "").startswith(_OF)
+    }
+    shared = {name for names in groups.values() for name in names}
+    own = [argument.name for argument in fields(cls) if argument.name not in shared]
+    lines = [f"- {group}: {', '.join(names)}" for group, names in groups.items()]
+    lines = [f"- the method: {', '.join(own)}"] * bool(own) + lines
+    return "    Arguments of\n\n" + "\n".join(
+        textwrap.fill(line, 100, initial_indent="    ", subsequent_indent="      ")
+        for line in lines
+    )
 
 
 def _describe_arguments(cls: Any) -> str:

@@ -1,0 +1,157 @@
+"""Arguments of the training, that all learners share."""
+
+import os
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from sklearn_ssl._utils._arguments import (
+    COUNT_OR_ZERO,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    DeclaredArguments,
+    argument,
+)
+from sklearn_ssl._utils._checkpoints import Checkpoint
+from sklearn_ssl.nn import OPTIMIZERS
+
+__all__ = ["RunArguments", "TrainingArguments"]
+
+
+class TrainingArguments(DeclaredArguments):
+    """Arguments of the training."""
+
+    max_epochs: int = argument(
+        COUNT_OR_ZERO,
+        default=50,
+        changeable=True,
+        doc="""int
+Number of passes over the images. 0 leaves the encoder as it starts, which is the baseline to
+compare with.""",
+    )
+    batch_size: int | None = argument(
+        Interval(Integral, 2, None, closed="left"),
+        None,
+        default=None,
+        changeable=True,
+        doc="""int or None
+Images in a step. ``None`` takes <_usual_batch_size>, but at most a quarter of the images.""",
+    )
+    lr: float = argument(
+        POSITIVE,
+        default=2e-3,
+        changeable=True,
+        doc="""float
+Largest learning rate. It rises over ``warmup`` and then falls to 0 along half a cosine. The default
+suits ``"adamw"``; ``"sgd"`` wants about ten times and ``"lars"`` a hundred times as much.""",
+    )
+    weight_decay: float = argument(
+        NOT_NEGATIVE,
+        default=1e-4,
+        changeable=True,
+        doc="""float
+Decay of weights; biases and norms do not decay.""",
+    )
+    warmup: float = argument(
+        SHARE,
+        default=0.1,
+        changeable=True,
+        doc="""float
+Share of the steps in which the learning rate rises.""",
+    )
+    optimizer: str | Callable[..., Any] = argument(
+        StrOptions(set(OPTIMIZERS)),
+        callable,
+        default="adamw",
+        changeable=True,
+        doc="""{"adam", "adamw", "lars", "nadam", "radam", "rmsprop", "sgd"}, type or callable
+Optimizer by name, a torch optimizer class, or what is called like one with groups of parameters,
+``lr`` and ``weight_decay``: ``functools.partial(torch.optim.AdamW, betas=(0.9, 0.95))``. Defaults
+of all learners were found with AdamW, also where the paper of a method has SGD or LARS.""",
+    )
+
+
+class RunArguments(DeclaredArguments):
+    """Arguments of where and how it runs."""
+
+    precision: str = argument(
+        StrOptions({"auto", "bfloat16", "float32"}),
+        default="auto",
+        changeable=True,
+        doc="""{"auto", "bfloat16", "float32"}
+Number format of the network's products. ``"auto"`` takes bfloat16 where the hardware multiplies it
+natively.""",
+    )
+    device: str | torch.device = argument(
+        str,
+        torch.device,
+        default="auto",
+        changeable=True,
+        trains=False,
+        doc="""str or torch.device
+``"auto"`` takes a GPU when there is one.""",
+    )
+    deterministic: bool = argument(
+        "boolean",
+        default=True,
+        changeable=True,
+        doc="""bool
+Whether a GPU gives the same bits in every run. ``False`` lets it choose faster kernels, and
+attention that needs far less memory. A CPU always does.""",
+    )
+    random_state: int | np.random.RandomState | None = argument(
+        "random_state",
+        default=None,
+        changeable=True,
+        trains=False,
+        doc="""int, RandomState instance or None
+Seeds weights, order and views. With an int, fits are reproducible on one machine with one number of
+threads. No global random number generator is touched, also not with ``None``.""",
+    )
+    warm_start: bool = argument(
+        "boolean",
+        default=False,
+        changeable=True,
+        trains=False,
+        doc="""bool
+Whether :meth:`fit` continues from where the last one ended. Learning rate and the schedules of the
+method run anew over the epochs of each fit.""",
+    )
+    checkpoint: str | os.PathLike | Checkpoint | None = argument(
+        str,
+        os.PathLike,
+        Checkpoint,
+        None,
+        default=None,
+        changeable=True,
+        trains=False,
+        doc="""str, path, Checkpoint or None
+Folder in which :meth:`fit` saves the training after each epoch, or a ``Checkpoint`` that says how
+often. The same fit, called again after it was stopped, goes on from there and ends with the same
+bits; other arguments or images are refused. :meth:`partial_fit` saves nothing.""",
+    )
+    callbacks: list | None = argument(
+        list,
+        None,
+        default=None,
+        changeable=True,
+        trains=False,
+        doc="""list or None
+Callbacks of skorch, which see the training as ``net_``; pairs of a name and a callback can be
+searched as ``callbacks__name__parameter``. They can monitor ``train_loss`` (there is no validation,
+so ``valid_loss`` is the same), ``feature_spread`` and the other terms in ``history_``. The learning
+rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no effect.""",
+    )
+    verbose: int = argument(
+        "verbose",
+        default=0,
+        changeable=True,
+        trains=False,
+        doc="""int
+1 shows a progress bar, 2 also a line of ``history_`` for each epoch.""",
+    )
