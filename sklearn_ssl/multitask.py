@@ -65,11 +65,11 @@ class MultiTask(_BaseComposition, PretextLearner):
     """Train one encoder by several pretext tasks at once [1]_.
 
     Every step takes the weighted sum of the losses of its learners, each with its own views and
-    heads. Of the learners only the arguments of their method and ``views`` count; how to train is
-    an argument here. ``views``, if given here, are those of all learners without views of their
-    own. Some learners have a smaller ``lr`` or ``batch_size`` by default than this one, and may
-    need it here, too. Parameters of learners are set as ``name__parameter``, weights as
-    ``name__weight``.
+    heads, for the same images; in the paper each task has batches of its own. Of the learners only
+    the arguments of their method and ``views`` count; how to train is an argument here. ``views``,
+    if given here, are those of all learners without views of their own. Some learners have a
+    smaller ``lr`` or ``batch_size`` by default than this one, and may need it here, too. Parameters
+    of learners are set as ``name__parameter``, weights as ``name__weight``.
 
     Learners that need an encoder of their own kind (:class:`CPC`, :class:`Colorization`,
     :class:`SplitBrainAutoencoder`) cannot take part.

@@ -97,8 +97,9 @@ class MoCo(PretextLearner):
     """Momentum contrast, in its second [1]_ [2]_ and third [3]_ version.
 
     The embedding of a view has to find the key of the image's other view. Keys are made by a moving
-    average of the network; version 2 compares with a queue of the keys of earlier batches,
-    version 3 with the keys of the batch. Batch norm sees the keys as they come, without the paper's
+    average of the network; version 2 compares with a queue of the keys of earlier batches, version
+    3 with the keys of the batch. The share of the average that stays rises in both; in the papers
+    that of version 2 is constant. Batch norm sees the keys as they come, without the paper's
     shuffling between devices: there is one device. In version 3 the projection of a transformer's
     patches stays as it starts, as in [3]_, also if weights are given. Features are those of the
     network that is trained, not of its average.

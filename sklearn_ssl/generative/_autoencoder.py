@@ -31,7 +31,8 @@ class Autoencoder(ReconstructionMixin, PretextLearner):
     """Deep convolutional autoencoder [1]_.
 
     Encoder and decoder have to give the image back (mean squared error on standardized pixels)
-    through a code of few numbers. It is the baseline of the generative family.
+    through a code of few numbers. It is the baseline of the generative family. The paper's layers
+    are fully connected and pretrained one by one; these are convolutions, trained together.
 
     Pictures have the detail of the views, by default half of the image's size; ``views=Views(size=
     ...)`` asks for another.

@@ -49,7 +49,8 @@ class Colorization(RedrawMixin, PretextLearner):
 
     The encoder sees the lightness of an image alone (L* of CIE L*a*b*), and the network classifies
     its colors, quantized in a*, b*, at every position; rare colors count more. Of the paper's grid
-    there are the 259 bins that colors of sRGB are rounded to; the paper counts 313.
+    there are the 259 bins that colors of sRGB are rounded to; the paper counts 313. Colors are
+    predicted at half the resolution of the views (a quarter in the paper), where images are small.
 
     Images of other channel counts than three have the mean of their channels as lightness, and the
     differences from it as colors. Gray images have no color: a coarse version plays the

@@ -107,7 +107,8 @@ class ContextEncoder(RedrawMixin, PretextLearner):
     Parts of the image are hidden, and the network has to paint them (mean squared error in the
     holes). A channel-wise fully-connected layer carries information over the whole map. With an
     adversary, the painted image must also look real, as a whole. The border of a hole counts as its
-    inside; in the paper it counts ten times.
+    inside; in the paper it counts ten times. The adversary sees the image with its holes painted;
+    in the paper it sees what was painted alone.
 
     Parameters
     ----------

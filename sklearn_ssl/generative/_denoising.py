@@ -50,7 +50,9 @@ class DenoisingAutoencoder(ReconstructionMixin, PretextLearner):
     """Convolutional denoising autoencoder [1]_.
 
     Pixels of an image are destroyed; encoder and decoder have to give the clean image back (mean
-    squared error on standardized pixels). What cannot be copied has to be understood.
+    squared error on standardized pixels). What cannot be copied has to be understood. The paper
+    sets pixels to 0 and stacks layers that are trained one by one; the other two kinds of noise are
+    of its later version, and all layers are trained together.
 
     Parameters
     ----------

@@ -99,9 +99,10 @@ class MaskedAutoencoder(ReconstructionMixin, PretextLearner):
 
     The encoder must be a transformer: ``"small_vit"``, or an ``nn.Sequential`` of a patch embedding
     and blocks. ``reconstruct`` shows each patch as it is predicted from others; the mean and
-    contrast that standardized patches lack are those of ``X``. The paper's optimizer, for long
-    trainings, is ``functools.partial(torch.optim.AdamW, betas=(0.9, 0.95))`` with
-    ``weight_decay=0.05``.
+    contrast that standardized patches lack are those of ``X``. ``"small_vit"`` has no class token,
+    crops cover at least 30 % of an image (20 % in the paper), and the decoder has 2 blocks of width
+    96 (8 of 512). The paper's optimizer, for long trainings, is
+    ``functools.partial(torch.optim.AdamW, betas=(0.9, 0.95))`` with ``weight_decay=0.05``.
 
     Parameters
     ----------

@@ -51,6 +51,7 @@ class VariationalAutoencoder(ReconstructionMixin, SamplingMixin, PretextLearner)
 
     An image becomes a Gaussian over codes; a code drawn from it has to give the image back, while
     the Gaussians are drawn to the standard normal (evidence lower bound, with Gaussian pixels).
+    Pictures are the means of their pixels, without noise. Log variances are held in [-30, 20].
 
     Pictures have the detail of the views, by default half of the image's size; ``views=Views(size=
     ...)`` asks for another.

@@ -39,8 +39,8 @@ class RelativePatchLocation(PretextLearner):
 
     A part of an image is cut into 3 x 3 patches. From the central patch and one of its neighbors
     the network tells in which of eight directions the neighbor lies; all eight are asked. Gaps of
-    random width between patches, and losing the color at random, close the shortcuts. Patches are
-    enlarged to a third of the image.
+    random width between patches, and losing the color at random (the paper puts noise into two of
+    three channels), close the shortcuts. Patches are enlarged to a third of the image.
 
     Parameters
     ----------
