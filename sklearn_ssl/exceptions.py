@@ -8,8 +8,9 @@ __all__ = [
     "ImageReadError",
     "ImageReadWarning",
     "ImageShapeWarning",
-    "PixelRangeWarning",
     "InterruptionWarning",
+    "MemoryWarning",
+    "PixelRangeWarning",
     "StaleFeaturesWarning",
     "TrainingInterrupted",
     "UnavailableDeviceWarning",
@@ -50,6 +51,10 @@ class ImageReadWarning(UserWarning):
 
 class ImageShapeWarning(UserWarning):
     """The shape of the images had to be guessed, or looks wrong."""
+
+
+class MemoryWarning(UserWarning):
+    """What ``memory`` should keep cannot be written, or what it kept cannot be read."""
 
 
 class PixelRangeWarning(UserWarning):

@@ -104,7 +104,7 @@ def _packed(values: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(values, Tensor):
         name = str(len(tensors))
         tensors[name] = values.detach().cpu().clone(memory_format=torch.contiguous_format)
-        return {"tensor": name, "channels_last": _is_channels_last(values)}
+        return {"tensor": name}
     if isinstance(values, np.generic):
         values = values.item()
     if values is None or isinstance(values, (bool, int, float, str)):
@@ -125,14 +125,9 @@ def _unpacked(packed: Any, tensors: dict[str, Tensor]) -> Any:
     kind = next(iter(packed))
     inside = packed[kind]
     if kind == "tensor":
-        tensor = tensors[inside]
-        return tensor.to(memory_format=torch.channels_last) if packed["channels_last"] else tensor
+        return tensors[inside]
     if kind == "dict":
         return {_unpacked(key, tensors): _unpacked(value, tensors) for key, value in inside}
     if kind in ("list", "tuple"):
         return {"list": list, "tuple": tuple}[kind](_unpacked(value, tensors) for value in inside)
     raise TypeError(f"values of the kind {kind!r}")
-
-
-def _is_channels_last(tensor: Tensor) -> bool:
-    return tensor.ndim == 4 and not tensor.is_contiguous()

@@ -1,23 +1,28 @@
 """What a fitted learner gives: features, what they are called, and what they are worth."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import TransformerMixin
+from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sklearn_ssl._utils._arguments import plain
 from sklearn_ssl._utils._isolation import isolated
 from sklearn_ssl.base._checks import warn_of_files
-from sklearn_ssl.encoders import Encoder, pool_features, pooled_width
+from sklearn_ssl.base._memory import is_on, kept_features
+from sklearn_ssl.encoders import Encoder, Pair, pool_layers, pooled_width
 from sklearn_ssl.images import Extremes, Images, complete_shape, read_images
 from sklearn_ssl.inference import apply
 from sklearn_ssl.metrics import rank_me
 
 __all__ = ["FeaturesMixin"]
+
+Finish = Callable[[np.ndarray], np.ndarray] | None
 
 
 class FeaturesMixin(TransformerMixin):  # which gives what transform returns other forms
@@ -29,7 +34,9 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
     __sklearn_is_fitted__: Any
     encoder: Any
     layer: Any
+    memory: Any
     pool: Any
+    _parameter_constraints: Any
     image_shape: Any
     channel_order: Any
     net_: Any
@@ -60,15 +67,22 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
         ImageReadError
             If a file cannot be read; an OSError.
         """
-        return self._features(self._read_images(X, broken="blank"))
+        images = self._read_images(X, broken="blank")
+        wanted = self._wanted(self.encoder_)
 
-    def _features(
-        self, images: Images, finish: Callable[[np.ndarray], np.ndarray] | None = None
-    ) -> np.ndarray:
-        layer, pool = self._check_layer(self.encoder_), plain(self.pool)
+        def encode(pairs: list[Pair], finish: Finish) -> np.ndarray:
+            return self._encode(images, pairs, finish)
+
+        if is_on(self.memory):
+            return kept_features(self, images, wanted, encode)
+        return encode(wanted, None)
+
+    def _encode(self, images: Images, wanted: list[Pair], finish: Finish = None) -> np.ndarray:
+        """Features (n, d) of layers and their pools, one beside the other, in one pass."""
+        encoder = self.encoder_
 
         def features(pixels: Tensor) -> Tensor:
-            return pool_features(self.encoder_(pixels, layer).float(), pool)
+            return pool_layers(encoder, pixels, wanted)
 
         return self._apply(features, images, finish=finish)
 
@@ -151,7 +165,7 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
                 rows[:] = [torch.linalg.qr(torch.cat(rows), mode="r").R]
             return features[:, :0]
 
-        self._features(self._read_images(X), keep)
+        self._encode(self._read_images(X), self._wanted(self.encoder_), keep)
         return rank_me(torch.cat(rows))
 
     def encoder_layers(
@@ -188,18 +202,61 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
             made = self._plainly()._make_encoder(shape, [0.0] * shape[2], [1.0] * shape[2])
         return dict(made.layers)
 
-    def _check_layer(self, encoder: Encoder) -> str:
-        if self.layer is None:
-            return encoder.default_layer
-        if self.layer not in encoder.layers:
+    def _wanted(self, encoder: Encoder) -> list[Pair]:
+        """The layers that are asked for, each with its pool."""
+        layer, pool = plain(self.layer), plain(self.pool)
+        if layer is None:
+            layer = encoder.default_layer
+        if layer == "all" and layer not in encoder.layers:
+            layer = list(encoder.layers)
+        layers = list(layer) if isinstance(layer, (list, tuple)) else [layer]
+        unknown = [repr(name) for name in layers if name not in encoder.layers]
+        if unknown or not layers:
             raise ValueError(
-                f"layer={self.layer!r} is not a layer of encoder={self.encoder!r}, which has "
-                f"{', '.join(encoder.layers)}"
+                f"layer={self.layer!r}: {', '.join(unknown) or 'none'} is not a layer of "
+                f"encoder={self.encoder!r}, which has {', '.join(encoder.layers)}"
             )
-        return self.layer
+        if not isinstance(pool, (list, tuple)):
+            pool = [pool] * len(layers)
+        if len(pool) != len(layers):
+            raise ValueError(
+                f"pool={self.pool!r} has {len(pool)} entries for {len(layers)} layers; give one "
+                "for all, or one for each"
+            )
+        for one in pool:
+            validate_parameter_constraints(
+                {"pool": self._parameter_constraints["pool"]}, {"pool": one}, type(self).__name__
+            )
+        return list(zip(layers, pool, strict=True))
 
     @property
     def _n_features_out(self) -> int:
+        return sum(self._widths())
+
+    def _widths(self) -> list[int]:
         self._validate_params()
-        shape = self.encoder_.layers[self._check_layer(self.encoder_)]
-        return pooled_width(shape, plain(self.pool))
+        layers = self.encoder_.layers
+        return [pooled_width(layers[layer], pool) for layer, pool in self._wanted(self.encoder_)]
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the features: ``simclr0``, or ``simclr_layer2_0`` of several layers.
+
+        Parameters
+        ----------
+        input_features : array-like of str, optional
+            Only compared with the names that were seen in :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of str, as objects
+        """
+        names = super().get_feature_names_out(input_features)
+        if self.layer is None or (isinstance(self.layer, str) and self.layer != "all"):
+            return names
+        prefix, numbers = type(self).__name__.lower(), Counter[str]()
+        found = []
+        for (layer, _), width in zip(self._wanted(self.encoder_), self._widths(), strict=True):
+            first = numbers[layer]
+            found += [f"{prefix}_{layer}_{i}" for i in range(first, first + width)]
+            numbers[layer] += width
+        return np.asarray(found, dtype=object)

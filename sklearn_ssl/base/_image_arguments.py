@@ -1,7 +1,7 @@
 """Arguments of the encoder and of the images, that all learners share."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -36,27 +36,32 @@ Pretrained weights to continue from, by torchvision's names; ``"DEFAULT"`` takes
 those that the name of a model of timm ends in. The first layer is adapted to the number of
 channels.""",
     )
-    layer: str | None = argument(
+    layer: str | Sequence[str] | None = argument(
         str,
+        list,
+        tuple,
         None,
         default=None,
         changeable=True,
         trains=False,
-        doc="""str or None
+        doc="""str, list of str or None
 Layer whose features :meth:`transform` gives; see :meth:`encoder_layers`. ``None`` takes the last
-stage but one, which mostly serves other tasks better than the last.""",
+stage but one, which mostly serves other tasks better than the last. Features of several layers, or
+of ``"all"``, lie one beside the other, and are computed in one pass.""",
     )
-    pool: str | int | None = argument(
+    pool: str | int | Sequence[str | int | None] | None = argument(
         StrOptions({"avg", "max"}),
         COUNT,
+        list,
+        tuple,
         None,
         default=3,
         changeable=True,
         trains=False,
-        doc="""{"avg", "max"}, int or None
+        doc="""{"avg", "max"}, int, None or list of them
 How a feature map becomes a vector: its mean or maximum over positions, means over a grid of
-``pool`` x ``pool`` cells, or all of it. ``layer`` and ``pool`` can be changed on a fitted
-learner.""",
+``pool`` x ``pool`` cells, or all of it; one for all layers, or one for each. ``layer`` and ``pool``
+can be changed on a fitted learner.""",
     )
 
 

@@ -2,7 +2,6 @@
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
@@ -13,12 +12,14 @@ from sklearn.base import (
 )
 
 from sklearn_ssl._utils._arguments import plain
+from sklearn_ssl._utils._callback_support import CallbackSupportMixin, with_callbacks
 from sklearn_ssl._utils._device import resolve_device, threads_that_survive_a_fork
 from sklearn_ssl._utils._docstrings import fill_docstring
 from sklearn_ssl._utils._isolation import OwnRandomNumbers, own_settings
 from sklearn_ssl.base import _checks
 from sklearn_ssl.base._arguments import SharedArguments
 from sklearn_ssl.base._features import FeaturesMixin
+from sklearn_ssl.base._memory import is_on, pretrain_once
 from sklearn_ssl.base._persistence import PersistenceMixin
 from sklearn_ssl.base._task import PretextTask
 from sklearn_ssl.base._training import train
@@ -29,17 +30,6 @@ from sklearn_ssl.images import Images, PixelRange, learn_pixels
 # skorch is imported when a learner is fitted, to keep the package quick to import
 if TYPE_CHECKING:
     from sklearn_ssl.training import PretextNet
-
-if TYPE_CHECKING or find_spec("sklearn.callback"):  # experimental, since scikit-learn 1.9
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
-else:
-
-    class CallbackSupportMixin:
-        pass
-
-    def with_callbacks(method):
-        return method
-
 
 __all__ = ["PretextLearner"]
 
@@ -207,29 +197,43 @@ class PretextLearner(
         images = _checks.read_training_images(self, X, X_unlabeled, continued)
         device = resolve_device(self.device)
         seed = _checks.draw_seed(self, continued)
-        plainly = self._plainly()
-        batch_size = _checks.choose_batch_size(plainly, len(images), cut=streamed)
         with threads_that_survive_a_fork(), own_settings(device):
             draws = OwnRandomNumbers(device, seed)
-            if continued:
-                net = self.net_.copied()  # a failure must not touch what is fitted
-                net.set_training(plainly._training_options(), batch_size, device)
-                _checks.keep_or_forget(self, net.module_.task, images, streamed)
-            else:
-                with draws:
-                    net = plainly._build_net(images, batch_size, device)
-                self._check_layer(net.encoder)
-            epochs_before = len(net.history)
-            try:
-                train(self, net, draws, images, epochs, X=X, seed=seed, streamed=streamed)
-            except TrainingInterrupted:
+
+            def learn(epochs: int, continued: bool) -> None:
+                net = self._next_net(images, draws, continued, streamed)
+                try:
+                    train(self, net, draws, images, epochs, X=X, seed=seed, streamed=streamed)
+                except TrainingInterrupted:
+                    self._keep(net, images)
+                    _checks.warn_of_interruption(self)
+                    raise
                 self._keep(net, images)
-                _checks.warn_of_interruption(self)
-                raise
-        self._keep(net, images)
+
+            epochs_before = self.n_epochs_ if continued else 0
+            if continued or not is_on(self.memory):
+                learn(epochs, continued)
+            else:
+                pretrain_once(self, images, seed, epochs, draws, learn)
         _checks.warn_of_files(images, "others were taken in their place; see skipped_")
-        _checks.warn_of_features(self, continued, trained=len(net.history) > epochs_before)
+        _checks.warn_of_features(self, continued, trained=self.n_epochs_ > epochs_before)
         return self
+
+    def _next_net(
+        self, images: Images, draws: OwnRandomNumbers, continued: bool, streamed: bool
+    ) -> "PretextNet":
+        """The net to train: a new one, or a copy of the one that is fitted."""
+        plainly, device = self._plainly(), resolve_device(self.device)
+        batch_size = _checks.choose_batch_size(plainly, len(images), cut=streamed)
+        if continued:
+            net = self.net_.copied()  # a failure must not touch what is fitted
+            net.set_training(plainly._training_options(), batch_size, device)
+            _checks.keep_or_forget(self, net.module_.task, images, streamed)
+        else:
+            with draws:
+                net = plainly._build_net(images, batch_size, device)
+            self._wanted(net.encoder)
+        return net
 
     # Build
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from joblib import Memory
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -16,7 +17,7 @@ from sklearn_ssl._utils._isolation import isolated, own_settings
 from sklearn_ssl._utils._storage import replaced, write_file
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base import _checks
-from sklearn_ssl.base._identity import describe
+from sklearn_ssl.base._identity import name_of_code
 from sklearn_ssl.encoders import BackboneEncoder, original_names
 from sklearn_ssl.exceptions import UnavailableDeviceWarning
 from sklearn_ssl.images import PixelRange
@@ -33,7 +34,7 @@ class PersistenceMixin:
 
     _arguments: Any
     _assemble: Any
-    _check_layer: Any
+    _wanted: Any
     _fingerprint_: Any
     _plainly: Any
     _validate: Any
@@ -78,6 +79,10 @@ class PersistenceMixin:
             If the file cannot be written.
         """
         check_is_fitted(self)
+        write_file(path, self._state())
+
+    def _state(self) -> dict[str, Any]:
+        """What :meth:`save` writes: arguments, and what was learned."""
         net, pixels = self.net_, self.net_.module_.pixels
         names = getattr(self, "feature_names_in_", None)
         arguments: dict[str, Any] = {}
@@ -87,8 +92,8 @@ class PersistenceMixin:
             try:
                 arguments[name] = _packed(value)
             except TypeError:
-                code[name] = describe(value)
-        values = {
+                code[name] = name_of_code(value)
+        return {
             "format": FORMAT,
             "version": version("sklearn-ssl"),
             "class": type(self).__name__,
@@ -111,10 +116,9 @@ class PersistenceMixin:
             "history": [dict(row) for row in net.history],
             "batch_size": net.batch_size,
         }
-        write_file(path, values)
 
     def _restore(self, values: dict[str, Any]) -> Self:
-        """Take what :meth:`save` wrote, but the arguments, into this learner."""
+        """Take what :meth:`_state` gave, but the arguments, into this learner."""
         from skorch.history import History
 
         self._validate()
@@ -136,7 +140,7 @@ class PersistenceMixin:
             )
         with own_settings(cpu):
             net.module_.load_state_dict(values["module"])
-            net.optimizer_.load_state_dict(values["optimizer"])
+            net.set_optimizer_state(values["optimizer"])
         net.history = History(values["history"])
         if (names := values["feature_names_in_"]) is not None:
             self.__dict__["feature_names_in_"] = np.asarray(names, dtype=object)
@@ -179,10 +183,10 @@ class PersistenceMixin:
         True
         """
         check_is_fitted(self)
-        layer = self._check_layer(self.encoder_)
+        wanted = self._wanted(self.encoder_)
         with own_settings(torch.device("cpu")):
             pixels = self.net_.module_.pixels
-            return FeatureExtractor(pixels, self.encoder_, layer, plain(self.pool))
+            return FeatureExtractor(pixels, self.encoder_, wanted)
 
     def export_onnx(self, path: str | os.PathLike) -> None:
         """Write what :meth:`to_torch` gives as an ONNX model, for any number of images.
@@ -262,6 +266,8 @@ def _packed(value: Any) -> Any:
         return type(value)(map(_packed, value))
     if isinstance(value, (torch.device, os.PathLike)):
         return str(value)
+    if isinstance(value, Memory):
+        return _packed(value.location)
     if isinstance(value, DeclaredArguments):
         arguments = {name: _packed(getattr(value, name)) for name in value._arguments}
         return {"class": type(value).__name__, "arguments": arguments}

@@ -37,7 +37,8 @@ def train(
         watchers.append(SklearnCallbacks(learner, X, epochs, fitted))
     checkpoint = None if streamed else learner.checkpoint
     with contextlib.closing(bar), _opened(checkpoint, learner, net, images, seed, draws) as saved:
-        net.train(images, epochs, draws, constant_lr=streamed, watchers=watchers, checkpoints=saved)
+        constant = streamed or learner.schedule == "constant"
+        net.train(images, epochs, draws, constant_lr=constant, watchers=watchers, checkpoints=saved)
 
 
 @contextlib.contextmanager

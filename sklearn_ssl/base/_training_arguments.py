@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from joblib import Memory
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_ssl._utils._arguments import (
@@ -63,6 +64,15 @@ Decay of weights; biases and norms do not decay.""",
         changeable=True,
         doc="""float
 Share of the steps in which the learning rate rises.""",
+    )
+    schedule: str = argument(
+        StrOptions({"cosine", "constant"}),
+        default="cosine",
+        changeable=True,
+        doc="""{"cosine", "constant"}
+How the learning rate, and what the method schedules, go over the epochs of a fit. ``"constant"``
+stays at the start and has no warm-up, as :meth:`partial_fit` does: the first epochs of a long
+training are then those of a short one, and with ``memory`` a longer one goes on from there.""",
     )
     optimizer: str | Callable[..., Any] = argument(
         StrOptions(set(OPTIMIZERS)),
@@ -134,6 +144,20 @@ method run anew over the epochs of each fit.""",
 Folder in which :meth:`fit` saves the training after each epoch, or a ``Checkpoint`` that says how
 often. The same fit, called again after it was stopped, goes on from there and ends with the same
 bits; other arguments or images are refused. :meth:`partial_fit` saves nothing.""",
+    )
+    memory: str | os.PathLike | Memory | None = argument(
+        str,
+        os.PathLike,
+        Memory,
+        None,
+        default=None,
+        changeable=True,
+        trains=False,
+        doc="""str, path, joblib.Memory or None
+Folder in which pretrainings and features are kept: :meth:`fit` with the same images and arguments,
+but for those that do not train (``layer``, ``pool``, ``device``, ``callbacks``, ``verbose``, ...),
+takes what it learned before, in any process; callbacks do not see it then.
+``joblib.Memory(folder).reduce_size(bytes_limit=...)`` deletes what was not used for long.""",
     )
     callbacks: list | None = argument(
         list,

@@ -4,7 +4,7 @@ from sklearn_ssl.encoders._encoder import BackboneEncoder, Encoder
 from sklearn_ssl.encoders._factory import encoder_names, make_encoder, original_names
 from sklearn_ssl.encoders._layers import LayerReader, layer_reader
 from sklearn_ssl.encoders._patches import PatchEncoder
-from sklearn_ssl.encoders._pooling import pool_features, pooled_width
+from sklearn_ssl.encoders._pooling import Pair, pool_features, pool_layers, pooled_width
 from sklearn_ssl.encoders._resnet import SmallResNet
 from sklearn_ssl.encoders._timm import build_timm
 from sklearn_ssl.encoders._tokens import (
@@ -22,6 +22,7 @@ __all__ = [
     "BackboneEncoder",
     "Encoder",
     "LayerReader",
+    "Pair",
     "PatchEncoder",
     "SmallResNet",
     "SmallViT",
@@ -39,6 +40,7 @@ __all__ = [
     "original_names",
     "patch_projection",
     "pool_features",
+    "pool_layers",
     "pooled_width",
     "sincos_positions",
     "torchvision_names",

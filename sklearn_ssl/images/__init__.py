@@ -1,6 +1,7 @@
 """The one door for X: checks, shapes and value ranges, and images back in the form of X."""
 
 from sklearn_ssl.images._cache import prune_decoded
+from sklearn_ssl.images._digest import image_digest
 from sklearn_ssl.images._files import Files, Reading, read_ahead
 from sklearn_ssl.images._forms import Form
 from sklearn_ssl.images._images import Images
@@ -17,6 +18,7 @@ __all__ = [
     "PixelRange",
     "Reading",
     "complete_shape",
+    "image_digest",
     "learn_pixels",
     "list_images",
     "prune_decoded",

@@ -5,7 +5,7 @@ import os
 import tarfile
 from functools import lru_cache
 
-__all__ = ["list_members", "member_of"]
+__all__ = ["file_of", "list_members", "member_of"]
 
 _MARK = ".tar::"
 
@@ -16,12 +16,17 @@ def list_members(archive: str, suffixes: frozenset[str]) -> list[str]:
     return [f"{archive}::{name}" for name in names if os.path.splitext(name)[1].lower() in suffixes]
 
 
+def file_of(path: str) -> str:
+    """The file that a path names, or the archive of the member that it names."""
+    archive, mark, _ = path.partition(_MARK)
+    return archive + ".tar" if mark else path
+
+
 def member_of(path: str) -> io.BytesIO | None:
     """The bytes of a member, or None if the path does not name one."""
     if _MARK not in path:
         return None
-    archive, _, member = path.partition(_MARK)
-    archive += ".tar"
+    archive, member = file_of(path), path.partition(_MARK)[2]
     positions = _positions(archive, os.stat(archive).st_mtime_ns)
     if member not in positions:
         raise FileNotFoundError(path)

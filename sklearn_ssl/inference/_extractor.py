@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sklearn_ssl.encoders import pool_features
+from sklearn_ssl.encoders import Pair, pool_layers
 from sklearn_ssl.images import PixelRange
 from sklearn_ssl.nn import ChannelScaling
 
@@ -13,7 +13,7 @@ __all__ = ["FeatureExtractor"]
 
 
 class FeatureExtractor(nn.Module):
-    """Pixels, as a learner was fitted to, to the features of one layer.
+    """Pixels, as a learner was fitted to, to the features of layers.
 
     It has copies of what the learner has, on the CPU and in evaluation mode.
 
@@ -22,25 +22,23 @@ class FeatureExtractor(nn.Module):
     pixels : PixelRange
         Takes pixels to [0, 1].
     encoder : Encoder
-    layer : str
-    pool : str, int or None
+    wanted : list of (str, pool)
+        Layers, each with what :func:`pool_features` does to it.
     """
 
     origin: Tensor
 
-    def __init__(self, pixels: PixelRange, encoder: Any, layer: str, pool: str | int | None):
+    def __init__(self, pixels: PixelRange, encoder: Any, wanted: list[Pair]):
         super().__init__()
         self.scaling = ChannelScaling(pixels.offset.flatten(), pixels.scale.flatten())
         self.register_buffer("origin", pixels.base.view(1, -1, 1, 1).clone())
         self.is_far = pixels.origin is not None
         self.encoder = copy.deepcopy(encoder)
-        self.layer = layer
-        self.pool = pool
+        self.wanted = wanted
         self.requires_grad_(False).cpu().eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Features (n, d), float32, of pixels (n, c, h, w) in any type."""
         if self.is_far:
             pixels = pixels.double() - self.origin.double()
-        maps = self.encoder(self.scaling(pixels.float()), self.layer)
-        return pool_features(maps.float(), self.pool)
+        return pool_layers(self.encoder, self.scaling(pixels.float()), self.wanted)

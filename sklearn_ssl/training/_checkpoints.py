@@ -79,7 +79,7 @@ class Checkpoints:
             return epochs
         self._compare(state["training"])
         net.module_.load_state_dict(state["module"])
-        net.optimizer_.load_state_dict(state["optimizer"])
+        net.set_optimizer_state(state["optimizer"])
         done = len(state["history"]) - len(net.history)
         net.history = History(state["history"])
         net.steps_done_ = state["steps"]

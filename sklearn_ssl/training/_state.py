@@ -48,7 +48,18 @@ class StateMixin:
         self.device = str(device)
         self.module_.to(device)
         # torch moves the state to where the parameters are, but for what it wants on the CPU
-        self.optimizer_.load_state_dict(self.optimizer_.state_dict())
+        self.set_optimizer_state(self.optimizer_.state_dict())
+
+    def set_optimizer_state(self, state: dict[str, Any]) -> None:
+        """Take it, laid out in memory as the parameters are.
+
+        torch's fused optimizers go through memory side by side, and mix values of other layouts up.
+        """
+        self.optimizer_.load_state_dict(state)
+        for parameter, values in self.optimizer_.state.items():
+            for name, value in values.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
     def copied(self) -> Self:
         """A copy of all but the user's callbacks, which may hold open files."""
@@ -72,7 +83,7 @@ class StateMixin:
             self.module = self.module_ = put_together(state["module"], state["module_"])
             with self._current_init_context("optimizer"):
                 self.initialize_optimizer()
-            self.optimizer_.load_state_dict(as_tensors(state["optimizer_"]))
+            self.set_optimizer_state(as_tensors(state["optimizer_"]))
 
 
 def taken_apart(module: nn.Module) -> tuple[nn.Module, list[Any]]:

@@ -1,0 +1,217 @@
+"""Pretrainings and features that are not computed twice: what ``memory`` keeps."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Memory
+
+from sklearn_ssl._utils._isolation import OwnRandomNumbers
+from sklearn_ssl._utils._kept import Kept, key_of
+from sklearn_ssl._utils._storage import read_file, write_file
+from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl.base._identity import describe, training_arguments
+from sklearn_ssl.encoders import Pair, pooled_width
+from sklearn_ssl.exceptions import MemoryWarning
+from sklearn_ssl.images import Images, image_digest
+
+__all__ = ["is_on", "kept_features", "pretrain_once"]
+
+_POOLS: tuple[str | int, ...] = ("avg", "max", 1, 2, 3, 4)  # what a search mostly asks for
+_BYTES_AT_MOST = 2**30  # of features that were not asked for yet, a layer
+
+
+def is_on(memory: Any) -> bool:
+    """Whether anything is kept: a ``joblib.Memory(None)`` keeps nothing."""
+    return (memory.location if isinstance(memory, Memory) else memory) is not None
+
+
+def pretrain_once(
+    learner: Any,
+    images: Images,
+    seed: int,
+    epochs: int,
+    draws: OwnRandomNumbers,
+    train: Callable[[int, bool], None],
+) -> None:
+    """Take what an equal training learned before; train what is left of it, and keep that.
+
+    ``train(epochs, goes_on)`` trains the learner, anew or from what it was given.
+    """
+    what = {
+        "version": version("sklearn-ssl"),
+        "class": describe(type(learner)),
+        "seed": None if learner.random_state is None else seed,
+        "images": f"{images.shape} {images.dtype} {image_digest(images)}",
+        "names": [str(name) for name in getattr(learner, "feature_names_in_", ())],
+        **training_arguments(learner),
+    }
+    if learner.schedule == "constant":  # of which every training is the beginning of longer ones
+        del what["max_epochs"]
+    with Kept(learner.memory).opened(key_of(what)) as folder:
+        done = _longest(folder, epochs)
+        if done is not None:
+            n_epochs, values = done
+            learner._restore(values)
+            draws.set_state(values["generators"])
+            if n_epochs == epochs:
+                return
+        train(epochs - (done[0] if done else 0), done is not None)
+        if learner.n_epochs_ == epochs:  # no callback stopped it
+            values = {**learner._state(), "generators": draws.state()}
+            with kept_or_warned("the pretraining"):
+                write_file(folder / f"epochs-{epochs:06d}.safetensors", values)
+
+
+def _longest(folder: Path, epochs: int) -> tuple[int, Any] | None:
+    """The longest training of at most so many epochs, and what was kept of it."""
+    for file in sorted(folder.glob("epochs-*.safetensors"), reverse=True):
+        n_epochs = int(file.stem.removeprefix("epochs-"))
+        if n_epochs <= epochs:
+            try:
+                return n_epochs, read_file(file)
+            except (OSError, ValueError) as error:
+                warn(f"{error}; training anew", MemoryWarning)
+                file.unlink(missing_ok=True)
+    return None
+
+
+def kept_features(
+    learner: Any, images: Images, wanted: list[Pair], encode: Callable[..., np.ndarray]
+) -> np.ndarray:
+    """Features (n, d) of layers and their pools, one beside the other.
+
+    All that is missing is encoded in one pass, ``encode(pairs, finish)``, and with it what a search
+    mostly asks for next, if that is not too much.
+    """
+    encoder, pixels = learner.encoder_, learner.net_.module_.pixels
+    what = {
+        "version": version("sklearn-ssl"),
+        "network": [describe(type(encoder)), describe(learner.encoder)],
+        "weights": _digest_of([*pixels.state_dict().values(), *encoder.state_dict().values()]),
+        "precision": learner.precision,
+        "images": f"{images.shape} {images.dtype} {image_digest(images)}",
+    }
+    order, n = list(encoder.layers), len(images)
+    with Kept(learner.memory).opened(key_of(what)) as folder:
+        places = {
+            (layer, pool): folder / f"{order.index(layer):03d}-{pool}.npy"
+            for layer in order
+            for pool in (*_POOLS, *(pool for _, pool in wanted))
+        }
+        found = {pair: _read(places[pair], n) for pair in wanted}
+        if missing := [pair for pair in found if found[pair] is None]:
+            pairs = _with_more(missing, encoder.layers, n)
+            widths = [pooled_width(encoder.layers[layer], pool) for layer, pool in pairs]
+            files = _Files([places[pair] for pair in pairs], widths, n)
+
+            def keep(chunk: np.ndarray) -> np.ndarray:
+                files.write(chunk)
+                return chunk[:, : sum(widths[: len(missing)])]
+
+            try:
+                encoded = encode(pairs, keep)
+                if not images.skipped:  # they may be there the next time
+                    files.finish()
+            finally:
+                files.discard()
+            found |= zip(missing, _columns(encoded, widths[: len(missing)]), strict=True)
+        parts: Any = [found[pair] for pair in wanted]
+        return np.array(parts[0]) if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def _with_more(missing: list[Pair], shapes: dict[str, Any], n_images: int) -> list[Pair]:
+    """These, and other pools of their layers."""
+    more = []
+    for layer in dict.fromkeys(layer for layer, _ in missing):
+        pairs = [(layer, pool) for pool in _POOLS if (layer, pool) not in missing]
+        size = sum(pooled_width(shapes[layer], pool) for _, pool in pairs) * n_images * 4
+        more += pairs if size <= _BYTES_AT_MOST else []
+    return missing + more
+
+
+def _columns(rows: np.ndarray, widths: list[int]) -> list[np.ndarray]:
+    return np.split(rows, np.cumsum(widths)[:-1], axis=1)
+
+
+def _read(place: Path, n_images: int) -> np.ndarray | None:
+    try:
+        rows = np.load(place, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    return rows if rows.ndim == 2 and len(rows) == n_images else None
+
+
+class _Files:
+    """Arrays (n, d) that are written in chunks of rows, and take their places when all are there.
+
+    If the disk is full there is a warning, and none of them.
+    """
+
+    def __init__(self, places: list[Path], widths: list[int], n_images: int):
+        self.widths = widths
+        self.files: dict[Path, Any] = {}
+        with self._or_none():
+            for place, width in zip(places, widths, strict=True):
+                self.files[place] = open(_beside(place), "wb")  # noqa: SIM115
+                header = {"descr": "<f4", "fortran_order": False, "shape": (n_images, width)}
+                np.lib.format.write_array_header_1_0(self.files[place], header)
+
+    def write(self, rows: np.ndarray) -> None:
+        """Add these rows of all arrays, which lie one beside the other."""
+        columns = _columns(rows, self.widths)
+        with self._or_none():
+            for file, values in zip(self.files.values(), columns, strict=False):
+                file.write(np.ascontiguousarray(values, "<f4").data)
+
+    def finish(self) -> None:
+        """Put them into their places."""
+        with self._or_none():
+            for place, file in self.files.items():
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
+                _beside(place).replace(place)
+
+    def discard(self) -> None:
+        """Leave none."""
+        for place, file in self.files.items():
+            with contextlib.suppress(OSError):
+                file.close()
+            _beside(place).unlink(missing_ok=True)
+        self.files = {}
+
+    @contextlib.contextmanager
+    def _or_none(self) -> Iterator[None]:
+        with kept_or_warned("the features"):
+            try:
+                yield
+            except BaseException:
+                self.discard()
+                raise
+
+
+def _beside(place: Path) -> Path:
+    return place.with_name(f".{place.name}.part")
+
+
+@contextlib.contextmanager
+def kept_or_warned(what: str) -> Iterator[None]:
+    """A disk that is full costs the time to compute it again, and nothing else."""
+    try:
+        yield
+    except OSError as error:
+        warn(f"{what} cannot be kept in memory=: {error.strerror or error}", MemoryWarning)
+
+
+def _digest_of(tensors: Any) -> str:
+    found = hashlib.blake2b(digest_size=16)
+    for tensor in tensors:
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()

@@ -1,0 +1,84 @@
+"""What tells image collections apart, for results that are kept."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sklearn_ssl.images._archives import file_of
+from sklearn_ssl.images._files import Files
+from sklearn_ssl.images._images import Images
+
+__all__ = ["image_digest"]
+
+_BYTES_AT_ONCE = 2**24
+
+
+def image_digest(images: Images) -> str:
+    """A name for images: of every value in arrays, of path, size and time of change of files.
+
+    All values are read once, in order, and hashed in threads.
+    """
+    found = hashlib.blake2b(digest_size=16)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for array in images.arrays:
+            found.update(f"{len(array)} {array.dtype}".encode())
+            if isinstance(array, Files):
+                found.update(f"{array.target} {array.broken}".encode())
+            waiting = []
+            for part in _items(array) if isinstance(array, Files) else _values(array, images.shape):
+                waiting.append(pool.submit(_hashed, part))
+                if len(waiting) > 8:  # no more than a few are in memory
+                    found.update(waiting.pop(0).result())
+            for hashed in waiting:
+                found.update(hashed.result())
+    return found.hexdigest()
+
+
+def _hashed(part: Any) -> bytes:
+    return hashlib.blake2b(part, digest_size=16).digest()
+
+
+def _values(array: Any, shape: tuple[int, int, int]) -> Iterator[Any]:
+    """The bytes of images (n, h, w, c), some at a time."""
+    a_row = int(np.prod(shape)) * array.dtype.itemsize
+    size = max(1, _BYTES_AT_ONCE // a_row)
+    for start in range(0, len(array), size):
+        stop = min(start + size, len(array))
+        in_memory = isinstance(array, np.ndarray)
+        rows = array[start:stop] if in_memory else array[np.arange(start, stop)]
+        yield np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
+
+
+def _items(files: Files) -> Iterator[bytes]:
+    """For each of some files, what is known without reading it; other items are read."""
+    some = []
+    for row in range(len(files)):
+        some.append(_stamp(files.items[row]))
+        if len(some) == 4096:
+            yield b"\0".join(some)
+            some = []
+    yield b"\0".join(some)
+
+
+def _stamp(item: Any) -> bytes:
+    if isinstance(item, dict):  # an image of Hugging Face's data sets
+        item = item["path"] if item.get("bytes") is None else item["bytes"]
+    if isinstance(item, (str, os.PathLike)):
+        path = os.path.abspath(item)
+        try:
+            stat = os.stat(file_of(path))
+        except OSError:
+            return f"{path} missing".encode(errors="surrogateescape")
+        text = f"{path} {stat.st_size} {stat.st_mtime_ns}"
+        return text.encode(errors="surrogateescape")
+    if isinstance(item, Image.Image):
+        return _hashed(f"{item.mode} {item.size}".encode() + item.tobytes())
+    if isinstance(item, (bytes, bytearray)):
+        return _hashed(item)
+    array = np.ascontiguousarray(item)
+    return _hashed(f"{array.shape} {array.dtype}".encode() + array.tobytes())
