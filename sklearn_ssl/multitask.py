@@ -102,6 +102,12 @@ class MultiTask(_BaseComposition, PretextLearner):
 
     learners: list[tuple[str, PretextLearner, float]] = argument(list, tuple, kw_only=False)
 
+    def _make_views(self, size: Any = None) -> Any:
+        """Those given here, or those of the first learner."""
+        if self.views is None:
+            return self._pairs[0][1]._make_views(size)
+        return super()._make_views(size)
+
     # Parameters of the learners, as those of a pipeline's steps
 
     def _are_triples(self) -> bool:

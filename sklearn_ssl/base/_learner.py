@@ -19,6 +19,7 @@ from sklearn_ssl._utils._isolation import OwnRandomNumbers, own_settings
 from sklearn_ssl.base import _checks
 from sklearn_ssl.base._arguments import SharedArguments
 from sklearn_ssl.base._features import FeaturesMixin
+from sklearn_ssl.base._measures import MeasuresMixin
 from sklearn_ssl.base._memory import is_on, pretrain_once
 from sklearn_ssl.base._persistence import PersistenceMixin
 from sklearn_ssl.base._task import PretextTask
@@ -37,6 +38,7 @@ __all__ = ["PretextLearner"]
 class PretextLearner(
     SharedArguments,
     FeaturesMixin,
+    MeasuresMixin,
     PersistenceMixin,
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,

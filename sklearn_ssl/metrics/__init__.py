@@ -1,6 +1,30 @@
-"""Measures of a representation that need no labels."""
+"""Measures of a representation that need no labels: functions of features, and scorers."""
 
+from sklearn_ssl.metrics._alignment import alignment, uniformity
+from sklearn_ssl.metrics._alpha_req import alpha_req
+from sklearn_ssl.metrics._lidar import lidar
 from sklearn_ssl.metrics._rank_me import rank_me
+from sklearn_ssl.metrics._scorers import (
+    alignment_scorer,
+    alpha_req_scorer,
+    lidar_scorer,
+    pretext_loss_scorer,
+    rank_me_scorer,
+    uniformity_scorer,
+)
 from sklearn_ssl.metrics._spread import feature_spread
 
-__all__ = ["feature_spread", "rank_me"]
+__all__ = [
+    "alignment",
+    "alignment_scorer",
+    "alpha_req",
+    "alpha_req_scorer",
+    "feature_spread",
+    "lidar",
+    "lidar_scorer",
+    "pretext_loss_scorer",
+    "rank_me",
+    "rank_me_scorer",
+    "uniformity",
+    "uniformity_scorer",
+]

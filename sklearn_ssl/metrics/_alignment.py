@@ -1,0 +1,81 @@
+"""Alignment of views, and uniformity of images, on the sphere."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+__all__ = ["alignment", "uniformity"]
+
+_PAIRS_AT_ONCE = 2**24
+
+
+@torch.no_grad()
+def alignment(features: Any, alpha: float = 2.0) -> float:
+    """Mean distance, to the power ``alpha``, of unit features of two views of an image.
+
+    Parameters
+    ----------
+    features : array-like of shape (n, n_views, d)
+        Of several views, all pairs of them count.
+    alpha : float, default=2.0
+
+    Returns
+    -------
+    float
+        0 if views have the same features; smaller is better, if uniformity stays.
+
+    References
+    ----------
+    Wang and Isola (2020), Understanding Contrastive Representation Learning through Alignment and
+    Uniformity on the Hypersphere, equation 1. https://arxiv.org/abs/2005.10242
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ssl.metrics import alignment
+    >>> alignment(np.ones((5, 2, 3)))
+    0.0
+    """
+    z = torch.as_tensor(features).double()
+    if z.ndim != 3 or z.shape[1] < 2:
+        raise ValueError(f"features of shape {tuple(z.shape)}: give (n, n_views, d), n_views >= 2")
+    z = F.normalize(z, dim=2)
+    first, second = torch.triu_indices(z.shape[1], z.shape[1], 1)
+    return float((z[:, first] - z[:, second]).norm(dim=2).pow(alpha).mean())
+
+
+@torch.no_grad()
+def uniformity(features: Any, t: float = 2.0) -> float:
+    """Logarithm of the mean Gaussian potential of pairs of unit features.
+
+    Parameters
+    ----------
+    features : array-like of shape (n, d)
+    t : float, default=2.0
+        Inverse width of the potential.
+
+    Returns
+    -------
+    float
+        0 if all are the same; smaller is better, if alignment stays.
+
+    References
+    ----------
+    Wang and Isola (2020), equation 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ssl.metrics import uniformity
+    >>> round(uniformity(np.array([[1.0, 0.0], [-1.0, 0.0]])), 3)  # squared distance 4
+    -8.0
+    """
+    z = F.normalize(torch.as_tensor(features).double(), dim=1)
+    n = len(z)
+    if n < 2:
+        raise ValueError("one image has no pairs; give two at least")
+    total = torch.zeros((), dtype=z.dtype, device=z.device)
+    for some in z.split(max(1, _PAIRS_AT_ONCE // n)):
+        total += torch.exp(-t * (2 - 2 * (some @ z.T)).clamp(min=0)).sum()
+    return float(((total - n) / (n * (n - 1))).clamp(min=1e-300).log())  # without those of itself

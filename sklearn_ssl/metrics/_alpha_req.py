@@ -1,0 +1,59 @@
+"""Alpha-ReQ: how fast the spectrum of features decays."""
+
+from typing import Any
+
+import torch
+
+__all__ = ["alpha_req"]
+
+
+@torch.no_grad()
+def alpha_req(features: Any, first: int = 1, last: int | None = None) -> float:
+    """Exponent of the power law that the eigenvalues of the features' covariance follow.
+
+    The i-th largest eigenvalue goes as i ** -alpha. Good representations have an alpha near 1:
+    larger ones lie in few dimensions, smaller ones have noise in many. The line is fitted to the
+    logarithms, each rank with the weight 1 / i, so that all scales count alike.
+
+    Parameters
+    ----------
+    features : array-like of shape (n, d)
+    first, last : int
+        Ranks that the line is fitted to; by default all that are not 0 but for rounding.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If fewer than three eigenvalues are left to fit a line to.
+
+    References
+    ----------
+    Agrawal, Mondal, Ghosh and Richards (2022), alpha-ReQ: Assessing Representation Quality in
+    Self-Supervised Learning by Measuring Eigenspectrum Decay, section 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ssl.metrics import alpha_req
+    >>> directions = np.linalg.qr(np.random.default_rng(0).normal(size=(50, 20)))[0]
+    >>> directions -= directions.mean(0)
+    >>> directions = np.linalg.qr(directions)[0]
+    >>> round(alpha_req(directions * np.arange(1, 21) ** -0.5), 3)  # variances fall as 1 / i
+    1.0
+    """
+    z = torch.as_tensor(features).double()
+    values = torch.linalg.svdvals(z - z.mean(0)).square()
+    values = values[values > values.max() * 1e-10][first - 1 : last]
+    if len(values) < 3:
+        raise ValueError(
+            f"{len(values)} eigenvalues that are not 0 are too few to fit a power law to; the "
+            "features lie in too few dimensions, or there are too few images"
+        )
+    ranks = torch.arange(first, first + len(values), dtype=torch.float64, device=values.device)
+    weights, x, y = 1 / ranks, ranks.log(), values.log()
+    x = x - (weights * x).sum() / weights.sum()
+    return float(-(weights * x * y).sum() / (weights * x * x).sum())
