@@ -34,14 +34,21 @@ from sklearn_ssl.predictive import (
     RelativePatchLocation,
     RotationPrediction,
 )
+from sklearn_ssl.probes import (
+    LinearProbe,
+    NeighborsProbe,
+    SelfSupervisedClassifier,
+    SelfSupervisedRegressor,
+)
 from sklearn_ssl.views import Views
 
 __version__ = "0.1.0"
 __all__ = [
-    "BYOL", "CPC", "DINO", "IJEPA", "NNCLR", "Autoencoder", "BarlowTwins", "BiGAN", "Checkpoint",
-    "Colorization", "ContextEncoder", "DeepInfoMax", "DenoisingAutoencoder", "ExemplarCNN",
-    "InstanceDiscrimination", "Jigsaw", "LeJEPA", "LearningToCount", "MaskedAutoencoder", "MoCo",
-    "MultiTask", "RelativePatchLocation", "RotationPrediction", "SimCLR", "SimSiam",
-    "SplitBrainAutoencoder", "SwAV", "VICReg", "VariationalAutoencoder", "Views", "all_estimators",
-    "exceptions", "list_images", "load",
+    "Autoencoder", "BYOL", "BarlowTwins", "BiGAN", "CPC", "Checkpoint", "Colorization",
+    "ContextEncoder", "DINO", "DeepInfoMax", "DenoisingAutoencoder", "ExemplarCNN", "IJEPA",
+    "InstanceDiscrimination", "Jigsaw", "LeJEPA", "LearningToCount", "LinearProbe",
+    "MaskedAutoencoder", "MoCo", "MultiTask", "NNCLR", "NeighborsProbe", "RelativePatchLocation",
+    "RotationPrediction", "SelfSupervisedClassifier", "SelfSupervisedRegressor", "SimCLR",
+    "SimSiam", "SplitBrainAutoencoder", "SwAV", "VICReg", "VariationalAutoencoder", "Views",
+    "all_estimators", "exceptions", "list_images", "load",
 ]  # fmt: skip

@@ -1,0 +1,15 @@
+"""Classifiers and regressors on features, and on images of which few have labels."""
+
+from sklearn_ssl.probes._linear import LinearProbe
+from sklearn_ssl.probes._neighbors import NeighborsProbe
+from sklearn_ssl.probes._self_supervised import (
+    SelfSupervisedClassifier,
+    SelfSupervisedRegressor,
+)
+
+__all__ = [
+    "LinearProbe",
+    "NeighborsProbe",
+    "SelfSupervisedClassifier",
+    "SelfSupervisedRegressor",
+]
