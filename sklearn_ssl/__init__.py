@@ -35,6 +35,8 @@ from sklearn_ssl.predictive import (
     RotationPrediction,
 )
 from sklearn_ssl.probes import (
+    FineTunedClassifier,
+    FineTunedRegressor,
     LinearProbe,
     NeighborsProbe,
     SelfSupervisedClassifier,
@@ -45,10 +47,10 @@ from sklearn_ssl.views import Views
 __version__ = "0.1.0"
 __all__ = [
     "Autoencoder", "BYOL", "BarlowTwins", "BiGAN", "CPC", "Checkpoint", "Colorization",
-    "ContextEncoder", "DINO", "DeepInfoMax", "DenoisingAutoencoder", "ExemplarCNN", "IJEPA",
-    "InstanceDiscrimination", "Jigsaw", "LeJEPA", "LearningToCount", "LinearProbe",
-    "MaskedAutoencoder", "MoCo", "MultiTask", "NNCLR", "NeighborsProbe", "RelativePatchLocation",
-    "RotationPrediction", "SelfSupervisedClassifier", "SelfSupervisedRegressor", "SimCLR",
-    "SimSiam", "SplitBrainAutoencoder", "SwAV", "VICReg", "VariationalAutoencoder", "Views",
-    "all_estimators", "exceptions", "list_images", "load",
+    "ContextEncoder", "DINO", "DeepInfoMax", "DenoisingAutoencoder", "ExemplarCNN",
+    "FineTunedClassifier", "FineTunedRegressor", "IJEPA", "InstanceDiscrimination", "Jigsaw",
+    "LeJEPA", "LearningToCount", "LinearProbe", "MaskedAutoencoder", "MoCo", "MultiTask", "NNCLR",
+    "NeighborsProbe", "RelativePatchLocation", "RotationPrediction", "SelfSupervisedClassifier",
+    "SelfSupervisedRegressor", "SimCLR", "SimSiam", "SplitBrainAutoencoder", "SwAV", "VICReg",
+    "VariationalAutoencoder", "Views", "all_estimators", "exceptions", "list_images", "load",
 ]  # fmt: skip

@@ -31,6 +31,14 @@ class TinyNet(nn.Sequential):
         )
 
 
+class WholeNet(nn.Sequential):
+    """A fully connected layer, for tests on tables: convolutions do not know where a value is."""
+
+    def __init__(self, in_channels, image_shape):
+        super().__init__()
+        self.out = nn.Sequential(nn.Conv2d(in_channels, 64, tuple(image_shape[:2])), nn.ReLU())
+
+
 class Constant(nn.Sequential):
     """Gives the same whatever it sees."""
 

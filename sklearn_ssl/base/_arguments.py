@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 from sklearn_ssl._utils._arguments import plain
 from sklearn_ssl.base._image_arguments import EncoderArguments, ImageArguments
 from sklearn_ssl.base._nested import NestedParameters
-from sklearn_ssl.base._training_arguments import RunArguments, TrainingArguments
+from sklearn_ssl.base._training_arguments import KeepingArguments, RunArguments, TrainingArguments
 from sklearn_ssl.images import Reading
 from sklearn_ssl.views import Views, as_views
 
@@ -17,7 +17,8 @@ __all__ = ["SharedArguments"]
 
 class SharedArguments(
     NestedParameters,
-    RunArguments,  # dataclasses take the fields of the last base first
+    KeepingArguments,  # dataclasses take the fields of the last base first
+    RunArguments,
     TrainingArguments,
     ImageArguments,
     EncoderArguments,

@@ -266,8 +266,11 @@ class PretextLearner(
         return net.initialize()
 
     def _training_options(self) -> dict[str, Any]:
-        names = ("optimizer", "lr", "weight_decay", "warmup", "precision", "deterministic")
-        return {name: getattr(self, name) for name in (*names, "callbacks")}
+        names = (
+            *("optimizer", "lr", "weight_decay", "warmup", "frozen_epochs", "trainable_layers"),
+            *("layer_decay", "precision", "deterministic", "callbacks"),
+        )
+        return {name: getattr(self, name) for name in names}
 
     # What is learned
 

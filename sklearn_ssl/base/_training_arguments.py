@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from sklearn_ssl._utils._arguments import (
 from sklearn_ssl._utils._checkpoints import Checkpoint
 from sklearn_ssl.nn import OPTIMIZERS
 
-__all__ = ["RunArguments", "TrainingArguments"]
+__all__ = ["KeepingArguments", "RunArguments", "TrainingArguments"]
 
 
 class TrainingArguments(DeclaredArguments):
@@ -85,6 +85,31 @@ Optimizer by name, a torch optimizer class, or what is called like one with grou
 of all learners were found with AdamW, also where the paper of a method has SGD or LARS.""",
     )
 
+    frozen_epochs: int = argument(
+        COUNT_OR_ZERO,
+        default=0,
+        changeable=True,
+        doc="""int
+Epochs at the start of a fit in which the encoder is held, with the statistics of its batch norms,
+while the heads of the task learn: for pretrained weights.""",
+    )
+    trainable_layers: int | None = argument(
+        COUNT_OR_ZERO,
+        None,
+        default=None,
+        changeable=True,
+        doc="""int or None
+How many of the encoder's last layers are trained; those before are held, with the statistics of
+their batch norms. ``None`` trains all.""",
+    )
+    layer_decay: float = argument(
+        Interval(Real, 0, 1, closed="right"),
+        default=1.0,
+        doc="""float
+Factor of the learning rate from each layer of the encoder to the one before, so that early layers
+of pretrained weights change less. Heads learn at ``lr``, the last layer ``layer_decay * lr``.""",
+    )
+
 
 class RunArguments(DeclaredArguments):
     """Arguments of where and how it runs."""
@@ -123,6 +148,31 @@ attention that needs far less memory. A CPU always does.""",
 Seeds weights, order and views. With an int, fits are reproducible on one machine with one number of
 threads. No global random number generator is touched, also not with ``None``.""",
     )
+    callbacks: list | None = argument(
+        list,
+        None,
+        default=None,
+        changeable=True,
+        trains=False,
+        doc="""list or None
+Callbacks of skorch, which see the training as ``net_``; pairs of a name and a callback can be
+searched as ``callbacks__name__parameter``. They can monitor ``train_loss`` (there is no validation,
+so ``valid_loss`` is the same), ``feature_spread`` and the other terms in ``history_``. The learning
+rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no effect.""",
+    )
+    verbose: int = argument(
+        "verbose",
+        default=0,
+        changeable=True,
+        trains=False,
+        doc="""int
+1 shows a progress bar, 2 also a line of ``history_`` for each epoch.""",
+    )
+
+
+class KeepingArguments(DeclaredArguments):
+    """Arguments of what is kept of trainings."""
+
     warm_start: bool = argument(
         "boolean",
         default=False,
@@ -158,24 +208,4 @@ Folder in which pretrainings and features are kept: :meth:`fit` with the same im
 but for those that do not train (``layer``, ``pool``, ``device``, ``callbacks``, ``verbose``, ...),
 takes what it learned before, in any process; callbacks do not see it then.
 ``joblib.Memory(folder).reduce_size(bytes_limit=...)`` deletes what was not used for long.""",
-    )
-    callbacks: list | None = argument(
-        list,
-        None,
-        default=None,
-        changeable=True,
-        trains=False,
-        doc="""list or None
-Callbacks of skorch, which see the training as ``net_``; pairs of a name and a callback can be
-searched as ``callbacks__name__parameter``. They can monitor ``train_loss`` (there is no validation,
-so ``valid_loss`` is the same), ``feature_spread`` and the other terms in ``history_``. The learning
-rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no effect.""",
-    )
-    verbose: int = argument(
-        "verbose",
-        default=0,
-        changeable=True,
-        trains=False,
-        doc="""int
-1 shows a progress bar, 2 also a line of ``history_`` for each epoch.""",
     )

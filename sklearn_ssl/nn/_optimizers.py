@@ -1,6 +1,6 @@
 """Optimizers by name."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import torch
@@ -110,18 +110,25 @@ def make_optimizer(
     return made
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
-    """Weights, which decay, and biases and norms, which do not.
+def parameter_groups(
+    module: nn.Module, weight_decay: float, scales: Mapping[nn.Parameter, float] | None = None
+) -> list[dict]:
+    """Weights, which decay, and biases and norms, which do not; at each scale of the learning rate.
 
     Those that are frozen are in it: which ones are may change, and optimizers leave them out.
     """
-    trained = list(module.parameters())
-    groups: list[tuple[list[Tensor], float, bool]] = [
-        ([p for p in trained if p.ndim > 1], weight_decay, True),
-        ([p for p in trained if p.ndim <= 1], 0.0, False),
-    ]
+    scales = scales or {}
+    groups: dict[tuple[bool, float], list[Tensor]] = {}
+    for decays in (True, False):
+        for p in module.parameters():
+            if (p.ndim > 1) == decays:
+                groups.setdefault((decays, scales.get(p, 1.0)), []).append(p)
     return [
-        {"params": ps, "weight_decay": decay, "decays": decays}
-        for ps, decay, decays in groups
-        if ps
+        {
+            "params": ps,
+            "weight_decay": weight_decay if decays else 0.0,
+            "decays": decays,
+            "lr_scale": scale,
+        }
+        for (decays, scale), ps in groups.items()
     ]

@@ -1,5 +1,6 @@
 """Classifiers and regressors on features, and on images of which few have labels."""
 
+from sklearn_ssl.probes._fine_tuned import FineTunedClassifier, FineTunedRegressor
 from sklearn_ssl.probes._linear import LinearProbe
 from sklearn_ssl.probes._neighbors import NeighborsProbe
 from sklearn_ssl.probes._self_supervised import (
@@ -8,6 +9,8 @@ from sklearn_ssl.probes._self_supervised import (
 )
 
 __all__ = [
+    "FineTunedClassifier",
+    "FineTunedRegressor",
     "LinearProbe",
     "NeighborsProbe",
     "SelfSupervisedClassifier",

@@ -1,142 +1,23 @@
 """Classifiers and regressors for many images of which few have labels."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import (
-    BaseEstimator,
-    ClassifierMixin,
-    MetaEstimatorMixin,
-    RegressorMixin,
-    clone,
-)
+from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import column_or_1d
 
-from sklearn_ssl._utils._arguments import DeclaredArguments, argument
+from sklearn_ssl._utils._arguments import argument
 from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl.probes._semi_supervised import SelfSupervised, if_head_has
 
 __all__ = ["SelfSupervisedClassifier", "SelfSupervisedRegressor"]
 
 
-class _SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
-    """A learner that is fitted to all images, and what is fitted to its features of some."""
-
-    learner: Any = argument(kw_only=False)
-
-    _head: ClassVar[str]
-
-    def fit(self, X: Any, y: Any, *, X_unlabeled: Any = None) -> Self:
-        """Pretrain on all images, and fit the features of those that have labels.
-
-        Parameters
-        ----------
-        X : array-like
-            Images, as for the learner.
-        y : array-like of shape (n,)
-            Labels; those that are missing are marked.
-        X_unlabeled : array-like, optional
-            More images without labels.
-
-        Returns
-        -------
-        self
-        """
-        if not hasattr(self.learner, "transform"):
-            raise TypeError(
-                f"learner={self.learner!r} has no transform; give a learner, such as SimCLR()"
-            )
-        y = self._check_y(y)
-        labeled = self._labeled_in_fit(y)
-        if not labeled.any():
-            raise ValueError("no image has a label; mark only those that have none")
-        learner = clone(self.learner)
-        more = {} if X_unlabeled is None else {"X_unlabeled": X_unlabeled}
-        learner.fit(X, **more)
-        rows = np.flatnonzero(labeled)
-        features = learner.transform(X if labeled.all() else _take(X, rows))
-        head = self._make_head().fit(features, y[rows])
-        self.learner_, self.n_labeled_ = learner, len(rows)
-        setattr(self, f"{self._head}_", head)
-        for name in ("n_features_in_", "feature_names_in_"):
-            if hasattr(learner, name):
-                setattr(self, name, getattr(learner, name))
-            else:
-                self.__dict__.pop(name, None)
-        return self
-
-    def _make_head(self) -> Any:
-        given = getattr(self, self._head)
-        return self._usual_head() if given is None else clone(given)
-
-    @property
-    def _fitted_head(self) -> Any:
-        check_is_fitted(self)
-        return getattr(self, f"{self._head}_")
-
-    def _features(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
-        return self.learner_.transform(X)
-
-    def predict(self, X: Any) -> np.ndarray:
-        """What is predicted from the features of images.
-
-        Parameters
-        ----------
-        X : array-like
-            Images.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-        """
-        return self._fitted_head.predict(self._features(X))
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy, or R2 of a regressor, on those images that have labels.
-
-        Parameters
-        ----------
-        X : array-like
-            Images.
-        y : array-like of shape (n,)
-        sample_weight : array-like of shape (n,), optional
-
-        Returns
-        -------
-        float
-        """
-        y = self._check_y(y)
-        rows = np.flatnonzero(self._is_labeled(y))
-        if len(rows) < len(y):
-            X, y = _take(X, rows), y[rows]
-            sample_weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
-        return super().score(X, y, sample_weight)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "learner_")
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        if hasattr(self.learner, "__sklearn_tags__"):
-            tags.input_tags = self.learner.__sklearn_tags__().input_tags
-        return tags
-
-
-def _has(method: str) -> Any:
-    def check(self: Any) -> bool:
-        given = getattr(self, f"{self._head}_", None) or self._make_head()
-        getattr(given, method)  # an AttributeError says what lacks it
-        return True
-
-    return available_if(check)
-
-
-class SelfSupervisedClassifier(ClassifierMixin, _SelfSupervised):
+class SelfSupervisedClassifier(ClassifierMixin, SelfSupervised):
     """A classifier for many images of which few have labels.
 
     The learner is pretrained on all of them, and the classifier is fitted to the features of those
@@ -210,7 +91,7 @@ class SelfSupervisedClassifier(ClassifierMixin, _SelfSupervised):
         """The classes."""
         return self._fitted_head.classes_
 
-    @_has("predict_proba")
+    @if_head_has("predict_proba")
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of classes.
 
@@ -225,7 +106,7 @@ class SelfSupervisedClassifier(ClassifierMixin, _SelfSupervised):
         """
         return self._fitted_head.predict_proba(self._features(X))
 
-    @_has("predict_log_proba")
+    @if_head_has("predict_log_proba")
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Logarithms of the probabilities.
 
@@ -240,7 +121,7 @@ class SelfSupervisedClassifier(ClassifierMixin, _SelfSupervised):
         """
         return self._fitted_head.predict_log_proba(self._features(X))
 
-    @_has("decision_function")
+    @if_head_has("decision_function")
     def decision_function(self, X: Any) -> np.ndarray:
         """Scores of classes.
 
@@ -256,7 +137,7 @@ class SelfSupervisedClassifier(ClassifierMixin, _SelfSupervised):
         return self._fitted_head.decision_function(self._features(X))
 
 
-class SelfSupervisedRegressor(RegressorMixin, _SelfSupervised):
+class SelfSupervisedRegressor(RegressorMixin, SelfSupervised):
     """A regressor for many images of which few have a target; NaN marks those without.
 
     Parameters
@@ -307,10 +188,3 @@ class SelfSupervisedRegressor(RegressorMixin, _SelfSupervised):
         return ~np.isnan(y)
 
     _labeled_in_fit = _is_labeled
-
-
-def _take(X: Any, rows: np.ndarray) -> Any:
-    """Rows of whatever a learner reads."""
-    from sklearn.utils import _safe_indexing
-
-    return _safe_indexing(X, rows)

@@ -7,7 +7,11 @@ from typing import Any
 from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
-__all__ = ["ProgressBar", "SklearnCallbacks"]
+__all__ = ["ProgressBar", "SklearnCallbacks", "StopTraining"]
+
+
+class StopTraining(Exception):
+    """A callback asked for the end of the training after an epoch."""
 
 
 class ProgressBar(Callback):

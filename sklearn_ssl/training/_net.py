@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -22,15 +22,13 @@ from sklearn_ssl.images import Images
 from sklearn_ssl.metrics import feature_spread
 from sklearn_ssl.nn import make_optimizer, parameter_groups, warmup_cosine
 from sklearn_ssl.training._batches import Batches
+from sklearn_ssl.training._callbacks import StopTraining
 from sklearn_ssl.training._checkpoints import Checkpoints, Epoch
+from sklearn_ssl.training._freezing import held, lr_scales
 from sklearn_ssl.training._module import PretextModule
 from sklearn_ssl.training._state import StateMixin
 
 __all__ = ["PretextNet"]
-
-
-class StopTraining(Exception):
-    """A callback asked for the end of the training after an epoch."""
 
 
 class PretextNet(StateMixin, skorch.NeuralNet):
@@ -48,8 +46,8 @@ class PretextNet(StateMixin, skorch.NeuralNet):
     weight_decay : float
     warmup : float
         Share of the steps in which the learning rate rises; a cosine follows.
-    precision : str
-    deterministic : bool
+    precision, deterministic, frozen_epochs, trainable_layers, layer_decay
+        As of the learners.
     **options
         Of :class:`skorch.NeuralNet`: ``lr``, ``batch_size``, ``device``, ``callbacks``.
     """
@@ -65,8 +63,14 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         warmup: float = 0.0,
         precision: str = "auto",
         deterministic: bool = True,
+        frozen_epochs: int = 0,
+        trainable_layers: int | None = None,
+        layer_decay: float = 1.0,
         **options: Any,
     ):
+        self.frozen_epochs = frozen_epochs
+        self.trainable_layers = trainable_layers
+        self.layer_decay = layer_decay
         self.weight_decay = weight_decay
         self.warmup = warmup
         self.precision = precision
@@ -89,7 +93,8 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         return self
 
     def initialize_optimizer(self, triggered_directly=None):
-        groups = parameter_groups(self.module_, self.weight_decay)
+        scales = lr_scales(self.encoder, self.layer_decay)
+        groups = parameter_groups(self.module_, self.weight_decay, scales)
         self.optimizer_ = make_optimizer(self.optimizer, groups, self.lr, self.weight_decay)
         return self
 
@@ -136,16 +141,16 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         steps = epochs * max(1, len(images) // self.batch_size)
         self.callbacks_: list
         self.steps_done_, self.total_steps_, self.constant_lr_ = 0, steps, constant_lr
-        self.begun_, self.checkpoints_ = None, checkpoints
+        self.begun_, self.checkpoints_, self.epochs_before_ = None, checkpoints, len(self.history)
         if checkpoints is not None:
             epochs = checkpoints.resume(self, epochs)
         kept = self.callbacks_
         self.callbacks_ = [*kept, *((f"watcher{i}", cb) for i, cb in enumerate(watchers))]
         self._set_training(False)  # callbacks may look at features
         self.draws_ = draws
-        forced = deterministic_kernels(torch.device(self.device), self.deterministic)
+        kernels = deterministic_kernels(torch.device(self.device), self.deterministic)
         try:
-            with forced, freed_memory_kept(), interrupts_deferred() as self.interrupted_:
+            with kernels, freed_memory_kept(), interrupts_deferred() as self.interrupted_:
                 self.notify("on_train_begin", X=images, y=None)
                 with contextlib.suppress(StopTraining), self._place_told():
                     self.fit_loop(images, epochs=epochs)
@@ -170,10 +175,7 @@ class PretextNet(StateMixin, skorch.NeuralNet):
             ) from error
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
-        """Call the callbacks; one that raises KeyboardInterrupt after an epoch ends the training.
-
-        So do skorch's; others see the end of the epoch all the same. Ctrl-C goes to the caller.
-        """
+        """Call the callbacks; raising KeyboardInterrupt after an epoch ends the training."""
         if method_name != "on_epoch_end":
             super().notify(method_name, **kwargs)
             return
@@ -201,6 +203,11 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         if iterator is None:
             return
         self._set_training(True)
+        frozen = len(self.history) - self.epochs_before_ <= self.frozen_epochs
+        with held(self.encoder, 0 if frozen else self.trainable_layers):
+            self._run_epoch(iterator, step_fn)
+
+    def _run_epoch(self, iterator: Batches, step_fn: Callable) -> None:
         epoch, self.begun_ = self.begun_, None
         if epoch is None:
             with self.draws_:
@@ -248,6 +255,8 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         if not hasattr(output, "terms"):
             task = type(self.module_.task).__name__
             raise TypeError(f"{task}.forward gave {output!r}; it has to give a TaskOutput")
+        if not output.loss.requires_grad:
+            raise ValueError("nothing is left to train: frozen_epochs or trainable_layers hold all")
         output.loss.backward()
         return {"loss": output.loss, "y_pred": output.loss.detach(), "output": output}
 
@@ -266,7 +275,7 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         progress = (self.steps_done_ + 0.5) / self.total_steps_
         lr = self.lr * (1.0 if self.constant_lr_ else warmup_cosine(progress, self.warmup))
         for group in self.optimizer_.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_scale", 1.0)
         return lr
 
     @torch.no_grad()

@@ -1,0 +1,209 @@
+"""Encoders that are trained on with labels, end to end."""
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils import compute_class_weight
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+
+from sklearn_ssl._utils._arguments import argument
+from sklearn_ssl.probes._fine_tuning import FineTuned
+from sklearn_ssl.probes._supervised import ClassificationLoss, squared_error
+
+__all__ = ["FineTunedClassifier", "FineTunedRegressor"]
+
+
+class FineTunedClassifier(ClassifierMixin, FineTuned):
+    """An encoder with a linear classifier on it, both trained on labeled images.
+
+    Parameters
+    ----------
+    learner : PretextLearner, str, class or callable, default="small_resnet"
+        What to start from: a fitted learner, one that is fitted to the images first, or a network
+        as the ``encoder`` of a learner. scikit-learn's cross-validation clones learners, and a
+        clone is not fitted: give ``FrozenEstimator(learner)`` there.
+    weights : str or None, default=None
+        Pretrained weights, for a network given by name.
+    class_weight : dict, {"balanced"} or None, default=None
+        Weights of classes, as in scikit-learn.
+    label_smoothing : float, default=0.0
+        Share of the target that is spread over all classes.
+    early_stopping : bool, default=False
+        Whether to hold some images out, end when their accuracy does not rise, and keep what was
+        best.
+    validation_fraction : float, default=0.1
+        Share of the images that are held out for it.
+    patience : int, default=5
+        Epochs without a better accuracy before it ends.
+    <shared parameters>
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    learner_ : learner
+        With the trained encoder; its ``transform`` gives features.
+    history_ : list of dict
+        For each epoch: loss, learning rate, and accuracy of images that were held out.
+    n_features_in_ : int
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import FineTunedClassifier, SimCLR, Views
+    >>> X, y = load_digits().images, load_digits().target
+    >>> ssl = SimCLR(max_epochs=1, random_state=0).fit(X)
+    >>> still = Views(crop_scale=None, flip=0, jitter=None)
+    >>> tuned = FineTunedClassifier(ssl, max_epochs=5, views=still, random_state=0)
+    >>> tuned.fit(X[:1000], y[:1000]).score(X[1000:], y[1000:]) > 0.8
+    True
+    """
+
+    class_weight: Any = argument(dict, StrOptions({"balanced"}), None, default=None)
+    label_smoothing: float = argument(Interval(Real, 0, 1, closed="left"), default=0.0)
+
+    def _learn_targets(self, y: Any) -> tuple:
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        classes, codes = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(f"there is one class, {classes[0]!r}; a classifier needs two at least")
+        weights = None
+        if self.class_weight is not None:
+            weights = compute_class_weight(self.class_weight, classes=classes, y=y).tolist()
+        loss = ClassificationLoss(weights, float(self.label_smoothing))
+        return codes, {"classes_": classes}, len(classes), loss
+
+    def _quality(self, outputs: np.ndarray, targets: np.ndarray) -> float:
+        return float((outputs.argmax(1) == targets).mean())
+
+    def _strata(self, targets: np.ndarray) -> Any:
+        return targets if np.bincount(targets).min() > 1 else None
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Scores of classes.
+
+        Parameters
+        ----------
+        X : array-like
+            Images.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), or (n,) for two classes, float32
+        """
+        outputs = self._outputs(X)
+        return outputs[:, 1] - outputs[:, 0] if len(self.classes_) == 2 else outputs
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities of classes.
+
+        Parameters
+        ----------
+        X : array-like
+            Images.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), float32
+        """
+        return torch.from_numpy(self._outputs(X)).softmax(1).numpy()
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable class of each image.
+
+        Parameters
+        ----------
+        X : array-like
+            Images.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+        """
+        best = self._outputs(X).argmax(1)
+        return self.classes_[best]
+
+
+class FineTunedRegressor(RegressorMixin, FineTuned):
+    """An encoder with a linear regression on it, both trained on images with targets.
+
+    Targets are standardized; the loss is the squared error.
+
+    Parameters
+    ----------
+    learner : PretextLearner, str, class or callable, default="small_resnet"
+        As of :class:`FineTunedClassifier`.
+    weights : str or None, default=None
+        Pretrained weights, for a network given by name.
+    early_stopping : bool, default=False
+        Whether to hold some images out, end when their R2 does not rise, and keep what was best.
+    validation_fraction : float, default=0.1
+        Share of the images that are held out for it.
+    patience : int, default=5
+        Epochs without a better R2 before it ends.
+    <shared parameters>
+
+    Attributes
+    ----------
+    learner_ : learner
+        With the trained encoder; its ``transform`` gives features.
+    history_ : list of dict
+        For each epoch: loss, learning rate, and R2 of images that were held out.
+    n_features_in_ : int
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import FineTunedRegressor, Views
+    >>> X = load_digits().images
+    >>> ink = X.sum((1, 2))
+    >>> still = Views(crop_scale=None, flip=0, jitter=None)
+    >>> tuned = FineTunedRegressor(max_epochs=5, views=still, random_state=0)
+    >>> tuned.fit(X[:1000], ink[:1000]).score(X[1000:], ink[1000:]) > 0.5
+    True
+    """
+
+    def _learn_targets(self, y: Any) -> tuple:
+        y = np.asarray(y)
+        if y.ndim != 2 or y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        y = y.astype(np.float64)
+        if not np.isfinite(y).all():
+            raise ValueError("Input y contains NaN or infinity")
+        mean, scale = y.mean(0), y.std(0)
+        scale = np.where(scale > 0, scale, 1.0)
+        targets = ((y - mean) / scale).astype(np.float32)
+        learned = {"_mean": mean, "_scale": scale, "_shape": y.shape[1:]}
+        return targets.reshape(len(y), -1), learned, int(np.prod(y.shape[1:])), squared_error
+
+    def _quality(self, outputs: np.ndarray, targets: np.ndarray) -> float:
+        return 1 - float(((outputs - targets) ** 2).mean() / max(targets.var(), 1e-12))
+
+    def _strata(self, targets: np.ndarray) -> None:
+        return None
+
+    def predict(self, X: Any) -> np.ndarray:
+        """What is predicted for images.
+
+        Parameters
+        ----------
+        X : array-like
+            Images.
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, n_targets)
+        """
+        outputs = self._outputs(X).astype(np.float64)
+        return outputs.reshape(len(outputs), *self._shape) * self._scale + self._mean
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.target_tags.single_output = True
+        return tags

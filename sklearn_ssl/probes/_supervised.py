@@ -1,0 +1,119 @@
+"""A task that has labels, for learners that start from pretrained weights."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import skorch
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sklearn_ssl._utils._arguments import argument
+from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput
+
+__all__ = ["ClassificationLoss", "EarlyStop", "Supervised", "squared_error"]
+
+
+class SupervisedTask(PretextTask):
+    """A linear head on the encoder's last map, and the targets of all images."""
+
+    targets: Tensor
+
+    def __init__(self, encoder, views, *, targets, n_outputs, loss):
+        super().__init__(encoder, views)
+        self.n_images = len(targets)
+        self.head = nn.Linear(encoder.out_shape[0], n_outputs)
+        self.register_buffer("targets", targets)
+        self.loss = loss
+
+    def forward(self, images, index):
+        return TaskOutput(self.loss(self.outputs(self.views(images)), self.targets[index]))
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """What is predicted of images (n, c, h, w): (n, n_outputs)."""
+        return self.head(self.encoder.embed(images)).float()
+
+
+class Supervised(PretextLearner):
+    """A learner whose task has labels; what it starts from and learns is given to it as it is."""
+
+    source: Any = argument(default=None)  # a fitted learner, or None
+    targets: Any = argument(default=None)
+    n_outputs: Any = argument(default=None)
+    loss: Any = argument(default=None)
+
+    def _make_encoder(self, image_shape, mean, std):
+        if self.source is None:
+            return super()._make_encoder(image_shape, mean, std)
+        return copy.deepcopy(self.source.encoder_)
+
+    def _build_net(self, images, batch_size, device):
+        if len(images) != len(self.targets):
+            raise ValueError(
+                "Found input variables with inconsistent numbers of samples: "
+                f"[{len(images)}, {len(self.targets)}]"
+            )
+        if self.source is None:
+            return super()._build_net(images, batch_size, device)
+        if images.shape != self.source.image_shape_:
+            raise ValueError(
+                f"X has images of shape {images.shape}, but those of the learner are "
+                f"{self.source.image_shape_}"
+            )
+        pixels = copy.deepcopy(self.source.net_.module_.pixels)
+        images.origin = pixels.origin
+        pixels.check(images)
+        return self._assemble(pixels, [], [], images.shape, len(images), batch_size, device)
+
+    def _make_task(self, encoder, n_images):
+        return SupervisedTask(
+            encoder,
+            self._make_views(),
+            targets=self.targets,
+            n_outputs=self.n_outputs,
+            loss=self.loss,
+        )
+
+
+class EarlyStop(skorch.callbacks.Callback):
+    """Ends a training when images that were held out get no better, and keeps the best weights."""
+
+    def __init__(self, measure: Callable[[Any], float], patience: int):
+        self.measure = measure
+        self.patience = patience
+        self.best: tuple[float, int, Any] = (-np.inf, 0, None)
+
+    def on_epoch_end(self, net, **kwargs):
+        score = self.measure(net)
+        net.history.record("valid_score", score)
+        epoch = len(net.history)
+        if score > self.best[0]:
+            self.best = score, epoch, copy.deepcopy(net.module_.state_dict())
+        elif epoch - self.best[1] >= self.patience:
+            raise KeyboardInterrupt
+
+    def on_train_end(self, net, **kwargs):
+        if self.best[2] is not None:
+            net.module_.load_state_dict(self.best[2])
+        self.best = (-np.inf, 0, None)
+
+
+class ClassificationLoss:
+    """Cross entropy with weights of classes."""
+
+    def __init__(self, weights: list[float] | None, label_smoothing: float):
+        self.weights = weights
+        self.label_smoothing = label_smoothing
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        weights = None
+        if self.weights is not None:
+            weights = torch.tensor(self.weights, device=outputs.device)
+        return F.cross_entropy(outputs, targets, weights, label_smoothing=self.label_smoothing)
+
+
+def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The mean over images and targets."""
+    return F.mse_loss(outputs, targets)
