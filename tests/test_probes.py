@@ -259,7 +259,7 @@ def test_an_unfitted_learner_is_pretrained_first_and_a_frozen_one_is_not():
 
 def test_learns_and_is_the_same_again():
     images, labels = DIGITS.images[:600], DIGITS.target[:600]
-    one = tuned(FineTunedClassifier, "small_resnet", lr=2e-3, max_epochs=6)
+    one = tuned(FineTunedClassifier, "small_resnet", lr=5e-3, max_epochs=12)
     one.fit(images[:400], labels[:400])
     assert one.score(images[400:], labels[400:]) > 0.8
     again = clone(one).fit(images[:400], labels[:400])
@@ -279,7 +279,8 @@ def test_early_stopping_keeps_the_best():
 def test_layers_learn_at_their_rate():
     found = tuned(FineTunedClassifier, small(SimCLR), layer_decay=0.5, max_epochs=1).fit(X, y)
     net = found.learner_.net_
-    layers = layer_of_parameters(net.encoder)
+    layers, n_layers = layer_of_parameters(net.encoder)
+    assert n_layers == 2
     scales = {id(p): g["lr_scale"] for g in net.optimizer_.param_groups for p in g["params"]}
     assert len(layers) == sum(1 for _ in net.encoder.parameters())
     for parameter, layer in layers.items():

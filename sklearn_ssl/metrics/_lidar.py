@@ -44,7 +44,7 @@ def lidar(features: Any, delta: float = 1e-4, eps: float = 1e-8) -> float:
     >>> noise = rng.normal(size=(200, 5, 10)) * 0.1
     >>> noise[..., :3] += images
     >>> round(lidar(noise), 1)
-    3.0
+    3.1
     """
     z = torch.as_tensor(features).double()
     if z.ndim != 3 or min(z.shape[:2]) < 2:

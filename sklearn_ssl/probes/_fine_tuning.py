@@ -22,7 +22,7 @@ from sklearn_ssl.base._nested import NestedParameters
 from sklearn_ssl.base._training_arguments import RunArguments, TrainingArguments
 from sklearn_ssl.images import read_images
 from sklearn_ssl.inference import apply
-from sklearn_ssl.probes._supervised import EarlyStop, Supervised
+from sklearn_ssl.probes._supervised import Supervised
 from sklearn_ssl.views import Views
 
 __all__ = ["FineTuned"]
@@ -36,6 +36,8 @@ class FineTuned(
     DeclaredArguments,
     BaseEstimator,
 ):
+    """A net that starts from a learner or an encoder, and is trained with targets."""
+
     learner: Any = argument(default="small_resnet", kw_only=False)
     weights: str | None = argument(str, None, default=None)
     max_epochs: int = 20
@@ -122,7 +124,9 @@ class FineTuned(
             )
         return given
 
-    def _hold_out(self, X: Any, targets: np.ndarray) -> tuple[Any, np.ndarray, EarlyStop]:
+    def _hold_out(self, X: Any, targets: np.ndarray) -> tuple[Any, np.ndarray, Any]:
+        from sklearn_ssl.training import EarlyStop  # and with it skorch
+
         rows, held_out = train_test_split(
             np.arange(len(targets)),
             test_size=self.validation_fraction,

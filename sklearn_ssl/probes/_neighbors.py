@@ -53,7 +53,7 @@ class NeighborsProbe(ClassifierMixin, DeclaredArguments, BaseEstimator):
     0.96
     """
 
-    n_neighbors: int = argument(COUNT, default=200)
+    n_neighbors: int = argument(COUNT, default=200, kw_only=False)
     temperature: float = argument(POSITIVE, default=0.07)
     device: str | torch.device = argument(str, torch.device, default="auto")
 

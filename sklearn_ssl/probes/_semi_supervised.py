@@ -86,26 +86,14 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
         """
         return self._fitted_head.predict(self._features(X))
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy, or R2 of a regressor, on those images that have labels.
-
-        Parameters
-        ----------
-        X : array-like
-            Images.
-        y : array-like of shape (n,)
-        sample_weight : array-like of shape (n,), optional
-
-        Returns
-        -------
-        float
-        """
+    def _labeled_only(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, np.ndarray, Any]:
+        """Those images that have labels."""
         y = self._check_y(y)
         rows = np.flatnonzero(self._is_labeled(y))
         if len(rows) < len(y):
             X, y = _safe_indexing(X, rows), y[rows]
             sample_weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
-        return super().score(X, y, sample_weight)
+        return X, y, sample_weight
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "learner_")
@@ -118,6 +106,8 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
 
 
 def if_head_has(method: str) -> Any:
+    """For methods that are there if what is fitted to the features has them."""
+
     def check(self: Any) -> bool:
         given = getattr(self, f"{self._head}_", None) or self._make_head()
         getattr(given, method)  # an AttributeError says what lacks it

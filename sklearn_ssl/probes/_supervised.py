@@ -1,11 +1,8 @@
 """A task that has labels, for learners that start from pretrained weights."""
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import skorch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +10,7 @@ from torch import Tensor, nn
 from sklearn_ssl._utils._arguments import argument
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput
 
-__all__ = ["ClassificationLoss", "EarlyStop", "Supervised", "squared_error"]
+__all__ = ["ClassificationLoss", "Supervised", "squared_error"]
 
 
 class SupervisedTask(PretextTask):
@@ -75,29 +72,6 @@ class Supervised(PretextLearner):
             n_outputs=self.n_outputs,
             loss=self.loss,
         )
-
-
-class EarlyStop(skorch.callbacks.Callback):
-    """Ends a training when images that were held out get no better, and keeps the best weights."""
-
-    def __init__(self, measure: Callable[[Any], float], patience: int):
-        self.measure = measure
-        self.patience = patience
-        self.best: tuple[float, int, Any] = (-np.inf, 0, None)
-
-    def on_epoch_end(self, net, **kwargs):
-        score = self.measure(net)
-        net.history.record("valid_score", score)
-        epoch = len(net.history)
-        if score > self.best[0]:
-            self.best = score, epoch, copy.deepcopy(net.module_.state_dict())
-        elif epoch - self.best[1] >= self.patience:
-            raise KeyboardInterrupt
-
-    def on_train_end(self, net, **kwargs):
-        if self.best[2] is not None:
-            net.module_.load_state_dict(self.best[2])
-        self.best = (-np.inf, 0, None)
 
 
 class ClassificationLoss:

@@ -13,46 +13,50 @@ from sklearn_ssl._utils._device import evaluation
 __all__ = ["held", "lr_scales"]
 
 
-def layer_of_parameters(encoder: Any) -> dict[nn.Parameter, int]:
-    """For each parameter of an encoder, which of its layers needs it first."""
+def layer_of_parameters(encoder: Any) -> tuple[dict[nn.Parameter, int], int]:
+    """For each parameter of an encoder, which of its layers needs it first; and how many there are.
+
+    Of layers within layers the outer ones count, where they have parameters.
+    """
     parameters = list(encoder.parameters())
     trained = [p.requires_grad for p in parameters]
-    device = next(iter(parameters)).device
     height, width, channels = encoder.image_shape
-    blank = torch.zeros(1, channels, height, width, device=device)
+    blank = torch.zeros(1, channels, height, width, device=parameters[0].device)
     found: dict[nn.Parameter, int] = {}
+    n_layers = 0
     try:
         encoder.requires_grad_(True)
         with evaluation(encoder), torch.enable_grad():
-            for row, layer in enumerate(encoder.layers):
+            for layer in encoder.layers:
+                if any(layer.startswith(f"{outer}.") for outer in encoder.layers):
+                    continue
                 left = [p for p in parameters if p not in found]
-                if not left:
-                    break
                 out = encoder.maps(blank, layer)[0].sum()
-                gradients = torch.autograd.grad(out, left, allow_unused=True)
-                needed = (p for p, g in zip(left, gradients, strict=True) if g is not None)
-                found |= dict.fromkeys(needed, row)
+                gradients = torch.autograd.grad(out, left, allow_unused=True) if left else ()
+                needed = [p for p, g in zip(left, gradients, strict=False) if g is not None]
+                found |= dict.fromkeys(needed, n_layers)
+                n_layers += bool(needed)
     finally:
         for parameter, was in zip(parameters, trained, strict=True):
             parameter.requires_grad_(was)
-    last = len(encoder.layers) - 1
-    return {p: found.get(p, last) for p in parameters}
+    return {p: found.get(p, n_layers - 1) for p in parameters}, n_layers
 
 
 def lr_scales(encoder: Any, layer_decay: float) -> dict[nn.Parameter, float]:
     """Factors of the learning rate for the parameters of an encoder."""
     if layer_decay == 1:
         return {}
-    n_layers = len(encoder.layers)
-    return {p: layer_decay ** (n_layers - row) for p, row in layer_of_parameters(encoder).items()}
+    layers, n_layers = layer_of_parameters(encoder)
+    return {p: layer_decay ** (n_layers - row) for p, row in layers.items()}
 
 
 @contextlib.contextmanager
 def held(encoder: Any, trainable_layers: int | None) -> Iterator[None]:
     """All but the last layers stay as they are, with the statistics of their batch norms."""
-    layers = {} if trainable_layers is None else layer_of_parameters(encoder)
-    first = len(encoder.layers) - (trainable_layers or 0)
-    kept = {p for p, row in layers.items() if row < first}
+    kept = set()
+    if trainable_layers is not None:
+        layers, n_layers = layer_of_parameters(encoder)
+        kept = {p for p, row in layers.items() if row < n_layers - trainable_layers}
     trained = [p for p in kept if p.requires_grad]
     norms = [
         part
