@@ -1,0 +1,33 @@
+"""Looking at learners: reports, comparisons, pictures, and monitors of a training."""
+
+from sklearn_ssl.inspection._curves import LabelsDisplay, LayersDisplay, TrainingDisplay
+from sklearn_ssl.inspection._galleries import (
+    FeatureMapDisplay,
+    NeighborsDisplay,
+    ReconstructionDisplay,
+    ViewsDisplay,
+)
+from sklearn_ssl.inspection._report import compare, layer_report
+
+__all__ = [
+    "FeatureMapDisplay",
+    "LabelsDisplay",
+    "LayersDisplay",
+    "MeasureMonitor",
+    "NeighborsDisplay",
+    "ProbeMonitor",
+    "ReconstructionDisplay",
+    "TrainingDisplay",
+    "ViewsDisplay",
+    "compare",
+    "layer_report",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Monitors are callbacks of skorch, which takes long to import."""
+    if name in ("MeasureMonitor", "ProbeMonitor"):
+        from sklearn_ssl.inspection import _monitors
+
+        return getattr(_monitors, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

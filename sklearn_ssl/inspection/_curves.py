@@ -1,0 +1,228 @@
+"""Curves and bars, as scikit-learn's Display classes."""
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_ssl.inspection._report import layer_report
+
+__all__ = ["LabelsDisplay", "LayersDisplay", "TrainingDisplay", "pyplot"]
+
+_NOT_TERMS = ("epoch", "seconds", "images_per_second")
+
+
+def pyplot() -> Any:
+    """matplotlib's, or an error that says how to install it."""
+    try:
+        import matplotlib.pyplot
+    except ImportError:
+        raise ImportError("pictures need matplotlib: pip install matplotlib") from None
+    return matplotlib.pyplot
+
+
+class TrainingDisplay:
+    """Curves of a training: terms of the loss, learning rate, feature spread, what is monitored.
+
+    Parameters
+    ----------
+    history : list of dict
+        As a learner's ``history_``.
+
+    Attributes
+    ----------
+    ax_ : ndarray of matplotlib Axes
+    figure_ : matplotlib Figure
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import SimCLR
+    >>> from sklearn_ssl.inspection import TrainingDisplay
+    >>> ssl = SimCLR(max_epochs=2, random_state=0).fit(load_digits().images[:128])
+    >>> TrainingDisplay.from_estimator(ssl).ax_.shape
+    (3,)
+    """
+
+    def __init__(self, history: list[dict[str, Any]]):
+        self.history = history
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, *, ax: Any = None) -> Self:
+        """Of a fitted learner.
+
+        Parameters
+        ----------
+        estimator : PretextLearner
+        ax : ndarray of matplotlib Axes, optional
+            One for each curve.
+
+        Returns
+        -------
+        TrainingDisplay
+        """
+        check_is_fitted(estimator)
+        return cls(estimator.history_).plot(ax)
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : ndarray of matplotlib Axes, optional
+
+        Returns
+        -------
+        self
+        """
+        names = list(dict.fromkeys(k for row in self.history for k in row))
+        names = [n for n in names if n not in _NOT_TERMS]
+        names.sort(key=lambda n: n != "train_loss")  # the loss comes first
+        if ax is None:
+            _, ax = pyplot().subplots(
+                1, len(names), figsize=(2.6 * len(names), 2.4), layout="constrained"
+            )
+        self.ax_ = np.atleast_1d(ax)
+        for axes, name in zip(self.ax_, names, strict=True):
+            points = [(i + 1, row[name]) for i, row in enumerate(self.history) if name in row]
+            axes.plot(*zip(*points, strict=True), marker="." if len(points) < 30 else None)
+            axes.set(xlabel="epoch", title=name.replace("_", " "))
+            axes.spines[["top", "right"]].set_visible(False)
+        self.figure_ = self.ax_[0].figure
+        return self
+
+
+class LayersDisplay:
+    """Accuracy of a probe by layer and pooling.
+
+    Parameters
+    ----------
+    report : DataFrame
+        As :func:`layer_report` gives it.
+    value : str, default="accuracy"
+        Its column that is drawn.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+    """
+
+    def __init__(self, report: Any, value: str = "accuracy"):
+        self.report = report
+        self.value = value
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: Any, y: Any = None, *, ax: Any = None, **options: Any
+    ) -> Self:
+        """Of a fitted learner.
+
+        Parameters
+        ----------
+        estimator : PretextLearner
+        X : array-like
+            Images.
+        y : array-like of shape (n,), optional
+            Labels; without them RankMe is drawn.
+        ax : matplotlib Axes, optional
+        **options
+            Of :func:`layer_report`.
+
+        Returns
+        -------
+        LayersDisplay
+        """
+        report = layer_report(estimator, X, y, **options)
+        return cls(report, "rank_me" if y is None else "accuracy").plot(ax)
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+
+        Returns
+        -------
+        self
+        """
+        if ax is None:
+            _, ax = pyplot().subplots(figsize=(5, 3), layout="constrained")
+        columns = {name: list(self.report[name]) for name in self.report.columns}
+        layers = list(dict.fromkeys(columns["layer"]))
+        pools = list(dict.fromkeys(columns["pool"]))
+        height = 0.8 / len(pools)
+        for i, pool in enumerate(pools):
+            rows = [r for r, p in enumerate(columns["pool"]) if p == pool]
+            places = [layers.index(columns["layer"][r]) + (i + 0.5) * height - 0.4 for r in rows]
+            spread = [columns["spread"][r] for r in rows] if self.value == "accuracy" else None
+            label = f"{pool} x {pool} grid" if isinstance(pool, (int, np.integer)) else str(pool)
+            values = [columns[self.value][r] for r in rows]
+            ax.barh(places, values, height * 0.9, xerr=spread, label=label)
+        ax.set(yticks=range(len(layers)), yticklabels=layers, xlabel=self.value.replace("_", " "))
+        ax.invert_yaxis()
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+
+class LabelsDisplay:
+    """Accuracy against the number of labels.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As :func:`compare` gives it.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+    """
+
+    def __init__(self, table: Any):
+        self.table = table
+
+    @classmethod
+    def from_table(cls, table: Any, *, ax: Any = None) -> Self:
+        """Of what :func:`compare` gave.
+
+        Parameters
+        ----------
+        table : DataFrame
+        ax : matplotlib Axes, optional
+
+        Returns
+        -------
+        LabelsDisplay
+        """
+        return cls(table).plot(ax)
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+
+        Returns
+        -------
+        self
+        """
+        if ax is None:
+            _, ax = pyplot().subplots(figsize=(5.5, 3.5), layout="constrained")
+        columns = {name: np.asarray(self.table[name]) for name in self.table.columns}
+        for method in dict.fromkeys(columns["method"].tolist()):
+            mine = columns["method"] == method
+            n, accuracy = columns["n_labels"][mine], columns["accuracy"][mine]
+            ax.errorbar(n, accuracy, columns["spread"][mine], marker="o", ms=4, label=method)
+        ticks = sorted(set(columns["n_labels"].tolist()))
+        ax.set(xscale="log", xlabel="labels", ylabel="accuracy")
+        ax.set_xticks(ticks, [f"{n:,}" for n in ticks])
+        ax.minorticks_off()
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self

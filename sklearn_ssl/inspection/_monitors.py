@@ -1,0 +1,146 @@
+"""Callbacks that look at a learner's features while it is trained."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, clone
+from sklearn.model_selection import cross_val_score
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
+
+from sklearn_ssl.encoders import pool_layers
+from sklearn_ssl.images import read_images
+from sklearn_ssl.inference import apply
+from sklearn_ssl.metrics import rank_me
+from sklearn_ssl.probes import NeighborsProbe
+
+__all__ = ["MeasureMonitor", "ProbeMonitor"]
+
+
+class _Monitor(Callback):
+    """Something of the features of some images, every few epochs."""
+
+    def __init__(self, X: Any, every: int, layer: str | None, pool: Any, name: str):
+        self.X = X
+        self.every = every
+        self.layer = layer
+        self.pool = pool
+        self.name = name
+
+    def on_epoch_end(self, net, **kwargs):
+        epoch = len(net.history)
+        if epoch % self.every == 0 or net.steps_done_ == net.total_steps_:
+            net.history.record(self.name, float(self._value(self._features(net))))
+
+    def _features(self, net: Any) -> np.ndarray:
+        """Of the images, as the encoder is now."""
+        encoder, pixels = net.encoder, net.module_.pixels
+        images = read_images(
+            self.X,
+            estimator=BaseEstimator(),
+            fitted_shape=encoder.image_shape,
+            fitted_dtype=pixels.dtype,
+            min_images=2,
+        )
+        images.origin = pixels.origin
+        wanted = [(self.layer or encoder.default_layer, self.pool)]
+        return apply(net, lambda batch: pool_layers(encoder, batch, wanted), images)
+
+    def _value(self, features: np.ndarray) -> float:
+        raise NotImplementedError
+
+
+class ProbeMonitor(_Monitor):
+    """Records how well a classifier does on features, every few epochs of a pretraining.
+
+    The labels never reach the encoder: nothing is learned from them but the classifier, which is
+    dropped.
+
+    Parameters
+    ----------
+    X : array-like
+        Labeled images, of the shape and range of those of the fit.
+    y : array-like of shape (n,)
+    every : int, default=1
+        Epochs from one to the next; the last epoch is recorded, too.
+    probe : classifier or None, default=None
+        ``None`` takes :class:`NeighborsProbe` with 20 neighbors, which is quick.
+    cv : int or splitter, default=3
+        Its accuracy is that of cross-validation.
+    layer : str or None, default=None
+        ``None`` takes the encoder's default layer.
+    pool : {"avg", "max"}, int or None, default=3
+    name : str, default="probe"
+        In ``history_``, and for other callbacks to monitor.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import SimCLR
+    >>> from sklearn_ssl.inspection import ProbeMonitor
+    >>> X, y = load_digits().images, load_digits().target
+    >>> monitor = ProbeMonitor(X[:200], y[:200])
+    >>> ssl = SimCLR(max_epochs=2, callbacks=[monitor], random_state=0).fit(X[200:])
+    >>> [round(row["probe"], 1) for row in ssl.history_]
+    [0.9, 0.9]
+    """
+
+    def __init__(
+        self, X: Any, y: Any, every: int = 1, probe: Any = None, cv: Any = 3,
+        layer: str | None = None, pool: Any = 3, name: str = "probe",
+    ):  # fmt: skip
+        super().__init__(X, every, layer, pool, name)
+        self.y = y
+        self.probe = probe
+        self.cv = cv
+
+    def _value(self, features: np.ndarray) -> float:
+        probe = NeighborsProbe(20) if self.probe is None else clone(self.probe)
+        standardized = StandardScaler().fit_transform(features)
+        return cross_val_score(probe, standardized, self.y, cv=self.cv).mean()
+
+
+class MeasureMonitor(_Monitor):
+    """Records a measure that needs no labels, every few epochs of a pretraining.
+
+    Parameters
+    ----------
+    X : array-like
+        Images, of the shape and range of those of the fit.
+    measure : callable or None, default=None
+        Takes features (n, d) and gives a number, as the functions of :mod:`sklearn_ssl.metrics`;
+        ``None`` takes :func:`~sklearn_ssl.metrics.rank_me`.
+    every : int, default=1
+        Epochs from one to the next; the last epoch is recorded, too.
+    layer : str or None, default=None
+        ``None`` takes the encoder's default layer.
+    pool : {"avg", "max"}, int or None, default=3
+    name : str, default="rank_me"
+        In ``history_``, and for other callbacks to monitor:
+        ``EarlyStopping(monitor="rank_me", lower_is_better=False)``.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import SimCLR
+    >>> from sklearn_ssl.inspection import MeasureMonitor
+    >>> X = load_digits().images
+    >>> monitor = MeasureMonitor(X[:200], every=2)
+    >>> ssl = SimCLR(max_epochs=4, callbacks=[monitor], random_state=0).fit(X[200:])
+    >>> [sorted(row) == sorted(ssl.history_[1]) for row in ssl.history_]
+    [False, True, False, True]
+    """
+
+    def __init__(
+        self, X: Any, measure: Callable[[np.ndarray], float] | None = None, every: int = 1,
+        layer: str | None = None, pool: Any = 3, name: str = "rank_me",
+    ):  # fmt: skip
+        super().__init__(X, every, layer, pool, name)
+        self.measure = measure
+
+    def _value(self, features: np.ndarray) -> float:
+        if self.measure is None:
+            return rank_me(torch.from_numpy(features))
+        return float(self.measure(features))
