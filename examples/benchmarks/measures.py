@@ -58,7 +58,7 @@ def settings():
             "batch_size": int(rng.choice([64, 128, 256])),
             "crop": float(rng.choice([0.1, 0.3, 0.6])),
             "jitter": float(rng.choice([0.0, 0.4, 0.8])),
-            "max_epochs": int(rng.choice([1, 3, 8])),
+            "max_epochs": int(rng.choice([1, 2, 4])),
         }
         for _ in range(N_SETTINGS)
     ]

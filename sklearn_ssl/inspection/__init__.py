@@ -24,6 +24,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return [*globals(), "MeasureMonitor", "ProbeMonitor"]
+
+
 def __getattr__(name: str) -> object:
     """Monitors are callbacks of skorch, which takes long to import."""
     if name in ("MeasureMonitor", "ProbeMonitor"):

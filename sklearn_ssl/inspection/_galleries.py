@@ -251,7 +251,7 @@ class ReconstructionDisplay(_Grid):
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, X: Any, *, method: str | None = None, ax: Any = None
+        cls, estimator: Any, X: Any, *, method: str | None = None, mask: Any = None, ax: Any = None
     ) -> Self:
         """Of a fitted generative learner.
 
@@ -262,6 +262,8 @@ class ReconstructionDisplay(_Grid):
             Some images.
         method : {"reconstruct", "inpaint", "colorize"} or None, default=None
             ``None`` takes the one that the learner has.
+        mask : bool ndarray of shape (n, height, width), optional
+            What is hidden, for ``"inpaint"``; by default the middle.
         ax : matplotlib Axes, optional
 
         Returns
@@ -271,5 +273,14 @@ class ReconstructionDisplay(_Grid):
         known = [n for n in ("reconstruct", "inpaint", "colorize") if hasattr(estimator, n)]
         if method is None and not known:
             raise ValueError(f"{type(estimator).__name__} makes no images of images")
-        made = getattr(estimator, method or known[0])(X)
-        return cls(np.stack([_pixels(estimator, X), _pixels(estimator, made)])).plot(ax)
+        method, pixels = method or known[0], _pixels(estimator, X)
+        more: tuple = ()
+        if method == "inpaint":
+            n, height, width, _ = pixels.shape
+            if mask is None:
+                mask = np.zeros((n, height, width), bool)
+                mask[:, height // 4 : -(height // 4), width // 4 : -(width // 4)] = True
+            more = (mask,)
+            pixels = np.where(np.asarray(mask)[..., None], 0.5, pixels)
+        made = getattr(estimator, method)(X, *more)
+        return cls(np.stack([pixels, _pixels(estimator, made)])).plot(ax)

@@ -30,6 +30,8 @@ def _frame(rows: list[dict[str, Any]], library: str) -> Any:
     if library == "polars":
         import polars
 
+        if "pool" in rows[0]:  # a column has one type
+            rows = [{**row, "pool": str(row["pool"])} for row in rows]
         return polars.DataFrame(rows)
     try:
         import pandas
@@ -72,8 +74,8 @@ def layer_report(
     Returns
     -------
     DataFrame
-        A row for each layer and pooling: ``layer``, ``pool``, ``width`` (number of features),
-        ``accuracy`` and ``spread`` (standard deviation over folds; with labels), ``rank_me``,
+        A row for each layer and pooling: ``layer``, ``pool`` (text in polars), ``width`` (number of
+        features), ``accuracy`` and ``spread`` (standard deviation over folds; with labels), ``rank_me``,
         ``alpha_req``, ``uniformity``.
 
     Examples
