@@ -1,6 +1,7 @@
 """The code that is shown to people runs: README, docs, and the scripts in examples/."""
 
 import functools
+import importlib
 import json
 import re
 import sys
@@ -127,3 +128,25 @@ def test_pictures_of_the_families(benchmarks, monkeypatch, tmp_path):
         *("contrastive", "generative", "joint_embedding", "multitask", "predictive")
     }
     assert all(len(np.unique(pixels)) > 50 for pixels in found.values())  # of a palette of 256
+
+
+TASKS = {
+    "angle": {"n_images": 60, "n_labeled": 30, "n_test": 30, "max_epochs": 1},
+    "clustering": {"n_images": 200, "max_epochs": 1},
+    "dense": {"n_images": 40, "n_labeled": 10, "n_test": 10, "max_epochs": 1},
+    "few_labels": {"n_train": 200, "n_labels": (2,), "max_epochs": 1, "max_epochs_supervised": 1},
+    "label_first": {"n_train": 200, "n_labels": 12, "max_epochs": 1, "n_draws": 2},
+    "near_duplicates": {"n_images": 100, "n_copies": 30, "max_epochs": 1},
+    "outliers": {"n_images": 200, "max_epochs": 1},
+    "retrieval": {"n_images": 200, "n_queries": 50, "max_epochs": 1},
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_other_tasks(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "tasks"))
+    assert TASKS.keys() == {path.stem for path in (ROOT / "examples" / "tasks").glob("*.py")}
+    found = importlib.import_module(name).main(**TASKS[name])
+    values = [v for row in found.values() for v in (row.values() if type(row) is dict else [row])]
+    assert len(values) >= 2
+    assert np.isfinite(values).all()

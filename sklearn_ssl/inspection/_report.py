@@ -75,8 +75,8 @@ def layer_report(
     -------
     DataFrame
         A row for each layer and pooling: ``layer``, ``pool`` (text in polars), ``width`` (number of
-        features), ``accuracy`` and ``spread`` (standard deviation over folds; with labels), ``rank_me``,
-        ``alpha_req``, ``uniformity``.
+        features), ``accuracy`` and ``spread`` (standard deviation over folds; with labels),
+        ``rank_me``, ``alpha_req``, ``uniformity``.
 
     Examples
     --------

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.multiclass import check_classification_targets
@@ -162,7 +162,8 @@ class SelfSupervisedRegressor(RegressorMixin, SelfSupervised):
     learner : PretextLearner
         Or any transformer of images.
     regressor : regressor or None, default=None
-        ``None`` takes a ridge regression on standardized features.
+        ``None`` takes a ridge regression on standardized features, with the penalty that
+        cross-validation finds.
 
     Attributes
     ----------
@@ -191,7 +192,7 @@ class SelfSupervisedRegressor(RegressorMixin, SelfSupervised):
 
     @staticmethod
     def _usual_head() -> Any:
-        return make_pipeline(StandardScaler(), Ridge(alpha=10.0))
+        return make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 5, 7)))
 
     @staticmethod
     def _check_y(y: Any) -> np.ndarray:

@@ -1,0 +1,62 @@
+"""Classes of pixels: a feature map, position by position, and a classifier on few of them.
+
+python examples/tasks/dense.py
+"""
+
+import numpy as np
+from sklearn.datasets import load_sample_images
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_ssl import SimCLR
+
+SIDE = 32
+
+
+def make_scenes(n, seed=0):
+    """Parts of two photographs side by side, with a border anywhere; and which is where."""
+    rng = np.random.default_rng(seed)
+    photos = load_sample_images().images
+    images, masks = [], []
+    for _ in range(n):
+        parts = []
+        for photo in photos:
+            top, left = (int(rng.integers(s - 2 * SIDE)) for s in photo.shape[:2])
+            parts.append(photo[top : top + 2 * SIDE : 2, left : left + 2 * SIDE : 2])
+        border = int(rng.integers(SIDE // 4, SIDE * 3 // 4))
+        mask = np.zeros((SIDE, SIDE), int)
+        mask[:, border:] = 1
+        if rng.random() < 0.5:
+            mask = mask.T
+        images.append(np.where(mask[..., None], parts[1], parts[0]))
+        masks.append(mask)
+    return np.stack(images), np.stack(masks)
+
+
+def main(n_images=1500, n_labeled=20, n_test=200, max_epochs=15):
+    X, masks = make_scenes(n_images + n_test)
+    found = {}
+    for name, epochs in {"random encoder": 0, "SimCLR": max_epochs}.items():
+        ssl = SimCLR(max_epochs=epochs, layer="layer2", pool=None, random_state=0)
+        ssl.fit(X[:n_images])
+        depth, rows, columns = ssl.encoder_layers()["layer2"]  # pool=None keeps all of the map
+
+        def positions(images, ssl=ssl, depth=depth):
+            return ssl.transform(images).reshape(len(images), depth, -1).swapaxes(1, 2)
+
+        # the class of a position is that of the pixel in its middle
+        classes = masks[
+            :, SIDE // rows // 2 :: SIDE // rows, SIDE // columns // 2 :: SIDE // columns
+        ]
+        classes = classes.reshape(len(masks), -1)
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
+        probe.fit(positions(X[:n_labeled]).reshape(-1, depth), classes[:n_labeled].ravel())
+        tested = positions(X[n_images:]).reshape(-1, depth)
+        found[name] = probe.score(tested, classes[n_images:].ravel())
+        print(f"{name}: {100 * found[name]:.1f} % of the positions are told right")
+    return found
+
+
+if __name__ == "__main__":
+    main()
