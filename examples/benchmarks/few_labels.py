@@ -1,0 +1,161 @@
+"""Accuracy against the number of labels on CIFAR-10: features, fine-tuning, and from scratch.
+
+    python examples/benchmarks/few_labels.py --data FOLDER --output few_labels.jsonl
+    python examples/benchmarks/few_labels.py --output few_labels.jsonl --table --plot curve.png
+
+10,000 images without labels, of which some get one. A test part of 4,000 is never trained on.
+Networks are small_resnets; those that are trained with labels take the number of steps, of three,
+that is best on a fifth of the labels. Every run adds one line to the output.
+"""
+
+import argparse
+import json
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_ssl import FineTunedClassifier, SimCLR, Views
+
+from data import load_images, machine  # isort: skip
+
+N_IMAGES, N_TEST = 10_000, 4000
+N_LABELS = (10, 50, 250, 1000, 5000)
+STEPS = (100, 300, 600)  # of training with labels, at most 40 epochs
+EPOCHS = 8  # of pretraining
+VIEWS = {"crop_scale": (0.4, 1.0), "jitter": None, "gray": 0, "blur": 0}
+
+
+def probe(n):
+    folds = StratifiedKFold(min(3, n // 10), shuffle=True, random_state=0) if n >= 20 else None
+    if folds is None:  # one label a class
+        return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
+    return make_pipeline(
+        StandardScaler(), LogisticRegressionCV(Cs=[1e-3, 1e-2, 1e-1], cv=folds, max_iter=300)
+    )
+
+
+def trained(learner, X, y, seed, **params):
+    """With the number of steps that is best on a part of the labels, then on all of them."""
+    batch_size = min(64, max(8, len(X) // 4))
+    steps_an_epoch = len(X) // batch_size
+    candidates = sorted({max(1, min(40, steps // max(1, steps_an_epoch))) for steps in STEPS})
+    make = {
+        "batch_size": batch_size,
+        "random_state": seed,
+        "views": Views(size=32, **VIEWS),
+        **params,
+    }
+    if len(candidates) > 1 and len(X) >= 50:
+        rest = train_test_split(X, y, test_size=0.2, stratify=y, random_state=seed)
+        scores = [
+            FineTunedClassifier(learner, max_epochs=n, **make)
+            .fit(rest[0], rest[2])
+            .score(rest[1], rest[3])
+            for n in candidates
+        ]
+        candidates = [candidates[int(np.argmax(scores))]]
+    return FineTunedClassifier(learner, max_epochs=candidates[-1], **make).fit(X, y)
+
+
+def run(seed, data, done, write):
+    images, labels = load_images(data)
+    order = np.random.default_rng(seed).permutation(len(images))
+    train, test = order[:N_IMAGES], order[N_IMAGES : N_IMAGES + N_TEST]
+    X, y, X_test, y_test = images[train], labels[train], images[test], labels[test]
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        ssl = SimCLR(max_epochs=EPOCHS, views=Views(size=16), random_state=seed, memory=folder)
+        ssl = ssl.fit(X)
+        features, of_test = ssl.transform(X), ssl.transform(X_test)
+        for n in N_LABELS:
+            rows = np.arange(len(X))
+            if n < len(X):
+                rows, _ = train_test_split(rows, train_size=n, stratify=y, random_state=seed)
+            rivals = {
+                "SimCLR and a probe": lambda rows=rows, n=n: (
+                    probe(n).fit(features[rows], y[rows]).score(of_test, y_test)
+                ),
+                "raw pixels and a probe": lambda rows=rows, n=n: (
+                    probe(n)
+                    .fit(X[rows].reshape(len(rows), -1) / 255, y[rows])
+                    .score(X_test.reshape(N_TEST, -1) / 255, y_test)
+                ),
+                "SimCLR, fine-tuned": lambda rows=rows: trained(
+                    ssl, X[rows], y[rows], seed, lr=5e-4, layer_decay=0.8, frozen_epochs=1
+                ).score(X_test, y_test),
+                "supervised from scratch": lambda rows=rows: trained(
+                    "small_resnet", X[rows], y[rows], seed, lr=2e-3
+                ).score(X_test, y_test),
+            }
+            for name, accuracy in rivals.items():
+                if (seed, n, name) not in done:
+                    write({"seed": seed, "n_labels": n, "method": name, "accuracy": accuracy()})
+
+
+def print_table(lines, plot):
+    names = list(dict.fromkeys(line["method"] for line in lines))
+    print(f"| labels | {' | '.join(names)} |")
+    print("|---" * (len(names) + 1) + "|")
+    rows = []
+    for n in N_LABELS:
+        cells = []
+        for name in names:
+            found = [
+                100 * v["accuracy"] for v in lines if (v["n_labels"], v["method"]) == (n, name)
+            ]
+            if not found:
+                continue
+            cells.append(f"{np.mean(found):.1f} ± {np.std(found):.1f}")
+            rows.append(
+                {
+                    "method": name,
+                    "n_labels": n,
+                    "accuracy": np.mean(found) / 100,
+                    "spread": np.std(found) / 100,
+                }
+            )
+        if cells:
+            print(f"| {n:,} | {' | '.join(cells)} |")
+    if plot:
+        import pandas as pd
+
+        from sklearn_ssl.inspection import LabelsDisplay
+
+        LabelsDisplay.from_table(pd.DataFrame(rows)).figure_.savefig(plot, dpi=110)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", help="a zip or folder of class/name images")
+    parser.add_argument("--output", type=Path, default=Path("few_labels.jsonl"))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--plot")
+    options = parser.parse_args()
+    lines = []
+    if options.output.exists():
+        lines = [json.loads(line) for line in options.output.read_text().splitlines()]
+    if options.table:
+        print_table(lines, options.plot)
+        return
+    print(machine())
+
+    def write(line):
+        with options.output.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(line, flush=True)
+
+    done = {(line["seed"], line["n_labels"], line["method"]) for line in lines}
+    for seed in options.seeds:
+        run(seed, options.data, done, write)
+
+
+if __name__ == "__main__":
+    main()
