@@ -362,6 +362,7 @@ def test_out_of_memory(tmp_path):
     assert said[2] == "True"
 
 
+@pytest.mark.slow
 def test_a_killed_worker_leaves_its_checkpoint_and_no_other_process(tmp_path):
     body = """
         import signal, threading, time

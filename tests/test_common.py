@@ -3,7 +3,7 @@
 import warnings
 
 import pytest
-from conftest import LEARNERS, every_kind, every_learner, small
+from conftest import KINDS, LEARNERS, every_kind, every_learner, small
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -12,8 +12,18 @@ from sklearn_ssl.exceptions import ImageShapeWarning
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_ssl.exceptions.ImageShapeWarning")
 
 
-@parametrize_with_checks([small(cls) for _, cls in LEARNERS])
+@parametrize_with_checks([small(cls) for name, cls in LEARNERS if name in KINDS])
 def test_scikit_learn_check(estimator, check):
+    passes(estimator, check)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([small(cls) for name, cls in LEARNERS if name not in KINDS])
+def test_scikit_learn_check_of_the_others(estimator, check):
+    passes(estimator, check)
+
+
+def passes(estimator, check):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImageShapeWarning)  # tables are taken as strips
         check(estimator)

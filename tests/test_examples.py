@@ -79,7 +79,14 @@ def test_cifar10_benchmark(benchmarks, monkeypatch, tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 2 + len(found)
 
 
-@pytest.mark.parametrize("name", ["SimCLR", "MaskedAutoencoder", "MultiTask"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SimCLR",
+        pytest.param("MaskedAutoencoder", marks=pytest.mark.slow),
+        pytest.param("MultiTask", marks=pytest.mark.slow),
+    ],
+)
 def test_methods_benchmark(name, benchmarks, tmp_path, capsys):
     import methods
 
@@ -114,6 +121,7 @@ def test_methods_benchmark_takes_a_share_where_an_epoch_is_too_long(
     assert line["history"]["epoch"] == 1
 
 
+@pytest.mark.slow
 def test_pictures_of_the_families(benchmarks, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     import family_pictures

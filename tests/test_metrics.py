@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import every_kind, every_learner, make_images, small
+from conftest import every_kind, make_images, small
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
@@ -139,7 +139,7 @@ def test_measures_of_views_want_views(measure, shape):
 # Learners
 
 
-@every_learner
+@every_kind
 @pytest.mark.parametrize("scorer", SCORERS)
 def test_scorers(Learner, scorer):
     X = make_images(48)
