@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import xxhash
 from PIL import Image
 
 from sklearn_ssl.images._archives import file_of
@@ -40,7 +41,7 @@ def image_digest(images: Images) -> str:
 
 
 def _hashed(part: Any) -> bytes:
-    return hashlib.blake2b(part, digest_size=16).digest()
+    return xxhash.xxh3_128_digest(part)
 
 
 def _values(array: Any, shape: tuple[int, int, int]) -> Iterator[Any]:
