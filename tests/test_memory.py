@@ -154,6 +154,30 @@ def test_what_trains_counts(params, others, tmp_path, log):
     assert count(log) == 2
 
 
+NOTEBOOK = """
+import torch
+from torch import nn
+class Block(nn.Sequential):
+    def __init__(self, n_in, n_out):
+        super().__init__(nn.Conv2d(n_in, n_out, 3), nn.{activation}())
+class Net(nn.Sequential):
+    width = {width}
+    def __init__(self, in_channels):
+        super().__init__()
+        self.conv = Block(in_channels, self.width)
+        self.out = Block(self.width, 16)
+"""
+
+
+def test_code_that_was_typed_in_is_told_by_what_it_does(tmp_path, log):
+    """Classes of a notebook have one name and no file, and what they use changes, too."""
+    for activation, width in (("ReLU", 8), ("ReLU", 8), ("Tanh", 8), ("ReLU", 9), ("ReLU", 8)):
+        cell = {"__name__": "__main__"}
+        exec(NOTEBOOK.format(activation=activation, width=width), cell)
+        learner(tmp_path, encoder=cell["Net"]).fit(X)
+    assert count(log) == 3
+
+
 def test_other_images_count(tmp_path, log):
     other = X.copy()
     other[20, 3, 3, 1] ^= 1

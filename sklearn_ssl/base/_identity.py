@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-import inspect
+import types
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from sklearn_ssl.images import Images
 __all__ = ["describe", "image_fingerprint", "name_of_code", "training_arguments"]
 
 _TOLD_APART_BY = 1000  # images, evenly spread
+# whose code is told by the version of this package, or does not change from day to day
+_KNOWN = {"builtins", "sklearn_ssl", "sklearn", "skorch", "torch", "torchvision", "timm"}
 
 
 def training_arguments(learner: Any) -> dict[str, Any]:
@@ -62,17 +64,54 @@ def name_of_code(value: Any) -> str:
 
 
 def _code_of(value: Any) -> str:
-    """What tells a class or function from another one of the same name; not what it calls."""
-    if value.__module__.partition(".")[0] in ("torch", "torchvision", "timm"):
-        return ""
-    try:
-        text = inspect.getsource(value)
-    except (OSError, TypeError):  # of what was typed in, or is not of Python
-        code = getattr(value, "__code__", None)
-        text = "" if code is None else f"{code.co_code!r} {code.co_consts} {code.co_names}"
-    bound = [describe(cell.cell_contents) for cell in getattr(value, "__closure__", None) or ()]
-    bound.append(describe(getattr(value, "__defaults__", None)))
-    return hashlib.blake2b(f"{text} {bound}".encode(), digest_size=8).hexdigest()
+    """What tells a class or function from another one of the same name, with what it uses."""
+    parts: list[str] = []
+    _collect(value, parts, set())
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest() if parts else ""
+
+
+def _collect(value: Any, parts: list[str], seen: set[int]) -> None:
+    """The compiled code of a class or function, and of those of its module that it names."""
+    module = getattr(value, "__module__", None) or "builtins"
+    if id(value) in seen or module.partition(".")[0] in _KNOWN:
+        return
+    seen.add(id(value))
+    if isinstance(value, type):
+        for base in value.__bases__:
+            _collect(base, parts, seen)
+        for name, member in sorted(vars(value).items()):
+            inner = getattr(member, "__func__", getattr(member, "fget", member))
+            if isinstance(inner, types.FunctionType):
+                _collect(inner, parts, seen)
+            elif isinstance(member, (bool, int, float, str, tuple)) and name != "__module__":
+                parts.append(f"{name} {member!r}")
+        return
+    code = getattr(value, "__code__", None)
+    if code is None:
+        return
+    parts.append(_described_code(code))
+    cells = [cell.cell_contents for cell in value.__closure__ or ()]  # super() has its class there
+    for held in (*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()):
+        if hasattr(held, "__qualname__"):
+            _collect(held, parts, seen)
+        else:
+            parts.append(str(describe(held)))
+    for name in _names_in(code):
+        named = value.__globals__.get(name)
+        if getattr(named, "__module__", None) == module and callable(named):
+            _collect(named, parts, seen)
+
+
+def _described_code(code: types.CodeType) -> str:
+    constants = [
+        _described_code(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts
+    ]
+    return f"{code.co_code.hex()} {constants} {code.co_names}"
+
+
+def _names_in(code: types.CodeType) -> list[str]:
+    inner = (c for c in code.co_consts if isinstance(c, types.CodeType))
+    return [*code.co_names, *(name for c in inner for name in _names_in(c))]
 
 
 def image_fingerprint(images: Images) -> str:
