@@ -78,12 +78,8 @@ def make(name, setting, seed):
 def split(dataset, data):
     images, labels = load_images(data, SIDES[dataset])
     order = np.random.default_rng(0).permutation(len(images))[: N_TRAIN + N_TEST]
-    return (
-        images[order[:N_TRAIN]],
-        labels[order[:N_TRAIN]],
-        images[order[N_TRAIN:]],
-        labels[order[N_TRAIN:]],
-    )
+    train, test = np.split(order, [len(order) * N_TRAIN // (N_TRAIN + N_TEST)])
+    return images[train], labels[train], images[test], labels[test]
 
 
 def run(dataset, name, number, data):
