@@ -64,7 +64,7 @@ def trained(learner, X, y, seed, **params):
     return FineTunedClassifier(learner, max_epochs=candidates[-1], **make).fit(X, y)
 
 
-def run(seed, data, done, write):
+def run(seed, data, n_labels, done, write):
     images, labels = load_images(data)
     order = np.random.default_rng(seed).permutation(len(images))
     train, test = order[:N_IMAGES], order[N_IMAGES : N_IMAGES + N_TEST]
@@ -74,7 +74,7 @@ def run(seed, data, done, write):
         ssl = SimCLR(max_epochs=EPOCHS, views=Views(size=16), random_state=seed, memory=folder)
         ssl = ssl.fit(X)
         features, of_test = ssl.transform(X), ssl.transform(X_test)
-        for n in N_LABELS:
+        for n in n_labels:
             rows = np.arange(len(X))
             if n < len(X):
                 rows, _ = train_test_split(rows, train_size=n, stratify=y, random_state=seed)
@@ -136,6 +136,7 @@ def main():
     parser.add_argument("--data", help="a zip or folder of class/name images")
     parser.add_argument("--output", type=Path, default=Path("few_labels.jsonl"))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--labels", type=int, nargs="*", default=N_LABELS)
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--plot")
     options = parser.parse_args()
@@ -154,7 +155,7 @@ def main():
 
     done = {(line["seed"], line["n_labels"], line["method"]) for line in lines}
     for seed in options.seeds:
-        run(seed, options.data, done, write)
+        run(seed, options.data, options.labels, done, write)
 
 
 if __name__ == "__main__":
