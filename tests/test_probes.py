@@ -55,15 +55,25 @@ def tuned(Tuned, learner=WholeNet, **params):
 @parametrize_with_checks(
     [
         LinearProbe(),
-        LinearProbe(C=[0.1, 1.0], cv=2),
         NeighborsProbe(n_neighbors=5),
         SelfSupervisedClassifier(small(SimCLR)),
-        SelfSupervisedRegressor(small(SimCLR)),
         tuned(FineTunedClassifier),
-        tuned(FineTunedRegressor),
     ]
 )
 def test_scikit_learn_check(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@parametrize_with_checks(
+    [
+        LinearProbe(C=[0.1, 1.0], cv=2),
+        SelfSupervisedRegressor(small(SimCLR)),
+        tuned(FineTunedRegressor),
+    ]
+)
+def test_scikit_learn_check_of_the_others(estimator, check):
     check(estimator)
 
 

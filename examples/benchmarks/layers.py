@@ -41,7 +41,7 @@ def datasets(options):
         path = getattr(options, name)
         images, labels = load_images(path, side)
         order = np.random.default_rng(0).permutation(len(images))
-        order = order[: 12_000 if name == "cifar10" else 4000]
+        order = order[: 6000 if name == "cifar10" else 2400]
         yield name, images[order], labels[order], size, epochs, len(order) // 6
 
 
