@@ -370,6 +370,15 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         learner(tmp_path).fit(X)
 
 
+def test_features_do_without_a_folder(tmp_path):
+    ssl = learner(tmp_path).fit(X)
+    expected = ssl.transform(X)
+    (tmp_path / "file").write_text("a file")
+    with pytest.warns(MemoryWarning, match="not kept"):
+        found = ssl.set_params(memory=tmp_path / "file").transform(X)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_a_damaged_entry_is_made_anew(tmp_path, log):
     learner(tmp_path).fit(X).transform(X)
     for file in (tmp_path / "memory").rglob("*.safetensors"):

@@ -99,7 +99,12 @@ def kept_features(
         "images": f"{images.shape} {images.dtype} {image_digest(images)}",
     }
     order, n = list(encoder.layers), len(images)
-    with Kept(learner.memory).opened(key_of(what)) as folder:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(Kept(learner.memory).opened(key_of(what)))
+        except OSError as error:  # as on the machine that a saved learner is used on
+            warn(f"{error}; features are computed, and not kept", MemoryWarning)
+            return encode(wanted, None)
         places = {
             (layer, pool): folder / f"{order.index(layer):03d}-{pool}.npy"
             for layer in order
