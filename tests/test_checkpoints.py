@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skorch
-from conftest import every_learner, make_images, small
+from conftest import every_kind, make_images, small
 from sklearn.base import clone
 
 from sklearn_ssl import (
@@ -46,7 +46,7 @@ def break_off(step, X, Learner=SimCLR, **params):
         brief(Learner, callbacks=[Breaks(step)], **params).fit(X)
 
 
-@every_learner
+@every_kind
 def test_a_training_goes_on_to_the_same_bits(Learner, images, tmp_path):
     """Three epochs of three steps, broken off within two of them."""
     often = Checkpoint(tmp_path, every_seconds=0)

@@ -17,7 +17,19 @@ MODULES = [
 ]
 
 
-@pytest.mark.parametrize("name", MODULES)
+def of_other_kinds(name):
+    """Whether it holds a learner whose example is like those of others."""
+    family = re.search(r"\.(contrastive|generative|joint_embedding|predictive)\._", name)
+    return family and not name.endswith(("._simclr", "._cpc", "._masked_autoencoder"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if of_other_kinds(name) else ())
+        for name in MODULES
+    ],
+)
 def test_examples_run(name):
     module = importlib.import_module(name)
     assert doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0

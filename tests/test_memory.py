@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import skorch
 import torch
-from conftest import every_learner, make_images, small
+from conftest import every_kind, make_images, small
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
@@ -86,7 +86,7 @@ def count(log, line="training"):
 # One training
 
 
-@every_learner
+@every_kind
 def test_what_was_learned_is_taken(Learner, tmp_path, log):
     first = learner(tmp_path, Learner, max_epochs=2).fit(X)
     again = learner(tmp_path, Learner, max_epochs=2).fit(X)

@@ -13,7 +13,7 @@ import textwrap
 import numpy as np
 import pytest
 import torch
-from conftest import TinyNet, every_learner, make_images, small
+from conftest import TinyNet, every_kind, make_images, small
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -39,7 +39,7 @@ def saved(fitted, tmp_path):
 # save and load
 
 
-@every_learner
+@every_kind
 def test_it_comes_back_as_it_was(Learner, images, tmp_path):
     learner = small(Learner, warm_start=True).fit(images)
     learner.save(tmp_path / "file")
@@ -308,7 +308,7 @@ def test_many_mutated_files(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("offset", [None, 0.0, 1e7])
-@every_learner
+@every_kind
 def test_a_module_gives_the_features(Learner, offset, images, tmp_path):
     X = images if offset is None else images.astype(np.float64) + offset
     learner = small(Learner, max_epochs=0, precision="float32").fit(X)
