@@ -7,6 +7,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 
@@ -14,11 +15,6 @@ from sklearn_ssl._utils._arguments import DeclaredArguments, argument
 from sklearn_ssl._utils._storage import read_file, write_file
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.exceptions import CheckpointWarning
-
-try:
-    import fcntl
-except ImportError:  # not on this system
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Checkpoint"]
 
@@ -80,18 +76,20 @@ class Checkpoint(DeclaredArguments, BaseEstimator):
             (self.path / ".lock").touch()
         except OSError as error:
             raise _said(error, "checkpoints", self.path) from error
-        with open(self.path / ".lock", "a") as lock:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError as error:
-                    raise OSError(
-                        f"another process trains with checkpoints in {self.path}; each training "
-                        "needs a folder of its own"
-                    ) from error
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise OSError(
+                f"another process trains with checkpoints in {self.path}; each training needs a "
+                "folder of its own"
+            ) from error
+        try:
             for part in self.path.glob(".*.part"):
                 part.unlink(missing_ok=True)
             yield
+        finally:
+            lock.release()
 
     def files(self) -> list[Path]:
         """The checkpoints, the last one first."""

@@ -1,5 +1,6 @@
 """What a fitted learner gives: features, what they are called, and what they are worth."""
 
+import functools
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -21,8 +22,6 @@ from sklearn_ssl.inference import apply
 from sklearn_ssl.metrics import rank_me
 
 __all__ = ["FeaturesMixin"]
-
-Finish = Callable[[np.ndarray], np.ndarray] | None
 
 
 class FeaturesMixin(TransformerMixin):  # which gives what transform returns other forms
@@ -67,17 +66,20 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
         ImageReadError
             If a file cannot be read; an OSError.
         """
-        images = self._read_images(X, broken="blank")
-        wanted = self._wanted(self.encoder_)
+        return self._features(self._read_images(X, broken="blank"), self._wanted(self.encoder_))
 
-        def encode(pairs: list[Pair], finish: Finish) -> np.ndarray:
-            return self._encode(images, pairs, finish)
-
+    def _features(self, images: Images, wanted: list[Pair]) -> np.ndarray:
+        """Those that are kept, or computed."""
         if is_on(self.memory):
-            return kept_features(self, images, wanted, encode)
-        return encode(wanted, None)
+            return kept_features(self, images, wanted, functools.partial(self._encode, images))
+        return self._encode(images, wanted)
 
-    def _encode(self, images: Images, wanted: list[Pair], finish: Finish = None) -> np.ndarray:
+    def _encode(
+        self,
+        images: Images,
+        wanted: list[Pair],
+        finish: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> np.ndarray:
         """Features (n, d) of layers and their pools, one beside the other, in one pass."""
         encoder = self.encoder_
 
@@ -204,7 +206,9 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
 
     def _wanted(self, encoder: Encoder) -> list[Pair]:
         """The layers that are asked for, each with its pool."""
-        layer, pool = plain(self.layer), plain(self.pool)
+        return self._pairs_of(encoder, plain(self.layer), plain(self.pool))
+
+    def _pairs_of(self, encoder: Encoder, layer: Any, pool: Any) -> list[Pair]:
         if layer is None:
             layer = encoder.default_layer
         if layer == "all" and layer not in encoder.layers:
@@ -213,14 +217,14 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
         unknown = [repr(name) for name in layers if name not in encoder.layers]
         if unknown or not layers:
             raise ValueError(
-                f"layer={self.layer!r}: {', '.join(unknown) or 'none'} is not a layer of "
+                f"layer={layer!r}: {', '.join(unknown) or 'none'} is not a layer of "
                 f"encoder={self.encoder!r}, which has {', '.join(encoder.layers)}"
             )
         if not isinstance(pool, (list, tuple)):
             pool = [pool] * len(layers)
         if len(pool) != len(layers):
             raise ValueError(
-                f"pool={self.pool!r} has {len(pool)} entries for {len(layers)} layers; give one "
+                f"pool={pool!r} has {len(pool)} entries for {len(layers)} layers; give one "
                 "for all, or one for each"
             )
         for one in pool:

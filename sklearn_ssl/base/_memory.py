@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +13,7 @@ from joblib import Memory
 
 from sklearn_ssl._utils._isolation import OwnRandomNumbers
 from sklearn_ssl._utils._kept import Kept, key_of
-from sklearn_ssl._utils._storage import read_file, write_file
+from sklearn_ssl._utils._storage import read_file, replaced, write_file
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._identity import describe, training_arguments
 from sklearn_ssl.encoders import Pair, pooled_width
@@ -24,7 +23,7 @@ from sklearn_ssl.images import Images, image_digest
 __all__ = ["is_on", "kept_features", "pretrain_once"]
 
 _POOLS: tuple[str | int, ...] = ("avg", "max", 1, 2, 3, 4)  # what a search mostly asks for
-_BYTES_AT_MOST = 2**30  # of features that were not asked for yet, a layer
+_BYTES_AT_MOST = 2**30  # of features that were not asked for yet
 
 
 def is_on(memory: Any) -> bool:
@@ -87,8 +86,8 @@ def kept_features(
 ) -> np.ndarray:
     """Features (n, d) of layers and their pools, one beside the other.
 
-    All that is missing is encoded in one pass, ``encode(pairs, finish)``, and with it what a search
-    mostly asks for next, if that is not too much.
+    All that is missing is encoded in one pass, ``encode(pairs)``, and with it what a search mostly
+    asks for next, if that is not too much.
     """
     encoder, pixels = learner.encoder_, learner.net_.module_.pixels
     what = {
@@ -104,7 +103,7 @@ def kept_features(
             folder = stack.enter_context(Kept(learner.memory).opened(key_of(what)))
         except OSError as error:  # as on the machine that a saved learner is used on
             warn(f"{error}; features are computed, and not kept", MemoryWarning)
-            return encode(wanted, None)
+            return encode(wanted)
         places = {
             (layer, pool): folder / f"{order.index(layer):03d}-{pool}.npy"
             for layer in order
@@ -114,35 +113,27 @@ def kept_features(
         if missing := [pair for pair in found if found[pair] is None]:
             pairs = _with_more(missing, encoder.layers, n)
             widths = [pooled_width(encoder.layers[layer], pool) for layer, pool in pairs]
-            files = _Files([places[pair] for pair in pairs], widths, n)
-
-            def keep(chunk: np.ndarray) -> np.ndarray:
-                files.write(chunk)
-                return chunk[:, : sum(widths[: len(missing)])]
-
-            try:
-                encoded = encode(pairs, keep)
-                if not images.skipped:  # they may be there the next time
-                    files.finish()
-            finally:
-                files.discard()
-            found |= zip(missing, _columns(encoded, widths[: len(missing)]), strict=True)
+            encoded = np.split(encode(pairs), np.cumsum(widths)[:-1], axis=1)
+            found |= zip(pairs, encoded, strict=True)
+            if not images.skipped:  # they may be there the next time
+                with kept_or_warned("features"):
+                    for pair in pairs:
+                        with replaced(places[pair]) as beside, open(beside, "wb") as file:
+                            np.save(file, found[pair])
         parts: Any = [found[pair] for pair in wanted]
         return np.array(parts[0]) if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def _with_more(missing: list[Pair], shapes: dict[str, Any], n_images: int) -> list[Pair]:
     """These, and other pools of their layers."""
-    more = []
+    pairs, left = list(missing), _BYTES_AT_MOST
     for layer in dict.fromkeys(layer for layer, _ in missing):
-        pairs = [(layer, pool) for pool in _POOLS if (layer, pool) not in missing]
-        size = sum(pooled_width(shapes[layer], pool) for _, pool in pairs) * n_images * 4
-        more += pairs if size <= _BYTES_AT_MOST else []
-    return missing + more
-
-
-def _columns(rows: np.ndarray, widths: list[int]) -> list[np.ndarray]:
-    return np.split(rows, np.cumsum(widths)[:-1], axis=1)
+        more = [(layer, pool) for pool in _POOLS if (layer, pool) not in missing]
+        left -= 4 * n_images * sum(pooled_width(shapes[layer], pool) for _, pool in more)
+        if left < 0:
+            break
+        pairs += more
+    return pairs
 
 
 def _read(place: Path, n_images: int) -> np.ndarray | None:
@@ -151,59 +142,6 @@ def _read(place: Path, n_images: int) -> np.ndarray | None:
     except (OSError, ValueError):
         return None
     return rows if rows.ndim == 2 and len(rows) == n_images else None
-
-
-class _Files:
-    """Arrays (n, d) that are written in chunks of rows, and take their places when all are there.
-
-    If the disk is full there is a warning, and none of them.
-    """
-
-    def __init__(self, places: list[Path], widths: list[int], n_images: int):
-        self.widths = widths
-        self.files: dict[Path, Any] = {}
-        with self._or_none():
-            for place, width in zip(places, widths, strict=True):
-                self.files[place] = open(_beside(place), "wb")  # noqa: SIM115
-                header = {"descr": "<f4", "fortran_order": False, "shape": (n_images, width)}
-                np.lib.format.write_array_header_1_0(self.files[place], header)
-
-    def write(self, rows: np.ndarray) -> None:
-        """Add these rows of all arrays, which lie one beside the other."""
-        columns = _columns(rows, self.widths)
-        with self._or_none():
-            for file, values in zip(self.files.values(), columns, strict=False):
-                file.write(np.ascontiguousarray(values, "<f4").data)
-
-    def finish(self) -> None:
-        """Put them into their places."""
-        with self._or_none():
-            for place, file in self.files.items():
-                file.flush()
-                os.fsync(file.fileno())
-                file.close()
-                _beside(place).replace(place)
-
-    def discard(self) -> None:
-        """Leave none."""
-        for place, file in self.files.items():
-            with contextlib.suppress(OSError):
-                file.close()
-            _beside(place).unlink(missing_ok=True)
-        self.files = {}
-
-    @contextlib.contextmanager
-    def _or_none(self) -> Iterator[None]:
-        with kept_or_warned("the features"):
-            try:
-                yield
-            except BaseException:
-                self.discard()
-                raise
-
-
-def _beside(place: Path) -> Path:
-    return place.with_name(f".{place.name}.part")
 
 
 @contextlib.contextmanager

@@ -3,11 +3,13 @@
 import os
 import warnings
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any, Self
 
 import numpy as np
 import torch
 from joblib import Memory
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -29,7 +31,7 @@ FORMAT = 1  # of the files; a higher one may hold what this version does not kno
 _PLAIN = (bool, int, float, str, type(None))
 
 
-class PersistenceMixin:
+class PersistenceMixin(BaseEstimator):
     """``save`` and what reads it back, ``to_torch``, ``export_onnx``, ``backbone_state_dict``."""
 
     _arguments: Any
@@ -49,7 +51,7 @@ class PersistenceMixin:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Go to the device that was asked for, or with a warning to the CPU if it is missing."""
-        super().__setstate__(state)  # type: ignore[misc]
+        super().__setstate__(state)
         if self.__sklearn_is_fitted__():
             self._settle()
 
@@ -103,7 +105,7 @@ class PersistenceMixin:
                 "image_shape_": self.image_shape_,
                 "skipped_": self.skipped_,
                 "_fingerprint_": self._fingerprint_,
-                "n_features_in_": self.n_features_in_,  # type: ignore[attr-defined]
+                "n_features_in_": self.n_features_in_,
             },
             "feature_names_in_": None if names is None else names.tolist(),
             "pixels": {
@@ -203,10 +205,8 @@ class PersistenceMixin:
         ImportError
             Without ``pip install 'sklearn-ssl[onnx]'``.
         """
-        try:
-            import onnxscript  # noqa: F401
-        except ImportError:
-            raise ImportError("export_onnx needs pip install 'sklearn-ssl[onnx]'") from None
+        if not (find_spec("onnx") and find_spec("onnxscript")):
+            raise ImportError("export_onnx needs pip install 'sklearn-ssl[onnx]'")
         module = self.to_torch()
         height, width, channels = self.image_shape_
         uint8 = self.net_.module_.pixels.dtype == "uint8"

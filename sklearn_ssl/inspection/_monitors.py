@@ -1,5 +1,6 @@
 """Callbacks that look at a learner's features while it is trained."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from sklearn_ssl.probes import NeighborsProbe
 __all__ = ["MeasureMonitor", "ProbeMonitor"]
 
 
-class _Monitor(Callback):
+class _Monitor(Callback, ABC):
     """Something of the features of some images, every few epochs."""
 
     def __init__(self, X: Any, every: int, layer: str | None, pool: Any, name: str):
@@ -48,8 +49,9 @@ class _Monitor(Callback):
         wanted = [(self.layer or encoder.default_layer, self.pool)]
         return apply(net, lambda batch: pool_layers(encoder, batch, wanted), images)
 
+    @abstractmethod
     def _value(self, features: np.ndarray) -> float:
-        raise NotImplementedError
+        """What is recorded of them."""
 
 
 class ProbeMonitor(_Monitor):

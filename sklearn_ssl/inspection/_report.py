@@ -11,11 +11,12 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_ssl.encoders import pooled_width
 from sklearn_ssl.metrics import alpha_req, rank_me, uniformity
 
 __all__ = ["compare", "layer_report"]
@@ -93,15 +94,14 @@ def layer_report(
     known = list(learner.encoder_layers())
     if layers is None:
         layers = [n for n in known if not any(n.startswith(f"{outer}.") for outer in known)]
-    pairs = [(layer, pool) for layer in layers for pool in pools]
-    asking = clone(learner)
-    asking.__dict__.update(learner.__dict__)
-    asking.layer, asking.pool = [layer for layer, _ in pairs], [pool for _, pool in pairs]
-    features, widths = asking.transform(X), asking._widths()
+    encoder = learner.encoder_
+    asked = [(layer, pool) for layer in layers for pool in pools]
+    pairs = learner._pairs_of(encoder, *map(list, zip(*asked, strict=True)))
+    features = learner._features(learner._read_images(X, broken="blank"), pairs)
+    widths = [pooled_width(encoder.layers[layer], pool) for layer, pool in pairs]
     rows = []
-    starts = np.cumsum([0, *widths])
-    for (layer, pool), start, width in zip(pairs, starts, widths, strict=False):
-        mine = features[:, start : start + width]
+    parts = np.split(features, np.cumsum(widths)[:-1], axis=1)
+    for (layer, pool), width, mine in zip(pairs, widths, parts, strict=True):
         row: dict[str, Any] = {"layer": layer, "pool": pool, "width": width}
         if y is not None:
             scores = _cross_validated(probe, mine, y, cv)
@@ -224,36 +224,25 @@ def compare(
 
 
 def _draw(y: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Rows of so many labels, of each class as many as there are in all, and one at least."""
-    if n == len(y):
-        return np.arange(n)
-    classes = np.unique(y)
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(y))
-    first = [order[np.flatnonzero(y[order] == c)[0]] for c in classes]
-    if n < 2 * len(classes):
-        return (
-            np.array(first[:n])
-            if n < len(classes)
-            else np.concatenate([first, np.setdiff1d(order, first)[: n - len(first)]])
-        )
-    (some, _), = StratifiedShuffleSplit(1, train_size=n, random_state=seed).split(y, y)  # fmt: skip
-    return some
+    """Rows of so many labels, of each class one at least if there are as many."""
+    order = np.random.default_rng(seed).permutation(len(y))
+    _, first = np.unique(y[order], return_index=True)
+    return np.concatenate([order[first], np.delete(order, first)])[:n]
 
 
 def _fitted(transformer: Any, X: Any) -> Any:
-    if transformer == "passthrough":
-        transformer = FunctionTransformer()
-    fitted = clone(transformer)
-    return fitted.fit(X if hasattr(fitted, "encoder_layers") else _flat(X))
+    fitted = FunctionTransformer() if transformer == "passthrough" else clone(transformer)
+    return fitted.fit(_as_taken(fitted, X))
 
 
 def _transformed(transformer: Any, X: Any) -> np.ndarray:
-    X = X if hasattr(transformer, "encoder_layers") else _flat(X)
-    found = np.asarray(transformer.transform(X))
+    found = np.asarray(transformer.transform(_as_taken(transformer, X)))
     return found.reshape(len(found), -1)
 
 
-def _flat(X: Any) -> Any:
-    """Images in rows, for transformers that are not about images."""
-    return np.reshape(X, (len(X), -1)) if getattr(X, "ndim", 2) > 2 else X
+def _as_taken(transformer: Any, X: Any) -> Any:
+    """Images in rows, for transformers that do not begin with a learner."""
+    first = transformer[0] if isinstance(transformer, Pipeline) else transformer
+    if hasattr(first, "encoder_layers") or getattr(X, "ndim", 2) <= 2:
+        return X
+    return np.reshape(X, (len(X), -1))
