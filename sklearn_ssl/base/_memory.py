@@ -109,19 +109,18 @@ def kept_features(
             for layer in order
             for pool in (*_POOLS, *(pool for _, pool in wanted))
         }
-        found = {pair: _read(places[pair], n) for pair in wanted}
+        found: dict[Pair, Any] = {pair: _read(places[pair], n) for pair in wanted}
         if missing := [pair for pair in found if found[pair] is None]:
             pairs = _with_more(missing, encoder.layers, n)
             widths = [pooled_width(encoder.layers[layer], pool) for layer, pool in pairs]
-            encoded = np.split(encode(pairs), np.cumsum(widths)[:-1], axis=1)
-            found |= zip(pairs, encoded, strict=True)
+            parts = np.split(encode(pairs), np.cumsum(widths)[:-1], axis=1)
+            found |= zip(pairs, parts, strict=True)
             if not images.skipped:  # they may be there the next time
                 with kept_or_warned("features"):
-                    for pair in pairs:
+                    for pair, part in zip(pairs, parts, strict=True):
                         with replaced(places[pair]) as beside, open(beside, "wb") as file:
-                            np.save(file, found[pair])
-        parts: Any = [found[pair] for pair in wanted]
-        return np.array(parts[0]) if len(parts) == 1 else np.concatenate(parts, axis=1)
+                            np.save(file, part)
+        return np.concatenate([found[pair] for pair in wanted], axis=1)
 
 
 def _with_more(missing: list[Pair], shapes: dict[str, Any], n_images: int) -> list[Pair]:

@@ -1,5 +1,6 @@
 """Curves and bars, as scikit-learn's Display classes."""
 
+from abc import ABC, abstractmethod
 from typing import Any, Self
 
 import numpy as np
@@ -7,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ssl.inspection._report import layer_report
 
-__all__ = ["LabelsDisplay", "LayersDisplay", "TrainingDisplay", "pyplot"]
+__all__ = ["Display", "LabelsDisplay", "LayersDisplay", "TrainingDisplay", "pyplot"]
 
 _NOT_TERMS = ("epoch", "seconds", "images_per_second")
 
@@ -19,6 +20,35 @@ def pyplot() -> Any:
     except ImportError:
         raise ImportError("pictures need matplotlib: pip install matplotlib") from None
     return matplotlib.pyplot
+
+
+class Display(ABC):
+    """What is drawn on one pair of axes."""
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+
+        Returns
+        -------
+        self
+        """
+        if ax is None:
+            _, ax = pyplot().subplots(figsize=self._size(), layout="constrained")
+        self._draw(ax)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _size(self) -> tuple[float, float]:
+        """Of a figure, in inches."""
+        return 5.5, 3.5
+
+    @abstractmethod
+    def _draw(self, ax: Any) -> None:
+        """On these axes."""
 
 
 class TrainingDisplay:
@@ -92,7 +122,7 @@ class TrainingDisplay:
         return self
 
 
-class LayersDisplay:
+class LayersDisplay(Display):
     """Accuracy of a probe by layer and pooling.
 
     Parameters
@@ -136,19 +166,7 @@ class LayersDisplay:
         report = layer_report(estimator, X, y, **options)
         return cls(report, "rank_me" if y is None else "accuracy").plot(ax)
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw it.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-
-        Returns
-        -------
-        self
-        """
-        if ax is None:
-            _, ax = pyplot().subplots(figsize=(5, 3), layout="constrained")
+    def _draw(self, ax: Any) -> None:
         columns = {name: list(self.report[name]) for name in self.report.columns}
         layers = list(dict.fromkeys(columns["layer"]))
         pools = list(dict.fromkeys(columns["pool"]))
@@ -164,11 +182,9 @@ class LayersDisplay:
         ax.invert_yaxis()
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
 
 
-class LabelsDisplay:
+class LabelsDisplay(Display):
     """Accuracy against the number of labels.
 
     Parameters
@@ -200,19 +216,7 @@ class LabelsDisplay:
         """
         return cls(table).plot(ax)
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw it.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-
-        Returns
-        -------
-        self
-        """
-        if ax is None:
-            _, ax = pyplot().subplots(figsize=(5.5, 3.5), layout="constrained")
+    def _draw(self, ax: Any) -> None:
         columns = {name: np.asarray(self.table[name]) for name in self.table.columns}
         for method in dict.fromkeys(columns["method"].tolist()):
             mine = columns["method"] == method
@@ -224,5 +228,3 @@ class LabelsDisplay:
         ax.minorticks_off()
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False)
-        self.ax_, self.figure_ = ax, ax.figure
-        return self

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import normalize
 
-from sklearn_ssl.inspection._curves import pyplot
+from sklearn_ssl.inspection._curves import Display
 
 __all__ = [
     "FeatureMapDisplay",
@@ -31,28 +31,18 @@ def _pixels(learner: Any, X: Any) -> np.ndarray:
     return scaled.transpose(0, 2, 3, 1).clip(0, 1)
 
 
-class _Grid:
+class _Grid(Display):
     """Rows of images."""
 
     images: np.ndarray
     titles: Sequence[str] = ()
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw it.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-
-        Returns
-        -------
-        self
-        """
+    def _size(self) -> tuple[float, float]:
         rows, columns, height, width, _ = self.images.shape
-        if ax is None:
-            _, ax = pyplot().subplots(
-                figsize=(0.2 + 0.9 * columns, 0.4 + 0.9 * rows * height / width)
-            )
+        return 0.2 + 0.9 * columns, 0.4 + 0.9 * rows * height / width
+
+    def _draw(self, ax: Any) -> None:
+        rows, columns, height, width, _ = self.images.shape
         gap = max(1, width // 16)
         canvas = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, 3))
         for i in range(rows):
@@ -66,11 +56,9 @@ class _Grid:
             ax.text(
                 j * (width + gap) + width / 2, -gap, title, ha="center", va="bottom", fontsize=8
             )
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
 
 
-class FeatureMapDisplay:
+class FeatureMapDisplay(Display):
     """Images at their places on a map of two dimensions.
 
     Parameters
@@ -115,19 +103,10 @@ class FeatureMapDisplay:
             reducer = TSNE(perplexity=min(30, len(features) / 4), random_state=0)
         return cls(reducer.fit_transform(features), _pixels(estimator, X)).plot(ax)
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw it.
+    def _size(self) -> tuple[float, float]:
+        return 7, 7
 
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-
-        Returns
-        -------
-        self
-        """
-        if ax is None:
-            _, ax = pyplot().subplots(figsize=(7, 7), layout="constrained")
+    def _draw(self, ax: Any) -> None:
         low, high = self.places.min(0), self.places.max(0)
         places = (self.places - low) / np.maximum(high - low, 1e-12)
         side = 0.5 / len(places) ** 0.5  # of an image, in a square of side 1
@@ -136,8 +115,6 @@ class FeatureMapDisplay:
         ax.set(xlim=(-side, 1 + 2 * side), ylim=(-side, 1 + 2 * side), xticks=[], yticks=[])
         ax.set_aspect("equal")
         ax.spines[:].set_visible(False)
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
 
 
 class NeighborsDisplay(_Grid):

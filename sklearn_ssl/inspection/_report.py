@@ -10,7 +10,7 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
+from sklearn.model_selection import cross_val_score, train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import _safe_indexing
@@ -133,7 +133,7 @@ def compare(
     n_labels: Sequence[int] = (50, 250, 1000),
     n_splits: int = 3,
     probe: Any = None,
-    random_state: int | None = 0,
+    random_state: int = 0,
     frame: str = "pandas",
 ) -> Any:
     """Is it worth it? Accuracy on the features of several transformers, for few labels and many.
@@ -157,7 +157,7 @@ def compare(
         Draws of labels.
     probe : classifier or None, default=None
         ``None`` takes a logistic regression (C = 0.01) on standardized features.
-    random_state : int or None, default=0
+    random_state : int, default=0
         Draws the test part and the labels.
     frame : {"pandas", "polars"}, default="pandas"
 
@@ -189,10 +189,9 @@ def compare(
             f"n_labels={tuple(n_labels)} are more than the {len(labeled) - n_test} labels that are "
             "there to learn from"
         )
-    (known, test), = StratifiedShuffleSplit(
-        1, test_size=n_test, random_state=random_state
-    ).split(labeled, y[labeled])  # fmt: skip
-    known, test = labeled[known], labeled[test]
+    known, test = train_test_split(
+        labeled, test_size=n_test, stratify=y[labeled], random_state=random_state
+    )
     rest = np.setdiff1d(np.arange(len(y)), test)
     rows = []
     pairs = transformers.items() if isinstance(transformers, dict) else transformers
@@ -205,7 +204,7 @@ def compare(
         for n in usable:
             scores = []
             for i in range(n_splits):
-                some = _draw(y[known], n, i if random_state is None else random_state + i)
+                some = _draw(y[known], n, random_state + i)
                 model = _probe() if probe is None else clone(probe)
                 with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
                     model.fit(features[some], y[known][some])

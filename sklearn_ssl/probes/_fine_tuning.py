@@ -86,8 +86,8 @@ class FineTuned(
         source = self._fitted_source(X)
         callbacks = list(self.callbacks or ())
         if self.early_stopping:
-            X, targets, stop = self._hold_out(X, targets)
-            callbacks.append(stop)
+            X, targets, stopping = self._hold_out(X, targets)
+            callbacks += stopping
         shared = Supervised._arguments.keys() & self.get_params(deep=False).keys()
         params = {name: getattr(self, name) for name in shared - {"callbacks", "encoder"}}
         if params["views"] is None:
@@ -124,8 +124,10 @@ class FineTuned(
             )
         return given
 
-    def _hold_out(self, X: Any, targets: np.ndarray) -> tuple[Any, np.ndarray, Any]:
-        from sklearn_ssl.training import EarlyStop  # and with it skorch
+    def _hold_out(self, X: Any, targets: np.ndarray) -> tuple[Any, np.ndarray, list]:
+        """What is left to train on, and callbacks that end it by the rest."""
+        from skorch.callbacks import EarlyStopping, EpochScoring
+        from skorch.utils import noop
 
         rows, held_out = train_test_split(
             np.arange(len(targets)),
@@ -135,11 +137,10 @@ class FineTuned(
         )
         X_held_out, wanted = _safe_indexing(X, held_out), targets[held_out]
 
-        def measure(net: Any) -> float:
+        def measure(net: Any, *_: Any) -> float:
             images = read_images(
                 X_held_out,
                 estimator=clone(self),
-                image_shape=self.image_shape,
                 channel_order=self.channel_order,
                 fitted_shape=net.encoder.image_shape,
                 fitted_dtype=net.module_.pixels.dtype,
@@ -148,8 +149,16 @@ class FineTuned(
             images.origin = net.module_.pixels.origin
             return self._quality(apply(net, net.module_.task.outputs, images), wanted)
 
-        stop = EarlyStop(measure, int(plain(self.patience)))
-        return _safe_indexing(X, rows), targets[rows], stop
+        name, patience = "valid_score", int(plain(self.patience))
+        stopping = [
+            EpochScoring(
+                measure, lower_is_better=False, name=name, on_train=True, use_caching=False
+            ),
+            EarlyStopping(
+                name, patience, threshold=0, lower_is_better=False, load_best=True, sink=noop
+            ),
+        ]
+        return _safe_indexing(X, rows), targets[rows], stopping
 
     def _outputs(self, X: Any) -> np.ndarray:
         check_is_fitted(self)

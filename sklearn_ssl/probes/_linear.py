@@ -191,19 +191,6 @@ class LinearProbe(ClassifierMixin, DeclaredArguments, BaseEstimator):
             scores = torch.stack([-scores, scores], 1) / 2
         return scores.softmax(1).numpy()
 
-    def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Logarithms of the probabilities.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes)
-        """
-        return np.log(self.predict_proba(X))
-
 
 def _codes(scores: np.ndarray) -> np.ndarray:
     return (scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(1)

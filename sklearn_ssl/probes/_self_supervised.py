@@ -107,21 +107,6 @@ class SelfSupervisedClassifier(ClassifierMixin, SelfSupervised):
         """
         return self._fitted_head.predict_proba(self._features(X))
 
-    @if_head_has("predict_log_proba")
-    def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Logarithms of the probabilities.
-
-        Parameters
-        ----------
-        X : array-like
-            Images.
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes)
-        """
-        return self._fitted_head.predict_log_proba(self._features(X))
-
     @if_head_has("decision_function")
     def decision_function(self, X: Any) -> np.ndarray:
         """Scores of classes.

@@ -1,15 +1,13 @@
 """Callbacks that learners put on their net: a progress bar, and scikit-learn's protocol."""
 
-import copy
 import sys
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
-__all__ = ["EarlyStop", "ProgressBar", "SklearnCallbacks", "StopTraining"]
+__all__ = ["ProgressBar", "SklearnCallbacks", "StopTraining"]
 
 
 class StopTraining(Exception):
@@ -68,26 +66,3 @@ class SklearnCallbacks(Callback):
 
     def on_train_end(self, net, **kwargs):
         self.fit_context.call_on_fit_task_end(**self.given)
-
-
-class EarlyStop(Callback):
-    """Ends a training when images that were held out get no better, and keeps the best weights."""
-
-    def __init__(self, measure: Callable[[Any], float], patience: int):
-        self.measure = measure
-        self.patience = patience
-        self.best: tuple[float, int, Any] = (-np.inf, 0, None)
-
-    def on_epoch_end(self, net, **kwargs):
-        score = self.measure(net)
-        net.history.record("valid_score", score)
-        epoch = len(net.history)
-        if score > self.best[0]:
-            self.best = score, epoch, copy.deepcopy(net.module_.state_dict())
-        elif epoch - self.best[1] >= self.patience:
-            raise KeyboardInterrupt
-
-    def on_train_end(self, net, **kwargs):
-        if self.best[2] is not None:
-            net.module_.load_state_dict(self.best[2])
-        self.best = (-np.inf, 0, None)
