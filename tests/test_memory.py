@@ -22,7 +22,7 @@ from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
-from sklearn_ssl import BYOL, DINO, ExemplarCNN, MoCo, SimCLR, SwAV
+from sklearn_ssl import BYOL, CPC, DINO, ExemplarCNN, MoCo, SimCLR, SwAV
 from sklearn_ssl.exceptions import MemoryWarning
 from sklearn_ssl.images import image_digest, read_images
 
@@ -314,6 +314,14 @@ def test_weights_that_changed_are_seen(tmp_path):
     with torch.no_grad():
         ssl.encoder_.backbone.conv[0].weight.mul_(1.01)
     assert (ssl.transform(X) != before).any()
+
+
+def test_networks_with_the_same_weights_are_told_apart(tmp_path):
+    """Before a training, patches of any size are seen by the same weights."""
+    for patch_size in (4, 2):
+        params = {"max_epochs": 0, "patch_size": patch_size, "pool": "avg"}
+        kept = learner(tmp_path, CPC, **params).fit(X).transform(X)
+        np.testing.assert_array_equal(kept, small(CPC, **params).fit(X).transform(X))
 
 
 def test_files_that_cannot_be_read_are_not_kept(tmp_path):

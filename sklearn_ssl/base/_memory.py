@@ -92,9 +92,8 @@ def kept_features(
     encoder, pixels = learner.encoder_, learner.net_.module_.pixels
     what = {
         "version": version("sklearn-ssl"),
-        "network": [describe(type(encoder)), describe(learner.encoder)],
+        "learner": [describe(type(learner)), training_arguments(learner)],  # as size of patches
         "weights": _digest_of([*pixels.state_dict().values(), *encoder.state_dict().values()]),
-        "precision": learner.precision,
         "images": f"{images.shape} {images.dtype} {image_digest(images)}",
     }
     order, n = list(encoder.layers), len(images)
