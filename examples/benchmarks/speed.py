@@ -22,6 +22,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_ssl import SimCLR
 from sklearn_ssl._utils._device import bfloat16_is_native, freed_memory_kept
 from sklearn_ssl.encoders import pool_features
+from sklearn_ssl.images import image_digest, read_images
+from sklearn_ssl.training import Batches
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 HALF = torch.bfloat16 if bfloat16_is_native(DEVICE) else torch.float32
@@ -161,64 +163,76 @@ def more_images(X, rounds):
         row(len(images), times, n, 1)
 
 
-CHILD = """
-import sys, time
-import numpy as np
-from sklearn_ssl import SimCLR
-X = np.random.default_rng(0).integers(0, 255, (1024, 32, 32, 3), dtype=np.uint8)
-learner = SimCLR(max_epochs=int(sys.argv[1]), batch_size=128, random_state=0).fit(X)
-print(np.median([record["seconds"] for record in learner.history_]))
-"""
-WORKERS = """
-import sys, time
+def hashing(X, rounds):
+    """What tells whether images are those of an earlier fit, against reading them once."""
+    images = read_images(X, estimator=SimCLR())
+
+    def read():
+        batches = Batches(images, 128, torch.device("cpu"))
+        for _ in batches.in_order(batches.draw_order()):
+            pass
+
+    times = in_turns({"hash": lambda: image_digest(images), "read": read}, rounds)
+    print("\n| hashing all images | seconds, to those of reading them from memory |\n|---|---|")
+    row(f"{len(images)} of {images.shape}, {images.dtype}", times, "hash", "read")
+
+
+FITS = """
+import sys
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn_ssl import SimCLR
 def fit(seed):
-    X = np.random.default_rng(0).integers(0, 255, (1024, 32, 32, 3), dtype=np.uint8)
-    learner = SimCLR(max_epochs=int(sys.argv[1]), batch_size=128, random_state=seed).fit(X)
+    X = np.random.default_rng(0).integers(0, 255, (512, 32, 32, 3), dtype=np.uint8)
+    learner = SimCLR(max_epochs=2, batch_size=128, random_state=seed).fit(X)
     return np.median([record["seconds"] for record in learner.history_])
-print(np.mean(Parallel(n_jobs=2)(delayed(fit)(seed) for seed in range(2))))
+n_jobs = int(sys.argv[1])
+print(np.mean(Parallel(n_jobs=n_jobs)(delayed(fit)(seed) for seed in range(n_jobs))))
 """
+LIMIT = 60  # seconds, after which processes are not waited for
 
 
-def children(n, script=CHILD, epochs=4, **environment):
+def processes(n, n_jobs=1, **environment):
     """Mean of the seconds of an epoch, of so many processes side by side."""
-    command = [sys.executable, "-c", script, str(epochs)]
-    variables = {**os.environ, **environment}
+    variables = {**os.environ, "OMP_NUM_THREADS": "", **environment}
     variables = {name: value for name, value in variables.items() if value}
+    command = [sys.executable, "-W", "ignore", "-c", FITS, str(n_jobs)]
     running = [
         subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True)
         for _ in range(n)
     ]
-    return statistics.mean(float(process.communicate()[0].split()[-1]) for process in running)
+    try:
+        return statistics.mean(float(p.communicate(timeout=LIMIT)[0].split()[-1]) for p in running)
+    except subprocess.TimeoutExpired:
+        return float("inf")
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
 
 
 def side_by_side(rounds):
     """Two fits on one machine: a share of 2 is what each has to pay."""
     ways = {
-        "two threads each, as by default": {"OMP_NUM_THREADS": ""},
-        "two threads each, OMP_WAIT_POLICY=passive": {
-            "OMP_NUM_THREADS": "",
-            "OMP_WAIT_POLICY": "passive",
-        },
-        "one thread each, OMP_NUM_THREADS=1": {"OMP_NUM_THREADS": "1"},
+        "one thread each, OMP_NUM_THREADS=1": {"n": 2, "OMP_NUM_THREADS": "1"},
+        "in joblib's workers": {"n": 1, "n_jobs": 2},
+        "two threads each, OMP_WAIT_POLICY=passive": {"n": 2, "OMP_WAIT_POLICY": "passive"},
+        "two threads each, as by default": {"n": 2},
     }
-    times = []
-    for _ in range(rounds):
-        record = {"alone": children(1, OMP_NUM_THREADS="")}
-        record |= {name: children(2, **variables) for name, variables in ways.items()}
-        record["in joblib's workers"] = children(1, WORKERS, OMP_NUM_THREADS="")
-        times.append(record)
-    print("\n| two fits side by side | seconds of each, to those of one alone |\n|---|---|")
-    for name in [*ways, "in joblib's workers"]:
+    times = [
+        {"alone": processes(1), **{name: processes(**way) for name, way in ways.items()}}
+        for _ in range(rounds)
+    ]
+    print("\n| two fits side by side | seconds of an epoch, to those of one alone |\n|---|---|")
+    for name in ways:
         row(name, times, name, "alone")
+    print(f"(inf: not at an end in {LIMIT} seconds; alone: {times[0]['alone']:.2f} an epoch)")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="zip or folder of class/name images; default: download")
-    parser.add_argument("--parts", default="transform,precision,step,more,side")
+    parser.add_argument("--parts", default="transform,precision,step,more,hashing,side")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     parts = args.parts.split(",")
@@ -234,6 +248,8 @@ def main():
         step(X[:2048], args.rounds)
     if "more" in parts:
         more_images(X, args.rounds)
+    if "hashing" in parts:
+        hashing(X, args.rounds)
     if "side" in parts:
         side_by_side(args.rounds)
 
