@@ -34,6 +34,7 @@ from sklearn_ssl.predictive import (
     RelativePatchLocation,
     RotationPrediction,
 )
+from sklearn_ssl.pretrained import PretrainedEncoder
 from sklearn_ssl.probes import (
     FineTunedClassifier,
     FineTunedRegressor,
@@ -50,7 +51,8 @@ __all__ = [
     "ContextEncoder", "DINO", "DeepInfoMax", "DenoisingAutoencoder", "ExemplarCNN",
     "FineTunedClassifier", "FineTunedRegressor", "IJEPA", "InstanceDiscrimination", "Jigsaw",
     "LeJEPA", "LearningToCount", "LinearProbe", "MaskedAutoencoder", "MoCo", "MultiTask", "NNCLR",
-    "NeighborsProbe", "RelativePatchLocation", "RotationPrediction", "SelfSupervisedClassifier",
-    "SelfSupervisedRegressor", "SimCLR", "SimSiam", "SplitBrainAutoencoder", "SwAV", "VICReg",
-    "VariationalAutoencoder", "Views", "all_estimators", "exceptions", "list_images", "load",
+    "NeighborsProbe", "PretrainedEncoder", "RelativePatchLocation", "RotationPrediction",
+    "SelfSupervisedClassifier", "SelfSupervisedRegressor", "SimCLR", "SimSiam",
+    "SplitBrainAutoencoder", "SwAV", "VICReg", "VariationalAutoencoder", "Views",
+    "all_estimators", "exceptions", "list_images", "load",
 ]  # fmt: skip

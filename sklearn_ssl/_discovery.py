@@ -1,17 +1,40 @@
-"""The list of all learners."""
+"""The list of all estimators."""
+
+from typing import Any
+
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
 
 from sklearn_ssl.base import PretextLearner
 
 __all__ = ["all_estimators"]
 
+_KINDS: dict[str | None, type] = {
+    "learner": PretextLearner,
+    "transformer": TransformerMixin,
+    "classifier": ClassifierMixin,
+    "regressor": RegressorMixin,
+    None: BaseEstimator,
+}
 
-def all_estimators() -> list[tuple[str, type[PretextLearner]]]:
-    """All learners of this package.
+
+def all_estimators(type_filter: str | None = "learner") -> list[tuple[str, Any]]:
+    """All learners of this package, or all estimators of another kind.
+
+    Parameters
+    ----------
+    type_filter : {"learner", "transformer", "classifier", "regressor"} or None, default="learner"
+        Learners are pretrained by a pretext task. They are transformers, as are those that are not
+        pretrained. ``None`` gives estimators of all kinds.
 
     Returns
     -------
     list of (name, class)
         Sorted by name.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown.
 
     Examples
     --------
@@ -21,9 +44,11 @@ def all_estimators() -> list[tuple[str, type[PretextLearner]]]:
     """
     import sklearn_ssl
 
+    if type_filter not in _KINDS:
+        raise ValueError(f"type_filter={type_filter!r} must be one of {list(_KINDS)}")
     found = ((name, getattr(sklearn_ssl, name)) for name in sklearn_ssl.__all__)
     return sorted(
         (name, item)
         for name, item in found
-        if isinstance(item, type) and issubclass(item, PretextLearner)
+        if isinstance(item, type) and issubclass(item, _KINDS[type_filter])
     )

@@ -7,16 +7,17 @@ from typing import Any
 from sklearn_ssl._discovery import all_estimators
 from sklearn_ssl._utils._checkpoints import Checkpoint
 from sklearn_ssl._utils._storage import read_file
-from sklearn_ssl.base import FORMAT, PretextLearner
+from sklearn_ssl.base import FORMAT
+from sklearn_ssl.base._transformer import ImageTransformer
 from sklearn_ssl.views import Views
 
 __all__ = ["load"]
 
 
 def load(
-    path: str | os.PathLike, *, learner_class: type[PretextLearner] | None = None, **params: Any
-) -> PretextLearner:
-    """Read a learner that was saved by its method ``save``.
+    path: str | os.PathLike, *, learner_class: type[ImageTransformer] | None = None, **params: Any
+) -> Any:
+    """Read a learner or another transformer that was saved by its method ``save``.
 
     No code of the file is run, and nothing is downloaded: its network is built anew from the
     arguments, and filled.
@@ -32,7 +33,7 @@ def load(
 
     Returns
     -------
-    PretextLearner
+    estimator
         Fitted; on the device that its argument asks for, or with a warning on the CPU.
 
     Raises
@@ -94,7 +95,11 @@ def _check_format(path: Any, values: Any) -> None:
 
 
 def _known_classes(learner_class: Any) -> dict[str, Any]:
-    classes: dict[str, Any] = {"Views": Views, "Checkpoint": Checkpoint, **dict(all_estimators())}
+    classes: dict[str, Any] = {
+        "Views": Views,
+        "Checkpoint": Checkpoint,
+        **dict(all_estimators("transformer")),
+    }
     if learner_class is not None:
         classes[learner_class.__name__] = learner_class
     return classes

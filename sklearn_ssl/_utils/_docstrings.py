@@ -39,7 +39,7 @@ def fill_docstring(cls: Any) -> None:
         "    Parameters\n    ----------\n": f"{_overview(cls)}\n\n    Parameters\n    ----------\n",
         "    <shared parameters>": _describe_arguments(cls),
         "    <attributes>": _ATTRIBUTES.strip("\n"),
-        "<_usual_batch_size>": str(cls._usual_batch_size),
+        "<_usual_batch_size>": str(getattr(cls, "_usual_batch_size", "")),
     }
     for placeholder, text in parts.items():
         cls.__doc__ = cls.__doc__ and cls.__doc__.replace(placeholder, text)

@@ -4,8 +4,18 @@ This is the API for methods outside of the package, too; docs/architecture.md sh
 """
 
 from sklearn_ssl._utils._arguments import argument
+from sklearn_ssl.base._frozen import FrozenTransformer
 from sklearn_ssl.base._learner import PretextLearner
 from sklearn_ssl.base._persistence import FORMAT
 from sklearn_ssl.base._task import PretextTask, TaskOutput
+from sklearn_ssl.base._transformer import ImageTransformer
 
-__all__ = ["FORMAT", "PretextLearner", "PretextTask", "TaskOutput", "argument"]
+__all__ = [
+    "FORMAT",
+    "FrozenTransformer",
+    "ImageTransformer",
+    "PretextLearner",
+    "PretextTask",
+    "TaskOutput",
+    "argument",
+]

@@ -1,15 +1,24 @@
 """The arguments that all learners share, and what is made of them."""
 
-from typing import Any, Self
+from typing import Any
 
 from sklearn.base import BaseEstimator
 from torch.optim import Optimizer
 
-from sklearn_ssl._utils._arguments import plain
-from sklearn_ssl.base._image_arguments import EncoderArguments, ImageArguments
+from sklearn_ssl.base._image_arguments import (
+    EncoderArguments,
+    FeatureArguments,
+    ImageArguments,
+    WeightsArguments,
+)
 from sklearn_ssl.base._nested import NestedParameters
-from sklearn_ssl.base._training_arguments import KeepingArguments, RunArguments, TrainingArguments
-from sklearn_ssl.images import Reading
+from sklearn_ssl.base._training_arguments import (
+    DeviceArguments,
+    KeepingArguments,
+    MemoryArguments,
+    RunArguments,
+    TrainingArguments,
+)
 from sklearn_ssl.views import Views, as_views
 
 __all__ = ["SharedArguments"]
@@ -17,10 +26,14 @@ __all__ = ["SharedArguments"]
 
 class SharedArguments(
     NestedParameters,
-    KeepingArguments,  # dataclasses take the fields of the last base first
+    MemoryArguments,  # dataclasses take the fields of the last base first
+    KeepingArguments,
     RunArguments,
+    DeviceArguments,
     TrainingArguments,
     ImageArguments,
+    FeatureArguments,
+    WeightsArguments,
     EncoderArguments,
     BaseEstimator,
 ):
@@ -33,11 +46,6 @@ class SharedArguments(
     def _make_views(self, size: Any = None) -> Any:
         """The user's views, or the method's; ``size`` is for views that have none."""
         return as_views(self._default_views() if self.views is None else self.views, size)
-
-    def _reading(self, broken: str) -> Reading:
-        """How files are read; ``broken`` is for those that cannot be, if they are to be skipped."""
-        broken = broken if self.on_error == "skip" else "raise"
-        return Reading(plain(self.n_jobs), broken, self.decoded_cache)
 
     def _validate(self) -> None:
         self._validate_params()
@@ -53,7 +61,3 @@ class SharedArguments(
             raise TypeError(f"'views' is a class; give an object, {self.views.__name__}()")
         if isinstance(self.views, Views):
             self.views.validate()
-
-    def _plainly(self) -> Self:
-        """This learner with Python's numbers where it was given NumPy's."""
-        return type(self)(**{name: plain(getattr(self, name)) for name in self._arguments})

@@ -1,5 +1,6 @@
 """What tells a training from others: its arguments and its images."""
 
+import contextlib
 import functools
 import hashlib
 import types
@@ -10,6 +11,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from sklearn_ssl._utils._arguments import plain
+from sklearn_ssl.encoders import is_file
 from sklearn_ssl.images import Images
 
 __all__ = ["describe", "image_fingerprint", "name_of_code", "training_arguments"]
@@ -22,6 +24,9 @@ _KNOWN = {"builtins", "sklearn_ssl", "sklearn", "skorch", "torch", "torchvision"
 def training_arguments(learner: Any) -> dict[str, Any]:
     """The arguments that a training depends on, in plain values."""
     params = learner.get_params(deep=False)
+    if is_file(params.get("weights")):  # which is told by what is in it, if it is still there
+        with contextlib.suppress(OSError), open(params["weights"], "rb") as file:
+            params["weights"] = hashlib.file_digest(file, "blake2b").hexdigest()
     return {
         name: describe(value)
         for name, value in params.items()

@@ -1,21 +1,19 @@
-"""Arguments of the encoder and of the images, that all learners share."""
+"""Arguments of the encoder, its features and the images."""
 
 import os
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import Any
 
 from sklearn.utils._param_validation import StrOptions
 from torch import nn
 
 from sklearn_ssl._utils._arguments import COUNT, DeclaredArguments, argument
-from sklearn_ssl.views import Views
 
-__all__ = ["EncoderArguments", "ImageArguments"]
+__all__ = ["EncoderArguments", "FeatureArguments", "ImageArguments", "WeightsArguments"]
 
 
 class EncoderArguments(DeclaredArguments):
-    """Arguments of the encoder and its features."""
+    """Arguments of the encoder."""
 
     encoder: str | Callable[..., nn.Module] = argument(
         str,
@@ -27,15 +25,50 @@ classification model (``"resnet18"``), ``"timm/NAME"`` for a model of timm, or a
 that builds a module, ``functools.partial(Net, depth=3)`` for one. It is called with
 ``in_channels`` and ``image_shape`` if it takes arguments of these names.""",
     )
-    weights: str | None = argument(
+
+
+class WeightsArguments(DeclaredArguments):
+    """Arguments of pretrained weights."""
+
+    weights: str | os.PathLike | None = argument(
         str,
+        os.PathLike,
         None,
         default=None,
-        doc="""str or None
-Pretrained weights to continue from, by torchvision's names; ``"DEFAULT"`` takes the best ones, or
-those that the name of a model of timm ends in. The first layer is adapted to the number of
-channels.""",
+        doc="""str, path or None
+Pretrained weights to start from, by torchvision's names; ``"DEFAULT"`` takes the best ones, or
+those that the name of a model of timm ends in. Or a file of torch or safetensors with a
+``state_dict``, in which prefixes (``module.``, ``backbone.``, ``encoder.``) do not matter. The
+first layer is adapted to the number of channels: one or two share the sum of its filters for red,
+green and blue, more than three take them in turn.""",
     )
+    input_size: str | int | Sequence[int] | None = argument(
+        StrOptions({"auto"}),
+        COUNT,
+        tuple,
+        list,
+        None,
+        default=None,
+        doc="""{"auto"}, int, (int, int) or None
+Size to which images are resized for the network: of the shorter side, or height and width. ``None``
+leaves them as they are, and ``"auto"`` enlarges those that are smaller than what pretrained weights
+were trained on. Views are resized by the same factors.""",
+    )
+    normalization: str | Sequence[Sequence[float]] = argument(
+        StrOptions({"auto", "images"}),
+        tuple,
+        list,
+        default="auto",
+        doc="""{"auto", "images"} or (mean, std)
+How images in [0, 1] are standardized for the network. ``"auto"`` is what torchvision or timm say of
+pretrained weights, otherwise ``"images"``, the mean and standard deviation of each channel of the
+images that are fitted.""",
+    )
+
+
+class FeatureArguments(DeclaredArguments):
+    """Arguments of the features."""
+
     layer: str | Sequence[str] | None = argument(
         str,
         list,
@@ -114,14 +147,4 @@ and time of change are the same. ``sklearn_ssl.images.prune_decoded`` shrinks it
         trains=False,
         doc="""int or None
 Threads that decode files; ``-1`` takes one for each core. It is one in the workers of joblib.""",
-    )
-    views: Views | Callable[..., Any] | None = argument(
-        Views,
-        callable,
-        None,
-        default=None,
-        doc="""Views, callable or None
-How images are augmented. ``None`` is the recipe of this method, whose parameters can be set as
-``views__size`` and so on. A callable takes a batch of images, a float tensor (n, c, h, w) in
-[0, 1], and gives one of views; so do the transforms of torchvision, which draw once a batch.""",
     )

@@ -1,30 +1,23 @@
 """The learner: scikit-learn's face of a pretext method."""
 
-from abc import ABCMeta, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
 
 from sklearn_ssl._utils._arguments import plain
 from sklearn_ssl._utils._callback_support import CallbackSupportMixin, with_callbacks
 from sklearn_ssl._utils._device import resolve_device, threads_that_survive_a_fork
-from sklearn_ssl._utils._docstrings import fill_docstring
 from sklearn_ssl._utils._isolation import OwnRandomNumbers, own_settings
 from sklearn_ssl.base import _checks
 from sklearn_ssl.base._arguments import SharedArguments
-from sklearn_ssl.base._features import FeaturesMixin
 from sklearn_ssl.base._measures import MeasuresMixin
 from sklearn_ssl.base._memory import is_on, pretrain_once
-from sklearn_ssl.base._persistence import PersistenceMixin
 from sklearn_ssl.base._task import PretextTask
 from sklearn_ssl.base._training import train
-from sklearn_ssl.encoders import Encoder, make_encoder
+from sklearn_ssl.base._transformer import ImageTransformer
+from sklearn_ssl.encoders import Encoder
 from sklearn_ssl.exceptions import TrainingInterrupted
 from sklearn_ssl.images import Images, PixelRange, learn_pixels
 
@@ -37,14 +30,9 @@ __all__ = ["PretextLearner"]
 
 class PretextLearner(
     SharedArguments,
-    FeaturesMixin,
     MeasuresMixin,
-    PersistenceMixin,
     CallbackSupportMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    BaseEstimator,
-    metaclass=ABCMeta,
+    ImageTransformer,
 ):
     """Base of all learners, and of those that you write.
 
@@ -82,19 +70,8 @@ class PretextLearner(
     """
 
     _usual_batch_size: ClassVar[int] = 128
+    _kept_attributes = (*ImageTransformer._kept_attributes, "_fingerprint_")
     _shares_encoder: ClassVar[bool] = True  # False for methods with an encoder of their own kind
-
-    # Where scikit-learn's HTML pages link to
-    _doc_link_module = "sklearn_ssl"
-    _doc_link_template = "https://sklearn-ssl.readthedocs.io/stable/{estimator_name}.html"
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Take the declared arguments, and fill the shared parts of the docstring in."""
-        super().__init_subclass__(**kwargs)
-        fill_docstring(cls)
-
-    def _doc_link_url_param_generator(self) -> dict[str, str]:
-        return {"estimator_name": type(self).__name__}
 
     # What a method says
 
@@ -105,8 +82,8 @@ class PretextLearner(
     def _make_encoder(
         self, image_shape: tuple[int, int, int], mean: Sequence[float], std: Sequence[float]
     ) -> Encoder:
-        """The encoder, for a method that has one of its own kind."""
-        return make_encoder(self.encoder, image_shape, mean, std, self.weights)
+        """The encoder; a method that has one of its own kind makes it here."""
+        return self._make_network(image_shape, mean, std)
 
     # Fitting
 
@@ -279,22 +256,13 @@ class PretextLearner(
         self._fingerprint_ = _checks.fingerprint(net.module_.task, images)
 
     def _fitted_attributes(self, net: "PretextNet", images: Images) -> dict[str, Any]:
+        return {**self._learned(net), "image_shape_": images.shape, "skipped_": images.skipped}
+
+    def _learned(self, net: "PretextNet") -> dict[str, Any]:
         return {
             "net_": net,
             "_built_in_": _checks.built_in(self),
             "history_": net.epochs(),
             "n_epochs_": len(net.history),
-            "image_shape_": images.shape,
-            "skipped_": images.skipped,
             "device_": torch.device(net.device),
         }
-
-    # What scikit-learn and pickle ask for
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "net_")
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags

@@ -4,7 +4,7 @@ import os
 import warnings
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import isolated, own_settings
 from sklearn_ssl._utils._storage import replaced, write_file
 from sklearn_ssl._utils._warnings import warn
-from sklearn_ssl.base import _checks
 from sklearn_ssl.base._identity import name_of_code
 from sklearn_ssl.encoders import BackboneEncoder, original_names
 from sklearn_ssl.exceptions import UnavailableDeviceWarning
@@ -34,10 +33,12 @@ _PLAIN = (bool, int, float, str, type(None))
 class PersistenceMixin(BaseEstimator):
     """``save`` and what reads it back, ``to_torch``, ``export_onnx``, ``backbone_state_dict``."""
 
+    _kept_attributes: ClassVar[tuple[str, ...]] = ("image_shape_", "n_features_in_", "skipped_")
+
     _arguments: Any
     _assemble: Any
+    _learned: Any
     _wanted: Any
-    _fingerprint_: Any
     _plainly: Any
     _validate: Any
     __sklearn_is_fitted__: Any
@@ -101,12 +102,7 @@ class PersistenceMixin(BaseEstimator):
             "class": type(self).__name__,
             "arguments": arguments,
             "code": code,
-            "attributes": {
-                "image_shape_": self.image_shape_,
-                "skipped_": self.skipped_,
-                "_fingerprint_": self._fingerprint_,
-                "n_features_in_": self.n_features_in_,
-            },
+            "attributes": {name: getattr(self, name) for name in self._kept_attributes},
             "feature_names_in_": None if names is None else names.tolist(),
             "pixels": {
                 "usual": pixels.usual,
@@ -114,15 +110,11 @@ class PersistenceMixin(BaseEstimator):
                 "dtype": str(pixels.dtype),
             },
             "module": dict(net.module_.state_dict()),
-            "optimizer": net.optimizer_.state_dict(),
-            "history": [dict(row) for row in net.history],
-            "batch_size": net.batch_size,
+            **net.kept(),
         }
 
     def _restore(self, values: dict[str, Any]) -> Self:
         """Take what :meth:`_state` gave, but the arguments, into this learner."""
-        from skorch.history import History
-
         self._validate()
         shape = tuple(values["attributes"]["image_shape_"])
         channels, described = shape[2], values["pixels"]
@@ -135,28 +127,19 @@ class PersistenceMixin(BaseEstimator):
             dtype=_number_type(described["dtype"]),
         )
         cpu, blank = torch.device("cpu"), ([0.0] * channels, [1.0] * channels)
-        plainly = self._plainly().set_params(weights=None)
+        plainly = self._plainly()
+        plainly._filled = False
         with isolated(cpu, seed=0), warnings.catch_warnings(action="ignore"):
             net = plainly._assemble(
-                pixels, *blank, shape, described["n_images"], values["batch_size"], cpu
+                pixels, *blank, shape, described["n_images"], values.get("batch_size"), cpu
             )
         with own_settings(cpu):
             net.module_.load_state_dict(values["module"])
-            net.set_optimizer_state(values["optimizer"])
-        net.history = History(values["history"])
+            net.restore(values)
         if (names := values["feature_names_in_"]) is not None:
             self.__dict__["feature_names_in_"] = np.asarray(names, dtype=object)
-        kept = values["attributes"]
-        self.__dict__.update(
-            net_=net,
-            image_shape_=shape,
-            skipped_=dict(kept["skipped_"]),
-            _fingerprint_=kept["_fingerprint_"],
-            n_features_in_=int(kept["n_features_in_"]),
-            history_=net.epochs(),
-            n_epochs_=len(net.history),
-            _built_in_=_checks.built_in(self),
-        )
+        kept = {name: values["attributes"][name] for name in self._kept_attributes}
+        self.__dict__.update(kept, **self._learned(net), image_shape_=shape)
         self._settle()
         return self
 

@@ -20,13 +20,30 @@ from sklearn_ssl._utils._arguments import (
 )
 from sklearn_ssl._utils._checkpoints import Checkpoint
 from sklearn_ssl.nn import OPTIMIZERS
+from sklearn_ssl.views import Views
 
-__all__ = ["KeepingArguments", "RunArguments", "TrainingArguments"]
+__all__ = [
+    "DeviceArguments",
+    "KeepingArguments",
+    "MemoryArguments",
+    "RunArguments",
+    "TrainingArguments",
+]
 
 
 class TrainingArguments(DeclaredArguments):
     """Arguments of the training."""
 
+    views: Views | Callable[..., Any] | None = argument(
+        Views,
+        callable,
+        None,
+        default=None,
+        doc="""Views, callable or None
+How images are augmented. ``None`` is the recipe of this method, whose parameters can be set as
+``views__size`` and so on. A callable takes a batch of images, a float tensor (n, c, h, w) in
+[0, 1], and gives one of views; so do the transforms of torchvision, which draw once a batch.""",
+    )
     max_epochs: int = argument(
         COUNT_OR_ZERO,
         default=50,
@@ -111,8 +128,8 @@ of pretrained weights change less. Heads learn at ``lr``, the last layer ``layer
     )
 
 
-class RunArguments(DeclaredArguments):
-    """Arguments of where and how it runs."""
+class DeviceArguments(DeclaredArguments):
+    """Arguments of where it runs."""
 
     precision: str = argument(
         StrOptions({"auto", "bfloat16", "float32"}),
@@ -139,6 +156,11 @@ natively.""",
 Whether a GPU gives the same bits in every run. ``False`` lets it choose faster kernels, and
 attention that needs far less memory. A CPU always does.""",
     )
+
+
+class RunArguments(DeclaredArguments):
+    """Arguments of a run."""
+
     random_state: int | np.random.RandomState | None = argument(
         "random_state",
         default=None,
@@ -195,6 +217,11 @@ Folder in which :meth:`fit` saves the training after each epoch, or a ``Checkpoi
 often. The same fit, called again after it was stopped, goes on from there and ends with the same
 bits; other arguments or images are refused. :meth:`partial_fit` saves nothing.""",
     )
+
+
+class MemoryArguments(DeclaredArguments):
+    """Arguments of what need not be computed twice."""
+
     memory: str | os.PathLike | Memory | None = argument(
         str,
         os.PathLike,

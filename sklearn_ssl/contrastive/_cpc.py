@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
-from sklearn_ssl.encoders import PatchEncoder, make_encoder
+from sklearn_ssl.encoders import PatchEncoder
 from sklearn_ssl.nn import MaskedConvContext, info_nce
 from sklearn_ssl.views import Views
 
@@ -154,7 +154,7 @@ class CPC(PretextLearner):
     def _make_encoder(self, image_shape, mean, std):
         fresh = self.norm is None and self.weights is None
         norm = "layer" if fresh or self.norm == "layer" else "batch"
-        encoder = make_encoder(self.encoder, image_shape, mean, std, self.weights, norm)
+        encoder = self._make_network(image_shape, mean, std, norm=norm)
         height, width, _ = image_shape
         if self.patch_size is not None:
             patch = (min(self.patch_size, height), min(self.patch_size, width))

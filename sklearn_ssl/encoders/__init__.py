@@ -16,7 +16,7 @@ from sklearn_ssl.encoders._tokens import (
 )
 from sklearn_ssl.encoders._torchvision import build_torchvision, torchvision_names
 from sklearn_ssl.encoders._vit import SmallViT, TransformerBlock, sincos_positions
-from sklearn_ssl.encoders._weights import adapt_first_conv
+from sklearn_ssl.encoders._weights import adapt_first_conv, is_file
 
 __all__ = [
     "BackboneEncoder",
@@ -35,6 +35,7 @@ __all__ = [
     "check_transformer",
     "encode_positions",
     "encoder_names",
+    "is_file",
     "layer_reader",
     "make_encoder",
     "original_names",

@@ -81,6 +81,9 @@ class BackboneEncoder(Encoder):
         Height, width and channels of the images.
     mean, std : sequence of float
         Per channel, of images in [0, 1]; the backbone sees standardized images.
+    input_size : tuple of int, optional
+        Height and width to which images of ``image_shape`` are resized for the backbone; views of
+        other sizes are resized by the same factors.
 
     Attributes
     ----------
@@ -94,18 +97,20 @@ class BackboneEncoder(Encoder):
         image_shape: tuple[int, int, int],
         mean: Sequence[float],
         std: Sequence[float],
+        input_size: tuple[int, int] | None = None,
     ):
         super().__init__()
         _check_parametrizations(backbone)
         self.backbone = backbone
         self.image_shape = image_shape
+        self.input_size = image_shape[:2] if input_size is None else input_size
         self.standardize = ChannelScaling(mean, std)
         self.reader = layer_reader(backbone)
-        probe = Probe(backbone, self.reader, image_shape)
+        probe = Probe(backbone, self.reader, (*self.input_size, image_shape[2]))
         self.layers, self._layouts, self.default_layer = probe.layers()
         self.smallest = probe.smallest(self.last_layer)
         self.takes_one_size = (
-            self.smallest == image_shape[:2]
+            self.smallest == self.input_size
             and max(self.smallest) > 1
             and not probe.takes_larger(self.last_layer)
         )
@@ -122,7 +127,11 @@ class BackboneEncoder(Encoder):
         """What the backbone is given: standardized images, of a size that it takes."""
         images = self.standardize(images)
         size = tuple(images.shape[2:])
-        wanted = tuple(max(pair) for pair in zip(size, self.smallest, strict=True))
+        scaled = (
+            max(1, round(side * resized / whole))
+            for side, resized, whole in zip(size, self.input_size, self.image_shape, strict=False)
+        )
+        wanted = tuple(max(pair) for pair in zip(scaled, self.smallest, strict=True))
         if self.takes_one_size:
             wanted = self.smallest
         if size != wanted:

@@ -1,20 +1,26 @@
 """The encoder that ``encoder=`` stands for: a name, a class, or a function."""
 
+import contextlib
 import inspect
+import math
+import os
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from torch import nn
 
 from sklearn_ssl.encoders._encoder import BackboneEncoder
 from sklearn_ssl.encoders._resnet import SmallResNet
-from sklearn_ssl.encoders._timm import build_timm
+from sklearn_ssl.encoders._timm import build_timm, expected_by_timm
 from sklearn_ssl.encoders._torchvision import (
     build_torchvision,
+    expected_by_torchvision,
     torchvision_name,
     torchvision_names,
 )
 from sklearn_ssl.encoders._vit import SmallViT
+from sklearn_ssl.encoders._weights import Expected, is_file, load_weights
 
 __all__ = ["encoder_names", "make_encoder", "original_names"]
 
@@ -32,14 +38,17 @@ def make_encoder(
     image_shape: tuple[int, int, int],
     mean: Sequence[float],
     std: Sequence[float],
-    weights: str | None = None,
+    weights: str | os.PathLike | None = None,
     norm: str = "batch",
+    input_size: str | int | Sequence[int] | None = None,
+    normalization: str | Sequence[Sequence[float]] = "auto",
+    filled: bool = True,
 ) -> BackboneEncoder:
     """Build the encoder that a name, class or factory stands for.
 
     Parameters
     ----------
-    encoder, weights
+    encoder, weights, input_size, normalization
         As the arguments of the learners.
     image_shape : tuple of int
         Height, width and channels.
@@ -47,6 +56,8 @@ def make_encoder(
         Per channel, of images in [0, 1].
     norm : {"batch", "layer"}, default="batch"
         ``"layer"`` replaces every 2-D batch norm by a layer norm over channels and positions.
+    filled : bool, default=True
+        Whether weights are read. If not, the encoder is the one to restore them into.
 
     Raises
     ------
@@ -55,11 +66,18 @@ def make_encoder(
     ValueError
         For a name that is unknown, or weights where there are none.
     """
+    channels = image_shape[2]
     try:
-        backbone = _build_backbone(encoder, image_shape, weights)
+        expected = _expected(encoder, weights)
+        size = _size_for(image_shape[:2], input_size, expected)
+        backbone = _build_backbone(encoder, (*size, channels), weights, filled)
         if norm == "layer":
             _batch_to_layer_norm(backbone)
-        return BackboneEncoder(backbone, image_shape, mean, std)
+        if normalization == "auto" and expected is not None:
+            mean, std = expected.normalization(channels)
+        elif not isinstance(normalization, str):
+            mean, std = _given_for(normalization, channels)
+        return BackboneEncoder(backbone, image_shape, mean, std, size)
     except (RuntimeError, AssertionError, ValueError) as error:
         if not isinstance(encoder, str) or f"encoder={encoder!r}" in str(error):
             raise
@@ -70,8 +88,58 @@ def make_encoder(
         ) from error
 
 
+def _expected(encoder: str | Callable, weights: str | os.PathLike | None) -> Expected | None:
+    """What weights expect of images, where a library says so."""
+    if weights is None or not isinstance(encoder, str):
+        return None
+    if encoder.startswith("timm/") and find_spec("timm"):
+        with contextlib.suppress(RuntimeError):  # unknown to timm, which is said later
+            return expected_by_timm(encoder.removeprefix("timm/"))
+    return expected_by_torchvision(encoder, weights) if encoder in torchvision_names() else None
+
+
+def _size_for(
+    size: tuple[int, int],
+    input_size: str | int | Sequence[int] | None,
+    expected: Expected | None,
+) -> tuple[int, int]:
+    """The size to which images of a size are brought."""
+    if input_size is None or (input_size == "auto" and expected is None):
+        return size
+    shorter = min(size)
+    if input_size == "auto" and expected is not None:
+        if expected.fixed_size:
+            return expected.size
+        input_size = max(shorter, min(expected.size))
+    if isinstance(input_size, int):
+        height, width = (max(1, round(side * input_size / shorter)) for side in size)
+        return height, width
+    if isinstance(input_size, str) or len(input_size) != 2:
+        raise ValueError(f"input_size={input_size!r} must be 'auto', an int, or (height, width)")
+    return int(input_size[0]), int(input_size[1])
+
+
+def _given_for(
+    normalization: Sequence[Sequence[float]], channels: int
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel, as they were given."""
+    try:
+        mean, std = (list(map(float, values)) for values in normalization)
+    except (TypeError, ValueError):
+        mean, std = [], []
+    if {len(mean), len(std)} != {channels} or not all(map(math.isfinite, mean)) or min(std) <= 0:
+        raise ValueError(
+            f"normalization={normalization!r} must be 'auto', 'images', or a mean and a positive "
+            f"standard deviation for each of {channels} channels, of images in [0, 1]"
+        )
+    return mean, std
+
+
 def _build_backbone(
-    encoder: str | Callable, image_shape: tuple[int, int, int], weights: str | None
+    encoder: str | Callable,
+    image_shape: tuple[int, int, int],
+    weights: str | os.PathLike | None,
+    filled: bool,
 ) -> nn.Module:
     height, width, channels = image_shape
     if isinstance(encoder, nn.Module):
@@ -82,15 +150,26 @@ def _build_backbone(
     if isinstance(encoder, str) and encoder not in _OWN:
         if encoder.startswith("timm/"):
             name = encoder.removeprefix("timm/")
-            return build_timm(name, channels, (height, width), weights)
+            return build_timm(name, channels, (height, width), weights, filled)
         if encoder in torchvision_names():
-            return build_torchvision(encoder, channels, (height, width), weights)
+            return build_torchvision(encoder, channels, (height, width), weights, filled)
         raise ValueError(
             f"encoder={encoder!r} is unknown. Known are {', '.join(encoder_names())}, "
             "'timm/NAME' for a model of timm, a class, or a function that builds a module"
         )
-    if weights is not None:
-        raise ValueError(f"weights={weights!r}: there are none for encoder={encoder!r}, only None")
+    if weights is not None and not is_file(weights):
+        raise ValueError(
+            f"weights={weights!r}: there are none for encoder={encoder!r}, only None or a file"
+        )
+    backbone = _build_own(encoder, image_shape)
+    if weights is not None and filled:
+        load_weights(backbone, weights)
+    return backbone
+
+
+def _build_own(encoder: str | Callable, image_shape: tuple[int, int, int]) -> nn.Module:
+    """One of our networks, or one of the user's."""
+    height, width, channels = image_shape
     if isinstance(encoder, str):
         return _OWN[encoder](channels, (height, width))
     offered = {"in_channels": channels, "image_shape": image_shape}

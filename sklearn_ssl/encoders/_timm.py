@@ -1,5 +1,6 @@
 """Networks of timm, by name."""
 
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -8,16 +9,36 @@ import torch
 from torch import nn
 
 from sklearn_ssl._utils._warnings import warn
-from sklearn_ssl.encoders._weights import downloading
+from sklearn_ssl.encoders._weights import (
+    Expected,
+    adapt_first_conv,
+    downloading,
+    is_file,
+    load_weights,
+)
 from sklearn_ssl.exceptions import EncoderWarning
 
-__all__ = ["build_timm"]
+__all__ = ["build_timm", "expected_by_timm"]
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # what timm's files on the hub are called
 
 
+def expected_by_timm(name: str) -> Expected | None:
+    """What weights of a model expect of images; None if timm does not say."""
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.mean or not config.std:
+        return None
+    return Expected(config.mean, config.std, config.input_size[1:], bool(config.fixed_input_size))
+
+
 def build_timm(
-    name: str, channels: int, image_size: tuple[int, int], weights: str | None
+    name: str,
+    channels: int,
+    image_size: tuple[int, int],
+    weights: str | os.PathLike | None,
+    filled: bool = True,
 ) -> nn.Module:
     """A timm model without its classifier."""
     try:
@@ -31,10 +52,10 @@ def build_timm(
         raise ValueError(
             f"encoder='timm/{name}' is unknown to timm; timm.list_models() gives the names"
         )
-    if weights not in (None, "DEFAULT"):
+    if not is_file(weights) and weights not in (None, "DEFAULT"):
         raise ValueError(
             f"weights={weights!r}: timm has the name of its weights in the name of the model, as "
-            "in 'timm/resnet18.a1_in1k'; use weights='DEFAULT' to load them"
+            "in 'timm/resnet18.a1_in1k'; use weights='DEFAULT' to load them, or a file"
         )
     options: dict[str, Any] = {}
     try:
@@ -47,23 +68,36 @@ def build_timm(
             "weights='DEFAULT' loads them",
             EncoderWarning,
         )
+    if not filled:
+        weights = None
+    file = weights if is_file(weights) else None
     # models that cannot take images of another size must be told it when they are built
     if config is not None and config.fixed_input_size:
         options["img_size"] = image_size
     with downloading(f"timm/{name}", huggingface_hub.constants.HF_HUB_CACHE):
         if name.startswith(("hf-hub:", "hf_hub:")):
             _ask_once(name.partition(":")[2], ["config.json"])
-        elif config is not None and weights is not None and not _is_in_torch_hub(config):
+        elif config is not None and weights == "DEFAULT" and not _is_in_torch_hub(config):
             _ask_once(config.hf_hub_id, [config.hf_hub_filename or "", *_WEIGHTS])
-        model = timm.create_model(
-            name, pretrained=weights is not None, in_chans=channels, num_classes=0, **options
-        )
+        if file is None:
+            options |= {"pretrained": weights is not None, "in_chans": channels}
+        model = timm.create_model(name, num_classes=0, **options)
+    if file is not None:
+        load_weights(model, file, _heads_of(model))
+        adapt_first_conv(model, channels)
     if not hasattr(model, "forward_intermediates"):
         raise ValueError(
             f"encoder='timm/{name}': timm {timm.__version__} cannot say what its layers are; "
             "upgrade timm, or use another model"
         )
     return model
+
+
+def _heads_of(model: Any) -> set[str]:
+    """What timm calls the children that only classify."""
+    named = (model.pretrained_cfg or {}).get("classifier") or ()
+    names = {named} if isinstance(named, str) else set(named)
+    return {"head", "fc", "classifier", *(name.partition(".")[0] for name in names)}
 
 
 def _is_in_torch_hub(config: Any) -> bool:

@@ -1,5 +1,6 @@
 """Networks of torchvision, by name."""
 
+import os
 from collections import OrderedDict
 from typing import Any
 
@@ -7,9 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_ssl.encoders._resnet import _Stem
-from sklearn_ssl.encoders._weights import adapt_first_conv, downloading
+from sklearn_ssl.encoders._weights import (
+    Expected,
+    adapt_first_conv,
+    downloading,
+    is_file,
+    load_weights,
+)
 
-__all__ = ["build_torchvision", "torchvision_name", "torchvision_names"]
+__all__ = ["build_torchvision", "expected_by_torchvision", "torchvision_name", "torchvision_names"]
 
 _HEADS = {"classifier", "head", "heads", "fc", "avgpool", "permute", "flatten", "dropout"}
 _AUXILIARY_HEADS = {"AuxLogits", "aux1", "aux2"}  # of the inceptions
@@ -22,18 +29,43 @@ def torchvision_names() -> list[str]:
     return torchvision.models.list_models(module=torchvision.models)
 
 
+def expected_by_torchvision(name: str, weights: str | os.PathLike) -> Expected:
+    """What weights expect of images; of a file, what the best weights of torchvision do."""
+    from torchvision import models
+
+    known = models.get_model_weights(name)
+    chosen = known["DEFAULT" if is_file(weights) else _known(name, weights)]
+    preset = chosen.transforms()
+    side = preset.crop_size[0]
+    fixed = name.startswith("vit_") or name == "maxvit_t"
+    return Expected(preset.mean, preset.std, (side, side), fixed)
+
+
+def _known(name: str, weights: str | os.PathLike) -> str:
+    """A name of weights that torchvision has for a model."""
+    from torchvision import models
+
+    known = models.get_model_weights(name)
+    if weights not in known.__members__:
+        raise ValueError(
+            f"weights={weights!r} is unknown for encoder={name!r}; use None, 'DEFAULT', a file or "
+            f"one of {[w.name for w in known]}"
+        )
+    return str(weights)
+
+
 def build_torchvision(
-    name: str, channels: int, image_size: tuple[int, int], weights: str | None
+    name: str,
+    channels: int,
+    image_size: tuple[int, int],
+    weights: str | os.PathLike | None,
+    filled: bool = True,
 ) -> nn.Module:
     """A torchvision classification model without its classifier, as a sequence of parts."""
     from torchvision import models
 
-    known = models.get_model_weights(name)
-    if weights is not None and weights not in known.__members__:
-        raise ValueError(
-            f"weights={weights!r} is unknown for encoder={name!r}; use None, 'DEFAULT' or one of "
-            f"{[w.name for w in known]}"
-        )
+    file = weights if is_file(weights) and filled else None
+    named = _known(name, weights) if filled and weights is not None and file is None else None
     options: dict = {}
     if name.startswith("vit_"):
         options["image_size"] = image_size[0]
@@ -41,10 +73,12 @@ def build_torchvision(
             raise ValueError(f"encoder={name!r} needs square images, got {image_size}")
     elif name == "maxvit_t":
         options["input_size"] = image_size
-    elif name in ("googlenet", "inception_v3") and weights is None:
+    elif name in ("googlenet", "inception_v3") and named is None:
         options |= {"init_weights": True, "aux_logits": False}
     with downloading(name, f"{torch.hub.get_dir()}/checkpoints"):
-        model = models.get_model(name, weights=weights, **options)
+        model = models.get_model(name, weights=named, **options)
+    if file is not None:
+        load_weights(model, file, _HEADS | _AUXILIARY_HEADS)
     if isinstance(model, models.ResNet):
         return _resnet_stages(model, channels, image_size, weights)
     adapt_first_conv(model, channels)
@@ -68,7 +102,7 @@ def _parts(model: nn.Module) -> nn.Sequential:
 
 
 def _resnet_stages(
-    model: Any, channels: int, image_size: tuple[int, int], weights: str | None
+    model: Any, channels: int, image_size: tuple[int, int], weights: Any
 ) -> nn.Module:
     """A torchvision ResNet as stem, layer1 ... layer4, with a stem that fits the image size."""
     stem = _Stem(channels, model.conv1.out_channels, image_size)

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from sklearn_ssl._utils._arguments import SHARE
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
-from sklearn_ssl.encoders import make_encoder
 from sklearn_ssl.generative._color import Bins, ColorEncoder, half, join_color, split_color
 from sklearn_ssl.generative._shared import RedrawMixin
 from sklearn_ssl.nn import ConvDecoder
@@ -89,7 +88,7 @@ class Colorization(RedrawMixin, PretextLearner):
 
     def _make_encoder(self, image_shape, mean, std):
         gray_shape = (*image_shape[:2], 1)
-        encoder = make_encoder(self.encoder, gray_shape, [0.5], [0.25], self.weights)
+        encoder = self._make_network(gray_shape, [0.5], [0.25], normalization="images")
         return ColorEncoder(image_shape, lightness=encoder)
 
     def _default_views(self):

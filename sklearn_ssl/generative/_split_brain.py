@@ -5,7 +5,6 @@ from typing import ClassVar
 import torch.nn.functional as F
 
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput
-from sklearn_ssl.encoders import make_encoder
 from sklearn_ssl.generative._color import Bins, ColorEncoder, half, join_color, split_color
 from sklearn_ssl.generative._shared import ReconstructionMixin
 from sklearn_ssl.nn import ConvDecoder
@@ -94,16 +93,13 @@ class SplitBrainAutoencoder(ReconstructionMixin, PretextLearner):
     def _make_encoder(self, image_shape, mean, std):
         height, width, channels = image_shape
         n_colors = 2 if channels == 3 else channels
+
+        def make(n, mean, std):
+            shape = (height, width, n)
+            return self._make_network(shape, [mean] * n, [std] * n, normalization="images")
+
         return ColorEncoder(
-            image_shape,
-            lightness=make_encoder(self.encoder, (height, width, 1), [0.5], [0.25], self.weights),
-            color=make_encoder(
-                self.encoder,
-                (height, width, n_colors),
-                [0.0] * n_colors,
-                [0.2] * n_colors,
-                self.weights,
-            ),
+            image_shape, lightness=make(1, 0.5, 0.25), color=make(n_colors, 0.0, 0.2)
         )
 
     def _default_views(self):

@@ -2,5 +2,6 @@
 
 from sklearn_ssl.inference._apply import apply
 from sklearn_ssl.inference._extractor import FeatureExtractor
+from sklearn_ssl.inference._frozen import FrozenNet
 
-__all__ = ["FeatureExtractor", "apply"]
+__all__ = ["FeatureExtractor", "FrozenNet", "apply"]

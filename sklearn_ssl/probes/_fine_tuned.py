@@ -27,8 +27,6 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
         What to start from: a fitted learner, one that is fitted to the images first, or a network
         as the ``encoder`` of a learner. scikit-learn's cross-validation clones learners, and a
         clone is not fitted: give ``FrozenEstimator(learner)`` there.
-    weights : str or None, default=None
-        Pretrained weights, for a network given by name.
     class_weight : dict, {"balanced"} or None, default=None
         Weights of classes, as in scikit-learn.
     label_smoothing : float, default=0.0
@@ -138,8 +136,6 @@ class FineTunedRegressor(RegressorMixin, FineTuned):
     ----------
     learner : PretextLearner, str, class or callable, default="small_resnet"
         As of :class:`FineTunedClassifier`.
-    weights : str or None, default=None
-        Pretrained weights, for a network given by name.
     early_stopping : bool, default=False
         Whether to hold some images out, end when their R2 does not rise, and keep what was best.
     validation_fraction : float, default=0.1

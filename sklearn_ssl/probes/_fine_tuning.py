@@ -17,9 +17,9 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from sklearn_ssl._utils._arguments import COUNT, DeclaredArguments, argument, plain
 from sklearn_ssl._utils._docstrings import fill_docstring
 from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.base._image_arguments import ImageArguments
+from sklearn_ssl.base._image_arguments import ImageArguments, WeightsArguments
 from sklearn_ssl.base._nested import NestedParameters
-from sklearn_ssl.base._training_arguments import RunArguments, TrainingArguments
+from sklearn_ssl.base._training_arguments import DeviceArguments, RunArguments, TrainingArguments
 from sklearn_ssl.images import read_images
 from sklearn_ssl.inference import apply
 from sklearn_ssl.probes._supervised import Supervised
@@ -31,15 +31,16 @@ __all__ = ["FineTuned"]
 class FineTuned(
     NestedParameters,
     RunArguments,  # dataclasses take the fields of the last base first
+    DeviceArguments,
     TrainingArguments,
     ImageArguments,
+    WeightsArguments,
     DeclaredArguments,
     BaseEstimator,
 ):
     """A net that starts from a learner or an encoder, and is trained with targets."""
 
     learner: Any = argument(default="small_resnet", kw_only=False)
-    weights: str | None = argument(str, None, default=None)
     max_epochs: int = 20
     lr: float = 1e-3
     early_stopping: bool = argument("boolean", default=False)

