@@ -4,6 +4,7 @@ from sklearn_ssl import exceptions
 from sklearn_ssl._discovery import all_estimators
 from sklearn_ssl._loading import load
 from sklearn_ssl._utils._checkpoints import Checkpoint
+from sklearn_ssl.clustering import PatchDictionary
 from sklearn_ssl.contrastive import CPC, NNCLR, DeepInfoMax, InstanceDiscrimination, MoCo, SimCLR
 from sklearn_ssl.generative import (
     Autoencoder,
@@ -51,8 +52,8 @@ __all__ = [
     "ContextEncoder", "DINO", "DeepInfoMax", "DenoisingAutoencoder", "ExemplarCNN",
     "FineTunedClassifier", "FineTunedRegressor", "IJEPA", "InstanceDiscrimination", "Jigsaw",
     "LeJEPA", "LearningToCount", "LinearProbe", "MaskedAutoencoder", "MoCo", "MultiTask", "NNCLR",
-    "NeighborsProbe", "PretrainedEncoder", "RelativePatchLocation", "RotationPrediction",
-    "SelfSupervisedClassifier", "SelfSupervisedRegressor", "SimCLR", "SimSiam",
-    "SplitBrainAutoencoder", "SwAV", "VICReg", "VariationalAutoencoder", "Views",
+    "NeighborsProbe", "PatchDictionary", "PretrainedEncoder", "RelativePatchLocation",
+    "RotationPrediction", "SelfSupervisedClassifier", "SelfSupervisedRegressor", "SimCLR",
+    "SimSiam", "SplitBrainAutoencoder", "SwAV", "VICReg", "VariationalAutoencoder", "Views",
     "all_estimators", "exceptions", "list_images", "load",
 ]  # fmt: skip

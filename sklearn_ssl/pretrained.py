@@ -13,6 +13,10 @@ from sklearn_ssl.base._image_arguments import EncoderArguments, FeatureArguments
 __all__ = ["PretrainedEncoder"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class PretrainedEncoder(FeatureArguments, WeightsArguments, EncoderArguments, FrozenTransformer):
     """Features of a network with pretrained weights, which is not trained on.
 

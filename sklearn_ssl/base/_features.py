@@ -16,7 +16,7 @@ from sklearn_ssl._utils._arguments import plain
 from sklearn_ssl._utils._isolation import isolated
 from sklearn_ssl.base._checks import warn_of_files
 from sklearn_ssl.base._memory import is_on, kept_features
-from sklearn_ssl.encoders import Encoder, Pair, pool_layers, pooled_width
+from sklearn_ssl.encoders import Encoder, Pair, pooled_width
 from sklearn_ssl.images import Extremes, Images, complete_shape, read_images
 from sklearn_ssl.inference import apply
 from sklearn_ssl.metrics import rank_me
@@ -84,7 +84,7 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
         encoder = self.encoder_
 
         def features(pixels: Tensor) -> Tensor:
-            return pool_layers(encoder, pixels, wanted)
+            return encoder.features(pixels, wanted)
 
         return self._apply(features, images, finish=finish)
 
@@ -216,9 +216,10 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
         layers = list(layer) if isinstance(layer, (list, tuple)) else [layer]
         unknown = [repr(name) for name in layers if name not in encoder.layers]
         if unknown or not layers:
+            name = f"encoder={self.encoder!r}" if hasattr(self, "encoder") else type(self).__name__
             raise ValueError(
-                f"layer={layer!r}: {', '.join(unknown) or 'none'} is not a layer of "
-                f"encoder={self.encoder!r}, which has {', '.join(encoder.layers)}"
+                f"layer={layer!r}: {', '.join(unknown) or 'none'} is not a layer of {name}, which "
+                f"has {', '.join(encoder.layers)}"
             )
         if not isinstance(pool, (list, tuple)):
             pool = [pool] * len(layers)

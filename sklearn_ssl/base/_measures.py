@@ -9,7 +9,6 @@ from torch import Tensor
 
 from sklearn_ssl._utils._device import autocast
 from sklearn_ssl._utils._isolation import OwnRandomNumbers, own_settings
-from sklearn_ssl.encoders import pool_layers
 
 __all__ = ["MeasuresMixin"]
 
@@ -111,7 +110,7 @@ class MeasuresMixin:
         wanted = self._wanted(self.encoder_)
 
         def features(views: list[Tensor]) -> Tensor:
-            return torch.stack([pool_layers(self.encoder_, view, wanted) for view in views], 1)
+            return torch.stack([self.encoder_.features(view, wanted) for view in views], 1)
 
         return self._of_views(X, n_views, random_state, features)
 

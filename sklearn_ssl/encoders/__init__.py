@@ -1,10 +1,10 @@
 """Networks with named layers, each giving a feature map that can be pooled."""
 
 from sklearn_ssl.encoders._encoder import BackboneEncoder, Encoder
-from sklearn_ssl.encoders._factory import encoder_names, make_encoder, original_names
+from sklearn_ssl.encoders._factory import encoder_names, make_encoder, original_names, size_for
 from sklearn_ssl.encoders._layers import LayerReader, layer_reader
 from sklearn_ssl.encoders._patches import PatchEncoder
-from sklearn_ssl.encoders._pooling import Pair, pool_features, pool_layers, pooled_width
+from sklearn_ssl.encoders._pooling import Pair, pool_features, pooled_width
 from sklearn_ssl.encoders._resnet import SmallResNet
 from sklearn_ssl.encoders._timm import build_timm
 from sklearn_ssl.encoders._tokens import (
@@ -41,8 +41,8 @@ __all__ = [
     "original_names",
     "patch_projection",
     "pool_features",
-    "pool_layers",
     "pooled_width",
     "sincos_positions",
+    "size_for",
     "torchvision_names",
 ]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sklearn_ssl._utils._device import evaluation
 from sklearn_ssl.encoders._layers import layer_reader
 from sklearn_ssl.encoders._layouts import to_map
+from sklearn_ssl.encoders._pooling import Pair, pool_features
 from sklearn_ssl.encoders._probing import Probe
 from sklearn_ssl.nn import ChannelScaling
 
@@ -51,6 +52,13 @@ class Encoder(nn.Module, ABC):
     def forward(self, images: Tensor, layer: str | None = None) -> Tensor:
         """Feature map (n, d, gh, gw) of ``layer``, by default the last one."""
         return self.maps(images, layer or self.last_layer)[0]
+
+    def features(self, images: Tensor, wanted: list[Pair]) -> Tensor:
+        """Features (n, d) of layers and their pools, one beside the other, in one pass."""
+        layers = list(dict.fromkeys(layer for layer, _ in wanted))
+        maps = dict(zip(layers, self.maps(images, *layers), strict=True))
+        parts = [pool_features(maps[layer].float(), pool) for layer, pool in wanted]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def embed(self, images: Tensor) -> Tensor:
         """The last layer's map averaged over positions, (n, d): what heads are put on."""
@@ -127,10 +135,8 @@ class BackboneEncoder(Encoder):
         """What the backbone is given: standardized images, of a size that it takes."""
         images = self.standardize(images)
         size = tuple(images.shape[2:])
-        scaled = (
-            max(1, round(side * resized / whole))
-            for side, resized, whole in zip(size, self.input_size, self.image_shape, strict=False)
-        )
+        factors = zip(size, self.input_size, self.image_shape, strict=False)
+        scaled = ((side * resized + whole // 2) // whole for side, resized, whole in factors)
         wanted = tuple(max(pair) for pair in zip(scaled, self.smallest, strict=True))
         if self.takes_one_size:
             wanted = self.smallest

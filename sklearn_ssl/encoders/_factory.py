@@ -22,7 +22,7 @@ from sklearn_ssl.encoders._torchvision import (
 from sklearn_ssl.encoders._vit import SmallViT
 from sklearn_ssl.encoders._weights import Expected, is_file, load_weights
 
-__all__ = ["encoder_names", "make_encoder", "original_names"]
+__all__ = ["encoder_names", "make_encoder", "original_names", "size_for"]
 
 
 _OWN = {"small_resnet": SmallResNet, "small_vit": SmallViT}
@@ -69,7 +69,7 @@ def make_encoder(
     channels = image_shape[2]
     try:
         expected = _expected(encoder, weights)
-        size = _size_for(image_shape[:2], input_size, expected)
+        size = size_for(image_shape[:2], input_size, expected)
         backbone = _build_backbone(encoder, (*size, channels), weights, filled)
         if norm == "layer":
             _batch_to_layer_norm(backbone)
@@ -98,10 +98,10 @@ def _expected(encoder: str | Callable, weights: str | os.PathLike | None) -> Exp
     return expected_by_torchvision(encoder, weights) if encoder in torchvision_names() else None
 
 
-def _size_for(
+def size_for(
     size: tuple[int, int],
     input_size: str | int | Sequence[int] | None,
-    expected: Expected | None,
+    expected: Expected | None = None,
 ) -> tuple[int, int]:
     """The size to which images of a size are brought."""
     if input_size is None or (input_size == "auto" and expected is None):

@@ -1,22 +1,12 @@
 """Feature maps to vectors."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Pair", "pool_features", "pool_layers", "pooled_width"]
+__all__ = ["Pair", "pool_features", "pooled_width"]
 
 Pair = tuple[str, str | int | None]  # a layer, and how its map is pooled
-
-
-def pool_layers(encoder: Any, images: Tensor, wanted: list[Pair]) -> Tensor:
-    """Features (n, d) of layers and their pools, one beside the other, in one pass."""
-    layers = list(dict.fromkeys(layer for layer, _ in wanted))
-    maps = dict(zip(layers, encoder.maps(images, *layers), strict=True))
-    parts = [pool_features(maps[layer].float(), pool) for layer, pool in wanted]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def pool_features(features: Tensor, pool: str | int | None) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sklearn_ssl.encoders import Pair, pool_layers
+from sklearn_ssl.encoders import Pair
 from sklearn_ssl.images import PixelRange
 from sklearn_ssl.nn import ChannelScaling
 
@@ -41,4 +41,4 @@ class FeatureExtractor(nn.Module):
         """Features (n, d), float32, of pixels (n, c, h, w) in any type."""
         if self.is_far:
             pixels = pixels.double() - self.origin.double()
-        return pool_layers(self.encoder, self.scaling(pixels.float()), self.wanted)
+        return self.encoder.features(self.scaling(pixels.float()), self.wanted)

@@ -11,7 +11,6 @@ from sklearn.model_selection import cross_val_score
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
-from sklearn_ssl.encoders import pool_layers
 from sklearn_ssl.images import read_images
 from sklearn_ssl.inference import apply
 from sklearn_ssl.metrics import rank_me
@@ -47,7 +46,7 @@ class _Monitor(Callback, ABC):
         )
         images.origin = pixels.origin
         wanted = [(self.layer or encoder.default_layer, self.pool)]
-        return apply(net, lambda batch: pool_layers(encoder, batch, wanted), images)
+        return apply(net, lambda batch: encoder.features(batch, wanted), images)
 
     @abstractmethod
     def _value(self, features: np.ndarray) -> float:
