@@ -33,7 +33,7 @@ class Breaks(skorch.callbacks.Callback):
         self.step = step
 
     def on_batch_end(self, net, **kwargs):
-        if net.steps_done_ == self.step:
+        if net.progress_.done == self.step:
             raise RuntimeError("the power is off")
 
 
@@ -212,7 +212,7 @@ def test_two_trainings_in_one_folder(images, tmp_path):
 
 class PressesCtrlC(skorch.callbacks.Callback):
     def on_batch_end(self, net, **kwargs):
-        if net.steps_done_ == 5:
+        if net.progress_.done == 5:
             signal.raise_signal(signal.SIGINT)
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn_ssl._utils._device import autocast, bfloat16_is_native, resolve_dev
 from sklearn_ssl._utils._isolation import OwnRandomNumbers, isolated, own_settings
 from sklearn_ssl.exceptions import CollapseWarning, DivergenceError
 from sklearn_ssl.nn import LARS
+from sklearn_ssl.training import Progress
 
 
 @every_learner
@@ -35,7 +37,7 @@ def test_step_on_the_meta_device(Learner, encoder, channels):
     X = make_images(n=8, height=16, width=16, channels=channels)
     net = small(Learner, encoder=encoder, max_epochs=0).fit(X).net_
     net.move_to(torch.device("meta"))
-    net.steps_done_, net.total_steps_, net.constant_lr_ = 0, 2, False
+    net.progress_, net.constant_lr_ = Progress(2), False
     net._set_training(True)
     pixels = torch.empty(8, channels, 16, 16, dtype=torch.uint8, device="meta")
     index = torch.empty(8, dtype=torch.int64, device="meta")
@@ -204,3 +206,105 @@ def test_importing_the_package_leaves_torchvision_out():
     code = f"import sklearn_ssl, sys; print({left_out} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert out.stdout.strip() == "set()"
+
+
+# A training that has so many seconds
+
+
+class Clock:
+    """Time that passes by steps: 2 seconds each, with what is between them."""
+
+    def __init__(self, monkeypatch):
+        self.now = 100.0
+        monkeypatch.setattr("sklearn_ssl.training._progress.time.monotonic", lambda: self.now)
+
+
+class Ticks(skorch.callbacks.Callback):
+    """Takes time in each step, and notes learning rates and progress."""
+
+    def __init__(self, clock, seconds=2.0):
+        self.clock = clock
+        self.seconds = seconds
+        self.lrs = []
+
+    def on_batch_end(self, net, **kwargs):
+        self.lrs.append(net.optimizer_.param_groups[0]["lr"])
+        self.clock.now += self.seconds
+
+
+@pytest.mark.parametrize(("budget", "steps"), [(60.0, 30), (8.0, 4), (0.5, 1), (7.0, 3)])
+def test_a_time_budget_is_used_up_and_ends_with_a_whole_schedule(monkeypatch, budget, steps):
+    clock = Clock(monkeypatch)
+    ticks = Ticks(clock)
+    learner = small(SimCLR, time_budget=budget, batch_size=8, callbacks=[ticks], warmup=0.0)
+    learner.fit(make_images(56))  # 7 steps an epoch
+    assert abs(len(ticks.lrs) - steps) <= 1
+    assert learner.n_images_seen_ == 8 * len(ticks.lrs)
+    assert learner.n_epochs_ == -(-len(ticks.lrs) // 7)
+    assert learner.n_images_seen_ == sum(row["images"] for row in learner.history_)
+    if steps > 10:  # a cosine from the first step to the last
+        assert ticks.lrs[0] == pytest.approx(learner.lr, rel=0.01)
+        assert ticks.lrs[-1] < 0.01 * learner.lr
+        assert (np.diff(ticks.lrs) < 0).all()
+
+
+def test_max_epochs_is_not_asked_with_a_time_budget(monkeypatch):
+    ticks = Ticks(Clock(monkeypatch))
+    small(SimCLR, time_budget=40.0, max_epochs=0, batch_size=8, callbacks=[ticks]).fit(
+        make_images(32)
+    )
+    assert len(ticks.lrs) in (19, 20)
+
+
+def test_real_time(images):
+    learner = small(SimCLR, time_budget=1.0)
+    began = time.monotonic()
+    learner.fit(images)
+    assert learner.n_images_seen_ > 48
+    assert time.monotonic() - began < 20  # of an unlimited number of epochs
+    assert learner.transform(images).shape[0] == 48
+    assert learner.partial_fit(images).n_images_seen_ > 48
+
+
+def test_a_training_by_time_goes_on_where_it_was_stopped(monkeypatch, tmp_path):
+    class Stop(Ticks):
+        def on_batch_end(self, net, **kwargs):
+            super().on_batch_end(net, **kwargs)
+            if len(self.lrs) == 10:
+                raise ZeroDivisionError
+
+    monkeypatch.setattr(
+        "sklearn_ssl.training._net.time.perf_counter", lambda: clock.now, raising=True
+    )
+    clock = Clock(monkeypatch)
+    params = {"time_budget": 60.0, "batch_size": 8, "warmup": 0.0, "checkpoint": tmp_path}
+    X, first, second = make_images(32), Stop(clock), Ticks(clock)
+    with pytest.raises(ZeroDivisionError):
+        small(SimCLR, callbacks=[first], **params).fit(X)
+    clock.now += 1000.0  # meanwhile
+    learner = small(SimCLR, callbacks=[second], **params).fit(X)
+    assert len(second.lrs) in (22, 23, 24)  # of 30, the 2 epochs that were saved are not repeated
+    assert second.lrs[0] < 0.9 * learner.lr
+    assert learner.n_images_seen_ == 8 * (8 + len(second.lrs))
+
+
+def test_memory_keeps_a_training_by_time(images, tmp_path):
+    params = {"time_budget": 0.3, "memory": tmp_path}
+    first = small(SimCLR, **params).fit(images)
+    again = small(SimCLR, **params).fit(images)
+    assert again.n_images_seen_ == first.n_images_seen_
+    np.testing.assert_array_equal(again.transform(images), first.transform(images))
+
+
+@pytest.mark.parametrize("budget", [0, -1.0, "1h", float("nan")])
+def test_a_time_budget_that_cannot_be(images, budget):
+    with pytest.raises(ValueError, match="time_budget"):
+        small(SimCLR, time_budget=budget).fit(images)
+
+
+def test_progress():
+    by_steps = Progress(4)
+    assert (by_steps.share, by_steps.middle) == (0, 0.125)
+    by_steps.done = 4
+    assert by_steps.is_over
+    assert by_steps.share == 1

@@ -15,10 +15,12 @@ _ATTRIBUTES = """
     encoder_ : Encoder
         The trained encoder, a torch module that takes images in [0, 1].
     history_ : list of dict
-        For each epoch: the terms of the loss, learning rate, seconds, images per second, and the
-        feature spread (0 when all features are the same).
+        For each epoch: the terms of the loss, learning rate, seconds, images, images per second,
+        and the feature spread (0 when all features are the same).
     n_epochs_ : int
         Number of epochs that the encoder was trained for.
+    n_images_seen_ : int
+        Number of images that it was trained on, counted in every epoch.
     image_shape_ : tuple of int
         Height, width and channels of the images.
     skipped_ : dict of int to str

@@ -1,5 +1,6 @@
 """The learner: scikit-learn's face of a pretext method."""
 
+import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -169,6 +170,7 @@ class PretextLearner(
     def _fit(
         self, X: Any, X_unlabeled: Any, *, epochs: int, continued: bool, streamed: bool = False
     ) -> Self:
+        began = time.monotonic()
         self._validate()
         continued = continued and self.__sklearn_is_fitted__()
         if continued:
@@ -176,13 +178,25 @@ class PretextLearner(
         images = _checks.read_training_images(self, X, X_unlabeled, continued)
         device = resolve_device(self.device)
         seed = _checks.draw_seed(self, continued)
+        timed = self.time_budget is not None and not streamed
+        deadline = began + plain(self.time_budget) if timed else None
         with threads_that_survive_a_fork(), own_settings(device):
             draws = OwnRandomNumbers(device, seed)
 
             def learn(epochs: int, continued: bool) -> None:
                 net = self._next_net(images, draws, continued, streamed)
                 try:
-                    train(self, net, draws, images, epochs, X=X, seed=seed, streamed=streamed)
+                    train(
+                        self,
+                        net,
+                        draws,
+                        images,
+                        epochs,
+                        X=X,
+                        seed=seed,
+                        streamed=streamed,
+                        deadline=deadline,
+                    )
                 except TrainingInterrupted:
                     self._keep(net, images)
                     _checks.warn_of_interruption(self)
@@ -264,5 +278,6 @@ class PretextLearner(
             "_built_in_": _checks.built_in(self),
             "history_": net.epochs(),
             "n_epochs_": len(net.history),
+            "n_images_seen_": sum(row["images"] for row in net.history),
             "device_": torch.device(net.device),
         }

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -54,18 +55,19 @@ def pretrain_once(
     if learner.schedule == "constant":  # of which every training is the beginning of longer ones
         del what["max_epochs"]
     with Kept(learner.memory).opened(key_of(what)) as folder:
-        done = _longest(folder, epochs)
+        timed = learner.time_budget is not None  # no two are equally long
+        done = _longest(folder, sys.maxsize if timed else epochs)
         if done is not None:
             n_epochs, values = done
             learner._restore(values)
             draws.set_state(values["generators"])
-            if n_epochs == epochs:
+            if timed or n_epochs == epochs:
                 return
         train(epochs - (done[0] if done else 0), done is not None)
-        if learner.n_epochs_ == epochs:  # no callback stopped it
+        if timed or learner.n_epochs_ == epochs:  # no callback stopped it
             values = {**learner._state(), "generators": draws.state()}
             with kept_or_warned("the pretraining"):
-                write_file(folder / f"epochs-{epochs:06d}.safetensors", values)
+                write_file(folder / f"epochs-{learner.n_epochs_:06d}.safetensors", values)
 
 
 def _longest(folder: Path, epochs: int) -> tuple[int, Any] | None:

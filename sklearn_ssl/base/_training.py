@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -26,19 +27,32 @@ def train(
     X: Any,
     seed: int,
     streamed: bool,
+    deadline: float | None = None,
 ) -> None:
-    """Train for so many epochs; a stream has no end, and no checkpoints."""
+    """Train for so many epochs, or until a deadline on the monotonic clock.
+
+    A stream has no end, and no checkpoints.
+    """
     from sklearn_ssl.training import ProgressBar, SklearnCallbacks
 
     bar = ProgressBar(type(learner).__name__, learner.verbose)
     watchers: list[Any] = [bar]
     if hasattr(learner, "_init_callback_context") and not streamed:
         fitted = functools.partial(learner._fitted_attributes, net, images)
-        watchers.append(SklearnCallbacks(learner, X, epochs, fitted))
+        known = epochs if deadline is None else None
+        watchers.append(SklearnCallbacks(learner, X, known, fitted))
     checkpoint = None if streamed else learner.checkpoint
     with contextlib.closing(bar), _opened(checkpoint, learner, net, images, seed, draws) as saved:
         constant = streamed or learner.schedule == "constant"
-        net.train(images, epochs, draws, constant_lr=constant, watchers=watchers, checkpoints=saved)
+        net.train(
+            images,
+            epochs,
+            draws,
+            seconds=None if deadline is None else max(deadline - time.monotonic(), 1e-3),
+            constant_lr=constant,
+            watchers=watchers,
+            checkpoints=saved,
+        )
 
 
 @contextlib.contextmanager

@@ -52,6 +52,16 @@ How images are augmented. ``None`` is the recipe of this method, whose parameter
 Number of passes over the images. 0 leaves the encoder as it starts, which is the baseline to
 compare with.""",
     )
+    time_budget: float | None = argument(
+        POSITIVE,
+        None,
+        default=None,
+        changeable=True,
+        doc="""float or None
+Seconds that :meth:`fit` may take, in place of ``max_epochs``. Learning rate and what the method
+schedules go by time, so that a training always ends with a whole schedule; ``n_images_seen_`` says
+how far it came. Another run comes elsewhere, and its features are not the same bits.""",
+    )
     batch_size: int | None = argument(
         Interval(Integral, 2, None, closed="left"),
         None,

@@ -31,7 +31,7 @@ class _Monitor(Callback, ABC):
 
     def on_epoch_end(self, net, **kwargs):
         epoch = len(net.history)
-        if epoch % self.every == 0 or net.steps_done_ == net.total_steps_:
+        if epoch % self.every == 0 or net.progress_.is_over:
             net.history.record(self.name, float(self._value(self._features(net))))
 
     def _features(self, net: Any) -> np.ndarray:

@@ -5,12 +5,14 @@ from sklearn_ssl.training._callbacks import ProgressBar, SklearnCallbacks
 from sklearn_ssl.training._checkpoints import Checkpoints
 from sklearn_ssl.training._module import PretextModule
 from sklearn_ssl.training._net import PretextNet
+from sklearn_ssl.training._progress import Progress
 
 __all__ = [
     "Checkpoints",
     "Batches",
     "PretextModule",
     "PretextNet",
+    "Progress",
     "ProgressBar",
     "SklearnCallbacks",
 ]

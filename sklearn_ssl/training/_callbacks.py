@@ -22,8 +22,8 @@ class ProgressBar(Callback):
         self.bar = tqdm(desc=description, unit="step", disable=not verbose)
 
     def on_train_begin(self, net, **kwargs):
-        self.bar.reset(total=net.total_steps_)
-        self.bar.update(net.steps_done_)
+        self.bar.reset(total=net.progress_.steps)
+        self.bar.update(net.progress_.done)
 
     def on_batch_end(self, net, **kwargs):
         self.bar.update()
@@ -47,7 +47,7 @@ class SklearnCallbacks(Callback):
         self,
         learner: Any,
         X: Any,
-        epochs: int,
+        epochs: int | None,
         fitted: Callable[[], dict[str, Any]],
     ):
         self.given = {"estimator": learner, "X": X, "reconstruction_attributes": fitted}

@@ -82,10 +82,12 @@ class Checkpoints:
         net.set_optimizer_state(state["optimizer"])
         done = len(state["history"]) - len(net.history)
         net.history = History(state["history"])
-        net.steps_done_ = state["steps"]
         self.draws.set_state(state["generators"])
+        spent = sum(row["seconds"] for row in net.history[len(net.history) - done :])
         if state["epoch"] is not None:
             net.begun_ = Epoch.of(state["epoch"], torch.device(net.device))
+            spent += net.begun_.seconds
+        net.progress_.resume(state["steps"], spent)
         return 0 if state["finished"] else epochs - done
 
     def _compare(self, other: Mapping[str, Any]) -> None:
@@ -119,12 +121,12 @@ class Checkpoints:
         values = {
             "training": self.training,
             "finished": finished,
-            "steps": net.steps_done_,
+            "steps": net.progress_.done,
             "history": [dict(row) for row in rows],
             "module": dict(net.module_.state_dict()),
             "optimizer": net.optimizer_.state_dict(),
             "generators": self.draws.state(),
             "epoch": begun,
         }
-        self.checkpoint.write(net.steps_done_, values)
+        self.checkpoint.write(net.progress_.done, values)
         self.epochs_since, self.written = 0, time.monotonic()

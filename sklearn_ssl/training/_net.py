@@ -1,7 +1,7 @@
 """The training loop: a skorch net whose steps leave everything on the device."""
 
 import contextlib
-import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -25,13 +25,15 @@ from sklearn_ssl.training._batches import Batches
 from sklearn_ssl.training._callbacks import StopTraining
 from sklearn_ssl.training._checkpoints import Checkpoints, Epoch
 from sklearn_ssl.training._freezing import held, lr_scales
+from sklearn_ssl.training._history import HistoryMixin
 from sklearn_ssl.training._module import PretextModule
+from sklearn_ssl.training._progress import Progress
 from sklearn_ssl.training._state import StateMixin
 
 __all__ = ["PretextNet"]
 
 
-class PretextNet(StateMixin, skorch.NeuralNet):
+class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
     """skorch's loop for a pretext task: no labels, no validation split, no sync within an epoch.
 
     Callbacks, history, ``save_params`` and ``load_params`` are skorch's; to fit and to give
@@ -121,15 +123,16 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         epochs: int,
         draws: AbstractContextManager,
         *,
+        seconds: float | None = None,
         constant_lr: bool = False,
         watchers: Sequence = (),
         checkpoints: Checkpoints | None = None,
     ) -> None:
-        """Train for ``epochs`` more, as skorch's ``partial_fit`` does but for five things.
+        """Train for ``epochs`` or ``seconds`` more, as skorch's loop does but for five things.
 
         What is drawn comes from ``draws``, Ctrl-C takes effect between steps, schedules run once
-        over these epochs (or stay at their start: ``constant_lr``), ``watchers`` are gone
-        afterwards, and what ``checkpoints`` hold of this training is not done again.
+        over this training (or stay at their start: ``constant_lr``), ``watchers`` are gone
+        afterwards, and what ``checkpoints`` hold of it is not done again.
 
         Raises
         ------
@@ -140,8 +143,10 @@ class PretextNet(StateMixin, skorch.NeuralNet):
             raise DivergenceError(f"lr={self.lr} is more than float32 can hold; try a smaller lr")
         steps = epochs * max(1, len(images) // self.batch_size)
         self.callbacks_: list
-        self.steps_done_, self.total_steps_, self.constant_lr_ = 0, steps, constant_lr
+        self.progress_, self.constant_lr_ = Progress(steps, seconds), constant_lr
         self.begun_, self.checkpoints_, self.epochs_before_ = None, checkpoints, len(self.history)
+        if seconds is not None:
+            epochs = sys.maxsize
         if checkpoints is not None:
             epochs = checkpoints.resume(self, epochs)
         kept = self.callbacks_
@@ -170,8 +175,8 @@ class PretextNet(StateMixin, skorch.NeuralNet):
             yield
         except ImageReadError as error:
             raise ImageReadError(
-                f"{error} (in epoch {len(self.history)}, after {self.steps_done_} of "
-                f"{self.total_steps_} steps; on_error='skip' goes on without such files)"
+                f"{error} (in epoch {len(self.history)}, after {self.progress_.done} of "
+                f"{self.progress_.steps} steps; on_error='skip' goes on without such files)"
             ) from error
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
@@ -186,7 +191,7 @@ class PretextNet(StateMixin, skorch.NeuralNet):
                 callback.on_epoch_end(self, **kwargs)
             except KeyboardInterrupt:
                 stopped = True
-        if stopped:
+        if stopped or self._time_is_up():
             raise StopTraining
         self._pause()
 
@@ -213,6 +218,7 @@ class PretextNet(StateMixin, skorch.NeuralNet):
             with self.draws_:
                 epoch = Epoch(iterator.draw_order())
         began = time.perf_counter() - epoch.seconds
+        self.progress_.start()
         size = iterator.batch_size
         self.history[-1]["batches"] = [{"train_batch_size": size} for _ in epoch.records]
         for batch in iterator.in_order(epoch.order[len(epoch.records) * size :]):
@@ -223,31 +229,20 @@ class PretextNet(StateMixin, skorch.NeuralNet):
             epoch.seconds = time.perf_counter() - began
             self.history.record_batch("train_batch_size", len(batch[1]))
             self.notify("on_batch_end", batch=batch, training=True, **step)
+            if self._time_is_up():
+                break
             if len(epoch.records) < len(iterator):
                 self._pause(epoch)
         # from here on values are read from the device
         self._record({name: v.float().tolist() for name, v in epoch.columns().items()})
         self.history.record("lr", lr)
         self.history.record("seconds", epoch.seconds)
+        self.history.record("images", len(epoch.records) * size)
         self.history.record("images_per_second", len(epoch.records) * size / epoch.seconds)
         spread = self._feature_spread(*batch)
         self.history.record("feature_spread", spread)
         self._check_finite("pretext loss", self.history[-1, "train_loss"])
         self._check_finite("spread of the features", spread)  # after the epoch's last step
-
-    def _record(self, columns: dict[str, list[float]]) -> None:
-        """Values of each batch, and their means for the epoch, under the names skorch knows."""
-        for batch, loss in zip(self.history[-1, "batches"], columns["loss"], strict=True):
-            batch["train_loss"] = loss
-        earlier = [row["train_loss"] for row in self.history[:-1]]
-        for name, values in columns.items():
-            mean = sum(values) / len(values)
-            if name != "loss":
-                self.history.record(name, mean)
-                continue
-            for alias in ("train_loss", "valid_loss"):
-                self.history.record(alias, mean)
-                self.history.record(f"{alias}_best", mean <= min(earlier, default=math.inf))
 
     def train_step_single(self, batch, **fit_params):
         with self.draws_, autocast(batch[0].device, self.precision):
@@ -263,17 +258,19 @@ class PretextNet(StateMixin, skorch.NeuralNet):
     def train_step(self, batch, **fit_params):
         step = super().train_step(batch, **fit_params)
         output = step.pop("output")
-        self.steps_done_ += 1
-        progress = None if self.constant_lr_ else self.steps_done_ / self.total_steps_
+        self.progress_.done += 1
+        progress = None if self.constant_lr_ else self.progress_.share
         with self.draws_:
             self.module_.task.after_step(output, progress)
         terms = {name: torch.as_tensor(term).detach() for name, term in output.terms.items()}
         return step | {"terms": {**terms, "loss": output.loss.detach()}}
 
+    def _time_is_up(self) -> bool:
+        return self.progress_.seconds is not None and self.progress_.is_over
+
     def _schedule_lr(self) -> float:
-        # a step is scheduled by its middle, so that neither the first nor the last has an lr of 0
-        progress = (self.steps_done_ + 0.5) / self.total_steps_
-        lr = self.lr * (1.0 if self.constant_lr_ else warmup_cosine(progress, self.warmup))
+        share = self.progress_.middle
+        lr = self.lr * (1.0 if self.constant_lr_ else warmup_cosine(share, self.warmup))
         for group in self.optimizer_.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         return lr
@@ -284,16 +281,3 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         with autocast(pixels.device, self.precision):
             features = self.encoder.embed(self.module_.images(pixels, *sizes))
         return feature_spread(features).item()
-
-    def _check_finite(self, what: str, value: float) -> None:
-        if not math.isfinite(value):
-            raise DivergenceError(
-                f"the {what} became {value} in epoch {len(self.history)}. Try a smaller lr "
-                f"(it is {self.lr}), a longer warmup (it is {self.warmup}) or "
-                f"precision='float32' (it is {self.precision!r})"
-            )
-
-    def epochs(self) -> list[dict[str, Any]]:
-        """What is known of each epoch, without single batches and skorch's own entries."""
-        own = ("batches", "train_loss_best", "valid_loss", "valid_loss_best")
-        return [{k: v for k, v in row.items() if k not in own} for row in self.history]
