@@ -20,6 +20,7 @@ from sklearn_ssl.images import list_images
 from sklearn_ssl.joint_embedding import (
     BYOL,
     DINO,
+    EMPSSL,
     IJEPA,
     BarlowTwins,
     LeJEPA,
@@ -49,7 +50,7 @@ from sklearn_ssl.views import Views
 __version__ = "0.1.0"
 __all__ = [
     "Autoencoder", "BYOL", "BarlowTwins", "BiGAN", "CPC", "Checkpoint", "Colorization",
-    "ContextEncoder", "DINO", "DeepInfoMax", "DenoisingAutoencoder", "ExemplarCNN",
+    "ContextEncoder", "DINO", "DeepInfoMax", "DenoisingAutoencoder", "EMPSSL", "ExemplarCNN",
     "FineTunedClassifier", "FineTunedRegressor", "IJEPA", "InstanceDiscrimination", "Jigsaw",
     "LeJEPA", "LearningToCount", "LinearProbe", "MaskedAutoencoder", "MoCo", "MultiTask", "NNCLR",
     "NeighborsProbe", "PatchDictionary", "PretrainedEncoder", "RelativePatchLocation",

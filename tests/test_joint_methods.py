@@ -30,6 +30,7 @@ from torchvision.ops import StochasticDepth
 from sklearn_ssl import (
     BYOL,
     DINO,
+    EMPSSL,
     IJEPA,
     NNCLR,
     BarlowTwins,
@@ -46,6 +47,7 @@ from sklearn_ssl import (
     Views,
 )
 from sklearn_ssl.contrastive._nnclr import nearest
+from sklearn_ssl.joint_embedding._emp_ssl import coding_rate
 from sklearn_ssl.nn import ConvDiscriminator, Queue, frozen
 from sklearn_ssl.views import MultiCrop
 
@@ -501,6 +503,67 @@ def test_lejepa_loss(local_crops):
         assert_same_training(task, terms["loss"], peer(global_proj=large, local_proj=local))
 
 
+# EMP-SSL
+
+
+@pytest.mark.parametrize("hidden", [3, 9])
+@pytest.mark.parametrize("projection_dim", [4, 9])  # fewer and more numbers than images
+def test_emp_ssl_loss(projection_dim, hidden):
+    params = {"invariance_weight": 3.0, "epsilon": 0.3}
+    heads = {"hidden_dim": hidden, "projection_dim": projection_dim}
+    task = make_task(EMPSSL, 12, 10, n_patches=3, **heads, **params)
+    shake(task)
+    patches = [random_batch(seed=seed) for seed in range(3)]
+    task.views = lambda images, view: patches[view]
+    terms = run(task, random_batch())
+    z = task.projector(embed(task.encoder, torch.cat(patches)))
+    views = units(arrays(z))
+    rates, similarities = [], []  # Tong et al. (2023), equations 1 to 3
+    for view in views:
+        spread = sum(np.outer(row, row) for row in view)
+        rates.append(np.linalg.slogdet(np.eye(projection_dim) + projection_dim / 6 / 0.3 * spread))
+        for i, row in enumerate(view):
+            mean = np.mean([other[i] for other in views], 0)
+            similarities.append(row @ mean / np.linalg.norm(mean))
+    assert all(sign == 1 for sign, _ in rates)
+    rate, similarity = np.mean([half / 2 for _, half in rates]), np.mean(similarities)
+    assert_is(terms["coding_rate"], rate)
+    assert_is(terms["similarity"], similarity)
+    assert_is(terms["loss"], -rate - 3 * similarity)
+
+    peer = pytest.importorskip("lightly.loss.emp_ssl_loss")
+    z = F.normalize(z, dim=1).unflatten(0, (3, 6))  # its loss has the rate with the other sign
+    expected = 3 * peer.invariance_loss(z) - peer.tcr_loss(z, 0.3)
+    assert_same_training(task, terms["loss"], expected)
+
+
+def test_emp_ssl_patches_are_a_quarter_of_the_image():
+    rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    images = torch.stack([rows / 64, columns / 64]).expand(20, 2, 64, 64)  # show what is cropped
+    task = make_task(EMPSSL, 64, 64, 2, mean=(0, 0), std=(1, 1), n_patches=3)
+    task.views.set_params(flip=0, jitter=None, solarize=0)
+    patches = []
+    task.encoder.prepare = lambda batch, prepare=task.encoder.prepare: (
+        patches.append(batch) or prepare(batch)
+    )
+    run(task, images)
+    (patches,) = patches
+    assert patches.shape == (60, 2, 32, 32)
+    sides = patches[:, :, -5, -5] - patches[:, :, 4, 4]  # 23 pixels apart
+    torch.testing.assert_close(sides, torch.full((60, 2), 23 / 64), rtol=0, atol=1e-4)
+    assert len(patches[:, :, 4, 4].unique(dim=0)) == 60  # each is drawn on its own
+
+
+def test_coding_rate_is_computed_in_float32():
+    z = F.normalize(normal(2, 12, 40), dim=2).bfloat16()
+    expected = [np.linalg.slogdet(np.eye(12) + 40 / 12 / 0.2 * x @ x.T)[1] / 2
+                for x in z.double().numpy()]  # fmt: skip
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rates = coding_rate(z, 0.2)
+    assert rates.dtype == torch.float32
+    torch.testing.assert_close(rates, torch.tensor(expected).float(), rtol=1e-5, atol=0)
+
+
 # MoCo
 
 
@@ -872,6 +935,7 @@ def test_shape_for_images_of_another_size(encoder, training):
         (DeepInfoMax, {"local_layer": "nonesuch"}, "local_layer='nonesuch'.*conv, .*out"),
         (DeepInfoMax, {"estimator": "mine"}, "estimator.*infonce"),
         (InstanceDiscrimination, {"negatives": 0}, "negatives"),
+        (EMPSSL, {"n_patches": 1}, "n_patches"),
     ],
 )
 def test_unusable_arguments(Learner, params, message):
