@@ -23,6 +23,7 @@ from sklearn_ssl.joint_embedding import (
     EMPSSL,
     IJEPA,
     BarlowTwins,
+    Distillation,
     LeJEPA,
     SimSiam,
     SwAV,
@@ -50,11 +51,12 @@ from sklearn_ssl.views import Views
 __version__ = "0.1.0"
 __all__ = [
     "Autoencoder", "BYOL", "BarlowTwins", "BiGAN", "CPC", "Checkpoint", "Colorization",
-    "ContextEncoder", "DINO", "DeepInfoMax", "DenoisingAutoencoder", "EMPSSL", "ExemplarCNN",
-    "FineTunedClassifier", "FineTunedRegressor", "IJEPA", "InstanceDiscrimination", "Jigsaw",
-    "LeJEPA", "LearningToCount", "LinearProbe", "MaskedAutoencoder", "MoCo", "MultiTask", "NNCLR",
-    "NeighborsProbe", "PatchDictionary", "PretrainedEncoder", "RelativePatchLocation",
-    "RotationPrediction", "SelfSupervisedClassifier", "SelfSupervisedRegressor", "SimCLR",
-    "SimSiam", "SplitBrainAutoencoder", "SwAV", "VICReg", "VariationalAutoencoder", "Views",
+    "ContextEncoder", "DINO", "DeepInfoMax", "DenoisingAutoencoder", "Distillation", "EMPSSL",
+    "ExemplarCNN", "FineTunedClassifier", "FineTunedRegressor", "IJEPA",
+    "InstanceDiscrimination", "Jigsaw", "LeJEPA", "LearningToCount", "LinearProbe",
+    "MaskedAutoencoder", "MoCo", "MultiTask", "NNCLR", "NeighborsProbe", "PatchDictionary",
+    "PretrainedEncoder", "RelativePatchLocation", "RotationPrediction",
+    "SelfSupervisedClassifier", "SelfSupervisedRegressor", "SimCLR", "SimSiam",
+    "SplitBrainAutoencoder", "SwAV", "VICReg", "VariationalAutoencoder", "Views",
     "all_estimators", "exceptions", "list_images", "load",
 ]  # fmt: skip

@@ -94,6 +94,10 @@ def small(Learner, **params):
             ("simclr", sklearn_ssl.SimCLR(), 1.0),
             ("rotation", sklearn_ssl.RotationPrediction(), 0.5),
         ]
+    if Learner is sklearn_ssl.Distillation and "teacher" not in params:
+        params["teacher"] = sklearn_ssl.PretrainedEncoder(
+            encoder=TinyNet, weights=None, pool="avg", random_state=0
+        )
     if needs_transformer(Learner) and encoder in REPLACEMENTS:
         encoder = REPLACEMENTS[encoder]
     return Learner(**{"encoder": encoder, "max_epochs": 1, "random_state": 0, **params})

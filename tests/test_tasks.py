@@ -10,7 +10,14 @@ from conftest import TinyNet, every_learner, make_images, random_batch, small
 from sklearn.datasets import load_sample_images
 from torch import nn
 
-from sklearn_ssl import CPC, DenoisingAutoencoder, RotationPrediction, SimCLR, Views
+from sklearn_ssl import (
+    CPC,
+    DenoisingAutoencoder,
+    Distillation,
+    RotationPrediction,
+    SimCLR,
+    Views,
+)
 from sklearn_ssl.nn import Queue
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -26,6 +33,9 @@ def make_task(Learner, height=12, width=12, channels=3, seed=0, mean=MEAN, std=S
     torch.manual_seed(seed)
     learner = small(Learner, **params)
     shape = (height, width, channels)
+    if Learner is Distillation:  # whose teacher a fit makes of the images
+        learner._taught_by = learner._make_teacher(make_images(8, *shape), None)
+        learner._teacher_width_ = learner._taught_by.width
     encoder = learner._make_encoder(shape, mean[:channels], std[:channels])
     return learner._make_task(encoder, n_images=48)
 

@@ -36,10 +36,7 @@ Folder in which features are kept: of the same images they are not computed twic
 ``joblib.Memory(folder).reduce_size(bytes_limit=...)`` deletes what was not used for long.""",
     )
 
-    random_state: Any
-    device: Any
-    precision: Any
-    deterministic: Any
+    random_state: Any = None
 
     @_checks.all_or_nothing
     def fit(self, X: Any, y: Any = None, *, X_unlabeled: Any = None) -> Self:

@@ -6,9 +6,12 @@ import hashlib
 import types
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ssl._utils._arguments import plain
 from sklearn_ssl.encoders import is_file
@@ -44,7 +47,11 @@ def describe(value: Any) -> Any:
     if isinstance(value, BaseEstimator):
         of_learner = hasattr(value, "_arguments")
         params = training_arguments(value) if of_learner else value.get_params(deep=False)
-        return {type(value).__name__: {name: describe(v) for name, v in params.items()}}
+        described = {name: describe(v) for name, v in params.items()}
+        with contextlib.suppress(NotFittedError, TypeError):  # that it has no fit
+            check_is_fitted(value)
+            described["fitted"] = joblib.hash(value)
+        return {type(value).__name__: described}
     if isinstance(value, functools.partial):
         given = {name: describe(v) for name, v in value.keywords.items()}
         return [describe(value.func), describe(value.args), given]

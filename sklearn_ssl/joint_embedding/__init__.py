@@ -3,6 +3,7 @@
 from sklearn_ssl.joint_embedding._barlow_twins import BarlowTwins
 from sklearn_ssl.joint_embedding._byol import BYOL
 from sklearn_ssl.joint_embedding._dino import DINO
+from sklearn_ssl.joint_embedding._distillation import Distillation
 from sklearn_ssl.joint_embedding._emp_ssl import EMPSSL
 from sklearn_ssl.joint_embedding._ijepa import IJEPA
 from sklearn_ssl.joint_embedding._lejepa import LeJEPA
@@ -10,4 +11,15 @@ from sklearn_ssl.joint_embedding._simsiam import SimSiam
 from sklearn_ssl.joint_embedding._swav import SwAV
 from sklearn_ssl.joint_embedding._vicreg import VICReg
 
-__all__ = ["BYOL", "DINO", "EMPSSL", "IJEPA", "BarlowTwins", "LeJEPA", "SimSiam", "SwAV", "VICReg"]
+__all__ = [
+    "BYOL",
+    "DINO",
+    "Distillation",
+    "EMPSSL",
+    "IJEPA",
+    "BarlowTwins",
+    "LeJEPA",
+    "SimSiam",
+    "SwAV",
+    "VICReg",
+]

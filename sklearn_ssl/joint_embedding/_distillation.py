@@ -1,0 +1,288 @@
+"""Distillation: a small network learns the features of a larger one that is frozen."""
+
+import copy
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils._param_validation import HasMethods, StrOptions
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from sklearn_ssl._utils._arguments import COUNT, POSITIVE
+from sklearn_ssl._utils._device import full_precision
+from sklearn_ssl.base import (
+    ImageTransformer,
+    PretextLearner,
+    PretextTask,
+    TaskOutput,
+    argument,
+)
+from sklearn_ssl.nn import Queue, mlp
+from sklearn_ssl.pretrained import PretrainedEncoder
+from sklearn_ssl.views import Views
+
+__all__ = ["Distillation"]
+
+
+class EncoderTeacher(nn.Module):
+    """Features that a frozen encoder has of the student's views.
+
+    It goes where the task goes, but is no part of what is trained or saved.
+
+    Parameters
+    ----------
+    teacher : ImageTransformer
+        Fitted.
+    """
+
+    def __init__(self, teacher: Any):
+        super().__init__()
+        self.width = len(teacher.get_feature_names_out())
+        encoder = copy.deepcopy(teacher.encoder_).requires_grad_(False).eval()
+        self.wanted = teacher._wanted(encoder)
+        self.held = (encoder,)  # a tuple is not searched for modules
+        self.image_shape = teacher.image_shape_
+        self.pixels = copy.deepcopy(teacher.net_.module_.pixels).cpu().state_dict()
+
+    def check(self, image_shape: tuple[int, int, int], pixels: nn.Module) -> None:
+        """Raise ValueError if it was fitted to images of another kind."""
+        if self.image_shape != image_shape:
+            raise ValueError(
+                f"the teacher was fitted to images of shape {self.image_shape}, and X has those of "
+                f"{image_shape}; give one that was not, and it is fitted to X"
+            )
+        for name, value in pixels.state_dict().items():
+            if not torch.allclose(value.cpu(), self.pixels[name]):
+                raise ValueError(
+                    "the teacher was fitted to another range of values than X has; give one that "
+                    "was not fitted, and it is fitted to X"
+                )
+
+    def _apply(self, fn, recurse=True):
+        self.held[0]._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    def __deepcopy__(self, memo: dict) -> "EncoderTeacher":
+        return self  # it does not change
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "held": (copy.deepcopy(self.held[0]).cpu(),)}
+
+    def forward(self, views: Tensor, index: Tensor) -> Tensor:
+        """Features (n, width)."""
+        with torch.no_grad():
+            return self.held[0].features(views, self.wanted).float()
+
+
+class Targets(nn.Module):
+    """Features of each image, computed once.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n_images, width)
+    """
+
+    rows: Tensor
+
+    def __init__(self, rows: Tensor):
+        super().__init__()
+        self.width = rows.shape[1]
+        self.register_buffer("rows", rows, persistent=False)
+
+    def forward(self, views: Tensor, index: Tensor) -> Tensor:
+        """Features (n, width) of the images, whatever their views."""
+        return self.rows[index]
+
+
+class DistillationTask(PretextTask):
+    def __init__(
+        self, encoder, views, *, teacher, width, loss, hidden_dim, queue_size, temperature,
+        teacher_temperature,
+    ):  # fmt: skip
+        super().__init__(encoder, views)
+        self.teacher = teacher
+        self.loss = loss
+        self.temperature = temperature
+        self.teacher_temperature = teacher_temperature
+        d = encoder.out_shape[0]
+        self.predictor = mlp(d, hidden_dim, hidden_dim, width)
+        self.queue = Queue(queue_size, width) if loss == "similarity" else None
+
+    def forward(self, images, index):
+        views = self.views(images)
+        target = F.normalize(self.teacher(views, index), dim=1)
+        predicted = F.normalize(self.predictor(self.encoder.embed(views)).float(), dim=1)
+        cosine = (predicted * target).sum(1).mean()
+        if self.queue is None:  # the squared distance of unit vectors
+            return TaskOutput(2 - 2 * cosine, {"cosine": cosine.detach()})
+        # similarity to the teacher's features of this and of earlier images
+        others = self.queue.vectors
+        with full_precision(target.device):
+            known = torch.cat([(target * target).sum(1, keepdim=True), target @ others.T], dim=1)
+            found = torch.cat(
+                [(predicted * target).sum(1, keepdim=True), predicted @ others.T], dim=1
+            )
+        wanted = F.softmax(known / self.teacher_temperature, dim=1)
+        loss = F.cross_entropy(found / self.temperature, wanted)
+        return TaskOutput(loss, {"cosine": cosine.detach()}, target)
+
+    @torch.no_grad()
+    def after_step(self, output, progress):
+        if self.queue is not None:
+            self.queue.push(output.state)
+
+
+class Distillation(PretextLearner):
+    """Features of a frozen teacher, learned by a smaller network without labels [1]_ [2]_.
+
+    What a large pretrained network knows of your images comes into one that is fast to apply, and
+    that fits them in size and channels. Student and teacher see the same views. The loss is that of
+    a head, an MLP, which is dropped afterwards: features are the student's.
+
+    The papers have several weeks of training on ImageNet and other widths; the optimizer is AdamW.
+
+    Parameters
+    ----------
+    teacher : str or transformer, default="resnet18"
+        Whose features are learned. A fitted transformer is taken as it is; one that is not fitted
+        is cloned, and fitted on the images. ``clone``, as in a search, forgets a fit: put it into a
+        :class:`~sklearn.frozen.FrozenEstimator` to keep it. A name stands for
+        :class:`PretrainedEncoder` with torchvision's or timm's best weights, and features averaged
+        over positions.
+    shared_views : bool, default=True
+        Whether the teacher sees the student's views, which learners and encoders of this package
+        can. Otherwise it is applied to each image once, which is faster and which all transformers
+        can do; views should then leave an image what it is.
+    loss : {"feature", "similarity"}, default="feature"
+        Squared distance of normalized features, as in SimReg [1]_; or the cross entropy of
+        similarities to those in a queue, as in SEED [2]_.
+    hidden_dim : int, default=1024
+        Width of the head's hidden layers.
+    queue_size : int, default=4096
+        Number of the teacher's features in the queue, for ``loss="similarity"``.
+    temperature : float, default=0.2
+        Divides the student's cosine similarities.
+    teacher_temperature : float, default=0.01
+        Divides the teacher's.
+    <shared parameters>
+
+    Attributes
+    ----------
+    <attributes>
+
+    See Also
+    --------
+    sklearn_ssl.PretrainedEncoder : Features of the network itself.
+
+    References
+    ----------
+    .. [1] Navaneet, Koohpayegani, Tejankar and Pirsiavash (2021), SimReg: Regression as a Simple
+       Yet Effective Tool for Self-supervised Knowledge Distillation,
+       https://arxiv.org/abs/2201.05131
+    .. [2] Fang, Wang, Wang, Zhang, Yang and Liu (2021), SEED: Self-supervised Distillation For
+       Visual Representation, https://arxiv.org/abs/2101.04731
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import Distillation, PatchDictionary
+    >>> X = load_digits().images[:256]
+    >>> teacher = PatchDictionary(n_atoms=50, patch_size=4, pool=2, random_state=0)
+    >>> ssl = Distillation(teacher, max_epochs=1, random_state=0).fit(X)
+    >>> ssl.transform(X).shape
+    (256, 512)
+    """
+
+    teacher: Any = argument(
+        str, HasMethods(["fit", "transform"]), default="resnet18", kw_only=False
+    )
+    shared_views: bool = argument("boolean", default=True)
+    loss: str = argument(StrOptions({"feature", "similarity"}), default="feature")
+    hidden_dim: int = argument(COUNT, default=1024)
+    queue_size: int = argument(COUNT, default=4096)
+    temperature: float = argument(POSITIVE, default=0.2)
+    teacher_temperature: float = argument(POSITIVE, default=0.01)
+
+    _kept_attributes: ClassVar = (*PretextLearner._kept_attributes, "_teacher_width_")
+    _taught_by = None  # a teacher during a fit
+
+    def _default_views(self):
+        return Views(crop_scale=(0.4, 1.0), blur=0)
+
+    def _make_task(self, encoder, n_images):
+        return DistillationTask(
+            encoder,
+            self._make_views(),
+            teacher=self._taught_by,
+            width=self._teacher_width_,
+            loss=self.loss,
+            hidden_dim=self.hidden_dim,
+            queue_size=min(self.queue_size, n_images),
+            temperature=self.temperature,
+            teacher_temperature=self.teacher_temperature,
+        )
+
+    # The teacher comes into the task when there are images
+
+    def _fit(self, X, X_unlabeled, **how):
+        self._validate()
+        self._taught_by = teacher = self._make_teacher(X, X_unlabeled)
+        self._teacher_width_ = teacher.width
+        try:
+            return super()._fit(X, X_unlabeled, **how)
+        finally:
+            del self._taught_by
+            if self.__sklearn_is_fitted__() and not self.shared_views:
+                self.net_.module_.task.teacher = None  # a continued fit has other targets
+
+    def _next_net(self, images, draws, continued, streamed):
+        net = super()._next_net(images, draws, continued, streamed)
+        teacher: Any = self._taught_by
+        if self.shared_views:
+            teacher.check(images.shape, net.module_.pixels)
+        net.module_.task.teacher = teacher.to(net.device)
+        return net
+
+    def _plainly(self):
+        plainly = super()._plainly()
+        plainly._taught_by = self._taught_by
+        plainly._teacher_width_ = getattr(self, "_teacher_width_", 1)
+        return plainly
+
+    def _restore(self, values):
+        self._teacher_width_ = values["attributes"]["_teacher_width_"]
+        return super()._restore(values)
+
+    def _make_teacher(self, X: Any, X_unlabeled: Any) -> EncoderTeacher | Targets:
+        teacher = self.teacher
+        if isinstance(teacher, str):
+            teacher = PretrainedEncoder(
+                encoder=teacher, pool="avg", precision=self.precision, device=self.device
+            )
+        while isinstance(teacher, FrozenEstimator):
+            teacher = teacher.estimator
+        name = type(teacher).__name__
+        try:
+            check_is_fitted(teacher)
+        except NotFittedError:
+            teacher = clone(teacher).fit(X)
+        if self.shared_views:
+            if not isinstance(teacher, ImageTransformer):
+                raise ValueError(
+                    f"teacher={name} cannot be shown views of images; use shared_views=False, with "
+                    "which it is applied to each image once"
+                )
+            return EncoderTeacher(teacher)
+        parts = [teacher.transform(part) for part in (X, X_unlabeled) if part is not None]
+        rows = np.concatenate([np.asarray(part, dtype=np.float32) for part in parts])
+        if rows.ndim != 2 or not np.isfinite(rows).all():
+            raise ValueError(
+                f"teacher={name} gives features of shape {rows.shape}, or NaN or infinite ones; "
+                "what is learned are vectors (n, d) of finite numbers"
+            )
+        return Targets(torch.from_numpy(rows))
