@@ -76,7 +76,12 @@ KINDS = {
     "VariationalAutoencoder",
 }
 
-# for what does not depend on the method: other learners than those are slow tests
+# for what does not depend on the method
+one_of_each_kind = pytest.mark.parametrize(
+    "Learner", [cls for name, cls in LEARNERS if name in KINDS]
+)
+
+# for what hardly does: other learners than those are slow tests
 every_kind = pytest.mark.parametrize(
     "Learner",
     [

@@ -9,12 +9,13 @@ import pytest
 import scipy.sparse
 import torch
 from conftest import (
+    KINDS,
     LEARNERS,
     TinyNet,
     TinyViT,
-    every_kind,
     make_images,
     needs_transformer,
+    one_of_each_kind,
     small,
 )
 from sklearn.exceptions import NotFittedError
@@ -98,7 +99,7 @@ bad_images = pytest.mark.parametrize(
 
 
 @bad_images
-@every_kind
+@one_of_each_kind
 def test_fit_refuses(Learner, images, make, error, parts):
     with refused(error, *parts):
         small(Learner).fit(make(images))
@@ -117,14 +118,14 @@ def test_values_that_span_more_than_float32_are_refused(images):
 
 
 @bad_images
-@every_kind
+@one_of_each_kind
 def test_partial_fit_refuses(Learner, images, make, error, parts):
     with refused(error, *parts):
         small(Learner).partial_fit(make(images))
 
 
 @bad_images
-@every_kind
+@one_of_each_kind
 def test_transform_refuses(Learner, images, make, error, parts):
     with refused(error, *parts):
         fitted(Learner).transform(make(images))
@@ -153,7 +154,7 @@ def test_images_without_pixels(images, cut):
         fitted(SimCLR).transform(images[cut])
 
 
-@every_kind
+@one_of_each_kind
 def test_one_image_is_enough_for_features_but_not_to_learn_from(Learner, images):
     with refused(ValueError, "1 sample(s)", "minimum of 2"):
         small(Learner).fit(images[:1])
@@ -192,14 +193,14 @@ def test_image_shape_must_be_a_tuple(images, shape):
         small(SimCLR, image_shape=shape).fit(images)
 
 
-@every_kind
+@one_of_each_kind
 @pytest.mark.parametrize(("shape", "n_values"), [((8, 8, 4), 256), ((16, 16), 256), ((7, 9), 189)])
 def test_rows_must_fill_image_shape(Learner, images, shape, n_values):
     with refused(ValueError, "image_shape=", str(n_values), "192"):
         small(Learner, image_shape=shape).fit(rows(images))
 
 
-@every_kind
+@one_of_each_kind
 @pytest.mark.parametrize("shape", [(8, 8, 4), (4, 16), (4, 16, 3)])
 def test_images_must_have_image_shape(Learner, images, shape):
     wanted = str(shape) if len(shape) == 3 else "(4, 16, 3)"
@@ -207,7 +208,7 @@ def test_images_must_have_image_shape(Learner, images, shape):
         small(Learner, image_shape=shape).fit(images)
 
 
-@every_kind
+@one_of_each_kind
 @pytest.mark.parametrize(
     "other", [{"width": 9}, {"height": 3}, {"channels": 1}, {"height": 4, "width": 12}]
 )
@@ -218,13 +219,13 @@ def test_transform_wants_the_shape_of_fit(Learner, other, form):
         fitted(Learner, height=6).transform(form(X))
 
 
-@every_kind
+@one_of_each_kind
 def test_transform_wants_as_many_columns_as_fit(Learner, images):
     with refused(ValueError, "192 features", "144 features"):
         fitted(Learner, height=6).transform(rows(images))
 
 
-@every_kind
+@one_of_each_kind
 def test_transposed_images_are_told_apart(Learner):
     X = make_images(height=6).transpose(0, 2, 1, 3)
     with refused(ValueError, "(8, 6, 3)", "(6, 8, 3)", "height and width look swapped"):
@@ -233,7 +234,7 @@ def test_transposed_images_are_told_apart(Learner):
         small(Learner, image_shape=(6, 8, 3)).fit(X)
 
 
-@every_kind
+@one_of_each_kind
 def test_channels_first_are_told_apart(Learner):
     X = make_images(height=6).transpose(0, 3, 1, 2)
     with refused(ValueError, "(3, 6, 8)", "(6, 8, 3)", "X.transpose(0, 2, 3, 1)"):
@@ -274,7 +275,7 @@ def row(error, *parts, **params):
     return pytest.param(params, error, parts, id=name)
 
 
-@every_kind
+@one_of_each_kind
 @pytest.mark.parametrize(
     ("params", "error", "parts"),
     [
@@ -440,7 +441,7 @@ def test_views_refuse(images, name, value):
         small(SimCLR, views=views).fit(images)
 
 
-@every_kind
+@one_of_each_kind
 @pytest.mark.parametrize(("name", "value"), [("size", "big"), ("flip", 2.0)])
 def test_views_of_every_learner_refuse(Learner, images, name, value):
     with refused((ValueError, TypeError), name, repr(value)):
@@ -450,7 +451,7 @@ def test_views_of_every_learner_refuse(Learner, images, name, value):
 # Before fit
 
 
-@every_kind
+@one_of_each_kind
 @pytest.mark.parametrize("method", ["transform", "score"])
 def test_nothing_before_fit(Learner, images, method):
     with refused(NotFittedError, Learner.__name__, "'fit'"):
@@ -535,18 +536,18 @@ def failures(cases):
 
 
 def learners_and(cases):
-    """All failures for SimCLR, and the first two for the others."""
+    """All failures for SimCLR, and the first two for one learner of each kind."""
     return pytest.mark.parametrize(
         ("Learner", "params", "error", "part"),
         [
             pytest.param(Learner, *case, id=f"{name}-{Learner.__name__}")
-            for Learner in dict(LEARNERS).values()
+            for Learner in (dict(LEARNERS)[kind] for kind in sorted(KINDS))
             for name, case in list(cases.items())[: None if Learner is SimCLR else 2]
         ],
     )
 
 
-@every_kind
+@one_of_each_kind
 @failures(FAILURES | REFIT_FAILURES)
 def test_unfitted_stays_unfitted(Learner, images, params, error, part):
     if params.get("encoder") is fails_in_forward and needs_transformer(Learner):
@@ -561,7 +562,7 @@ def test_unfitted_stays_unfitted(Learner, images, params, error, part):
         ssl.transform(images)
 
 
-@every_kind
+@one_of_each_kind
 @pytest.mark.parametrize("make", [with_value(np.nan), lambda X: X[:1]], ids=["NaN", "one image"])
 def test_bad_images_leave_no_attributes(Learner, images, make):
     ssl = small(Learner)
@@ -623,7 +624,7 @@ def test_failed_partial_fit(Learner, images, params, error, part):
     check_failure_leaves_no_trace(go_on, small(Learner), images, params, error, part)
 
 
-@every_kind
+@one_of_each_kind
 def test_failed_first_partial_fit(Learner, images):
     ssl = small(Learner, callbacks=[RaisesAt("on_batch_end", KeyboardInterrupt())])
     with pytest.raises(KeyboardInterrupt):

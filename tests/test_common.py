@@ -3,7 +3,7 @@
 import warnings
 
 import pytest
-from conftest import KINDS, LEARNERS, every_kind, every_learner, small
+from conftest import KINDS, LEARNERS, every_learner, one_of_each_kind, small
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -46,7 +46,7 @@ def passes(estimator, check):
         "check_param_validation",
     ],
 )
-@every_kind
+@one_of_each_kind
 def test_check_called_by_hand(Learner, check):
     getattr(estimator_checks, check)(Learner.__name__, small(Learner))
 

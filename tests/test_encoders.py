@@ -423,6 +423,7 @@ FAMILIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_family_of_torchvision(name):
     side, shape = FAMILIES[name]
@@ -598,6 +599,7 @@ def test_learned_positions_need_the_size_that_they_were_learned_with(downloads):
     assert not downloads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("Learner", [SimCLR, CPC, RotationPrediction])
 @pytest.mark.parametrize("encoder", ["vit_b_32", "timm/vit_tiny_patch16_224"])
 def test_models_of_one_size_see_views_of_another_enlarged(Learner, encoder):

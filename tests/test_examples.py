@@ -54,6 +54,7 @@ def test_code_in_the_docs_runs(block, monkeypatch, tmp_path):
     exec(quick, names)
 
 
+@pytest.mark.slow
 def test_cifar10_benchmark(benchmarks, monkeypatch, tmp_path, capsys):
     import cifar10
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import every_kind, make_images, small
+from conftest import make_images, one_of_each_kind, small
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
@@ -139,7 +139,7 @@ def test_measures_of_views_want_views(measure, shape):
 # Learners
 
 
-@every_kind
+@one_of_each_kind
 @pytest.mark.parametrize("scorer", SCORERS)
 def test_scorers(Learner, scorer):
     X = make_images(48)
@@ -183,7 +183,7 @@ def test_pretext_loss_is_that_of_the_task():
     assert long.pretext_loss(X, random_state=0) < losses[0]
 
 
-@every_kind
+@one_of_each_kind
 def test_views_can_be_looked_at(Learner):
     X = make_images(12)
     learner = small(Learner).fit(X)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import every_kind, make_images, small
+from conftest import make_images, one_of_each_kind, small
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from skorch.callbacks import EarlyStopping
@@ -39,7 +39,7 @@ def features(Learner, params, views):
     ]
 
 
-@every_kind
+@one_of_each_kind
 @pytest.mark.parametrize("which", [0, 1], ids=["64 bits", "few bits"])
 def test_numbers_of_numpy_give_the_same_bits(Learner, which):
     """Few bits wrap around, where they are not made plain: an epoch of them has no steps."""
@@ -67,6 +67,7 @@ def test_numbers_of_numpy_give_the_same_bits(Learner, which):
     assert loss == same_loss
 
 
+@pytest.mark.slow
 def test_few_bits_do_not_wrap_around():
     """64 steps an epoch and 5 epochs are more than a number of 8 bits holds."""
     images = make_images(128)
@@ -110,7 +111,7 @@ def test_pairs_of_learners_refuse_what_is_not_finite_by_name(Learner, name, plac
         small(Learner, **{name: tuple(value)}).fit(make_images(16))
 
 
-@every_kind
+@one_of_each_kind
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_learners_refuse_what_is_not_finite_by_name(Learner, bad):
     numbers = [n for n, v in small(Learner).get_params(deep=False).items() if type(v) is float]

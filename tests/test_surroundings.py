@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import skorch.callbacks
 import torch
-from conftest import Constant, TinyNet, every_kind, make_images, small
+from conftest import Constant, TinyNet, make_images, one_of_each_kind, small
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -48,7 +48,7 @@ def default_device():
     torch.set_default_device(None)
 
 
-@every_kind
+@one_of_each_kind
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_default_dtype_does_not_matter(Learner, dtype, images, default_dtype):
     learner = small(Learner, encoder="small_resnet")
@@ -59,7 +59,7 @@ def test_default_dtype_does_not_matter(Learner, dtype, images, default_dtype):
     assert torch.get_default_dtype() == torch.rand(1).dtype == dtype
 
 
-@every_kind
+@one_of_each_kind
 def test_default_device_does_not_matter(Learner, images, default_device):
     learner = small(Learner)
     alone = learner.fit_transform(images)
