@@ -232,6 +232,20 @@ def test_exemplar_softmax_loss():
     assert_is(loss, loss_and_accuracy(logits, index.tolist())[0])  # equation 4
 
 
+def test_diet_loss():
+    """Cross entropy with the share of 0.8 spread over all images (Ibrahim et al., 2024)."""
+    views = unchanged((12, 10))
+    task = make_task(ExemplarCNN, 12, 10, loss="softmax", label_smoothing=0.8, views=views)
+    images, index = random_batch(), torch.tensor([3, 1, 4, 1, 5, 9])
+    with torch.no_grad():
+        logits = task.classifier(embed(task.encoder, images)).double().numpy()
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    smooth = np.full_like(log_p, 0.8 / log_p.shape[1])
+    smooth[np.arange(6), index] += 0.2
+    assert_is(task(images, index).loss, -(smooth * log_p).sum(1).mean())
+
+
+
 def test_exemplar_classes_belong_to_images():
     X = make_images()
     learner = small(ExemplarCNN, loss="softmax", warm_start=True).fit(X)

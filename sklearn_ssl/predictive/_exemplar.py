@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
+from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE, SHARE
 from sklearn_ssl._utils._device import full_precision
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.views import Views
@@ -37,14 +37,16 @@ class ExemplarTripletTask(PretextTask):
 
 
 class ExemplarSoftmaxTask(PretextTask):
-    def __init__(self, encoder, views, *, n_images):
+    def __init__(self, encoder, views, *, n_images, label_smoothing):
         super().__init__(encoder, views)
         self.n_images = n_images
+        self.label_smoothing = label_smoothing
         self.classifier = nn.Linear(encoder.out_shape[0], n_images)
 
     def forward(self, images, index):
         logits = self.classifier(self.encoder.embed(self.views(images))).float()
-        return TaskOutput(F.cross_entropy(logits, index))
+        loss = F.cross_entropy(logits, index, label_smoothing=self.label_smoothing)
+        return TaskOutput(loss)
 
 
 class ExemplarCNN(PretextLearner):
@@ -56,6 +58,8 @@ class ExemplarCNN(PretextLearner):
     (softplus), so that pairs which are told apart go on moving apart.
 
     With ``loss="softmax"`` a continued fit needs the images of the first one, in their order.
+    ``loss="softmax", label_smoothing=0.8`` is DIET [3]_, but for the biases of the classifier: no
+    projector, no second view, nothing to tune.
 
     Parameters
     ----------
@@ -66,6 +70,8 @@ class ExemplarCNN(PretextLearner):
         unit vectors), for ``loss="triplet"``: where the soft hinge bends.
     projection_dim : int, default=128
         Width of the embedding, for ``loss="triplet"``.
+    label_smoothing : float, default=0.0
+        Share of the target that all images have in common, for ``loss="softmax"``. DIET takes 0.8.
     <shared parameters>
 
     Attributes
@@ -79,6 +85,8 @@ class ExemplarCNN(PretextLearner):
        https://arxiv.org/abs/1406.6909
     .. [2] Doersch and Zisserman (2017), Multi-task Self-Supervised Visual Learning,
        https://arxiv.org/abs/1708.07860
+    .. [3] Ibrahim, Klindt and Balestriero (2024), Occam's Razor for Self Supervised Learning: What
+       is Sufficient to Learn Good Representations?, https://arxiv.org/abs/2406.10743
 
     Examples
     --------
@@ -93,6 +101,7 @@ class ExemplarCNN(PretextLearner):
     loss: str = argument(StrOptions({"triplet", "softmax"}), default="triplet")
     margin: float = argument(NOT_NEGATIVE, default=0.5)
     projection_dim: int = argument(COUNT, default=128)
+    label_smoothing: float = argument(SHARE, default=0.0)
 
     def _default_views(self):
         return Views(blur=0)
@@ -100,7 +109,9 @@ class ExemplarCNN(PretextLearner):
     def _make_task(self, encoder, n_images):
         views = self._make_views()
         if self.loss == "softmax":
-            return ExemplarSoftmaxTask(encoder, views, n_images=n_images)
+            return ExemplarSoftmaxTask(
+                encoder, views, n_images=n_images, label_smoothing=self.label_smoothing
+            )
         return ExemplarTripletTask(
             encoder, views, projection_dim=self.projection_dim, margin=self.margin
         )

