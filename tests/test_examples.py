@@ -50,7 +50,7 @@ def test_code_in_the_docs_runs(block, monkeypatch, tmp_path):
         "y_test": y[80:],
     }
     quick = re.sub(r"max_epochs=\d+", "max_epochs=1", block)
-    assert quick != block
+    assert quick != block or "SimCLR(" not in block
     exec(quick, names)
 
 
