@@ -13,6 +13,7 @@ from joblib import Memory
 
 from sklearn_ssl._utils._isolation import OwnRandomNumbers
 from sklearn_ssl._utils._kept import Kept, key_of
+from sklearn_ssl._utils._ranks import current_ranks
 from sklearn_ssl._utils._storage import read_file, replaced, write_file
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._identity import describe, training_arguments
@@ -53,8 +54,10 @@ def pretrain_once(
     }
     if learner.schedule == "constant":  # of which every training is the beginning of longer ones
         del what["max_epochs"]
-    with Kept(learner.memory).opened(key_of(what)) as folder:
-        done = _longest(folder, epochs)
+    ranks, opened = current_ranks(), Kept(learner.memory).opened(key_of(what))
+    with contextlib.ExitStack() as stack:
+        folder = ranks.first(lambda: stack.enter_context(opened))
+        done = ranks.first(lambda: _longest(folder, epochs))
         if done is not None:
             n_epochs, values = done
             learner._restore(values)
@@ -62,7 +65,7 @@ def pretrain_once(
             if n_epochs == epochs:
                 return
         train(epochs - (done[0] if done else 0), done is not None)
-        if learner.n_epochs_ == epochs:  # no callback stopped it
+        if learner.n_epochs_ == epochs and ranks.rank == 0:  # no callback stopped it
             values = {**learner._state(), "generators": draws.state()}
             with kept_or_warned("the pretraining"):
                 write_file(folder / f"epochs-{epochs:06d}.safetensors", values)

@@ -17,6 +17,7 @@ from sklearn_ssl._utils._device import (
     freed_memory_kept,
     interrupts_deferred,
 )
+from sklearn_ssl._utils._ranks import current_ranks
 from sklearn_ssl.exceptions import DivergenceError, ImageReadError, TrainingInterrupted
 from sklearn_ssl.images import Images
 from sklearn_ssl.metrics import feature_spread
@@ -26,6 +27,7 @@ from sklearn_ssl.training._callbacks import StopTraining
 from sklearn_ssl.training._checkpoints import Checkpoints, Epoch
 from sklearn_ssl.training._freezing import held, lr_scales
 from sklearn_ssl.training._module import PretextModule
+from sklearn_ssl.training._records import epochs_of, record_columns
 from sklearn_ssl.training._state import StateMixin
 
 __all__ = ["PretextNet"]
@@ -144,6 +146,7 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         self.begun_, self.checkpoints_, self.epochs_before_ = None, checkpoints, len(self.history)
         if checkpoints is not None:
             epochs = checkpoints.resume(self, epochs)
+        current_ranks().share(self.module_)
         kept = self.callbacks_
         self.callbacks_ = [*kept, *((f"watcher{i}", cb) for i, cb in enumerate(watchers))]
         self._set_training(False)  # callbacks may look at features
@@ -157,6 +160,7 @@ class PretextNet(StateMixin, skorch.NeuralNet):
                 self.notify("on_train_end", X=images, y=None)
                 if checkpoints is not None:
                     checkpoints.write(self, finished=True)
+                current_ranks().share(self.module_)  # kernels may differ in their last bits
         finally:
             self.callbacks_ = kept
             for name in ("draws_", "interrupted_", "begun_", "checkpoints_"):
@@ -186,15 +190,16 @@ class PretextNet(StateMixin, skorch.NeuralNet):
                 callback.on_epoch_end(self, **kwargs)
             except KeyboardInterrupt:
                 stopped = True
-        if stopped:
+        if current_ranks().any(stopped):
             raise StopTraining
         self._pause()
 
     def _pause(self, epoch: Epoch | None = None) -> None:
         """Between two steps, of this epoch or of two: time for a checkpoint, and for Ctrl-C."""
+        interrupted = current_ranks().any(bool(self.interrupted_))
         if self.checkpoints_ is not None:
-            self.checkpoints_.write_if_due(self, epoch, now=bool(self.interrupted_))
-        if self.interrupted_:
+            self.checkpoints_.write_if_due(self, epoch, now=interrupted)
+        if interrupted:
             if epoch is not None:
                 self.history.pop()  # its record is not whole
             raise TrainingInterrupted
@@ -226,7 +231,9 @@ class PretextNet(StateMixin, skorch.NeuralNet):
             if len(epoch.records) < len(iterator):
                 self._pause(epoch)
         # from here on values are read from the device
-        self._record({name: v.float().tolist() for name, v in epoch.columns().items()})
+        epoch.seconds = current_ranks().first(lambda: epoch.seconds)
+        columns = {name: v.float().tolist() for name, v in epoch.columns().items()}
+        record_columns(self.history, columns)
         self.history.record("lr", lr)
         self.history.record("seconds", epoch.seconds)
         self.history.record("images_per_second", len(epoch.records) * size / epoch.seconds)
@@ -235,22 +242,9 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         self._check_finite("pretext loss", self.history[-1, "train_loss"])
         self._check_finite("spread of the features", spread)  # after the epoch's last step
 
-    def _record(self, columns: dict[str, list[float]]) -> None:
-        """Values of each batch, and their means for the epoch, under the names skorch knows."""
-        for batch, loss in zip(self.history[-1, "batches"], columns["loss"], strict=True):
-            batch["train_loss"] = loss
-        earlier = [row["train_loss"] for row in self.history[:-1]]
-        for name, values in columns.items():
-            mean = sum(values) / len(values)
-            if name != "loss":
-                self.history.record(name, mean)
-                continue
-            for alias in ("train_loss", "valid_loss"):
-                self.history.record(alias, mean)
-                self.history.record(f"{alias}_best", mean <= min(earlier, default=math.inf))
-
     def train_step_single(self, batch, **fit_params):
-        with self.draws_, autocast(batch[0].device, self.precision):
+        mode = autocast(batch[0].device, self.precision)
+        with self.draws_, mode, current_ranks().splitting():
             output = self.module_(*batch)
         if not hasattr(output, "terms"):
             task = type(self.module_.task).__name__
@@ -258,6 +252,7 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         if not output.loss.requires_grad:
             raise ValueError("nothing is left to train: frozen_epochs or trainable_layers hold all")
         output.loss.backward()
+        current_ranks().average(self.module_.parameters())
         return {"loss": output.loss, "y_pred": output.loss.detach(), "output": output}
 
     def train_step(self, batch, **fit_params):
@@ -281,7 +276,7 @@ class PretextNet(StateMixin, skorch.NeuralNet):
     @torch.no_grad()
     def _feature_spread(self, pixels: Tensor, _index: Tensor, *sizes: Tensor) -> float:
         self._set_training(False)
-        with autocast(pixels.device, self.precision):
+        with autocast(pixels.device, self.precision), current_ranks().splitting():
             features = self.encoder.embed(self.module_.images(pixels, *sizes))
         return feature_spread(features).item()
 
@@ -295,5 +290,4 @@ class PretextNet(StateMixin, skorch.NeuralNet):
 
     def epochs(self) -> list[dict[str, Any]]:
         """What is known of each epoch, without single batches and skorch's own entries."""
-        own = ("batches", "train_loss_best", "valid_loss", "valid_loss_best")
-        return [{k: v for k, v in row.items() if k not in own} for row in self.history]
+        return epochs_of(self.history)
