@@ -11,6 +11,7 @@ __all__ = [
     "InterruptionWarning",
     "MemoryWarning",
     "PixelRangeWarning",
+    "ProcessLostError",
     "StaleFeaturesWarning",
     "TrainingInterrupted",
     "UnavailableDeviceWarning",
@@ -23,6 +24,10 @@ class DivergenceError(ArithmeticError):
 
 class ImageReadError(OSError):
     """An image cannot be read: its file is missing, broken, too large, or of an unknown kind."""
+
+
+class ProcessLostError(RuntimeError):
+    """Another process of a training on several is gone, and the training ends on all of them."""
 
 
 class TrainingInterrupted(KeyboardInterrupt):

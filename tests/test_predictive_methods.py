@@ -245,7 +245,6 @@ def test_diet_loss():
     assert_is(task(images, index).loss, -(smooth * log_p).sum(1).mean())
 
 
-
 def test_exemplar_classes_belong_to_images():
     X = make_images()
     learner = small(ExemplarCNN, loss="softmax", warm_start=True).fit(X)

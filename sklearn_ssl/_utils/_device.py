@@ -21,13 +21,27 @@ __all__ = [
     "freed_memory_kept",
     "full_precision",
     "interrupts_deferred",
+    "n_ranks",
     "resolve_device",
     "threads_that_survive_a_fork",
 ]
 
 
+def n_ranks() -> int:
+    """How many processes ``accelerate launch`` or ``torchrun`` started to train together."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def _own_gpu() -> str:
+    """The first GPU, or that of this process among several on a machine."""
+    row = int(os.environ.get("LOCAL_RANK", 0)) if n_ranks() > 1 else 0
+    return f"cuda:{row % torch.cuda.device_count()}"
+
+
 def resolve_device(device: str | torch.device) -> torch.device:
     """The device that an argument stands for; ``"auto"`` is a GPU when there is one.
+
+    Of several processes that train together, each has a GPU of its own.
 
     Raises
     ------
@@ -38,13 +52,15 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if torch.backends.mps.is_available():
         found.append("mps")
     if device == "auto":
-        return torch.device(found[1] if len(found) > 1 else "cpu")
+        if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
+            return torch.device("cpu")  # accelerate launch --cpu
+        return torch.device(_own_gpu() if "cuda:0" in found else found[-1])
     try:
         wanted = torch.device(device)
     except RuntimeError:
         wanted = None
     if wanted is not None and wanted.type == "cuda" and wanted.index is None:
-        wanted = torch.device("cuda:0")
+        wanted = torch.device(_own_gpu() if "cuda:0" in found else "cuda:0")
     if wanted is not None and wanted.type == "mps":
         wanted = torch.device("mps")
     if wanted is None or str(wanted) not in found:

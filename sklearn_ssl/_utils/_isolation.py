@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from sklearn_ssl._utils._device import float32_by_default, full_precision
 
-__all__ = ["OwnRandomNumbers", "isolated", "own_settings"]
+__all__ = ["DRAWS", "OwnRandomNumbers", "isolated", "own_settings"]
 
 
 @contextlib.contextmanager
@@ -118,6 +118,7 @@ _DRAW_IN_SECRET = {  # take no generator, and draw in functions of their own
     *(torch.feature_alpha_dropout, torch.feature_alpha_dropout_),
     *(torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu),
 }
+DRAWS = {*_DRAW, *_DRAW_LIKE, *_DROP}
 _DROPOUT_P = {F.scaled_dot_product_attention: 4, F.multi_head_attention_forward: 10}  # its position
 
 

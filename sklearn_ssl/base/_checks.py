@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
+from sklearn_ssl._utils._ranks import Ranks, current_ranks
 from sklearn_ssl._utils._warnings import warn
-from sklearn_ssl.base._identity import image_fingerprint
+from sklearn_ssl.base._identity import image_fingerprint, training_arguments
 from sklearn_ssl.exceptions import (
     CollapseWarning,
     ImageReadWarning,
@@ -21,6 +22,7 @@ from sklearn_ssl.images import Images, learn_pixels, read_images
 __all__ = [
     "all_or_nothing",
     "built_in",
+    "check_alike",
     "check_unchanged",
     "choose_batch_size",
     "draw_seed",
@@ -35,6 +37,7 @@ __all__ = [
 
 _NO_MEMORY = ("allocate memory", "Storage size calculation overflowed")  # of torch on a CPU
 
+_ALIKE_BY = 16  # images that processes compare
 _COLLAPSED = 1e-3  # feature spread below which all images look the same
 
 
@@ -176,14 +179,44 @@ def keep_or_forget(learner: Any, task: Any, images: Images, streamed: bool) -> N
 
 def choose_batch_size(learner: Any, n_images: int, cut: bool) -> int:
     """The batch size that was asked for or, without one, the method's; ``cut`` to the images."""
-    if learner.batch_size is None:
-        return min(learner._usual_batch_size, max(2, n_images // 4))
-    if learner.batch_size > n_images and not cut:
+    wanted, n_ranks = learner.batch_size, current_ranks().size
+    if wanted is None:
+        size = min(learner._usual_batch_size, max(2, n_images // 4))
+    elif wanted > n_images and not cut:
         raise ValueError(
-            f"batch_size={learner.batch_size} is larger than the number of images, {n_images}; "
-            "give a smaller one, or None to have it chosen"
+            f"batch_size={wanted} is larger than the number of images, {n_images}; give a smaller "
+            "one, or None to have it chosen"
         )
-    return min(learner.batch_size, n_images)
+    else:
+        size = min(wanted, n_images)
+    if size % n_ranks:
+        raise ValueError(
+            f"batch_size={wanted}, which is {size} for {n_images} images, cannot be shared out to "
+            f"{n_ranks} processes; give a multiple of {n_ranks}"
+        )
+    return size
+
+
+def check_alike(ranks: Ranks, learner: Any, images: Images, epochs: int, continued: bool) -> None:
+    """Raise ValueError if processes that train together were given different things."""
+    if ranks.size == 1:
+        return
+    own = {
+        "class": type(learner).__name__,
+        **training_arguments(learner),
+        "epochs": epochs,
+        "epochs before": learner.n_epochs_ if continued else 0,
+        "memory": str(learner.memory),
+        "checkpoint": str(learner.checkpoint),
+        "images": f"{images.shape} {images.dtype} {image_fingerprint(images, _ALIKE_BY)}",
+    }
+    for rank, other in enumerate(ranks.gathered(own)):
+        if different := [name for name in own if own[name] != other.get(name)]:
+            raise ValueError(
+                f"processes {ranks.rank} and {rank} of {ranks.size}, which train together, differ "
+                f"in {', '.join(different)}. Each has to run the same script on the same images in "
+                "the same order"
+            )
 
 
 def draw_seed(learner: Any, continued: bool) -> int:

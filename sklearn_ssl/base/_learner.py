@@ -11,6 +11,7 @@ from sklearn_ssl._utils._arguments import plain
 from sklearn_ssl._utils._callback_support import CallbackSupportMixin, with_callbacks
 from sklearn_ssl._utils._device import resolve_device, threads_that_survive_a_fork
 from sklearn_ssl._utils._isolation import OwnRandomNumbers, own_settings
+from sklearn_ssl._utils._ranks import current_ranks, joined
 from sklearn_ssl.base import _checks
 from sklearn_ssl.base._arguments import SharedArguments
 from sklearn_ssl.base._measures import MeasuresMixin
@@ -177,10 +178,12 @@ class PretextLearner(
             _checks.check_unchanged(self)
         images = _checks.read_training_images(self, X, X_unlabeled, continued)
         device = resolve_device(self.device)
-        seed = _checks.draw_seed(self, continued)
+        own_seed = _checks.draw_seed(self, continued)
         timed = self.time_budget is not None and not streamed
         deadline = began + plain(self.time_budget) if timed else None
-        with threads_that_survive_a_fork(), own_settings(device):
+        with joined(device) as ranks, threads_that_survive_a_fork(), own_settings(device):
+            _checks.check_alike(ranks, self, images, epochs, continued)
+            seed = ranks.first(lambda: own_seed)
             draws = OwnRandomNumbers(device, seed)
 
             def learn(epochs: int, continued: bool) -> None:
@@ -266,6 +269,7 @@ class PretextLearner(
     # What is learned
 
     def _keep(self, net: "PretextNet", images: Images) -> None:
+        images.know(current_ranks().gathered(images.troubles))
         self.__dict__.update(self._fitted_attributes(net, images))
         self._fingerprint_ = _checks.fingerprint(net.module_.task, images)
 

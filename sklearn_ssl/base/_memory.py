@@ -14,6 +14,7 @@ from joblib import Memory
 
 from sklearn_ssl._utils._isolation import OwnRandomNumbers
 from sklearn_ssl._utils._kept import Kept, key_of
+from sklearn_ssl._utils._ranks import current_ranks
 from sklearn_ssl._utils._storage import read_file, replaced, write_file
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._identity import describe, training_arguments
@@ -54,9 +55,11 @@ def pretrain_once(
     }
     if learner.schedule == "constant":  # of which every training is the beginning of longer ones
         del what["max_epochs"]
-    with Kept(learner.memory).opened(key_of(what)) as folder:
-        timed = learner.time_budget is not None  # no two are equally long
-        done = _longest(folder, sys.maxsize if timed else epochs)
+    ranks, opened = current_ranks(), Kept(learner.memory).opened(key_of(what))
+    timed = learner.time_budget is not None  # no two are equally long
+    with contextlib.ExitStack() as stack:
+        folder = ranks.first(lambda: stack.enter_context(opened))
+        done = ranks.first(lambda: _longest(folder, sys.maxsize if timed else epochs))
         if done is not None:
             n_epochs, values = done
             learner._restore(values)
@@ -64,7 +67,8 @@ def pretrain_once(
             if timed or n_epochs == epochs:
                 return
         train(epochs - (done[0] if done else 0), done is not None)
-        if timed or learner.n_epochs_ == epochs:  # no callback stopped it
+        whole = timed or learner.n_epochs_ == epochs  # no callback stopped it
+        if whole and ranks.rank == 0:
             values = {**learner._state(), "generators": draws.state()}
             with kept_or_warned("the pretraining"):
                 write_file(folder / f"epochs-{learner.n_epochs_:06d}.safetensors", values)

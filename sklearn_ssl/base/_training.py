@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn_ssl._utils._checkpoints import Checkpoint
 from sklearn_ssl._utils._isolation import OwnRandomNumbers
+from sklearn_ssl._utils._ranks import current_ranks
 from sklearn_ssl.base._identity import image_fingerprint, training_arguments
 from sklearn_ssl.images import Images
 
@@ -35,7 +36,8 @@ def train(
     """
     from sklearn_ssl.training import ProgressBar, SklearnCallbacks
 
-    bar = ProgressBar(type(learner).__name__, learner.verbose)
+    shown = learner.verbose if current_ranks().rank == 0 else 0
+    bar = ProgressBar(type(learner).__name__, shown)
     watchers: list[Any] = [bar]
     if hasattr(learner, "_init_callback_context") and not streamed:
         fitted = functools.partial(learner._fitted_attributes, net, images)
@@ -74,5 +76,6 @@ def _opened(
         "epochs before": len(net.history),
         "images": f"{images.shape} {images.dtype} {image_fingerprint(images)}",
     }
-    with checkpoint.opened():
+    with contextlib.ExitStack() as stack:
+        current_ranks().first(lambda: stack.enter_context(checkpoint.opened()))
         yield Checkpoints(checkpoint, training, draws)

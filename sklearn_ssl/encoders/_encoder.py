@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._device import evaluation
+from sklearn_ssl._utils._ranks import by_rank
 from sklearn_ssl.encoders._layers import layer_reader
 from sklearn_ssl.encoders._layouts import to_map
 from sklearn_ssl.encoders._pooling import Pair, pool_features
@@ -53,6 +54,7 @@ class Encoder(nn.Module, ABC):
         """Feature map (n, d, gh, gw) of ``layer``, by default the last one."""
         return self.maps(images, layer or self.last_layer)[0]
 
+    @by_rank
     def features(self, images: Tensor, wanted: list[Pair]) -> Tensor:
         """Features (n, d) of layers and their pools, one beside the other, in one pass."""
         layers = list(dict.fromkeys(layer for layer, _ in wanted))
@@ -60,6 +62,7 @@ class Encoder(nn.Module, ABC):
         parts = [pool_features(maps[layer].float(), pool) for layer, pool in wanted]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
+    @by_rank
     def embed(self, images: Tensor) -> Tensor:
         """The last layer's map averaged over positions, (n, d): what heads are put on."""
         return self(images).mean((2, 3))
@@ -123,6 +126,7 @@ class BackboneEncoder(Encoder):
             and not probe.takes_larger(self.last_layer)
         )
 
+    @by_rank
     def maps(self, images: Tensor, *layers: str) -> list[Tensor]:
         """Feature maps (n, d, gh, gw) of several layers in one pass."""
         images = self.prepare(images)

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from sklearn_ssl._utils._ranks import by_rank
 from sklearn_ssl.encoders._encoder import BackboneEncoder, Encoder
 
 __all__ = ["PatchEncoder"]
@@ -54,8 +55,12 @@ class PatchEncoder(Encoder):
 
     def encode(self, patches: Tensor, grid: tuple[int, ...], *layers: str) -> list[Tensor]:
         """(n * rows * columns, c, *patch_size) -> (n, d, rows, columns), for each layer."""
-        maps = self.encoder.maps(patches, *layers)
-        return [m.mean((2, 3)).unflatten(0, (-1, *grid)).permute(0, 3, 1, 2) for m in maps]
+        pooled = self._pooled(patches, *layers)
+        return [z.unflatten(0, (-1, *grid)).permute(0, 3, 1, 2) for z in pooled]
+
+    @by_rank
+    def _pooled(self, patches: Tensor, *layers: str) -> list[Tensor]:
+        return [m.mean((2, 3)) for m in self.encoder.maps(patches, *layers)]
 
     def maps(self, images: Tensor, *layers: str) -> list[Tensor]:
         """Maps (n, d, rows, columns) of patch encodings, of several layers in one pass."""

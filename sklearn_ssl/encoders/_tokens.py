@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sklearn_ssl._utils._ranks import by_rank
 from sklearn_ssl.encoders._encoder import BackboneEncoder
 from sklearn_ssl.encoders._vit import TransformerBlock, sincos_positions
 
@@ -55,6 +56,7 @@ def at_positions(tokens: Tensor, positions: Tensor) -> Tensor:
     return tokens.gather(1, positions[..., None].expand(-1, -1, tokens.shape[2]))
 
 
+@by_rank
 def encode_positions(encoder: BackboneEncoder, images: Tensor, positions: Tensor) -> Tensor:
     """Last layer's tokens (n, p, d) of patches at positions (n, p); others are not computed."""
     parts: list[Any] = list(encoder.backbone.children())
@@ -89,6 +91,7 @@ class TokenPredictor(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.leave = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out_dim))
 
+    @by_rank
     def forward(self, tokens: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
         """Tokens (n, p, in_dim) at positions (n, p) to (n, w, out_dim) at ``wanted``."""
         known = self.enter(tokens) + self.position_codes[positions]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sklearn_ssl._utils._device import constants, full_precision
+from sklearn_ssl._utils._ranks import by_rank
 from sklearn_ssl.encoders import Encoder
 
 __all__ = [
@@ -224,6 +225,7 @@ class ColorEncoder(Encoder):
             for name, (d, rows, columns) in first.layers.items()
         }
 
+    @by_rank
     def maps(self, images: Tensor, *layers: str) -> list[Tensor]:
         """Maps of both parts, of several layers in one pass."""
         seen = dict(zip(("lightness", "color"), split_color(images), strict=True))

@@ -76,6 +76,22 @@ class Images(Dataset):
         return [name for array in self.arrays for name in getattr(array, "changed", ())]
 
     @property
+    def troubles(self) -> list[tuple[dict[int, str], set[str]]]:
+        """What was skipped, and what changed, of each array of files."""
+        return [(array.skipped, array.changed) for array in self._files]
+
+    def know(self, troubles_of_all: list[list[tuple[dict[int, str], set[str]]]]) -> None:
+        """Add the troubles of other processes, which read other files."""
+        for troubles in troubles_of_all:
+            for array, (skipped, changed) in zip(self._files, troubles, strict=True):
+                array.skipped |= skipped
+                array.changed |= changed
+
+    @property
+    def _files(self) -> list[Any]:
+        return [array for array in self.arrays if hasattr(array, "skipped")]
+
+    @property
     def are_files(self) -> bool:
         """Whether all come from files, whose ends :meth:`take` cuts off."""
         return all(hasattr(array, "whole") for array in self.arrays)

@@ -7,6 +7,8 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sklearn_ssl._utils._ranks import by_rank
+
 __all__ = ["ConvDecoder", "VectorDecoder"]
 
 
@@ -40,6 +42,7 @@ class ConvDecoder(nn.Module):
         )
         self.head = nn.Conv2d(widths[-1], channels, 3, padding=1)
 
+    @by_rank
     def forward(self, features: Tensor, size: Sequence[int]) -> Tensor:
         """An image of ``size``, which need not be a multiple of the map's."""
         for left, stage in zip(reversed(range(len(self.stages))), self.stages, strict=True):
@@ -59,5 +62,6 @@ class VectorDecoder(nn.Module):
         self.linear = nn.Linear(dim, math.prod(map_shape))
         self.decoder = ConvDecoder(map_shape, channels, size)
 
+    @by_rank
     def forward(self, vectors: Tensor, size: Sequence[int]) -> Tensor:
         return self.decoder(self.linear(vectors).unflatten(1, self.map_shape), size)

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from sklearn_ssl._utils._ranks import by_rank
+
 __all__ = ["ConvDiscriminator", "MapToVector", "MaskedConvContext", "frozen", "mlp", "resize_map"]
 
 
@@ -29,7 +31,13 @@ def mlp(*widths: int, last_norm: bool = False, last_bias: bool = True) -> nn.Seq
             layers.append(nn.BatchNorm1d(n_out, affine=not last))
         if not last:
             layers.append(nn.ReLU(inplace=True))
-    return nn.Sequential(*layers)
+    return _MLP(*layers)
+
+
+class _MLP(nn.Sequential):
+    @by_rank
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)
 
 
 class MapToVector(nn.Module):
@@ -77,6 +85,7 @@ class MaskedConvContext(nn.Module):
             for _ in range(blocks)
         )
 
+    @by_rank
     def forward(self, z: Tensor) -> Tensor:
         for block in self.blocks:
             z = z + block(z)
@@ -100,6 +109,7 @@ class ConvDiscriminator(nn.Module):
             nn.Linear(widths[-1] + vector_dim, 256), nn.LeakyReLU(0.2), nn.Linear(256, 1)
         )
 
+    @by_rank
     def forward(self, images: Tensor, vectors: Tensor | None = None) -> Tensor:
         features = self.stages(images).mean((2, 3))
         if vectors is not None:

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from sklearn_ssl._utils._ranks import current_ranks
 from sklearn_ssl.images import Images, read_ahead
 
 __all__ = ["Batches"]
@@ -20,7 +22,8 @@ class Batches:
     """Shuffled batches of (images, index) on a device; a last, smaller one is dropped.
 
     Images that fit are moved to the device once. Others are read ahead, in a thread. Batches of
-    files are (whole images, index, sizes), as of :meth:`Images.take_whole`.
+    files are (whole images, index, sizes), as of :meth:`Images.take_whole`. Of several processes
+    each reads its share of a batch, and all get the whole batch.
 
     Parameters
     ----------
@@ -36,6 +39,7 @@ class Batches:
         self.zoom = zoom
         self.batch_size = batch_size
         self.device = device
+        self.ranks = current_ranks()
         self.resident = self._move_all() if self._fits() else None
 
     def __len__(self) -> int:
@@ -79,7 +83,7 @@ class Batches:
 
     def _read(self, index: Tensor) -> list[Tensor]:
         """In the reader's thread, which leaves the device to the main thread."""
-        rows = index.numpy()
+        rows = self.ranks.part(index).numpy()
         if self.images.are_files:
             images, sizes = self.images.take_whole(rows, self.zoom)
             batch = [images, index, sizes]
@@ -89,4 +93,13 @@ class Batches:
 
     def _moved(self, batch: list[Tensor]) -> tuple[Tensor, ...]:
         pinned = self.device.type == "cuda"  # what is not must not be overwritten before it moved
-        return tuple(part.to(self.device, non_blocking=pinned) for part in batch)
+        images, index, *sizes = (part.to(self.device, non_blocking=pinned) for part in batch)
+        if (
+            self.images.are_files and self.ranks.size > 1
+        ):  # as large as the largest one of all processes
+            largest = np.max(self.ranks.gathered(images.shape[2:]), axis=0).tolist()
+            height, width = (
+                want - is_ for want, is_ in zip(largest, images.shape[2:], strict=True)
+            )
+            images = F.pad(images, (0, width, 0, height))
+        return (self.ranks.whole(images), index, *map(self.ranks.whole, sizes))

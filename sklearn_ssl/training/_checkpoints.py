@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sklearn_ssl._utils._checkpoints import Checkpoint
 from sklearn_ssl._utils._isolation import OwnRandomNumbers
+from sklearn_ssl._utils._ranks import current_ranks
 
 __all__ = ["Checkpoints", "Epoch"]
 
@@ -46,7 +47,7 @@ class Epoch:
 
 
 class Checkpoints:
-    """Checkpoints of one training.
+    """Checkpoints of one training; of several processes the first one writes them.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ class Checkpoints:
         ValueError
             If the folder belongs to another training.
         """
-        state = self.checkpoint.read()
+        state = current_ranks().first(self.checkpoint.read)
         if state is None:
             self.write(net)  # so that a disk that is full says so now
             return epochs
@@ -113,6 +114,8 @@ class Checkpoints:
 
     def write(self, net: Any, epoch: Epoch | None = None, finished: bool = False) -> None:
         """Add a checkpoint."""
+        if current_ranks().rank:
+            return
         rows = list(net.history)
         begun = None
         if epoch is not None:

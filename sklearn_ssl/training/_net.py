@@ -17,6 +17,7 @@ from sklearn_ssl._utils._device import (
     freed_memory_kept,
     interrupts_deferred,
 )
+from sklearn_ssl._utils._ranks import current_ranks
 from sklearn_ssl.exceptions import DivergenceError, ImageReadError, TrainingInterrupted
 from sklearn_ssl.images import Images
 from sklearn_ssl.metrics import feature_spread
@@ -149,6 +150,7 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
             epochs = sys.maxsize
         if checkpoints is not None:
             epochs = checkpoints.resume(self, epochs)
+        current_ranks().share(self.module_)
         kept = self.callbacks_
         self.callbacks_ = [*kept, *((f"watcher{i}", cb) for i, cb in enumerate(watchers))]
         self._set_training(False)  # callbacks may look at features
@@ -162,6 +164,7 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
                 self.notify("on_train_end", X=images, y=None)
                 if checkpoints is not None:
                     checkpoints.write(self, finished=True)
+                current_ranks().share(self.module_)  # kernels may differ in their last bits
         finally:
             self.callbacks_ = kept
             for name in ("draws_", "interrupted_", "begun_", "checkpoints_"):
@@ -191,15 +194,16 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
                 callback.on_epoch_end(self, **kwargs)
             except KeyboardInterrupt:
                 stopped = True
-        if stopped or self._time_is_up():
+        if current_ranks().any(stopped) or self._time_is_up():
             raise StopTraining
         self._pause()
 
     def _pause(self, epoch: Epoch | None = None) -> None:
         """Between two steps, of this epoch or of two: time for a checkpoint, and for Ctrl-C."""
+        interrupted = current_ranks().any(bool(self.interrupted_))
         if self.checkpoints_ is not None:
-            self.checkpoints_.write_if_due(self, epoch, now=bool(self.interrupted_))
-        if self.interrupted_:
+            self.checkpoints_.write_if_due(self, epoch, now=interrupted)
+        if interrupted:
             if epoch is not None:
                 self.history.pop()  # its record is not whole
             raise TrainingInterrupted
@@ -234,7 +238,9 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
             if len(epoch.records) < len(iterator):
                 self._pause(epoch)
         # from here on values are read from the device
-        self._record({name: v.float().tolist() for name, v in epoch.columns().items()})
+        epoch.seconds = current_ranks().first(lambda: epoch.seconds)
+        columns = {name: v.float().tolist() for name, v in epoch.columns().items()}
+        self._record(columns)
         self.history.record("lr", lr)
         self.history.record("seconds", epoch.seconds)
         self.history.record("images", len(epoch.records) * size)
@@ -245,7 +251,8 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
         self._check_finite("spread of the features", spread)  # after the epoch's last step
 
     def train_step_single(self, batch, **fit_params):
-        with self.draws_, autocast(batch[0].device, self.precision):
+        mode = autocast(batch[0].device, self.precision)
+        with self.draws_, mode, current_ranks().splitting():
             output = self.module_(*batch)
         if not hasattr(output, "terms"):
             task = type(self.module_.task).__name__
@@ -253,6 +260,7 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
         if not output.loss.requires_grad:
             raise ValueError("nothing is left to train: frozen_epochs or trainable_layers hold all")
         output.loss.backward()
+        current_ranks().average(self.module_.parameters())
         return {"loss": output.loss, "y_pred": output.loss.detach(), "output": output}
 
     def train_step(self, batch, **fit_params):
@@ -278,6 +286,6 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
     @torch.no_grad()
     def _feature_spread(self, pixels: Tensor, _index: Tensor, *sizes: Tensor) -> float:
         self._set_training(False)
-        with autocast(pixels.device, self.precision):
+        with autocast(pixels.device, self.precision), current_ranks().splitting():
             features = self.encoder.embed(self.module_.images(pixels, *sizes))
         return feature_spread(features).item()

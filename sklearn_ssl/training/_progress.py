@@ -2,6 +2,8 @@
 
 import time
 
+from sklearn_ssl._utils._ranks import current_ranks
+
 __all__ = ["Progress"]
 
 
@@ -55,7 +57,7 @@ class Progress:
     def _share(self, steps_more: float) -> float:
         if self.seconds is None:
             return (self.done + steps_more) / (self.steps or 1)
-        spent = time.monotonic() - self.began
+        spent = current_ranks().first(lambda: time.monotonic() - self.began)
         done, before = self.first
         a_step = (spent - before) / (self.done - done) if self.done > done else 0.0
         return min(1.0, (spent + steps_more * a_step) / self.seconds)

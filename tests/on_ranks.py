@@ -1,0 +1,179 @@
+"""What runs on several processes for test_distributed.py, and in it on one: a script for torchrun.
+
+``python on_ranks.py FUNCTION FOLDER`` saves what the function gives as FOLDER/RANK.pt.
+"""
+
+import copy
+import os
+import signal
+import sys
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import numpy as np
+import torch
+from conftest import LEARNERS, TinyNet, make_images, small
+from PIL import Image
+from skorch.callbacks import Callback
+from torch import nn
+
+from sklearn_ssl import RotationPrediction, SimCLR, Views
+
+RANK = int(os.environ.get("RANK", 0))
+EXACT = {"optimizer": "sgd", "lr": 1e-4, "precision": "float32"}  # roundings stay what they are
+
+
+class Noted(Callback):
+    """Gradients of the first step."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.gradients = None
+
+    def on_grad_computed(self, net, **kwargs):
+        if self.gradients is None:
+            parameters = net.module_.named_parameters()
+            self.gradients = {n: p.grad.cpu().clone() for n, p in parameters if p.grad is not None}
+
+
+def said_of(learner, X, **options):
+    """Losses, gradients, all that is learned, and features."""
+    noted = Noted()
+    learner.set_params(callbacks=[noted], **EXACT, **options)
+    learner.fit(X)
+    batches = [batch["train_loss"] for epoch in learner.net_.history for batch in epoch["batches"]]
+    return {
+        "losses": torch.tensor(batches),
+        "gradients": noted.gradients,
+        "module": {n: v.cpu() for n, v in learner.net_.module_.state_dict().items()},
+        "features": torch.from_numpy(learner.transform(X)),
+        "seconds": [row["seconds"] for row in learner.history_],
+    }
+
+
+def every_learner(folder):
+    X = make_images()
+    options = {"batch_size": 24, "max_epochs": 2}
+    return {name: said_of(small(Learner, **options), X) for name, Learner in LEARNERS}
+
+
+def on_one_gpu(folder):
+    """Processes that share a GPU, over gloo: NCCL wants one for each."""
+    if "RANK" in os.environ:
+        torch.distributed.init_process_group("gloo")
+    return {name: said_of(learner, X, device="cuda") for name, learner, X in kinds_of(folder)}
+
+
+def kinds(folder):
+    return {name: said_of(learner, X) for name, learner, X in kinds_of(folder)}
+
+
+def kinds_of(folder):
+    """A few that differ in what is shared out: negatives, files, and a network that draws."""
+    X = make_images()
+    learners = {
+        "SimCLR": SimCLR(encoder=TinyNet),
+        "dropped": RotationPrediction(encoder=DrawingNet, views=Views(size=8)),
+        "files": SimCLR(encoder=TinyNet, image_shape=(8, 8, 3)),
+    }
+    files = write_files(Path(folder))
+    for name, learner in learners.items():
+        learner.set_params(batch_size=24, max_epochs=2, random_state=0)
+        yield name, learner, files if name == "files" else X
+
+
+class DrawingNet(nn.Sequential):
+    """Dropout of values and channels, and stochastic depth as torchvision draws it."""
+
+    def __init__(self, in_channels):
+        super().__init__()
+        self.conv = nn.Sequential(nn.Conv2d(in_channels, 8, 3, 1, 1), nn.Dropout2d(0.3), nn.ReLU())
+        self.out = nn.Sequential(nn.Conv2d(8, 16, 3, 2, 1), nn.Dropout(0.2), Depth(), nn.ReLU())
+
+
+class Depth(nn.Module):
+    def forward(self, x):
+        keep = torch.empty((len(x), 1, 1, 1)).bernoulli_(0.8)
+        return x * keep + torch.rand(len(x), 1, 1, 1)
+
+
+def write_files(folder):
+    """Files of three sizes, which the process writes that starts the others."""
+    paths = [str(folder / f"{row:02d}.png") for row in range(48)]
+    if "RANK" not in os.environ:
+        images = make_images(height=20, width=24)
+        for row, (path, image) in enumerate(zip(paths, images, strict=True)):
+            Image.fromarray(image[: 20 - row % 3]).save(path)
+    return paths
+
+
+def resumed(folder):
+    """Two epochs of four, ended by Ctrl-C on the first rank; or, called again, the rest."""
+    place = Path(folder) / "checkpoints"
+    goes_on = place.exists()
+
+    class Watch(Callback):
+        def on_train_begin(self, net, **kwargs):
+            self.start = copy.deepcopy(net.module_.state_dict())
+
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == 2 and not goes_on and RANK == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    watch = Watch()
+    learner = small(SimCLR, batch_size=24, checkpoint=place, callbacks=[watch], **EXACT)
+    learner.set_params(max_epochs=4)
+    try:
+        learner.fit(make_images())
+    except KeyboardInterrupt:
+        assert learner.n_epochs_ == 2
+    return {
+        "start": watch.start,
+        "module": learner.net_.module_.state_dict(),
+        "epochs": learner.n_epochs_,
+    }
+
+
+def remembered(folder):
+    """A pretraining that is kept, and taken by all."""
+    X = make_images()
+    learner = small(SimCLR, batch_size=24, memory=Path(folder) / "memory")
+    first = learner.fit(X).net_.module_.state_dict()
+    again = learner.fit(X).net_.module_.state_dict()
+    return {"first": first, "again": again}
+
+
+def refused(folder):
+    """What each rank says of what cannot be trained on two."""
+    X = make_images()
+    given = {
+        "batch": (small(SimCLR, batch_size=25), X),
+        "images": (small(SimCLR, batch_size=24), X + np.uint8(RANK)),
+        "arguments": (small(SimCLR, batch_size=24, temperature=0.1 + RANK), X),
+    }
+    said = {}
+    for name, (learner, images) in given.items():
+        try:
+            learner.fit(images)
+        except ValueError as error:
+            said[name] = str(error)
+    with ThreadPool(1) as pool:
+        try:
+            pool.apply(small(SimCLR, batch_size=24).fit, (X,))
+        except ValueError as error:
+            said["threads"] = str(error)
+    return said
+
+
+def killed(folder):
+    """The last rank is killed in the third step."""
+
+    class Kill(Callback):
+        def on_batch_end(self, net, **kwargs):
+            if net.steps_done_ == 3 and RANK == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    small(SimCLR, batch_size=8, max_epochs=50, callbacks=[Kill()]).fit(make_images())
+
+
+if __name__ == "__main__":
+    torch.save(globals()[sys.argv[1]](sys.argv[2]), Path(sys.argv[2]) / f"{RANK}.pt")
