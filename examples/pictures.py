@@ -1,4 +1,4 @@
-"""The pictures of docs/using.md: what SimCLR makes of scikit-learn's digits.
+"""The pictures of docs/using.md: what learners make of scikit-learn's digits.
 
 python examples/pictures.py --output docs/images
 """
@@ -10,8 +10,16 @@ import matplotlib
 import numpy as np
 from sklearn.datasets import load_digits
 
-from sklearn_ssl import SimCLR, Views
-from sklearn_ssl.inspection import FeatureMapDisplay, NeighborsDisplay
+from sklearn_ssl import MaskedAutoencoder, SimCLR, Views
+from sklearn_ssl.inspection import (
+    FeatureMapDisplay,
+    LayersDisplay,
+    NeighborsDisplay,
+    ProbeMonitor,
+    ReconstructionDisplay,
+    TrainingDisplay,
+    ViewsDisplay,
+)
 
 matplotlib.use("Agg")
 
@@ -21,12 +29,20 @@ def main():
     parser.add_argument("--output", type=Path, default=Path("docs/images"))
     parser.add_argument("--epochs", type=int, default=40)
     options = parser.parse_args()
-    X = load_digits().images
-    ssl = SimCLR(max_epochs=options.epochs, views=Views(flip=0), random_state=0).fit(X)
+    X, y = load_digits().images, load_digits().target
     rows = np.random.default_rng(0).permutation(len(X))
+    monitor = ProbeMonitor(X[rows[:300]], y[rows[:300]])
+    ssl = SimCLR(
+        max_epochs=options.epochs, views=Views(flip=0), callbacks=[monitor], random_state=0
+    ).fit(X)
+    masked = MaskedAutoencoder(max_epochs=options.epochs, random_state=0).fit(X)
     for name, display in {
         "neighbors": NeighborsDisplay.from_estimator(ssl, X, X[rows[:5]]),
         "feature_map": FeatureMapDisplay.from_estimator(ssl, X[rows[:500]]),
+        "training": TrainingDisplay.from_estimator(ssl),
+        "layers": LayersDisplay.from_estimator(ssl, X[rows[:500]], y[rows[:500]]),
+        "views": ViewsDisplay.from_estimator(ssl, X[rows[:4]]),
+        "reconstructions": ReconstructionDisplay.from_estimator(masked, X[rows[:8]]),
     }.items():
         display.figure_.savefig(options.output / f"{name}.png", dpi=100, bbox_inches="tight")
 

@@ -10,7 +10,7 @@ from sklearn_ssl.inspection._report import layer_report
 
 __all__ = ["Display", "LabelsDisplay", "LayersDisplay", "TrainingDisplay", "pyplot"]
 
-_NOT_TERMS = ("epoch", "seconds", "images_per_second")
+_NOT_TERMS = ("epoch", "seconds", "images", "images_per_second")
 
 
 def pyplot() -> Any:
