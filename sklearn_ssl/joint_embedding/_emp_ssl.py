@@ -58,9 +58,9 @@ class EMPSSL(PretextLearner):
     one with two views, and as much more memory.
 
     Unlike in the paper, features are those of the whole image, as for all learners; there they are
-    the mean over the projections of many patches. Patches, a quarter of the image, are seen as
-    large as they are (``views__size`` enlarges them; the paper does, to the size of the image), and
-    the optimizer is AdamW instead of LARS.
+    the mean, over many patches, of the projector's first hidden layer. Patches, a quarter of the
+    image, are seen as large as they are (``views__size`` enlarges them; the paper does, to the size
+    of the image), and the optimizer is AdamW instead of LARS.
 
     Parameters
     ----------
