@@ -77,7 +77,10 @@ def assert_equal_but_for_rounding(one, two):
         losses = said["losses"], one[name]["losses"]
         torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
         features = said["features"], one[name]["features"]
-        torch.testing.assert_close(*features, rtol=1e-4, atol=1e-5)
+        atol = 1e-3 if name == "EMPSSL" else 1e-5  # its loss is 200 times as steep
+        torch.testing.assert_close(
+            *features, rtol=1e-4, atol=atol, msg=lambda m, n=name: f"{n}: {m}"
+        )
     # where the input of a ReLU is 0 but for rounding, its gradient is there or not
     errors = errors_of_gradients(one, two)
     assert max(errors.values()) < 0.02, errors

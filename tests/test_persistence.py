@@ -44,7 +44,8 @@ def saved(fitted, tmp_path):
 def test_it_comes_back_as_it_was(Learner, images, tmp_path):
     learner = small(Learner, warm_start=True).fit(images)
     learner.save(tmp_path / "file")
-    again = load(tmp_path / "file", encoder=learner.encoder)
+    code = {"teacher": learner.teacher} if hasattr(learner, "teacher") else {}
+    again = load(tmp_path / "file", encoder=learner.encoder, **code)
     assert type(again) is Learner
     np.testing.assert_array_equal(again.transform(images), learner.transform(images))
     assert again.history_ == learner.history_

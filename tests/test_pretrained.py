@@ -215,7 +215,7 @@ def test_a_normalization_that_cannot_be(images, normalization):
         tiny(normalization=normalization).fit(images)
 
 
-@pytest.mark.parametrize("input_size", [(8,), (8, 8, 8)])
+@pytest.mark.parametrize("input_size", [(8,), (8, 8, 8), (0, 8), (0.5, 0.5), ("8", "8")])
 def test_an_input_size_that_cannot_be(images, input_size):
     with pytest.raises(ValueError, match="input_size="):
         tiny(input_size=input_size).fit(images)

@@ -114,9 +114,10 @@ def size_for(
     if isinstance(input_size, int):
         height, width = (max(1, round(side * input_size / shorter)) for side in size)
         return height, width
-    if isinstance(input_size, str) or len(input_size) != 2:
+    sides = [side for side in input_size if isinstance(side, int) and side > 0]
+    if len(input_size) != 2 or len(sides) != 2:
         raise ValueError(f"input_size={input_size!r} must be 'auto', an int, or (height, width)")
-    return int(input_size[0]), int(input_size[1])
+    return sides[0], sides[1]
 
 
 def _given_for(
