@@ -41,6 +41,7 @@ from sklearn_ssl.pretrained import PretrainedEncoder
 from sklearn_ssl.probes import (
     FineTunedClassifier,
     FineTunedRegressor,
+    KernelProbe,
     LinearProbe,
     NeighborsProbe,
     SelfSupervisedClassifier,
@@ -53,7 +54,7 @@ __all__ = [
     "Autoencoder", "BYOL", "BarlowTwins", "BiGAN", "CPC", "Checkpoint", "Colorization",
     "ContextEncoder", "DINO", "DeepInfoMax", "DenoisingAutoencoder", "Distillation", "EMPSSL",
     "ExemplarCNN", "FineTunedClassifier", "FineTunedRegressor", "IJEPA",
-    "InstanceDiscrimination", "Jigsaw", "LeJEPA", "LearningToCount", "LinearProbe",
+    "InstanceDiscrimination", "Jigsaw", "KernelProbe", "LeJEPA", "LearningToCount", "LinearProbe",
     "MaskedAutoencoder", "MoCo", "MultiTask", "NNCLR", "NeighborsProbe", "PatchDictionary",
     "PretrainedEncoder", "RelativePatchLocation", "RotationPrediction",
     "SelfSupervisedClassifier", "SelfSupervisedRegressor", "SimCLR", "SimSiam",

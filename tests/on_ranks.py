@@ -92,8 +92,8 @@ class DrawingNet(nn.Sequential):
 
 class Depth(nn.Module):
     def forward(self, x):
-        keep = torch.empty((len(x), 1, 1, 1)).bernoulli_(0.8)
-        return x * keep + torch.rand(len(x), 1, 1, 1)
+        keep = x.new_empty((len(x), 1, 1, 1)).bernoulli_(0.8)
+        return x * keep + torch.rand(len(x), 1, 1, 1, device=x.device)
 
 
 def write_files(folder):

@@ -18,18 +18,21 @@ from sklearn.datasets import (
     make_classification,
 )
 from sklearn.frozen import FrozenEstimator
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_validate
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler, normalize
+from sklearn.preprocessing import StandardScaler, label_binarize, normalize
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_ssl import (
     CPC,
     FineTunedClassifier,
     FineTunedRegressor,
+    KernelProbe,
     LinearProbe,
     MoCo,
     NeighborsProbe,
@@ -55,6 +58,7 @@ def tuned(Tuned, learner=WholeNet, **params):
 @parametrize_with_checks(
     [
         LinearProbe(),
+        KernelProbe(),
         NeighborsProbe(n_neighbors=5),
         SelfSupervisedClassifier(small(SimCLR)),
         tuned(FineTunedClassifier),
@@ -163,6 +167,28 @@ def test_neighbors_are_those_of_scikit_learn(monkeypatch):
         known.predict_proba(normalize(features[1000:])),
         atol=1e-4,
     )
+
+
+# KernelProbe
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_kernel_probe_is_the_kernel_ridge_regression_of_scikit_learn(monkeypatch, dtype):
+    import sklearn_ssl.probes._kernel
+
+    monkeypatch.setattr(sklearn_ssl.probes._kernel, "_PAIRS_AT_ONCE", 5000)
+    features, labels = DIGITS.data.astype(dtype), DIGITS.target
+    probe = KernelProbe(alpha=0.1, gamma=2.0).fit(features[:1000], labels[:1000])
+    distances = euclidean_distances(features[:1000].astype(float), squared=True)
+    mean = distances.sum() / (1000 * 999)
+    known = KernelRidge(alpha=0.1, kernel="rbf", gamma=2.0 / mean)
+    known.fit(
+        features[:1000].astype(float), label_binarize(labels[:1000], classes=range(10)) * 2 - 1
+    )
+    expected = known.predict(features[1000:].astype(float))
+    tolerance = 1e-3 if dtype == np.float32 else 1e-10
+    np.testing.assert_allclose(probe.decision_function(features[1000:]), expected, atol=tolerance)
+    assert (probe.predict(features[1000:]) == expected.argmax(1)).mean() > 0.999
 
 
 # Few labels

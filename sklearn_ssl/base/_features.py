@@ -34,6 +34,7 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
     encoder: Any
     layer: Any
     memory: Any
+    mirror: Any
     pool: Any
     _parameter_constraints: Any
     image_shape: Any
@@ -81,10 +82,10 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
         finish: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> np.ndarray:
         """Features (n, d) of layers and their pools, one beside the other, in one pass."""
-        encoder = self.encoder_
+        encoder, mirror = self.encoder_, self.mirror
 
         def features(pixels: Tensor) -> Tensor:
-            return encoder.features(pixels, wanted)
+            return encoder.features(pixels, wanted, mirror)
 
         return self._apply(features, images, finish=finish)
 

@@ -93,8 +93,17 @@ of ``"all"``, lie one beside the other, and are computed in one pass.""",
         trains=False,
         doc="""{"avg", "max"}, int, None or list of them
 How a feature map becomes a vector: its mean or maximum over positions, means over a grid of
-``pool`` x ``pool`` cells, or all of it; one for all layers, or one for each. ``layer`` and ``pool``
-can be changed on a fitted learner.""",
+``pool`` x ``pool`` cells, or all of it; one for all layers, or one for each. ``layer``, ``pool``
+and ``mirror`` can be changed on a fitted learner.""",
+    )
+    mirror: bool = argument(
+        bool,
+        default=False,
+        changeable=True,
+        trains=False,
+        doc="""bool
+Whether features are the mean over an image and its mirror image, which takes twice as long. It
+helps where left and right do not matter, as for most photographs.""",
     )
 
 

@@ -24,6 +24,7 @@ class MeasuresMixin:
     device_: Any
     encoder_: Any
     image_shape_: Any
+    mirror: Any
     net_: Any
 
     def pretext_loss(self, X: Any, *, random_state: Any = None) -> float:
@@ -107,10 +108,10 @@ class MeasuresMixin:
             Of ``layer``, pooled by ``pool``. A grid is laid over views as over images, whatever
             their size.
         """
-        wanted = self._wanted(self.encoder_)
+        encoder, wanted, mirror = self.encoder_, self._wanted(self.encoder_), self.mirror
 
         def features(views: list[Tensor]) -> Tensor:
-            return torch.stack([self.encoder_.features(view, wanted) for view in views], 1)
+            return torch.stack([encoder.features(view, wanted, mirror) for view in views], 1)
 
         return self._of_views(X, n_views, random_state, features)
 

@@ -171,7 +171,7 @@ class PersistenceMixin(BaseEstimator):
         wanted = self._wanted(self.encoder_)
         with own_settings(torch.device("cpu")):
             pixels = self.net_.module_.pixels
-            return FeatureExtractor(pixels, self.encoder_, wanted)
+            return FeatureExtractor(pixels, self.encoder_, wanted, self.mirror)
 
     def export_onnx(self, path: str | os.PathLike) -> None:
         """Write what :meth:`to_torch` gives as an ONNX model, for any number of images.

@@ -32,8 +32,6 @@ class DictionaryEncoder(Encoder):
     threshold : float
         As of :class:`PatchDictionary`.
     n_nearest : int
-    mirror : bool
-        Whether features are the mean over an image and its mirror image.
     """
 
     whitening: Tensor
@@ -50,7 +48,6 @@ class DictionaryEncoder(Encoder):
         activation: str,
         threshold: float,
         n_nearest: int,
-        mirror: bool,
     ):
         super().__init__()
         self.image_shape = image_shape
@@ -60,7 +57,6 @@ class DictionaryEncoder(Encoder):
         self.activation = activation
         self.threshold = threshold
         self.n_nearest = n_nearest
-        self.mirror = mirror
         rows, columns = (
             (side - patch) // stride + 1 for side, patch in zip(input_size, self.patch, strict=True)
         )
@@ -98,7 +94,7 @@ class DictionaryEncoder(Encoder):
         responses = self._respond(self.resized(images.float()), *self._matrices(images))
         return [responses.unflatten(1, self.grid).permute(0, 3, 1, 2) for _ in layers]
 
-    def features(self, images: Tensor, wanted: list[Pair]) -> Tensor:
+    def features(self, images: Tensor, wanted: list[Pair], mirror: bool = False) -> Tensor:
         """Features (n, d) of pools of the one layer, without keeping the responses of all images.
 
         Means over cells are products of matrices, as the responses are.
@@ -120,7 +116,7 @@ class DictionaryEncoder(Encoder):
             return torch.cat(parts, dim=1)
 
         def features(images: Tensor) -> Tensor:
-            if self.mirror:
+            if mirror:
                 return (pooled(images) + pooled(images.flip(3))) / 2
             return pooled(images)
 

@@ -58,9 +58,6 @@ class PatchDictionary(FeatureArguments, FrozenTransformer):
         How many atoms are the nearest, for ``activation="nearest"``.
     regularization : float, default=0.1
         Added to the variances before whitening, where those of normalized pixels are 1.
-    mirror : bool, default=False
-        Whether features are the mean over an image and its mirror image, which takes twice as long.
-        It helps where left and right do not matter, as for most photographs.
     n_patches : int, default=100000
         Number of patches that are learned from, out of at most 10,000 images.
     n_iter : int, default=10
@@ -112,7 +109,6 @@ class PatchDictionary(FeatureArguments, FrozenTransformer):
     threshold: float = argument(NOT_NEGATIVE, default=1.0)
     n_nearest: int = argument(COUNT, default=40)
     regularization: float = argument(POSITIVE, default=0.1)
-    mirror: bool = argument(bool, default=False)
     n_patches: int = argument(COUNT, default=100_000)
     n_iter: int = argument(COUNT, default=10)
     random_state: int | np.random.RandomState | None = argument("random_state", default=None)
@@ -129,7 +125,6 @@ class PatchDictionary(FeatureArguments, FrozenTransformer):
             self.activation,
             self.threshold,
             self.n_nearest,
-            self.mirror,
         )
 
     def _learn(self, net, images):

@@ -55,8 +55,13 @@ class Encoder(nn.Module, ABC):
         return self.maps(images, layer or self.last_layer)[0]
 
     @by_rank
-    def features(self, images: Tensor, wanted: list[Pair]) -> Tensor:
-        """Features (n, d) of layers and their pools, one beside the other, in one pass."""
+    def features(self, images: Tensor, wanted: list[Pair], mirror: bool = False) -> Tensor:
+        """Features (n, d) of layers and their pools, one beside the other, in one pass.
+
+        With ``mirror`` they are the mean over an image and its mirror image.
+        """
+        if mirror:
+            return (self.features(images, wanted) + self.features(images.flip(3), wanted)) / 2
         layers = list(dict.fromkeys(layer for layer, _ in wanted))
         maps = dict(zip(layers, self.maps(images, *layers), strict=True))
         parts = [pool_features(maps[layer].float(), pool) for layer, pool in wanted]

@@ -24,21 +24,24 @@ class FeatureExtractor(nn.Module):
     encoder : Encoder
     wanted : list of (str, pool)
         Layers, each with what :func:`pool_features` does to it.
+    mirror : bool
+        Whether features are the mean over an image and its mirror image.
     """
 
     origin: Tensor
 
-    def __init__(self, pixels: PixelRange, encoder: Any, wanted: list[Pair]):
+    def __init__(self, pixels: PixelRange, encoder: Any, wanted: list[Pair], mirror: bool):
         super().__init__()
         self.scaling = ChannelScaling(pixels.offset.flatten(), pixels.scale.flatten())
         self.register_buffer("origin", pixels.base.view(1, -1, 1, 1).clone())
         self.is_far = pixels.origin is not None
         self.encoder = copy.deepcopy(encoder)
         self.wanted = wanted
+        self.mirror = mirror
         self.requires_grad_(False).cpu().eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Features (n, d), float32, of pixels (n, c, h, w) in any type."""
         if self.is_far:
             pixels = pixels.double() - self.origin.double()
-        return self.encoder.features(self.scaling(pixels.float()), self.wanted)
+        return self.encoder.features(self.scaling(pixels.float()), self.wanted, self.mirror)

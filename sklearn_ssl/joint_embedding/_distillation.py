@@ -44,7 +44,7 @@ class EncoderTeacher(nn.Module):
         super().__init__()
         self.width = len(teacher.get_feature_names_out())
         encoder = copy.deepcopy(teacher.encoder_).requires_grad_(False).eval()
-        self.wanted = teacher._wanted(encoder)
+        self.wanted, self.mirror = teacher._wanted(encoder), teacher.mirror
         self.held = (encoder,)  # a tuple is not searched for modules
         self.image_shape = teacher.image_shape_
         self.pixels = copy.deepcopy(teacher.net_.module_.pixels).cpu().state_dict()
@@ -76,7 +76,7 @@ class EncoderTeacher(nn.Module):
     def forward(self, views: Tensor, index: Tensor) -> Tensor:
         """Features (n, width)."""
         with torch.no_grad():
-            return self.held[0].features(views, self.wanted).float()
+            return self.held[0].features(views, self.wanted, self.mirror).float()
 
 
 class Targets(nn.Module):
