@@ -339,6 +339,19 @@ def test_layers_that_are_held(Learner):
     assert not torch.equal(moved, before["backbone.conv.0.weight"])
 
 
+def test_statistics_that_are_held():
+    ssl = small(SimCLR, max_epochs=1, warm_start=True).fit(X)
+    before = {name: v.clone() for name, v in ssl.encoder_.state_dict().items()}
+    ssl.set_params(frozen_batch_norm=True, max_epochs=2).fit(X)
+    for name, value in ssl.encoder_.state_dict().items():
+        trained = name.endswith((".weight", ".bias"))
+        assert torch.equal(value, before[name]) != trained, name
+    assert all(part.training for part in ssl.net_.module_.train().modules())
+    ssl.set_params(frozen_batch_norm=False, max_epochs=1).fit(X)
+    name = "backbone.conv.1.running_mean"
+    assert not torch.equal(ssl.encoder_.state_dict()[name], before[name])
+
+
 def test_targets_of_several_values():
     targets = np.stack([X.mean((1, 2, 3)), X[:, 0, 0, 0]], 1).astype(float)
     found = tuned(FineTunedRegressor, lr=3e-3).fit(X, targets)

@@ -262,7 +262,7 @@ class PretextLearner(
     def _training_options(self) -> dict[str, Any]:
         names = (
             *("optimizer", "lr", "weight_decay", "warmup", "frozen_epochs", "trainable_layers"),
-            *("layer_decay", "precision", "deterministic", "callbacks"),
+            *("frozen_batch_norm", "layer_decay", "precision", "deterministic", "callbacks"),
         )
         return {name: getattr(self, name) for name in names}
 

@@ -129,6 +129,14 @@ while the heads of the task learn: for pretrained weights.""",
 How many of the encoder's last layers are trained; those before are held, with the statistics of
 their batch norms. ``None`` trains all.""",
     )
+    frozen_batch_norm: bool = argument(
+        bool,
+        default=False,
+        changeable=True,
+        doc="""bool
+Whether batch norms of the encoder keep the statistics that they have: for pretrained weights, whose
+features are of images, where views and small batches have others.""",
+    )
     layer_decay: float = argument(
         Interval(Real, 0, 1, closed="right"),
         default=1.0,

@@ -51,8 +51,11 @@ def lr_scales(encoder: Any, layer_decay: float) -> dict[nn.Parameter, float]:
 
 
 @contextlib.contextmanager
-def held(encoder: Any, trainable_layers: int | None) -> Iterator[None]:
-    """All but the last layers stay as they are, with the statistics of their batch norms."""
+def held(encoder: Any, trainable_layers: int | None, batch_norm: bool = False) -> Iterator[None]:
+    """All but the last layers stay as they are, with the statistics of their batch norms.
+
+    With ``batch_norm`` so do the statistics of all others.
+    """
     kept = set()
     if trainable_layers is not None:
         layers, n_layers = layer_of_parameters(encoder)
@@ -61,7 +64,7 @@ def held(encoder: Any, trainable_layers: int | None) -> Iterator[None]:
     norms = [
         part
         for part in encoder.modules()
-        if isinstance(part, _BatchNorm) and part.training and part.weight in kept
+        if isinstance(part, _BatchNorm) and part.training and (batch_norm or part.weight in kept)
     ]
     for parameter in trained:
         parameter.requires_grad_(False)

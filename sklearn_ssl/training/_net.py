@@ -49,7 +49,7 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
     weight_decay : float
     warmup : float
         Share of the steps in which the learning rate rises; a cosine follows.
-    precision, deterministic, frozen_epochs, trainable_layers, layer_decay
+    precision, deterministic, frozen_epochs, trainable_layers, frozen_batch_norm, layer_decay
         As of the learners.
     **options
         Of :class:`skorch.NeuralNet`: ``lr``, ``batch_size``, ``device``, ``callbacks``.
@@ -68,11 +68,13 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
         deterministic: bool = True,
         frozen_epochs: int = 0,
         trainable_layers: int | None = None,
+        frozen_batch_norm: bool = False,
         layer_decay: float = 1.0,
         **options: Any,
     ):
         self.frozen_epochs = frozen_epochs
         self.trainable_layers = trainable_layers
+        self.frozen_batch_norm = frozen_batch_norm
         self.layer_decay = layer_decay
         self.weight_decay = weight_decay
         self.warmup = warmup
@@ -213,7 +215,8 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
             return
         self._set_training(True)
         frozen = len(self.history) - self.epochs_before_ <= self.frozen_epochs
-        with held(self.encoder, 0 if frozen else self.trainable_layers):
+        trainable = 0 if frozen else self.trainable_layers
+        with held(self.encoder, trainable, self.frozen_batch_norm):
             self._run_epoch(iterator, step_fn)
 
     def _run_epoch(self, iterator: Batches, step_fn: Callable) -> None:
