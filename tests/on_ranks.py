@@ -58,7 +58,6 @@ def every_learner(folder):
 
 def on_one_gpu(folder):
     """Processes that share a GPU, over gloo: NCCL wants one for each."""
-    torch.backends.cudnn.allow_tf32 = False  # which rounds gradients by 1e-2
     if "RANK" in os.environ:
         torch.distributed.init_process_group("gloo")
     return {name: said_of(learner, X, device="cuda") for name, learner, X in kinds_of(folder)}

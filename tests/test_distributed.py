@@ -108,7 +108,10 @@ def test_two_processes_on_a_gpu_learn_what_one_does(tmp_path):
     one = on_ranks.on_one_gpu(tmp_path)
     first, second = on_two("on_one_gpu", tmp_path)
     assert_same(first, second)
-    assert max(errors_of_gradients(one, {"SimCLR": first["SimCLR"]}).values()) < 1e-3
+    said, expected = first["SimCLR"], one["SimCLR"]
+    torch.testing.assert_close(said["losses"], expected["losses"], rtol=1e-4, atol=1e-4)
+    # as above, of inputs of a ReLU that are 0 but for rounding
+    assert max(errors_of_gradients(one, {"SimCLR": said}).values()) < 0.02
 
 
 @pytest.mark.slow
