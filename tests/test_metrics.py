@@ -16,6 +16,7 @@ from sklearn_ssl.metrics import (
     alpha_req_scorer,
     lidar,
     lidar_scorer,
+    linear_cka,
     pretext_loss_scorer,
     rank_me,
     rank_me_scorer,
@@ -127,6 +128,20 @@ def test_uniformity_of_an_isotropic_gaussian(monkeypatch):
     assert uniformity(z) == pytest.approx(-4, abs=0.05)
     monkeypatch.setattr(sklearn_ssl.metrics._alignment, "_PAIRS_AT_ONCE", 5000)
     assert uniformity(z) == pytest.approx(-4, abs=0.05)
+
+
+def test_alignment_of_kernels_is_that_of_gram_matrices():
+    a, b = (torch.from_numpy(RNG.normal(size=(50, d))) + 3 for d in (7, 5))
+    center = torch.eye(50, dtype=torch.float64) - 1 / 50
+    kernels = [center @ f @ f.T @ center for f in (a, b)]
+    norms = [torch.trace(k @ k) ** 0.5 for k in kernels]
+    expected = float(torch.trace(kernels[0] @ kernels[1]) / norms[0] / norms[1])
+    assert linear_cka(a, b) == pytest.approx(expected)
+    turned = torch.from_numpy(np.linalg.qr(RNG.normal(size=(7, 7)))[0])
+    assert linear_cka(a, 3 * a @ turned - 1) == pytest.approx(1)
+    assert linear_cka(a, torch.ones(50, 2)) == 0
+    with pytest.raises(ValueError, match="50 and of 49 images"):
+        linear_cka(a, b[1:])
 
 
 @pytest.mark.parametrize("measure", [lidar, alignment])

@@ -87,6 +87,28 @@ def test_a_learner_starts_from_a_file(tmp_path, images):
     assert all(torch.equal(state[name], value) for name, value in net.state_dict().items())
 
 
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_learner_says_how_far_it_moved_from_weights(tmp_path, wide):
+    X = make_images(12).astype(np.float64) + (1e6 if wide else 0)  # far from 0, too
+    torch.save(TinyNet(3).state_dict(), tmp_path / "a.pth")
+    options = {"weights": tmp_path / "a.pth", "pool": "avg", "precision": "float32"}
+    before = small(SimCLR, **options, max_epochs=0).fit(X)
+    assert before.history_ == []
+    moved = []
+    for lr in (1e-12, 1e-2):
+        options["frozen_batch_norm"] = lr == 1e-12
+        learner = small(SimCLR, lr=lr, max_epochs=2, **options).fit(X)
+        assert "moved" not in learner.history_[0]
+        moved.append(learner.history_[-1]["moved"])
+    assert abs(moved[0]) < 1e-5 < 1e-3 < moved[1] <= 1
+    layer = learner.encoder_.default_layer
+    features = [m.set_params(layer=layer).transform(X) for m in (before, learner)]
+    a, b = (f - f.mean(0) for f in features)
+    like = np.sum((a @ a.T) * (b @ b.T)) / np.linalg.norm(a @ a.T) / np.linalg.norm(b @ b.T)
+    np.testing.assert_allclose(moved[1], 1 - like, atol=1e-4)
+    assert "moved" not in learner.set_params(warm_start=True).fit(X).history_[-1]
+
+
 @pytest.mark.parametrize("channels", [3, 1, 5])
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "resnet18"])
 def test_a_file_with_a_head_of_other_classes(tmp_path, channels, name):

@@ -16,6 +16,7 @@ from sklearn_ssl.base import _checks
 from sklearn_ssl.base._arguments import SharedArguments
 from sklearn_ssl.base._measures import MeasuresMixin
 from sklearn_ssl.base._memory import is_on, pretrain_once
+from sklearn_ssl.base._moved import Moved
 from sklearn_ssl.base._task import PretextTask
 from sklearn_ssl.base._training import train
 from sklearn_ssl.base._transformer import ImageTransformer
@@ -188,6 +189,8 @@ class PretextLearner(
 
             def learn(epochs: int, continued: bool) -> None:
                 net = self._next_net(images, draws, continued, streamed)
+                has_weights = self.weights is not None and not continued and epochs > 0
+                moved = Moved(net, images) if has_weights else None
                 try:
                     train(
                         self,
@@ -204,6 +207,8 @@ class PretextLearner(
                     self._keep(net, images)
                     _checks.warn_of_interruption(self)
                     raise
+                if moved is not None:
+                    moved.record(net)
                 self._keep(net, images)
 
             epochs_before = self.n_epochs_ if continued else 0

@@ -2,6 +2,7 @@
 
 from sklearn_ssl.metrics._alignment import alignment, uniformity
 from sklearn_ssl.metrics._alpha_req import alpha_req
+from sklearn_ssl.metrics._cka import linear_cka
 from sklearn_ssl.metrics._lidar import lidar
 from sklearn_ssl.metrics._rank_me import rank_me
 from sklearn_ssl.metrics._scorers import (
@@ -22,6 +23,7 @@ __all__ = [
     "feature_spread",
     "lidar",
     "lidar_scorer",
+    "linear_cka",
     "pretext_loss_scorer",
     "rank_me",
     "rank_me_scorer",
