@@ -481,6 +481,21 @@ def test_progress_bar_of_scikit_learn_on_learner_and_search(
 # Other faces
 
 
+def test_mirror_images_have_the_same_features_with_mirror(images, tmp_path):
+    turned = np.ascontiguousarray(images[:, :, ::-1])
+    ssl = small(SimCLR, precision="float32", memory=tmp_path / "kept").fit(images)
+    apart = [ssl.transform(some) for some in (images, turned)]
+    assert not np.allclose(*apart, atol=1e-3)
+    ssl.set_params(mirror=True)
+    features = ssl.transform(images)  # and not those that are kept
+    np.testing.assert_allclose(features, (apart[0] + apart[1]) / 2, atol=1e-6)
+    np.testing.assert_allclose(ssl.transform(turned), features, atol=1e-6)
+    np.testing.assert_array_equal(ssl.transform(images), features)
+    bare = ssl.to_torch()(torch.from_numpy(images).permute(0, 3, 1, 2))
+    np.testing.assert_allclose(bare, features, atol=1e-5)
+    np.testing.assert_array_equal(ssl.set_params(mirror=False).transform(images), apart[0])
+
+
 def test_layers_and_pools_can_change_after_the_fit(images):
     learner = small(SimCLR).fit(images)
     steps = learner.history_
