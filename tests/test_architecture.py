@@ -2,8 +2,11 @@
 
 import importlib
 import pkgutil
+import shutil
 import subprocess
 import sys
+import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -56,3 +59,38 @@ def test_files_are_short_or_say_why():
 
 def test_types_ship():
     assert (Path(sklearn_ssl.__file__).parent / "py.typed").exists()
+
+
+# Releases
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
+    files = ("sklearn_ssl", "pyproject.toml", "README.md", "LICENSE", "tests", "examples")
+    for name in files:  # apart, as building leaves folders behind
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", "wheels", "."]
+    built = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    (wheel,) = (tmp_path / "wheels").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        held = [name for name in archive.namelist() if not name.endswith("/")]
+    info = f"sklearn_ssl-{sklearn_ssl.__version__}.dist-info/"
+    code = {str(p.relative_to(ROOT)) for p in (ROOT / "sklearn_ssl").rglob("*.py")}
+    assert {name for name in held if not name.startswith(info)} == code | {"sklearn_ssl/py.typed"}
+    assert f"{info}licenses/LICENSE" in held
+
+
+def test_versions_and_dependencies_are_the_same_everywhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    recipe = (ROOT / ".github" / "conda" / "recipe.yaml").read_text()
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert project["version"] == sklearn_ssl.__version__
+    assert f'version: "{project["version"]}"' in recipe
+    assert f"\nversion: {project['version']}\n" in citation
+    run = recipe.partition("  run:\n")[2].partition("\n\n")[0]
+    names = {"pytorch": "torch", "python-xxhash": "xxhash"}  # what conda-forge calls them
+    found = [line.strip("- ").split(" ") for line in run.splitlines()[1:]]
+    found = [names.get(name, name) + bounds for name, bounds in found]
+    assert sorted(found) == sorted(project["dependencies"])
