@@ -97,7 +97,7 @@ How a feature map becomes a vector: its mean or maximum over positions, means ov
 and ``mirror`` can be changed on a fitted learner.""",
     )
     mirror: bool = argument(
-        bool,
+        "boolean",
         default=False,
         changeable=True,
         trains=False,

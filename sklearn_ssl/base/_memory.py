@@ -109,7 +109,7 @@ def kept_features(
         except OSError as error:  # as on the machine that a saved learner is used on
             warn(f"{error}; features are computed, and not kept", MemoryWarning)
             return encode(wanted)
-        mirrored = "-mirror" * learner.mirror
+        mirrored = "-mirror" if learner.mirror else ""
         places = {
             (layer, pool): folder / f"{order.index(layer):03d}-{pool}{mirrored}.npy"
             for layer in order

@@ -130,7 +130,7 @@ How many of the encoder's last layers are trained; those before are held, with t
 their batch norms. ``None`` trains all.""",
     )
     frozen_batch_norm: bool = argument(
-        bool,
+        "boolean",
         default=False,
         changeable=True,
         doc="""bool
