@@ -42,7 +42,7 @@ class PretrainedEncoder(FeatureArguments, WeightsArguments, EncoderArguments, Fr
         Rows whose files could not be read in :meth:`fit`, with ``on_error="skip"``.
     n_features_in_ : int
         Number of values of an image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Names of the columns of a data frame.
 
     See Also

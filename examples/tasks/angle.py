@@ -1,6 +1,12 @@
-"""Regression from images: by how much was a digit turned?
+"""
+Regression of an angle
+======================
 
-python examples/tasks/angle.py
+Regression from images: by how much was a digit turned?
+
+::
+
+    python examples/tasks/angle.py
 """
 
 import numpy as np

@@ -1,6 +1,12 @@
-"""Clusters of images without any label: digits fall into groups that are mostly one digit.
+"""
+Clusters without labels
+=======================
 
-python examples/tasks/clustering.py
+Clusters of images without any label: digits fall into groups that are mostly one digit.
+
+::
+
+    python examples/tasks/clustering.py
 """
 
 from sklearn.cluster import KMeans

@@ -1,6 +1,12 @@
-"""Classes of pixels: a feature map, position by position, and a classifier on few of them.
+"""
+A class for each pixel
+======================
 
-python examples/tasks/dense.py
+Classes of pixels: a feature map, position by position, and a classifier on few of them.
+
+::
+
+    python examples/tasks/dense.py
 """
 
 import numpy as np

@@ -1,6 +1,12 @@
-"""One, five, twenty labels a class: features and a probe against a network trained with labels.
+"""
+Few labels a class
+==================
 
-python examples/tasks/few_labels.py
+One, five, twenty labels a class: features and a probe against a network trained with labels.
+
+::
+
+    python examples/tasks/few_labels.py
 """
 
 import tempfile

@@ -1,6 +1,12 @@
-"""Which images to label first: one of each cluster of features, instead of any.
+"""
+Which images to label first
+===========================
 
-python examples/tasks/label_first.py
+Which images to label first: one of each cluster of features, instead of any.
+
+::
+
+    python examples/tasks/label_first.py
 """
 
 import numpy as np

@@ -1,6 +1,12 @@
-"""Near-duplicates, which leak from training to test: found by their features, and kept in one fold.
+"""
+Near-duplicates, and what they leak
+===================================
 
-python examples/tasks/near_duplicates.py
+Near-duplicates, which leak from training to test: found by their features, and kept in one fold.
+
+::
+
+    python examples/tasks/near_duplicates.py
 """
 
 import numpy as np

@@ -1,6 +1,12 @@
-"""Outliers among images: digits that a detector has never seen, by the distance to what it knows.
+"""
+Outliers
+========
 
-python examples/tasks/outliers.py
+Outliers among images: digits that a detector has never seen, by the distance to what it knows.
+
+::
+
+    python examples/tasks/outliers.py
 """
 
 import numpy as np

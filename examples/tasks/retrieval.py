@@ -1,6 +1,12 @@
-"""Images like this one: the share of the ten nearest that show the same digit.
+"""
+Retrieval of similar images
+===========================
 
-python examples/tasks/retrieval.py
+Images like this one: the share of the ten nearest that show the same digit.
+
+::
+
+    python examples/tasks/retrieval.py
 """
 
 import numpy as np

@@ -32,7 +32,7 @@ _ATTRIBUTES = """
         Where the encoder is.
     n_features_in_ : int
         Number of values of an image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Names of the columns of a data frame.
 """
 

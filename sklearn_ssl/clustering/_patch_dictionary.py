@@ -78,7 +78,7 @@ class PatchDictionary(FeatureArguments, FrozenTransformer):
         Rows whose files could not be read in :meth:`fit`, with ``on_error="skip"``.
     n_features_in_ : int
         Number of values of an image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Names of the columns of a data frame.
 
     References

@@ -40,7 +40,7 @@ class PatchEncoder(Encoder):
         self.default_layer = encoder.default_layer
 
     def patches(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) -> (n * rows * columns, c, *patch_size)."""
+        """(n, c, h, w) -> ``(n * rows * columns, c, *patch_size)``."""
         for dim, (size, step) in enumerate(zip(self.patch_size, self.stride, strict=True)):
             images = images.unfold(2 + dim, size, step)  # (n, c, rows, columns, *patch_size)
         return images.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
@@ -54,7 +54,7 @@ class PatchEncoder(Encoder):
         return height, width
 
     def encode(self, patches: Tensor, grid: tuple[int, ...], *layers: str) -> list[Tensor]:
-        """(n * rows * columns, c, *patch_size) -> (n, d, rows, columns), for each layer."""
+        """``(n * rows * columns, c, *patch_size)`` -> (n, d, rows, columns), for each layer."""
         pooled = self._pooled(patches, *layers)
         return [z.unflatten(0, (-1, *grid)).permute(0, 3, 1, 2) for z in pooled]
 

@@ -53,7 +53,7 @@ class MapToVector(nn.Module):
 
 
 def resize_map(features: Tensor, grid: Sequence[int]) -> Tensor:
-    """Feature maps (n, d, *grid), averaged or repeated where they have another grid."""
+    """Feature maps ``(n, d, *grid)``, averaged or repeated where they have another grid."""
     if list(features.shape[2:]) == list(grid):
         return features
     rows, columns = grid

@@ -1,0 +1,135 @@
+"""Writes the pages of the API from what the package says of itself, so a new learner has a page.
+
+conf.py calls it in each build; the pages are not in git.
+"""
+
+import importlib
+import inspect
+import pkgutil
+import shutil
+import types
+from pathlib import Path
+
+import sklearn_ssl
+
+FIRST = ["contrastive", "joint_embedding", "generative", "predictive", "multitask"]
+KINDS = [
+    ("learner", "Learners", "Pretrained by a pretext task, by family."),
+    ("transformer", "Other transformers", "They take the same images and are not pretrained."),
+    ("classifier", "Classifiers", "On features, and end to end."),
+    ("regressor", "Regressors", "On features, and end to end."),
+    (None, "Other estimators", ""),
+]
+
+
+def public_modules():
+    """Modules with a face: a list of public names, and no underscore in their own."""
+    found = pkgutil.walk_packages(sklearn_ssl.__path__, "sklearn_ssl.")
+    names = sorted(m.name for m in found if "._" not in m.name and ".__" not in m.name)
+    modules = {name: importlib.import_module(name) for name in names}
+    return {name: module for name, module in modules.items() if hasattr(module, "__all__")}
+
+
+def family(Estimator):
+    """The public module that an estimator is from."""
+    return Estimator.__module__.split("._")[0].removeprefix("sklearn_ssl.")
+
+
+def title(text, mark="="):
+    return f"{text}\n{mark * len(text)}\n\n"
+
+
+def methods_of(item):
+    """Public methods and properties that this package, not scikit-learn or torch, wrote."""
+
+    def ours(name):
+        written = next(vars(base)[name] for base in item.__mro__ if name in vars(base))
+        if isinstance(written, property):
+            written = written.fget
+        written = getattr(written, "__func__", getattr(written, "fn", written))
+        module = getattr(inspect.unwrap(written), "__module__", None) or ""
+        return inspect.isfunction(written) and module.startswith("sklearn_ssl") and written.__doc__
+
+    return [name for name in dir(item) if not name.startswith("_") and ours(name)]
+
+
+def entry(name, item):
+    """The directive that documents an object under this name."""
+    if inspect.isclass(item):
+        members = ", ".join(methods_of(item))
+        return f".. autoclass:: {name}\n" + (f"   :members: {members}\n" if members else "") + "\n"
+    if isinstance(item, types.GenericAlias):
+        return f".. data:: {name}\n\n   {item}\n\n"
+    kind = "function" if inspect.isroutine(item) else "data"
+    return f".. auto{kind}:: {name}\n" + ("" if kind == "function" else "   :no-value:\n") + "\n"
+
+
+def table(names):
+    rows = "".join(f"   {name}\n" for name in names)
+    return f".. autosummary::\n   :nosignatures:\n\n{rows}\n"
+
+
+def toctree(pages, options="   :hidden:\n"):
+    return f".. toctree::\n{options}\n" + "".join(f"   {page}\n" for page in pages) + "\n"
+
+
+def estimator_groups():
+    """(title, text, {name: class}) of each group; each estimator is in the first that fits."""
+    seen, groups = set(), []
+    for kind, heading, text in KINDS:
+        found = {n: e for n, e in sklearn_ssl.all_estimators(kind) if n not in seen}
+        seen |= found.keys()
+        if found:
+            groups.append((kind, heading, text, found))
+    return groups
+
+
+def write(folder):
+    """Write index.rst, a page for each estimator and one for each module into a folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    index = title("API")
+    index += "All that is public, by what it is. Learners are imported from ``sklearn_ssl``.\n\n"
+    documented = {}
+    for kind, heading, text, found in estimator_groups():
+        index += title(heading, "-") + f"{text}\n\n"
+        families = {family(e) for e in found.values()} if kind == "learner" else {""}
+        order = [f for f in FIRST if f in families] + sorted(families - {*FIRST})
+        for name in order:
+            members = [n for n, e in found.items() if name in ("", family(e))]
+            if name:
+                index += title(name.replace("_", " ").capitalize(), "~")
+            index += table(f"sklearn_ssl.{n}" for n in members)
+            index += toctree(f"sklearn_ssl.{n}" for n in members)
+        for name, item in found.items():
+            documented[id(item)] = f"sklearn_ssl.{name}"
+            page = title(name) + entry(f"sklearn_ssl.{name}", item)
+            (folder / f"sklearn_ssl.{name}.rst").write_text(page)
+
+    modules = {"sklearn_ssl": sklearn_ssl, **public_modules()}
+    pages = []
+    for module_name, module in modules.items():
+        items = {name: getattr(module, name) for name in module.__all__}
+        items = {name: item for name, item in items.items() if not inspect.ismodule(item)}
+        page, own, others = "", [], []
+        for name, item in items.items():
+            full = f"{module_name}.{name}"
+            if id(item) in documented:
+                others.append(documented[id(item)])
+                continue
+            documented[id(item)] = full
+            own.append(full)
+            page += entry(full, item)
+        head = title(module_name) + f".. module:: {module_name}\n\n"
+        head += inspect.getdoc(module) + "\n\n"
+        names = [name.removeprefix(f"{module_name}.") for name in own + others]
+        names = [n for n in names if not isinstance(items.get(n), types.GenericAlias)]
+        head += table(names) if names else ""
+        (folder / f"{module_name}.rst").write_text(head + page)
+        pages.append(module_name)
+    index += title("Modules", "-") + toctree(pages, "   :maxdepth: 1\n")
+    (folder / "index.rst").write_text(index)
+
+
+if __name__ == "__main__":
+    write(Path(__file__).parent / "api" / "generated")

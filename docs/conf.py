@@ -1,0 +1,64 @@
+"""The site: python -m sphinx -b html -W --keep-going docs docs/_build/html
+
+DOCS_RUN_EXAMPLES=1 also runs the examples of the gallery, which takes minutes.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+sys.path[:0] = [str(DOCS), str(DOCS.parent)]
+
+import api_pages  # noqa: E402
+
+import sklearn_ssl  # noqa: E402
+
+api_pages.write(DOCS / "api" / "generated")
+
+project = "sklearn_ssl"
+author = copyright = "the sklearn_ssl developers"
+version = release = sklearn_ssl.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "numpydoc",
+    "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "Thumbs.db"]
+
+myst_heading_anchors = 3
+
+autosummary_generate = False  # the pages are those of api_pages
+autodoc_typehints = "none"  # the docstrings say it in words
+autodoc_inherit_docstrings = False
+numpydoc_show_class_members = False
+python_maximum_signature_line_length = 88
+add_module_names = False
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples/tasks",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"\.py$",
+    "plot_gallery": os.environ.get("DOCS_RUN_EXAMPLES", "") not in ("", "0"),
+    "download_all_examples": False,
+    "show_signature": False,
+    "show_memory": False,
+    "write_computation_times": False,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"{project} {version}"
+html_theme_options = {
+    "show_nav_level": 1,
+    "navigation_with_keys": False,
+    "header_links_before_dropdown": 6,
+    "show_prev_next": True,
+    "secondary_sidebar_items": ["page-toc"],
+}
+html_show_sourcelink = False
