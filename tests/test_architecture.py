@@ -1,6 +1,7 @@
 """Imports point one way, and what public modules show is public and on the map."""
 
 import importlib
+import os
 import pkgutil
 import shutil
 import subprocess
@@ -80,6 +81,21 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
     code = {str(p.relative_to(ROOT)) for p in (ROOT / "sklearn_ssl").rglob("*.py")}
     assert {name for name in held if not name.startswith(info)} == code | {"sklearn_ssl/py.typed"}
     assert f"{info}licenses/LICENSE" in held
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_warnings(tmp_path):
+    pytest.importorskip("sphinx")
+    for name in ("docs", "examples", ".github"):  # apart, as building leaves folders behind
+        ignored = shutil.ignore_patterns("_build", "generated", "auto_examples")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "docs", "site"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert found.returncode == 0, found.stderr
+    for name, _ in sklearn_ssl.all_estimators("learner"):
+        page = tmp_path / "site" / "api" / "generated" / f"sklearn_ssl.{name}.html"
+        assert "random_state" in page.read_text()
 
 
 def test_versions_and_dependencies_are_the_same_everywhere():
