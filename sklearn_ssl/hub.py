@@ -1,0 +1,228 @@
+"""Learners on the Hugging Face Hub, or in a folder of the same form: a file and a model card."""
+
+import inspect
+import os
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import sklearn
+import torch
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_ssl._loading import load
+from sklearn_ssl._utils._storage import replaced
+
+__all__ = ["from_pretrained", "push_to_hub", "save_pretrained"]
+
+_FILE = "learner.safetensors"
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def save_pretrained(learner: Any, folder: str | os.PathLike) -> None:
+    """Write a fitted learner, and a model card that says what it is, to a folder.
+
+    Parameters
+    ----------
+    learner : estimator
+        Fitted: a learner, or another transformer of this package.
+    folder : str or path
+        It is made if it is not there. Other files in it stay, and so does a ``README.md`` that is
+        there.
+
+    Raises
+    ------
+    NotFittedError
+        If it was not fitted.
+    OSError
+        If the folder cannot be written to.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import SimCLR
+    >>> from sklearn_ssl.hub import from_pretrained, save_pretrained
+    >>> X = load_digits().images[:64]
+    >>> ssl = SimCLR(max_epochs=1, random_state=0).fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_pretrained(ssl, folder)
+    ...     again = from_pretrained(folder)
+    >>> bool((again.transform(X) == ssl.transform(X)).all())
+    True
+    """
+    check_is_fitted(learner)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    learner.save(folder / _FILE)
+    if not (folder / "README.md").exists():
+        with replaced(folder / "README.md") as beside:
+            Path(beside).write_text(model_card(learner), encoding="utf-8")
+
+
+def push_to_hub(
+    learner: Any,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    token: str | None = None,
+    commit_message: str = "Upload with sklearn_ssl",
+) -> str:
+    """Upload a fitted learner and its model card to the Hugging Face Hub.
+
+    Parameters
+    ----------
+    learner : estimator
+        As for :func:`save_pretrained`.
+    repo_id : str
+        ``"user/name"``. It is made if it is not there; a model card that is there stays.
+    private : bool, optional
+        Whether only its owners see it, if it is made; ``None`` is what its owner has set.
+    token : str, optional
+        By default that of ``hf auth login``.
+    commit_message : str
+
+    Returns
+    -------
+    str
+        Address of the commit.
+
+    Raises
+    ------
+    ImportError
+        If ``huggingface_hub`` is missing.
+    NotFittedError
+        If the learner was not fitted.
+    """
+    api = _huggingface_hub().HfApi(token=token)
+    check_is_fitted(learner)
+    with tempfile.TemporaryDirectory() as folder:
+        save_pretrained(learner, folder)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        if api.file_exists(repo_id, "README.md"):
+            Path(folder, "README.md").unlink()
+        commit = api.upload_folder(
+            repo_id=repo_id, folder_path=folder, commit_message=commit_message
+        )
+    return str(commit.commit_url)
+
+
+def from_pretrained(
+    name: str | os.PathLike, *, revision: str | None = None, token: str | None = None, **params: Any
+) -> Any:
+    """Read a learner from a folder, or from the Hugging Face Hub.
+
+    No code is run. What was downloaded once is not downloaded again.
+
+    Parameters
+    ----------
+    name : str or path
+        A folder, or ``"user/name"``; a folder comes first.
+    revision : str, optional
+        Branch, tag or commit on the hub.
+    token : str, optional
+        By default that of ``hf auth login``.
+    **params : object
+        As of :func:`sklearn_ssl.load`.
+
+    Returns
+    -------
+    estimator
+        Fitted.
+
+    Raises
+    ------
+    ImportError
+        If ``huggingface_hub`` is missing, and it is no folder.
+    OSError
+        If it is not there, or cannot be read.
+    ValueError
+        As of :func:`sklearn_ssl.load`.
+    """
+    if Path(name).is_dir():
+        if not Path(name, _FILE).exists():
+            raise FileNotFoundError(f"{name} holds no {_FILE}, which save_pretrained writes")
+        return load(Path(name, _FILE), **params)
+    hub = _huggingface_hub()
+    path = hub.hf_hub_download(os.fspath(name), _FILE, revision=revision, token=token)
+    return load(path, **params)
+
+
+def model_card(learner: Any) -> str:
+    """What the README of a model on the hub says, with the header that the hub reads."""
+    kind = type(learner).__name__
+    defaults = {n: p.default for n, p in inspect.signature(type(learner)).parameters.items()}
+    arguments = "".join(
+        f"- `{name}={value!r}`\n"
+        for name, value in sorted(learner.get_params(deep=False).items())
+        if repr(value) != repr(defaults.get(name))
+    )
+    height, width, channels = learner.image_shape_
+    layers = "\n".join(
+        f"| `{layer}` | {d} x {rows} x {columns} |"
+        for layer, (d, rows, columns) in learner.encoder_.layers.items()
+    )
+    n_features = len(learner.get_feature_names_out())
+    versions = f"scikit-learn {sklearn.__version__}, torch {torch.__version__}"
+    versions = f"sklearn-ssl {version('sklearn-ssl')}, {versions}"
+    seen = ""
+    if history := getattr(learner, "history_", None):
+        seen = (
+            f"- trained for {learner.n_epochs_} epochs, on {learner.n_images_seen_} images seen; "
+            f"its last loss was {history[-1]['train_loss']:.4g}\n"
+        )
+    return f"""---
+library_name: sklearn-ssl
+tags:
+- self-supervised-learning
+- image-feature-extraction
+- scikit-learn
+---
+
+# {kind}
+
+Features of images of {height} x {width} pixels and {channels} channels, by `sklearn_ssl.{kind}`.
+
+{seen}- {versions}
+
+## Use
+
+```python
+from sklearn_ssl.hub import from_pretrained
+
+learner = from_pretrained("this repository, or its folder")
+features = learner.transform(images)  # (n, {height}, {width}, {channels}) to (n, {n_features})
+```
+
+No code of this repository is run by it.
+
+## Arguments that are not the defaults
+
+{arguments or "None."}
+
+## Layers
+
+| layer | channels x height x width |
+|---|---|
+{layers}
+
+## What it was trained on, and what it is good for
+
+To be filled in: the images and their license, what features were tested on, where they fail.
+"""
+
+
+def _huggingface_hub() -> ModuleType:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ImportError(
+            'the hub needs huggingface_hub: pip install "sklearn-ssl[hub]"; save_pretrained and '
+            "from_pretrained of a folder work without it"
+        ) from error
+    return huggingface_hub
