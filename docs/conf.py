@@ -57,7 +57,7 @@ html_title = f"{project} {version}"
 html_theme_options = {
     "show_nav_level": 1,
     "navigation_with_keys": False,
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 4,
     "show_prev_next": True,
     "secondary_sidebar_items": ["page-toc"],
 }
