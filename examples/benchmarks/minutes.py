@@ -70,7 +70,9 @@ def gradients(X):
     from skimage.feature import hog
 
     cell = (max(2, X.shape[1] // 8), max(2, X.shape[2] // 8))
-    return np.stack([hog(x, pixels_per_cell=cell, channel_axis=-1) for x in X]).astype(np.float32)
+    axis = -1 if X.ndim == 4 else None
+    found = [hog(x, pixels_per_cell=cell, channel_axis=axis) for x in X]
+    return np.stack(found).astype(np.float32)
 
 
 def rivals(seed):
