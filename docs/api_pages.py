@@ -1,6 +1,6 @@
-"""Writes the pages of the API from what the package says of itself, so a new learner has a page.
+"""An extension of Sphinx that writes the pages of the API from what the package says of itself.
 
-conf.py calls it in each build; the pages are not in git.
+So a new learner has a page. They are written in each build, and not in git.
 """
 
 import importlib
@@ -131,5 +131,7 @@ def write(folder):
     (folder / "index.rst").write_text(index)
 
 
-if __name__ == "__main__":
-    write(Path(__file__).parent / "api" / "generated")
+def setup(app):
+    """Called by Sphinx."""
+    app.connect("builder-inited", lambda app: write(Path(app.srcdir) / "api" / "generated"))
+    return {"parallel_read_safe": True}

@@ -3,24 +3,19 @@
 DOCS_RUN_EXAMPLES=1 also runs the examples of the gallery, which takes minutes.
 """
 
+import importlib.metadata
 import os
 import sys
 from pathlib import Path
 
-DOCS = Path(__file__).parent
-sys.path[:0] = [str(DOCS), str(DOCS.parent)]
-
-import api_pages  # noqa: E402
-
-import sklearn_ssl  # noqa: E402
-
-api_pages.write(DOCS / "api" / "generated")
+sys.path.insert(0, str(Path(__file__).parent))  # where the extension api_pages is
 
 project = "sklearn_ssl"
 author = copyright = "the sklearn_ssl developers"
-version = release = sklearn_ssl.__version__
+version = release = importlib.metadata.version("sklearn-ssl")
 
 extensions = [
+    "api_pages",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",

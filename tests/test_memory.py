@@ -16,7 +16,9 @@ import pytest
 import skorch
 import torch
 from conftest import every_kind, make_images, small
-from sklearn.experimental import enable_halving_search_cv  # noqa: F401 - for the import below
+from sklearn.experimental import (
+    enable_halving_search_cv,  # noqa: F401 - scikit-learn lets HalvingGridSearchCV be imported by it
+)
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
 from sklearn.pipeline import make_pipeline

@@ -70,9 +70,7 @@ def gradients(X):
     from skimage.feature import hog
 
     cell = (max(2, X.shape[1] // 8), max(2, X.shape[2] // 8))
-    axis = -1 if X.ndim == 4 else None
-    found = [hog(x, pixels_per_cell=cell, channel_axis=axis) for x in X]
-    return np.stack(found).astype(np.float32)
+    return np.stack([hog(x, pixels_per_cell=cell, channel_axis=-1) for x in X]).astype(np.float32)
 
 
 def rivals(seed):
@@ -158,7 +156,7 @@ def main():
     print(machine())
     images, labels = load_images(options.data, options.side)
     if options.gray:
-        images = images.mean(3).round().astype(np.uint8)
+        images = images.mean(3, keepdims=True).round().astype(np.uint8)
     done = {(line["data"], line["method"], line["seed"]) for line in lines}
     for seed in options.seeds:
         runs = {f"{m:g} min, kernel": (run_recipe, m) for m in options.minutes}

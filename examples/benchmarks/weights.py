@@ -22,6 +22,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import torch
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -30,11 +31,14 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn_ssl import (
     BarlowTwins,
     Distillation,
+    ExemplarCNN,
     PretrainedEncoder,
     SimCLR,
+    SimSiam,
     VICReg,
     Views,
 )
+from sklearn_ssl.metrics import linear_cka
 
 from data import load_images, machine  # isort: skip
 
@@ -71,6 +75,7 @@ def methods(seconds, epochs, input_size, side, seed):
         "batch_size": 64,
         "views": Views(size=side, crop_scale=(0.4, 1.0), blur=0),  # as large as images
     }
+    trained = {**gently, "frozen_batch_norm": False}
     small = {"time_budget": seconds, "random_state": seed}
     teacher = PretrainedEncoder(**pretrained)
     return {
@@ -83,18 +88,14 @@ def methods(seconds, epochs, input_size, side, seed):
         "continued: SimCLR": SimCLR(**gently, **pretrained),
         "continued: BarlowTwins": BarlowTwins(**gently, **pretrained),
         "continued: VICReg": VICReg(**gently, **pretrained),
-        "continued: SimCLR, batch norms trained": SimCLR(
-            **{**gently, "frozen_batch_norm": False}, **pretrained
-        ),
+        "continued: SimSiam": SimSiam(**gently, **pretrained),
+        "continued: DIET": ExemplarCNN(loss="softmax", label_smoothing=0.8, **gently, **pretrained),
+        "continued: SimCLR, lr=5e-4": SimCLR(**{**gently, "lr": 5e-4}, **pretrained),
+        "continued: SimCLR, batch norms trained": SimCLR(**trained, **pretrained),
+        "batch norms trained alone, lr=1e-12": SimCLR(**{**trained, "lr": 1e-12}, **pretrained),
         "small_resnet from scratch": SimCLR(**small),
         "distilled into small_resnet": Distillation(teacher, shared_views=False, **small),
     }
-
-
-def cka(a, b):
-    """Linear centered kernel alignment of two features of the same images, 0 to 1."""
-    a, b = a - a.mean(0), b - b.mean(0)
-    return np.linalg.norm(a.T @ b) ** 2 / (np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b))
 
 
 def main():
@@ -122,7 +123,7 @@ def main():
     print(machine())
     images, labels = load_images(options.data, options.side)
     if options.gray:
-        images = images.mean(3).round().astype(np.uint8)
+        images = images.mean(3, keepdims=True).round().astype(np.uint8)
     if options.per_class:
         rows = np.concatenate(
             [np.flatnonzero(labels == c)[: options.per_class] for c in np.unique(labels)]
@@ -158,8 +159,8 @@ def main():
                 "accuracy": accuracy,
                 "width": features.shape[1],
             }
-            if name.startswith("continued") and frozen is not None:
-                line["moved"] = 1 - float(cka(frozen.astype(float), of_test.astype(float)))
+            if name.startswith(("continued", "batch norms")) and frozen is not None:
+                line["moved"] = 1 - linear_cka(torch.from_numpy(frozen), torch.from_numpy(of_test))
             with options.output.open("a") as file:
                 file.write(json.dumps(line) + "\n")
             print(line, flush=True)

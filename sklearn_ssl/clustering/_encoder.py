@@ -94,7 +94,7 @@ class DictionaryEncoder(Encoder):
         responses = self._respond(self.resized(images.float()), *self._matrices(images))
         return [responses.unflatten(1, self.grid).permute(0, 3, 1, 2) for _ in layers]
 
-    def features(self, images: Tensor, wanted: list[Pair], mirror: bool = False) -> Tensor:
+    def _features(self, images: Tensor, wanted: list[Pair]) -> Tensor:
         """Features (n, d) of pools of the one layer, without keeping the responses of all images.
 
         Means over cells are products of matrices, as the responses are.
@@ -115,15 +115,10 @@ class DictionaryEncoder(Encoder):
                     parts.append((means.to(responses.dtype) @ responses).float().mT.flatten(1))
             return torch.cat(parts, dim=1)
 
-        def features(images: Tensor) -> Tensor:
-            if mirror:
-                return (pooled(images) + pooled(images.flip(3))) / 2
-            return pooled(images)
-
         size = self._at_once(images)
         if size == images.shape[0]:
-            return features(images)
-        return torch.cat([features(chunk) for chunk in images.split(size)])
+            return pooled(images)
+        return torch.cat([pooled(chunk) for chunk in images.split(size)])
 
     def _matrices(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Filters (d, c, patch height, patch width) that whiten, and atoms, as multiplied."""

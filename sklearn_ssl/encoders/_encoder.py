@@ -61,7 +61,10 @@ class Encoder(nn.Module, ABC):
         With ``mirror`` they are the mean over an image and its mirror image.
         """
         if mirror:
-            return (self.features(images, wanted) + self.features(images.flip(3), wanted)) / 2
+            return (self._features(images, wanted) + self._features(images.flip(3), wanted)) / 2
+        return self._features(images, wanted)
+
+    def _features(self, images: Tensor, wanted: list[Pair]) -> Tensor:
         layers = list(dict.fromkeys(layer for layer, _ in wanted))
         maps = dict(zip(layers, self.maps(images, *layers), strict=True))
         parts = [pool_features(maps[layer].float(), pool) for layer, pool in wanted]

@@ -8,10 +8,10 @@ import torch
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from sklearn_ssl._utils._arguments import argument
+from sklearn_ssl.probes._classes import encoded
 from sklearn_ssl.probes._fine_tuning import FineTuned
 from sklearn_ssl.probes._supervised import ClassificationLoss, squared_error
 
@@ -66,10 +66,7 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
 
     def _learn_targets(self, y: Any) -> tuple:
         y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-        classes, codes = np.unique(y, return_inverse=True)
-        if len(classes) < 2:
-            raise ValueError(f"there is one class, {classes[0]!r}; a classifier needs two at least")
+        classes, codes = encoded(y)
         weights = None
         if self.class_weight is not None:
             weights = compute_class_weight(self.class_weight, classes=classes, y=y).tolist()

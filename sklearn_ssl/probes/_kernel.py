@@ -4,21 +4,21 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from sklearn_ssl._utils._arguments import POSITIVE, DeclaredArguments, argument
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
+from sklearn_ssl.probes._classes import DecisionMixin, encoded
 
 __all__ = ["KernelProbe"]
 
 _PAIRS_AT_ONCE = 2**24
 
 
-class KernelProbe(ClassifierMixin, DeclaredArguments, BaseEstimator):
+class KernelProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
     """Kernel ridge regression of the classes, with a Gaussian kernel [1]_.
 
     Where all that counts is accuracy: it sees how features go together, which a linear probe does
@@ -80,10 +80,7 @@ class KernelProbe(ClassifierMixin, DeclaredArguments, BaseEstimator):
         """
         self._validate_params()
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
-        check_classification_targets(y)
-        classes, codes = np.unique(y, return_inverse=True)
-        if len(classes) < 2:
-            raise ValueError(f"there is one class, {classes[0]!r}; a classifier needs two at least")
+        classes, codes = encoded(y)
         n = len(X)
         # twice the sum of the variances of features, over pairs of samples that are not the same
         scale = 2 * float(X.var(axis=0, dtype=np.float64).sum()) * n / (n - 1)
@@ -129,21 +126,6 @@ class KernelProbe(ClassifierMixin, DeclaredArguments, BaseEstimator):
                 kernel = self._kernel(some, samples).double()
                 found[start : start + size] = (kernel @ weights).cpu().numpy()
         return found if len(self.classes_) > 2 else found[:, 1]
-
-    def predict(self, X: Any) -> np.ndarray:
-        """The class that most speaks for.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n,)
-        """
-        found = self.decision_function(X)
-        best = (found > 0).astype(int) if found.ndim == 1 else found.argmax(1)
-        return self.classes_[best]
 
     def _kernel(self, some: Tensor, samples: Tensor) -> Tensor:
         squares = some.square().sum(1, keepdim=True) + samples.square().sum(1)

@@ -7,12 +7,11 @@ from typing import Any, Self
 import numpy as np
 import torch
 from scipy.optimize import minimize
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import check_cv
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_is_fitted,
@@ -24,13 +23,14 @@ from sklearn_ssl._utils._arguments import COUNT, POSITIVE, DeclaredArguments, ar
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
 from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl.probes._classes import DecisionMixin, best_of, encoded
 
 __all__ = ["LinearProbe"]
 
 _VALUES_AT_ONCE = 2**24
 
 
-class LinearProbe(ClassifierMixin, DeclaredArguments, BaseEstimator):
+class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
     """Multinomial logistic regression: how good are the features that it is given?
 
     The same problem as that of :class:`~sklearn.linear_model.LogisticRegression`, and the same
@@ -104,10 +104,7 @@ class LinearProbe(ClassifierMixin, DeclaredArguments, BaseEstimator):
         """
         self._validate_params()
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
-        check_classification_targets(y)
-        classes, codes = np.unique(y, return_inverse=True)
-        if len(classes) < 2:
-            raise ValueError(f"there is one class, {classes[0]!r}; a classifier needs two at least")
+        classes, codes = encoded(y)
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if self.class_weight is not None:
             of_class = compute_class_weight(
@@ -140,7 +137,7 @@ class LinearProbe(ClassifierMixin, DeclaredArguments, BaseEstimator):
             problem = _Problem(self, X[train], codes[train], weights[train], len(classes), device)
             accuracies = []
             for coef, intercept, _ in problem.solve(path):
-                found = _codes(X[test] @ coef.T + intercept)
+                found = best_of(X[test] @ coef.T + intercept)
                 accuracies.append(np.average(found == codes[test]))
             scores.append(accuracies)
         return np.array(scores)
@@ -161,20 +158,6 @@ class LinearProbe(ClassifierMixin, DeclaredArguments, BaseEstimator):
         scores = X @ self.coef_.T + self.intercept_
         return scores[:, 0] if len(self.classes_) == 2 else scores
 
-    def predict(self, X: Any) -> np.ndarray:
-        """The most probable class of each sample.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n,)
-        """
-        scores = self.decision_function(X)
-        return self.classes_[_codes(scores.reshape(len(scores), -1))]
-
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of classes.
 
@@ -190,10 +173,6 @@ class LinearProbe(ClassifierMixin, DeclaredArguments, BaseEstimator):
         if scores.ndim == 1:
             scores = torch.stack([-scores, scores], 1) / 2
         return scores.softmax(1).numpy()
-
-
-def _codes(scores: np.ndarray) -> np.ndarray:
-    return (scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(1)
 
 
 class _Problem:
