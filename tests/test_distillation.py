@@ -17,7 +17,7 @@ from torchvision import models
 
 from sklearn_ssl import Distillation, PretrainedEncoder, SimCLR, load
 from sklearn_ssl.encoders import make_encoder
-from sklearn_ssl.joint_embedding._distillation import DistillationTask
+from sklearn_ssl.joint_embedding._distillation import DistillationTask, EncoderTeacher
 
 
 class Given(nn.Module):
@@ -117,6 +117,16 @@ def test_teachers_of_all_kinds(images, tmp_path):
         if params == {} and hasattr(teacher, "net_"):
             assert pickle.dumps(teacher) == before
         student.partial_fit(images)
+
+
+def test_a_teacher_of_mirror_images(images):
+    teacher = PretrainedEncoder(encoder=TinyNet, weights=None, mirror=True, random_state=0)
+    teacher.fit(images)
+    views = torch.rand(4, 3, 8, 8)
+    known = EncoderTeacher(teacher)
+    torch.testing.assert_close(known(views, None), known(views.flip(3), None))
+    plain = EncoderTeacher(teacher.set_params(mirror=False))
+    assert not torch.allclose(plain(views, None), plain(views.flip(3), None), atol=1e-4)
 
 
 def test_views_are_shared_and_targets_are_not(images):

@@ -213,6 +213,20 @@ def test_views_can_be_looked_at(Learner):
     assert (features[:, 0] != features[:, 1]).any()
 
 
+def test_views_and_their_mirror_images_have_the_same_features_with_mirror():
+    X = make_images(12)
+    learner = small(SimCLR, precision="float32", mirror=True, pool="avg").fit(X)
+    views = torch.from_numpy(learner.draw_views(X, 3, random_state=0)).permute(0, 1, 4, 2, 3)
+    wanted = [(learner.encoder_.default_layer, "avg")]
+    with torch.no_grad():
+        seen, turned = (
+            learner.encoder_.eval().features(some.flatten(0, 1), wanted)
+            for some in (views, views.flip(4))
+        )
+    features = learner.transform_views(X, 3, random_state=0).reshape(36, -1)
+    np.testing.assert_allclose(features, (seen + turned) / 2, atol=1e-5)
+
+
 def test_views_of_several_tasks_are_those_of_the_first_or_its_own():
     X = make_images(12)
     tasks = [("a", SimCLR(), 1.0), ("b", SimCLR(), 1.0)]
