@@ -3,9 +3,10 @@
     python examples/benchmarks/few_labels.py --data FOLDER --output few_labels.jsonl
     python examples/benchmarks/few_labels.py --output few_labels.jsonl --table --plot curve.png
 
-10,000 images without labels, of which some get one. A test part of 4,000 is never trained on.
-Networks are small_resnets; those that are trained with labels take the number of steps, of three,
-that is best on a fifth of the labels. Every run adds one line to the output.
+All images but a test part of 4,000 are there without labels, and some of them get one. SimCLR is
+pretrained on them; what is on its features, alone and beside a dictionary of patches, is a logistic
+regression. Networks are small_resnets; those that are trained with labels take the number of steps,
+of three, that is best on a fifth of the labels. Every run adds one line to the output.
 """
 
 import argparse
@@ -16,36 +17,33 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_ssl import FineTunedClassifier, SimCLR, Views
+from sklearn_ssl import FineTunedClassifier, LinearProbe, PatchDictionary, SimCLR, Views
 
 from data import load_images, machine  # isort: skip
 
-N_IMAGES, N_TEST = 10_000, 4000
+N_TEST = 4000
 N_LABELS = (10, 50, 250, 1000, 5000)
-STEPS = (100, 300, 600)  # of training with labels, at most 40 epochs
-EPOCHS = 8  # of pretraining
+STEPS = (200, 600, 1800)  # of training with labels, at most 150 epochs
+EPOCHS = 20  # of pretraining
 VIEWS = {"crop_scale": (0.4, 1.0), "jitter": None, "gray": 0, "blur": 0}
 
 
 def probe(n):
-    folds = StratifiedKFold(min(3, n // 10), shuffle=True, random_state=0) if n >= 20 else None
-    if folds is None:  # one label a class
-        return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
-    return make_pipeline(
-        StandardScaler(), LogisticRegressionCV(Cs=[1e-3, 1e-2, 1e-1], cv=folds, max_iter=300)
-    )
+    if n < 20:  # one label a class
+        return make_pipeline(StandardScaler(), LinearProbe(C=0.01))
+    folds = StratifiedKFold(min(3, n // 10), shuffle=True, random_state=0)
+    return make_pipeline(StandardScaler(), LinearProbe(C=[1e-3, 1e-2, 1e-1], cv=folds))
 
 
 def trained(learner, X, y, seed, **params):
     """With the number of steps that is best on a part of the labels, then on all of them."""
     batch_size = min(64, max(8, len(X) // 4))
     steps_an_epoch = len(X) // batch_size
-    candidates = sorted({max(1, min(40, steps // max(1, steps_an_epoch))) for steps in STEPS})
+    candidates = sorted({max(1, min(150, steps // max(1, steps_an_epoch))) for steps in STEPS})
     make = {
         "batch_size": batch_size,
         "random_state": seed,
@@ -67,21 +65,34 @@ def trained(learner, X, y, seed, **params):
 def run(seed, data, n_labels, done, write):
     images, labels = load_images(data)
     order = np.random.default_rng(seed).permutation(len(images))
-    train, test = order[:N_IMAGES], order[N_IMAGES : N_IMAGES + N_TEST]
+    train, test = order[:-N_TEST], order[-N_TEST:]
     X, y, X_test, y_test = images[train], labels[train], images[test], labels[test]
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        ssl = SimCLR(max_epochs=EPOCHS, views=Views(size=16), random_state=seed, memory=folder)
-        ssl = ssl.fit(X)
-        features, of_test = ssl.transform(X), ssl.transform(X_test)
+        ssl = SimCLR(
+            max_epochs=EPOCHS,
+            views=Views(size=20),
+            layer=["layer2", "layer3", "layer4"],
+            mirror=True,
+            random_state=seed,
+            memory=folder,
+        ).fit(X)
+        dictionary = PatchDictionary(n_atoms=400, mirror=True, random_state=seed).fit(X[:10_000])
         for n in n_labels:
             rows = np.arange(len(X))
             if n < len(X):
                 rows, _ = train_test_split(rows, train_size=n, stratify=y, random_state=seed)
+
+            def probed(*transformers, rows=rows, n=n):
+                known, of_test = (
+                    np.hstack([t.transform(part) for t in transformers])
+                    for part in (X[rows], X_test)
+                )
+                return probe(n).fit(known, y[rows]).score(of_test, y_test)
+
             rivals = {
-                "SimCLR and a probe": lambda rows=rows, n=n: (
-                    probe(n).fit(features[rows], y[rows]).score(of_test, y_test)
-                ),
+                "SimCLR and a probe": lambda probed=probed: probed(ssl),
+                "with a dictionary": lambda probed=probed: probed(ssl, dictionary),
                 "raw pixels and a probe": lambda rows=rows, n=n: (
                     probe(n)
                     .fit(X[rows].reshape(len(rows), -1) / 255, y[rows])

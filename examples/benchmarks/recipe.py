@@ -1,17 +1,25 @@
 """What the recipe of minutes.py was chosen by: settings of SimCLR, on validation images.
 
-    python examples/benchmarks/recipe.py --data cifar10/
+    python examples/benchmarks/recipe.py --data cifar10/ --output recipe.jsonl
+    python examples/benchmarks/recipe.py --output recipe.jsonl --table
 
-Each is trained on 10,000 images for as many epochs as 500 seconds of two cores had, and compared on
-4,000 others; the test part of minutes.py is not looked at.
+Each is trained on the images that minutes.py may see, but for 4,000 that it is compared on, for
+about as long as 500 seconds of two cores: epochs are fewer where an image takes longer. 10,000
+images have labels. The test part of minutes.py is not looked at.
 """
 
 import argparse
+import json
+from pathlib import Path
 
+import numpy as np
+import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import RidgeClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sklearn_ssl import KernelProbe, PatchDictionary, SimCLR, Views
 
@@ -19,30 +27,115 @@ from data import load_images, machine  # isort: skip
 from minutes import split  # isort: skip
 
 LAYERS = ["layer2", "layer3", "layer4"]
-SETTINGS = {
-    "views of 20 pixels": {"max_epochs": 60, "views": Views(size=20)},
-    "views of 24 pixels": {"max_epochs": 44, "views": Views(size=24)},
-    "views of 24 pixels, crops from 0.2 of the area on": {
-        "max_epochs": 44,
-        "views": Views(size=24, crop_scale=(0.2, 1.0)),
-    },
-    "views of 24 pixels, batches of 128": {
-        "max_epochs": 47,
-        "views": Views(size=24),
-        "batch_size": 128,
-        "lr": 1.4e-3,
-    },
-}
+EPOCHS = 14  # of views of 20 pixels
 
 
-def compared(ssl, dictionary, images, labels, rows):
-    """Accuracies of SimCLR alone, mirrored, and mirrored beside the dictionary by a kernel."""
+class Growing(Callback):
+    """Views that grow over the epochs, from one side to another."""
+
+    def __init__(self, first, last):
+        self.first = first
+        self.last = last
+
+    def on_epoch_begin(self, net, **kwargs):
+        done = min(1.0, len(net.history) / max(1, EPOCHS - 1))
+        net.module_.task.views.size = round(self.first + done * (self.last - self.first))
+
+
+class Averaged(Callback):
+    """An encoder whose weights are, in the end, an exponential average of those it had."""
+
+    def __init__(self, decay):
+        self.decay = decay
+
+    def on_train_begin(self, net, **kwargs):
+        average = get_ema_multi_avg_fn(self.decay)
+        encoder = net.module_.task.encoder
+        self.average_ = AveragedModel(encoder, multi_avg_fn=average, use_buffers=True)
+
+    def on_batch_end(self, net, training=True, **kwargs):
+        self.average_.update_parameters(net.module_.task.encoder)
+
+    def on_train_end(self, net, **kwargs):
+        net.module_.task.encoder.load_state_dict(self.average_.module.state_dict())
+
+
+class Muon(torch.optim.Optimizer):
+    """Steps of convolutions are orthogonal matrices (Jordan et al. 2024); AdamW for the others.
+
+    Steps are as large as those of AdamW on average (Liu et al. 2025), so that one ``lr`` fits.
+    """
+
+    def __init__(self, params, lr, weight_decay):
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        others = [
+            {**group, "params": [p for p in group["params"] if p.ndim != 4]}
+            for group in self.param_groups
+        ]
+        self.others = torch.optim.AdamW(others, lr=lr, fused=True)
+
+    @torch.no_grad()
+    def step(self, closure):
+        with torch.enable_grad():
+            output = closure()
+        for group, others in zip(self.param_groups, self.others.param_groups, strict=True):
+            others["lr"] = group["lr"]
+            for p in group["params"]:
+                if p.ndim == 4:
+                    kept = self.state[p]
+                    momentum = kept.setdefault("momentum", torch.zeros_like(p))
+                    momentum.lerp_(p.grad, 0.05)
+                    step = orthogonal(p.grad.lerp(momentum, 0.95).flatten(1))
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    p.add_(step.view_as(p), alpha=-0.2 * max(step.shape) ** 0.5 * group["lr"])
+        self.others.step()
+        return output
+
+
+def orthogonal(matrix):
+    """Singular values to about 1, by five steps of Newton and Schulz."""
+    x = matrix.T if len(matrix) > matrix.shape[1] else matrix
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.775 * square + 2.0315 * square @ square) @ x
+    return x.T if len(matrix) > matrix.shape[1] else x
+
+
+def settings():
+    """What differs from views of 20 pixels and the defaults."""
+    return {
+        "views of 20 pixels": {},
+        "views of 16 pixels": {"max_epochs": 20, "views": Views(size=16)},
+        "views of 24 pixels": {"max_epochs": 10, "views": Views(size=24)},
+        "views that grow from 16 to 24 pixels": {"callbacks": [Growing(16, 24)]},
+        "crops from 0.05 of the area on": {"views": Views(size=20, crop_scale=(0.05, 1.0))},
+        "crops from 0.2 of the area on": {"views": Views(size=20, crop_scale=(0.2, 1.0))},
+        "batches of 512": {"batch_size": 512, "lr": 2.8e-3},
+        "batches of 128": {"batch_size": 128, "lr": 1.4e-3},
+        "temperature 0.1": {"temperature": 0.1},
+        "temperature 0.5": {"temperature": 0.5},
+        "projector of 2,048": {"hidden_dim": 2048},
+        "embeddings of 512": {"projection_dim": 512},
+        "lr 1e-3": {"lr": 1e-3},
+        "lr 4e-3": {"lr": 4e-3},
+        "weight decay 0.05": {"weight_decay": 0.05},
+        "SGD": {"optimizer": "sgd", "lr": 0.1, "weight_decay": 5e-4},
+        "Muon for convolutions": {"optimizer": Muon},
+        "Muon for convolutions, lr 4e-3": {"optimizer": Muon, "lr": 4e-3},
+        "averaged weights": {"callbacks": [Averaged(0.995)]},
+    }
+
+
+def compared(ssl, images, labels, rows, seed):
+    """Accuracies of SimCLR alone, mirrored, and mirrored beside a dictionary by a kernel."""
     train, validation = rows
     alone = make_pipeline(StandardScaler(), RidgeClassifier(alpha=1000))
-    for mirror in (False, True):
+    for name, mirror in {"linear": False, "mirrored": True}.items():
         ssl.set_params(mirror=mirror)
         known, found = ssl.transform(images[train]), ssl.transform(images[validation])
-        yield alone.fit(known, labels[train]).score(found, labels[validation])
+        yield name, alone.fit(known, labels[train]).score(found, labels[validation])
+    dictionary = PatchDictionary(n_atoms=1600, mirror=True, random_state=seed)
     both = FeatureUnion(
         [
             ("dictionary", make_pipeline(dictionary, StandardScaler())),
@@ -50,25 +143,50 @@ def compared(ssl, dictionary, images, labels, rows):
         ],
         transformer_weights={"ssl": 2.0},
     )
-    pipeline = make_pipeline(both, KernelProbe())
-    yield pipeline.fit(images[train], labels[train]).score(images[validation], labels[validation])
+    pipeline = make_pipeline(both, KernelProbe()).fit(images[train], labels[train])
+    yield "both, kernel", pipeline.score(images[validation], labels[validation])
+
+
+def print_table(lines):
+    columns = ("linear", "mirrored", "both, kernel")
+    print(f"| SimCLR | {' | '.join(columns)} | seeds |\n{'|---' * (len(columns) + 2)}|")
+    for name in dict.fromkeys(line["setting"] for line in lines):
+        found = [line for line in lines if line["setting"] == name]
+        values = [[100 * line[column] for line in found] for column in columns]
+        cells = [f"{np.mean(v):.1f} ± {np.std(v):.1f}" for v in values]
+        print(f"| {name} | {' | '.join(cells)} | {len(found)} |")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", help="a zip or folder of class/name images")
-    parser.add_argument("--settings", nargs="*", default=list(SETTINGS))
+    parser.add_argument("--settings", nargs="*", default=list(settings()))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
+    parser.add_argument("--output", type=Path, default=Path("recipe.jsonl"))
+    parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
+    lines = []
+    if options.output.exists():
+        lines = [json.loads(line) for line in options.output.read_text().splitlines()]
+    if options.table:
+        print_table(lines)
+        return
     print(machine())
     images, labels = load_images(options.data)
-    _, seen, _ = split(len(images), seed=0)
-    rows = seen[:10_000], seen[-4000:]
-    print("| SimCLR | linear | linear, mirrored | with the dictionary, kernel |\n|---|---|---|---|")
-    for name in options.settings:
-        ssl = SimCLR(layer=LAYERS, random_state=0, **SETTINGS[name]).fit(images[rows[0]])
-        dictionary = PatchDictionary(n_atoms=1600, mirror=True, random_state=0)
-        found = compared(ssl, dictionary, images, labels, rows)
-        print(f"| {name} | {' | '.join(f'{100 * accuracy:.1f}' for accuracy in found)} |")
+    done = {(line["setting"], line["seed"]) for line in lines}
+    for seed in options.seeds:
+        _, seen, _ = split(len(images), seed=0)
+        rows = seen[:10_000], seen[-4000:]
+        for name in options.settings:
+            if (name, seed) in done:
+                continue
+            how = {"max_epochs": EPOCHS, "views": Views(size=20), **settings()[name]}
+            ssl = SimCLR(layer=LAYERS, random_state=seed, **how).fit(images[seen[:-4000]])
+            found = dict(compared(ssl, images, labels, rows, seed))
+            line = {"setting": name, "seed": seed, **found}
+            with options.output.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(line, flush=True)
 
 
 if __name__ == "__main__":
