@@ -18,7 +18,11 @@ from sklearn.datasets import load_digits
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = [
-    pytest.param(block, id=f"{page.name}-{i}")
+    pytest.param(
+        block,
+        id=f"{page.name}-{i}",
+        marks=pytest.mark.slow if page.stem in ("dask", "ray") else (),  # start a cluster
+    )
     for page in PAGES
     for i, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.S))
 ]
@@ -36,6 +40,7 @@ def benchmarks(monkeypatch):
 @pytest.mark.parametrize("block", BLOCKS)
 def test_code_in_the_docs_runs(block, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # files that it writes
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else Ray waits for all else that runs
     (tmp_path / "photos").mkdir()
     for i, photo in enumerate(make_images(24, 16, 20)):
         Image.fromarray(photo).save(tmp_path / "photos" / f"{i}.jpg")

@@ -11,7 +11,6 @@ of three, that is best on a fifth of the labels. Every run adds one line to the 
 
 import argparse
 import json
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -62,12 +61,12 @@ def trained(learner, X, y, seed, **params):
     return FineTunedClassifier(learner, max_epochs=candidates[-1], **make).fit(X, y)
 
 
-def run(seed, data, n_labels, done, write):
+def run(seed, data, memory, n_labels, methods, done, write):
     images, labels = load_images(data)
     order = np.random.default_rng(seed).permutation(len(images))
     train, test = order[:-N_TEST], order[-N_TEST:]
     X, y, X_test, y_test = images[train], labels[train], images[test], labels[test]
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         ssl = SimCLR(
             max_epochs=EPOCHS,
@@ -75,7 +74,7 @@ def run(seed, data, n_labels, done, write):
             layer=["layer2", "layer3", "layer4"],
             mirror=True,
             random_state=seed,
-            memory=folder,
+            memory=memory,
         ).fit(X)
         dictionary = PatchDictionary(n_atoms=400, mirror=True, random_state=seed).fit(X[:10_000])
         for n in n_labels:
@@ -106,7 +105,7 @@ def run(seed, data, n_labels, done, write):
                 ).score(X_test, y_test),
             }
             for name, accuracy in rivals.items():
-                if (seed, n, name) not in done:
+                if (seed, n, name) not in done and name in (methods or rivals):
                     write({"seed": seed, "n_labels": n, "method": name, "accuracy": accuracy()})
 
 
@@ -148,6 +147,8 @@ def main():
     parser.add_argument("--output", type=Path, default=Path("few_labels.jsonl"))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--labels", type=int, nargs="*", default=N_LABELS)
+    parser.add_argument("--methods", nargs="*")
+    parser.add_argument("--memory", help="a folder for pretrainings, to be used again")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--plot")
     options = parser.parse_args()
@@ -166,7 +167,7 @@ def main():
 
     done = {(line["seed"], line["n_labels"], line["method"]) for line in lines}
     for seed in options.seeds:
-        run(seed, options.data, options.labels, done, write)
+        run(seed, options.data, options.memory, options.labels, options.methods, done, write)
 
 
 if __name__ == "__main__":

@@ -153,7 +153,7 @@ def print_table(lines):
     for name in dict.fromkeys(line["setting"] for line in lines):
         found = [line for line in lines if line["setting"] == name]
         values = [[100 * line[column] for line in found] for column in columns]
-        cells = [f"{np.mean(v):.1f} ± {np.std(v):.1f}" for v in values]
+        cells = [f"{np.mean(v):.1f}" + f" ± {np.std(v):.1f}" * (len(v) > 1) for v in values]
         print(f"| {name} | {' | '.join(cells)} | {len(found)} |")
 
 

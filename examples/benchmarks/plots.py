@@ -1,0 +1,88 @@
+"""The benchmarks as pictures, from the runs beside this script.
+
+python examples/benchmarks/plots.py --output docs/images/
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from methods import start_of
+
+HERE = Path(__file__).parent
+TITLES = {"cifar10": "CIFAR-10", "digits": "digits", "imagenette": "Imagenette"}
+
+
+def runs(name):
+    return [json.loads(line) for line in (HERE / name).read_text().splitlines()]
+
+
+def accuracies(lines, **of):
+    """In percent, of the runs that are told so."""
+    return [
+        100 * line["accuracy"]
+        for line in lines
+        if all(line[key] == value for key, value in of.items())
+    ]
+
+
+def methods():
+    """Each learner before and after its training, the best of CIFAR-10 at the top."""
+    lines = runs("methods.jsonl")
+    names = {line["method"] for line in lines}
+    trained = {"dataset": "cifar10", "random": False}
+    order = sorted(names, key=lambda name: np.mean(accuracies(lines, method=name, **trained)))
+    figure = Figure((11, 7), layout="constrained")
+    for axes, (dataset, title) in zip(
+        figure.subplots(1, 3, sharey=True), TITLES.items(), strict=True
+    ):
+        for row, name in enumerate(order):
+            start = accuracies(lines, dataset=dataset, method=start_of(name), random=True)
+            end = accuracies(lines, dataset=dataset, method=name, random=False)
+            ends = [np.mean(start), np.mean(end)]
+            axes.plot(ends, [row, row], color="#bbbbbb", linewidth=2, zorder=1)
+            axes.scatter(ends[0], row, color="white", edgecolor="#666666", zorder=2)
+            better = ends[1] > ends[0]
+            color = "#1f77b4" if better else "#d62728"
+            axes.errorbar(ends[1], row, xerr=np.std(end), fmt="o", color=color, zorder=3)
+        axes.set(title=title, xlabel="accuracy, %", yticks=range(len(order)), yticklabels=order)
+        axes.grid(axis="x", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle("At its start (empty), and after about two minutes (half a minute of digits)")
+    return figure
+
+
+def equal_footing():
+    """Lightly and this package with the same encoder, views, steps and optimizer."""
+    lines = runs("equal_footing.jsonl")
+    names = sorted({line["method"] for line in lines})
+    figure = Figure((6, 3), layout="constrained")
+    axes = figure.subplots()
+    for offset, side in ((0.12, "lightly"), (-0.12, "ours")):
+        found = [accuracies(lines, method=name, side=side) for name in names]
+        axes.errorbar(
+            [np.mean(f) for f in found],
+            np.arange(len(names)) + offset,
+            xerr=[np.std(f) for f in found],
+            fmt="o",
+            label=side,
+        )
+    axes.set(xlabel="accuracy, %", yticks=range(len(names)), yticklabels=names)
+    axes.legend(frameon=False)
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("docs/images"))
+    options = parser.parse_args()
+    for draw in (methods, equal_footing):
+        draw().savefig(options.output / f"{draw.__name__}.png", dpi=90)
+
+
+if __name__ == "__main__":
+    main()
