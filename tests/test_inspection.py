@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from skorch.callbacks import EarlyStopping, TensorBoard
 
 from sklearn_ssl import Autoencoder, Colorization, ContextEncoder, SimCLR
@@ -84,6 +84,26 @@ def test_layer_report_encodes_once(ssl, monkeypatch):
     assert len(report) == 6
     assert "accuracy" not in report
     assert len(passes) == 1
+
+
+def test_compare_gives_images_to_functions_and_rows_to_the_rest():
+    seen = {}
+
+    def watching(name):
+        def watch(X):
+            seen[name] = X.shape[1:]
+            return np.reshape(X, (len(X), -1))
+
+        return FunctionTransformer(watch)
+
+    rivals = {
+        "function": watching("function"),
+        "pipeline": make_pipeline(StandardScaler(), watching("after rows")),
+    }
+    images = make_images(60)
+    table = compare(rivals, images, np.arange(60) % 3, n_labels=(9,), n_splits=1)
+    assert seen == {"function": images.shape[1:], "after rows": (images[0].size,)}
+    assert table["width"].tolist() == [images[0].size] * 2
 
 
 def test_compare_fits_each_once_and_never_sees_the_test_part():

@@ -145,7 +145,8 @@ def compare(
     ----------
     transformers : dict of str to transformer, or list of pairs
         Learners, and what they have to beat: ``"passthrough"`` is raw pixels,
-        ``PCA(100)``, ``SimCLR(max_epochs=0)`` for a random encoder.
+        ``PCA(100)``, ``SimCLR(max_epochs=0)`` for a random encoder. A ``FunctionTransformer`` gets
+        images, as for HOG; other transformers of scikit-learn get each image as a row.
     X : array-like
         Images.
     y : array-like of shape (n,)
@@ -240,8 +241,9 @@ def _transformed(transformer: Any, X: Any) -> np.ndarray:
 
 
 def _as_taken(transformer: Any, X: Any) -> Any:
-    """Images in rows, for transformers that do not begin with a learner."""
+    """Images in rows, for transformers that begin with what asks for rows."""
     first = transformer[0] if isinstance(transformer, Pipeline) else transformer
-    if hasattr(first, "encoder_layers") or getattr(X, "ndim", 2) <= 2:
+    takes_images = isinstance(first, FunctionTransformer) or hasattr(first, "encoder_layers")
+    if takes_images or getattr(X, "ndim", 2) <= 2:
         return X
     return np.reshape(X, (len(X), -1))
