@@ -326,7 +326,10 @@ def test_multi_crop_draws_two_large_views_and_small_crops():
     assert len(MultiCrop(views, 0, (0.1, 0.3), (80, 60))(images)) == 1
 
 
-@pytest.mark.parametrize("Learner", [SwAV, DINO, LeJEPA])
+MULTI_CROP = [BYOL, DINO, BarlowTwins, LeJEPA, SimCLR, SimSiam, SwAV, VICReg]
+
+
+@pytest.mark.parametrize("Learner", MULTI_CROP)
 @pytest.mark.parametrize("local_crops", [0, 3])
 def test_crops_are_as_asked(Learner, local_crops):
     task = make_task(Learner, 40, 24, local_crops=local_crops, local_scale=(0.2, 0.3))
@@ -334,6 +337,43 @@ def test_crops_are_as_asked(Learner, local_crops):
     crops = task.views(random_batch(2, height=40, width=24))
     expected = [(4, 3, 20, 16), (2 * local_crops, 3, 12, 12)]  # half, but no less than 12
     assert [size.shape for size in crops] == expected[: 1 + bool(local_crops)]
+
+
+SMALL_CROPS_BESIDE_A_PAIR = {
+    BarlowTwins: ("BarlowTwinsLoss", {}, {}),
+    SimCLR: ("NTXentLoss", {"temperature": 0.3}, {"temperature": 0.3}),
+    VICReg: ("VICRegLoss", {}, {}),
+}
+
+
+@pytest.mark.parametrize("Learner", SMALL_CROPS_BESIDE_A_PAIR)
+def test_small_crops_are_each_paired_with_both_views(Learner):
+    name, params, of_peer = SMALL_CROPS_BESIDE_A_PAIR[Learner]
+    task, images, crops = crop_task(Learner, 2, **params)
+    head = task.expander if Learner is VICReg else task.projector
+    with torch.no_grad():
+        head[-1].weight *= 30
+    z = head(embed_all(task.encoder, crops)).chunk(4)
+    peer = getattr(pytest.importorskip("lightly.loss"), name)(**of_peer)
+    pairs = [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3)]
+    expected = sum(peer(z[i], z[v]) for i, v in pairs) / len(pairs)
+    assert_same_training(task, run(task, images)["loss"], expected)
+
+
+@pytest.mark.parametrize("Learner", [BYOL, SimSiam])
+def test_small_crops_predict_both_views(Learner):
+    task, images, crops = crop_task(Learner, 2)
+    z = task.projector(embed_all(task.encoder, crops))
+    predictions, targets = task.predictor(z).chunk(4), z.detach().chunk(4)
+    if Learner is BYOL:
+        target = embed(task.target_encoder.module, crops[0])
+        targets = task.target_projector(target).detach().chunk(2)
+    cosine = pytest.importorskip("lightly.loss").NegativeCosineSimilarity()
+    pairs = [(0, 1), (1, 0), (2, 0), (2, 1), (3, 0), (3, 1)]
+    expected = sum(cosine(predictions[v], targets[i]) for v, i in pairs) / len(pairs)
+    if Learner is BYOL:
+        expected = 4 + 4 * expected
+    assert_same_training(task, run(task, images)["loss"], expected)
 
 
 # SwAV

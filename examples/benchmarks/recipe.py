@@ -39,7 +39,7 @@ class Growing(Callback):
 
     def on_epoch_begin(self, net, **kwargs):
         done = min(1.0, len(net.history) / max(1, EPOCHS - 1))
-        net.module_.task.views.size = round(self.first + done * (self.last - self.first))
+        net.module_.task.views.views.size = round(self.first + done * (self.last - self.first))
 
 
 class Averaged(Callback):
@@ -109,6 +109,7 @@ def settings():
         "views of 16 pixels": {"max_epochs": 20, "views": Views(size=16)},
         "views of 24 pixels": {"max_epochs": 10, "views": Views(size=24)},
         "views that grow from 16 to 24 pixels": {"callbacks": [Growing(16, 24)]},
+        "two small crops beside the views": {"max_epochs": 10, "local_crops": 2},
         "crops from 0.05 of the area on": {"views": Views(size=20, crop_scale=(0.05, 1.0))},
         "crops from 0.2 of the area on": {"views": Views(size=20, crop_scale=(0.2, 1.0))},
         "batches of 512": {"batch_size": 512, "lr": 2.8e-3},

@@ -82,6 +82,10 @@ class PretextTask(nn.Module, ABC):
         """Two views of each image, (2n, c, h, w): all first ones, then all second ones."""
         return torch.cat([self.views(images, view) for view in (0, 1)])
 
+    def embed_crops(self, images: Tensor) -> Tensor:
+        """Embeddings (v * n, d) of the two views and small crops that ``MultiCrop`` draws."""
+        return torch.cat([self.encoder.embed(crops) for crops in self.views(images)])
+
     def zoom_for(self, image_shape: Sequence[int]) -> float:
         """How much larger than this shape the files are decoded that views are cropped from."""
         return self.views.zoom_for(image_shape) if hasattr(self.views, "zoom_for") else 1.0

@@ -1,8 +1,10 @@
 """SimCLR: two views of an image agree, against all other images of the batch."""
 
+import torch
+
 from sklearn_ssl._utils._arguments import COUNT, POSITIVE
-from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
-from sklearn_ssl.nn import mlp, nt_xent
+from sklearn_ssl.base import MultiCropArguments, PretextLearner, PretextTask, TaskOutput, argument
+from sklearn_ssl.nn import mlp, nt_xent, pairs_of_views
 
 __all__ = ["SimCLR"]
 
@@ -14,12 +16,12 @@ class SimCLRTask(PretextTask):
         self.projector = mlp(encoder.out_shape[0], hidden_dim, projection_dim)
 
     def forward(self, images, index):
-        z = self.projector(self.encoder.embed(self.pair(images)))  # (2n, projection_dim)
-        first, second = z.chunk(2)
-        return TaskOutput(nt_xent(first, second, self.temperature))
+        z = self.projector(self.embed_crops(images))  # (views * n, projection_dim)
+        losses = [nt_xent(*pair, self.temperature) for pair in pairs_of_views(z, len(images))]
+        return TaskOutput(torch.stack(losses).mean())
 
 
-class SimCLR(PretextLearner):
+class SimCLR(MultiCropArguments, PretextLearner):
     """Simple framework for contrastive learning of visual representations [1]_.
 
     Two random views of each image go through encoder and projector. Each embedding has to find the
@@ -61,7 +63,7 @@ class SimCLR(PretextLearner):
     def _make_task(self, encoder, n_images):
         return SimCLRTask(
             encoder,
-            self._make_views(),
+            self._make_crops(encoder),
             hidden_dim=self.hidden_dim,
             projection_dim=self.projection_dim,
             temperature=self.temperature,

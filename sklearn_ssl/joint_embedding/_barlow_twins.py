@@ -1,12 +1,13 @@
 """Barlow Twins: each number of an embedding agrees over views, and is like no other number."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
 from sklearn_ssl._utils._device import full_precision
-from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
-from sklearn_ssl.nn import mlp, off_diagonal
+from sklearn_ssl.base import MultiCropArguments, PretextLearner, PretextTask, TaskOutput, argument
+from sklearn_ssl.nn import mlp, off_diagonal, pairs_of_views
 from sklearn_ssl.views import BYOL_VIEWS, Views
 
 __all__ = ["BarlowTwins"]
@@ -29,12 +30,13 @@ class BarlowTwinsTask(PretextTask):
         self.projector = mlp(*widths, last_bias=False)
 
     def forward(self, images, index):
-        z = self.projector(self.encoder.embed(self.pair(images)))
-        first, second = z.chunk(2)
-        return TaskOutput(barlow_twins_loss(first, second, self.redundancy))
+        z = self.projector(self.embed_crops(images))
+        pairs = pairs_of_views(z, len(images))
+        losses = [barlow_twins_loss(*pair, self.redundancy) for pair in pairs]
+        return TaskOutput(torch.stack(losses).mean())
 
 
-class BarlowTwins(PretextLearner):
+class BarlowTwins(MultiCropArguments, PretextLearner):
     """Redundancy reduction between two views [1]_.
 
     The correlation over a batch between the embeddings of two views is drawn to the identity: each
@@ -77,10 +79,9 @@ class BarlowTwins(PretextLearner):
         return Views(**BYOL_VIEWS)
 
     def _make_task(self, encoder, n_images):
-        views = self._make_views()
         return BarlowTwinsTask(
             encoder,
-            views,
+            self._make_crops(encoder),
             hidden_dim=self.hidden_dim,
             projection_dim=self.projection_dim,
             redundancy=self.redundancy,

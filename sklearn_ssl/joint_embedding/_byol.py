@@ -3,7 +3,7 @@
 import torch
 
 from sklearn_ssl._utils._arguments import COUNT, SHARE
-from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
+from sklearn_ssl.base import MultiCropArguments, PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import MomentumCopy, cosine, mlp, negative_cosine
 from sklearn_ssl.views import BYOL_VIEWS, Views
 
@@ -20,13 +20,13 @@ class BYOLTask(PretextTask):
         self.target_projector = MomentumCopy(self.projector)
 
     def forward(self, images, index):
-        both = self.pair(images)
-        prediction = self.predictor(self.projector(self.encoder.embed(both)))  # (2n, d)
+        crops = self.views(images)  # those of the two large views come first
+        z = self.projector(torch.cat([self.encoder.embed(size) for size in crops]))
         with torch.no_grad():
-            target = self.target_projector(self.target_encoder.module.embed(both))
-        target = target.roll(len(images), 0)  # of the other view
+            target = self.target_projector(self.target_encoder.module.embed(crops[0]))  # (2n, d)
         # squared distance of unit vectors, summed over the two directions
-        return TaskOutput(4 + 4 * negative_cosine(prediction, target))
+        similar = negative_cosine(self.predictor(z), target, len(images))
+        return TaskOutput(4 + 4 * similar)
 
     def after_step(self, output, progress):
         momentum = cosine(progress, self.momentum, 1.0)
@@ -34,7 +34,7 @@ class BYOLTask(PretextTask):
         self.target_projector.update(self.projector, momentum)
 
 
-class BYOL(PretextLearner):
+class BYOL(MultiCropArguments, PretextLearner):
     """Bootstrap your own latent [1]_.
 
     One network predicts, from one view of an image, the embedding that another network gives to the
@@ -79,10 +79,9 @@ class BYOL(PretextLearner):
         return Views(**BYOL_VIEWS)
 
     def _make_task(self, encoder, n_images):
-        views = self._make_views()
         return BYOLTask(
             encoder,
-            views,
+            self._make_crops(encoder),
             hidden_dim=self.hidden_dim,
             projection_dim=self.projection_dim,
             momentum=self.momentum,

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import COUNT, COUNT_OR_ZERO, POSITIVE, SHARE, are_finite
+from sklearn_ssl._utils._arguments import COUNT, POSITIVE, SHARE, are_finite
 from sklearn_ssl._utils._device import full_precision
-from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
+from sklearn_ssl.base import MultiCropArguments, PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import MomentumCopy, cosine, mlp
-from sklearn_ssl.views import MultiCrop, Views
+from sklearn_ssl.views import Views
 
 __all__ = ["DINO"]
 
@@ -92,7 +92,7 @@ class DINOTask(PretextTask):
         self.teacher_temp.fill_(low + (high - low) * share)
 
 
-class DINO(PretextLearner):
+class DINO(MultiCropArguments, PretextLearner):
     """Self-distillation with no labels [1]_.
 
     A student sees large and small crops of an image, a teacher (the student's moving average) the
@@ -124,10 +124,6 @@ class DINO(PretextLearner):
         (0.04, 0.07), with which the outputs of short trainings stay uniform.
     temp_warmup : float, default=0.3
         Share of the training in which the teacher's temperature rises.
-    local_crops : int, default=2
-        Number of small crops of each image, of half the large ones' side, but 12 pixels at least.
-    local_scale : tuple of float, default=(0.1, 0.4)
-        Range of the area of small crops.
     hidden_dim : int, default=512
         Width of the head's hidden layers.
     projection_dim : int, default=128
@@ -159,10 +155,9 @@ class DINO(PretextLearner):
     student_temp: float = argument(POSITIVE, default=0.1)
     teacher_temps: tuple[float, float] = argument(tuple, list, default=(0.02, 0.03))
     temp_warmup: float = argument(SHARE, default=0.3)
-    local_crops: int = argument(COUNT_OR_ZERO, default=2)
-    local_scale: tuple[float, float] = argument(tuple, list, default=(0.1, 0.4))
     hidden_dim: int = argument(COUNT, default=512)
     projection_dim: int = argument(COUNT, default=128)
+    local_crops: int = 2
 
     _usual_batch_size: ClassVar[int] = 64
 
@@ -175,11 +170,9 @@ class DINO(PretextLearner):
                 f"teacher_temps={self.teacher_temps!r} must be two positive, finite "
                 "temperatures, the first and the last"
             )
-        views = self._make_views()
-        crops = MultiCrop(views, self.local_crops, self.local_scale, encoder.image_shape)
         return DINOTask(
             encoder,
-            crops,
+            self._make_crops(encoder),
             hidden_dim=self.hidden_dim,
             projection_dim=self.projection_dim,
             out_dim=self.out_dim,

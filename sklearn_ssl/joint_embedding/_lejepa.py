@@ -4,11 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sklearn_ssl._utils._arguments import COUNT, COUNT_OR_ZERO, SHARE
+from sklearn_ssl._utils._arguments import COUNT, SHARE
 from sklearn_ssl._utils._device import full_precision
-from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
+from sklearn_ssl.base import MultiCropArguments, PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import mlp
-from sklearn_ssl.views import MultiCrop, Views
+from sklearn_ssl.views import Views
 
 __all__ = ["LeJEPA"]
 
@@ -43,7 +43,7 @@ class LeJEPATask(PretextTask):
         self.projector = mlp(width, hidden_dim, hidden_dim, projection_dim)
 
     def forward(self, images, index):
-        z = torch.cat([self.encoder.embed(crops) for crops in self.views(images)])
+        z = self.embed_crops(images)
         z = self.projector(z).float().unflatten(0, (-1, len(images)))  # (views, n, d)
         prediction = (z[:2].mean(0) - z).square().mean()
         directions = torch.randn(z.shape[2], self.directions, device=z.device)
@@ -52,7 +52,7 @@ class LeJEPATask(PretextTask):
         return TaskOutput(loss, {"prediction": prediction, "sigreg": gaussian})
 
 
-class LeJEPA(PretextLearner):
+class LeJEPA(MultiCropArguments, PretextLearner):
     """Latent-Euclidean joint-embedding predictive architecture [1]_.
 
     All views of an image, large and small, are drawn to the mean of its large views, while a
@@ -65,10 +65,6 @@ class LeJEPA(PretextLearner):
         Weight of the test, the paper's lambda; the prediction has the rest.
     directions : int, default=256
         Number of random projections in a step.
-    local_crops : int, default=2
-        Number of small crops of each image, of half the large ones' side, but 12 pixels at least.
-    local_scale : tuple of float, default=(0.1, 0.4)
-        Range of the area of small crops.
     hidden_dim : int, default=512
         Width of the projector's hidden layers.
     projection_dim : int, default=64
@@ -96,20 +92,17 @@ class LeJEPA(PretextLearner):
 
     sigreg_weight: float = argument(SHARE, default=0.05)
     directions: int = argument(COUNT, default=256)
-    local_crops: int = argument(COUNT_OR_ZERO, default=2)
-    local_scale: tuple[float, float] = argument(tuple, list, default=(0.1, 0.4))
     hidden_dim: int = argument(COUNT, default=512)
     projection_dim: int = argument(COUNT, default=64)
+    local_crops: int = 2
 
     def _default_views(self):
         return Views(crop_scale=(0.2, 1.0), solarize=(0.0, 0.2))
 
     def _make_task(self, encoder, n_images):
-        views = self._make_views()
-        crops = MultiCrop(views, self.local_crops, self.local_scale, encoder.image_shape)
         return LeJEPATask(
             encoder,
-            crops,
+            self._make_crops(encoder),
             hidden_dim=self.hidden_dim,
             projection_dim=self.projection_dim,
             sigreg_weight=self.sigreg_weight,

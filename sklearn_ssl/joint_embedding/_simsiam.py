@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from sklearn_ssl._utils._arguments import COUNT
-from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
+from sklearn_ssl.base import MultiCropArguments, PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import mlp, negative_cosine
 
 __all__ = ["SimSiam"]
@@ -17,12 +17,12 @@ class SimSiamTask(PretextTask):
         self.predictor = mlp(projection_dim, prediction_dim, projection_dim)
 
     def forward(self, images, index):
-        z = self.projector(self.encoder.embed(self.pair(images)))  # (2n, d)
-        other = z.roll(len(images), 0)
-        return TaskOutput(negative_cosine(self.predictor(z), other))
+        n = len(images)
+        z = self.projector(self.embed_crops(images))  # (views * n, d)
+        return TaskOutput(negative_cosine(self.predictor(z), z[: 2 * n], n))
 
 
-class SimSiam(PretextLearner):
+class SimSiam(MultiCropArguments, PretextLearner):
     """Simple siamese representation learning [1]_.
 
     From the embedding of one view a predictor guesses that of the other, through which no gradient
@@ -68,7 +68,7 @@ class SimSiam(PretextLearner):
     def _make_task(self, encoder, n_images):
         return SimSiamTask(
             encoder,
-            self._make_views(),
+            self._make_crops(encoder),
             hidden_dim=self.hidden_dim,
             projection_dim=self.projection_dim,
             prediction_dim=self.prediction_dim,

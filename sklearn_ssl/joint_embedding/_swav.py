@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import COUNT, COUNT_OR_ZERO, POSITIVE, SHARE
+from sklearn_ssl._utils._arguments import COUNT, POSITIVE, SHARE
 from sklearn_ssl._utils._device import full_precision
-from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
+from sklearn_ssl.base import MultiCropArguments, PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import Queue, mlp
-from sklearn_ssl.views import MultiCrop, Views
+from sklearn_ssl.views import Views
 
 __all__ = ["SwAV"]
 
@@ -47,7 +47,7 @@ class SwAVTask(PretextTask):
 
     def forward(self, images, index):
         n = len(images)
-        z = torch.cat([self.encoder.embed(crops) for crops in self.views(images)])
+        z = self.embed_crops(images)
         z = F.normalize(self.projector(z).float(), dim=1)
         prototypes = F.normalize(self.prototypes, dim=1)
         with full_precision(z.device):
@@ -81,7 +81,7 @@ class SwAVTask(PretextTask):
         self.queue_in_use.fill_(False)
 
 
-class SwAV(PretextLearner):
+class SwAV(MultiCropArguments, PretextLearner):
     """Swapped assignments between views [1]_.
 
     Embeddings are compared with learned prototypes. The assignment of one view to them, made such
@@ -102,10 +102,6 @@ class SwAV(PretextLearner):
         0 has no queue.
     queue_start : float, default=0.25
         Share of the training after which the queue is used, once it is full.
-    local_crops : int, default=2
-        Number of small crops of each image, of half the large ones' side, but 12 pixels at least.
-    local_scale : tuple of float, default=(0.1, 0.4)
-        Range of the area of small crops.
     hidden_dim : int, default=512
         Width of the projector's hidden layer.
     projection_dim : int, default=128
@@ -134,22 +130,19 @@ class SwAV(PretextLearner):
     n_prototypes: int = argument(COUNT, default=300)
     temperature: float = argument(POSITIVE, default=0.1)
     epsilon: float = argument(POSITIVE, default=0.05)
-    queue_size: int = argument(COUNT_OR_ZERO, default=1024)
+    queue_size: int = argument(default=1024)
     queue_start: float = argument(SHARE, default=0.25)
-    local_crops: int = argument(COUNT_OR_ZERO, default=2)
-    local_scale: tuple[float, float] = argument(tuple, list, default=(0.1, 0.4))
     hidden_dim: int = argument(COUNT, default=512)
     projection_dim: int = argument(COUNT, default=128)
+    local_crops: int = 2
 
     def _default_views(self):
         return Views(crop_scale=(0.2, 1.0))
 
     def _make_task(self, encoder, n_images):
-        views = self._make_views()
-        crops = MultiCrop(views, self.local_crops, self.local_scale, encoder.image_shape)
         return SwAVTask(
             encoder,
-            crops,
+            self._make_crops(encoder),
             hidden_dim=self.hidden_dim,
             projection_dim=self.projection_dim,
             n_prototypes=self.n_prototypes,

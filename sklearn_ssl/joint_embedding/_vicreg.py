@@ -1,10 +1,11 @@
 """VICReg: embeddings of two views agree, keep their variance, and are uncorrelated."""
 
+import torch
 import torch.nn.functional as F
 
 from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
-from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
-from sklearn_ssl.nn import covariance_loss, mlp, variance_loss
+from sklearn_ssl.base import MultiCropArguments, PretextLearner, PretextTask, TaskOutput, argument
+from sklearn_ssl.nn import covariance_loss, mlp, pairs_of_views, variance_loss
 from sklearn_ssl.views import BYOL_VIEWS, Views
 
 __all__ = ["VICReg"]
@@ -18,18 +19,19 @@ class VICRegTask(PretextTask):
         self.expander = mlp(*widths, last_bias=False)
 
     def forward(self, images, index):
-        z = self.expander(self.encoder.embed(self.pair(images)))
-        first, second = z.chunk(2)
-        terms = {
-            "invariance": F.mse_loss(first.float(), second.float()),
-            "variance": (variance_loss(first) + variance_loss(second)) / 2,
-            "covariance": covariance_loss(first) + covariance_loss(second),
+        z = self.expander(self.embed_crops(images))
+        pairs = pairs_of_views(z, len(images))
+        losses = {
+            "invariance": [F.mse_loss(a.float(), b.float()) for a, b in pairs],
+            "variance": [(variance_loss(a) + variance_loss(b)) / 2 for a, b in pairs],
+            "covariance": [covariance_loss(a) + covariance_loss(b) for a, b in pairs],
         }
+        terms = {name: torch.stack(values).mean() for name, values in losses.items()}
         loss = sum(weight * terms[name] for name, weight in self.weights.items())
         return TaskOutput(loss, terms)
 
 
-class VICReg(PretextLearner):
+class VICReg(MultiCropArguments, PretextLearner):
     """Variance-invariance-covariance regularization [1]_.
 
     Embeddings of two views are drawn together, while each number of an embedding keeps a standard
@@ -79,10 +81,9 @@ class VICReg(PretextLearner):
 
     def _make_task(self, encoder, n_images):
         weights = {name: getattr(self, name) for name in ("invariance", "variance", "covariance")}
-        views = self._make_views()
         return VICRegTask(
             encoder,
-            views,
+            self._make_crops(encoder),
             hidden_dim=self.hidden_dim,
             projection_dim=self.projection_dim,
             weights=weights,

@@ -18,6 +18,7 @@ from sklearn_ssl.nn._losses import (
     negative_cosine,
     nt_xent,
     off_diagonal,
+    pairs_of_views,
     variance_loss,
 )
 from sklearn_ssl.nn._momentum import MomentumCopy, Queue
@@ -48,6 +49,7 @@ __all__ = [
     "negative_cosine",
     "nt_xent",
     "off_diagonal",
+    "pairs_of_views",
     "parameter_groups",
     "resize_map",
     "variance_loss",

@@ -14,6 +14,7 @@ __all__ = [
     "negative_cosine",
     "nt_xent",
     "off_diagonal",
+    "pairs_of_views",
     "discriminator_loss",
     "variance_loss",
 ]
@@ -67,9 +68,22 @@ def classification(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return F.cross_entropy(logits, labels), (logits.argmax(1) == labels).float().mean()
 
 
-def negative_cosine(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Mean of -cos between predictions (n, d) and targets (n, d), which get no gradient."""
-    return -F.cosine_similarity(predictions.float(), targets.detach().float(), dim=1).mean()
+def negative_cosine(predictions: Tensor, targets: Tensor, n: int) -> Tensor:
+    """Mean of -cos between predictions and what they are of, which gets no gradient.
+
+    Predictions (v * n, d) of all views of n images are of the large views' targets (2 * n, d), but
+    for their own.
+    """
+    views, large = predictions.unflatten(0, (-1, n)), targets.unflatten(0, (2, n))
+    pairs = [(views[v], large[i]) for v in range(len(views)) for i in (0, 1) if i != v]
+    predicted, wanted = (torch.cat(part).float() for part in zip(*pairs, strict=True))
+    return -F.cosine_similarity(predicted, wanted.detach(), dim=1).mean()
+
+
+def pairs_of_views(z: Tensor, n: int) -> list[tuple[Tensor, Tensor]]:
+    """Embeddings (n, d) of both large views, and of each with each small one, of (v * n, d)."""
+    views = z.unflatten(0, (-1, n))
+    return [(views[i], views[v]) for v in range(1, len(views)) for i in (0, 1) if i < v]
 
 
 def off_diagonal(matrix: Tensor) -> Tensor:
