@@ -1,6 +1,7 @@
 """The site: python -m sphinx -b html -W --keep-going docs docs/_build/html
 
-DOCS_RUN_EXAMPLES=1 also runs the examples of the gallery, which takes minutes.
+DOCS_RUN_EXAMPLES=1 also runs the examples of the gallery, which takes minutes. DOCS_VERSIONS is the
+address of the versions.json that versions.py wrote: pages then have a menu of versions.
 """
 
 import importlib.metadata
@@ -56,4 +57,9 @@ html_theme_options = {
     "show_prev_next": True,
     "secondary_sidebar_items": ["page-toc"],
 }
+if versions := os.environ.get("DOCS_VERSIONS"):
+    short = ".".join(version.split(".")[:2])
+    html_theme_options["switcher"] = {"json_url": versions, "version_match": short}
+    html_theme_options["check_switcher"] = False  # it is not there when the first site is built
+    html_theme_options["navbar_end"] = ["version-switcher", "theme-switcher", "navbar-icon-links"]
 html_show_sourcelink = False

@@ -68,11 +68,13 @@ def kinds(folder):
 
 
 def kinds_of(folder):
-    """A few that differ in what is shared out: negatives, files, and a network that draws."""
+    """A few that differ in what is shared out: negatives, files, draws of networks and views."""
     X = make_images()
+    all_of_it = {"rotate": True, "noise": 0.1, "erase": 0.4, "blur": 0.5, "solarize": (0.1, 0.3)}
     learners = {
         "SimCLR": SimCLR(encoder=TinyNet),
         "dropped": RotationPrediction(encoder=DrawingNet, views=Views(size=8)),
+        "views": SimCLR(encoder=TinyNet, views=Views(size=12, **all_of_it)),
         "files": SimCLR(encoder=TinyNet, image_shape=(8, 8, 3)),
     }
     files = write_files(Path(folder))

@@ -1,6 +1,7 @@
 """Imports point one way, and what public modules show is public and on the map."""
 
 import importlib
+import json
 import os
 import pkgutil
 import shutil
@@ -96,6 +97,18 @@ def test_the_site_is_built_without_warnings(tmp_path):
     for name, _ in sklearn_ssl.all_estimators("learner"):
         page = tmp_path / "site" / "api" / "generated" / f"sklearn_ssl.{name}.html"
         assert "random_state" in page.read_text()
+
+
+def test_versions_of_the_site_are_listed_the_latest_first(tmp_path):
+    for name in ("0.2", "0.10", "0.9", "_static"):
+        (tmp_path / name).mkdir()
+    command = [sys.executable, ROOT / "docs" / "versions.py", tmp_path, "https://example.org/"]
+    subprocess.run(command, check=True)
+    found = json.loads((tmp_path / "versions.json").read_text())
+    assert [entry["version"] for entry in found] == ["0.10", "0.9", "0.2"]
+    assert found[1]["url"] == "https://example.org/0.9/"
+    assert [entry.get("preferred", False) for entry in found] == [True, False, False]
+    assert "url=0.10/" in (tmp_path / "index.html").read_text()
 
 
 def test_versions_and_dependencies_are_the_same_everywhere():

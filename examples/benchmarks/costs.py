@@ -4,9 +4,9 @@
     python examples/benchmarks/costs.py --output costs.json
 
 What is measured, on one device: a step of SimCLR with a ResNet-50 at 224 pixels, the views in it,
-which every process makes for the whole batch, features, decoding of photographs on one core, and an
-all-gather between two processes. What is assumed of machines: see the arguments. Photographs are
-those of the folder, enlarged to 500 x 375 pixels, the usual size of ImageNet's.
+features, decoding of photographs on one core, and an all-gather between two processes. What is
+assumed of machines: see the arguments. Photographs are those of the folder, enlarged to 500 x 375
+pixels, the usual size of ImageNet's.
 """
 
 import argparse
@@ -32,6 +32,7 @@ from sklearn_ssl.images import Files, Reading, list_images
 SIDE = 224
 BYTES_OF_GRADIENTS = 4 * 28e6  # of a ResNet-50 and its projector
 BYTES_OF_EMBEDDINGS = 2 * 2 * 2048 * 4  # an image: two views, forward and backward
+BYTES_OF_VIEWS = 2 * 3 * SIDE**2 * 4  # an image; every process has those of the whole batch
 BYTES_OF_A_PATH = 8 + len("/data/photographs/0123/0123456789.jpg") + 49  # a str, and its pointer
 IMAGES = (1e6, 1e8, 1e9)
 GPUS = (1, 8, 64)
@@ -114,10 +115,10 @@ def step_costs(costs, n_gpus, batch_size, options):
     """Seconds of a step on so many GPUs, by what takes them."""
     n_machines = math.ceil(n_gpus / options.gpus_a_machine)
     link = options.network if n_machines > 1 else options.link
-    moved = BYTES_OF_EMBEDDINGS * batch_size + 2 * BYTES_OF_GRADIENTS
+    moved = (BYTES_OF_VIEWS + BYTES_OF_EMBEDDINGS) * batch_size + 2 * BYTES_OF_GRADIENTS
     return {
         "encoder": (costs["step"] - costs["views"]) * batch_size / n_gpus,
-        "views": costs["views"] * batch_size,
+        "views": costs["views"] * batch_size / n_gpus,
         "exchange": moved * (n_gpus - 1) / n_gpus / link,
     }
 

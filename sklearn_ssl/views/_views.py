@@ -18,6 +18,7 @@ from sklearn_ssl._utils._arguments import (
     argument,
 )
 from sklearn_ssl._utils._device import constants, full_precision
+from sklearn_ssl._utils._ranks import by_rank
 from sklearn_ssl.views import functional
 from sklearn_ssl.views._centered import CenteredImages
 
@@ -158,13 +159,19 @@ class Views(DeclaredArguments, BaseEstimator):
         """
         _check_batch(images)
         with full_precision(images.device):
+            if isinstance(images, CenteredImages):
+                return self._draw(images, view, images.whole, images.sizes)
             return self._draw(images, view)
 
-    def _draw(self, images: Tensor, view: int) -> Tensor:
+    @by_rank
+    def _draw(
+        self, images: Tensor, view: int, whole: Tensor | None = None, sizes: Tensor | None = None
+    ) -> Tensor:
         n, channels = images.shape[:2]
-        images = self._crop(images)
+        images = self._crop(images, whole, sizes)
         if self.rotate:
-            images = functional.rotate90(images, torch.randint(4, (n,), device=images.device))
+            turns = (4 * torch.rand(n, device=images.device)).long()
+            images = functional.rotate90(images, turns)
         if self.jitter is not None or self._p("gray", view) > 0:
             color = self._color_rgb if channels == 3 else self._color_any
             images = color(images, view)
@@ -220,15 +227,16 @@ class Views(DeclaredArguments, BaseEstimator):
         sides = zip(self.size_for(image_shape), image_shape, strict=False)
         return max(1.0, *(_ZOOM * view / side for view, side in sides))
 
-    def _crop(self, images: Tensor) -> Tensor:
+    def _crop(self, images: Tensor, whole: Tensor | None, sizes: Tensor | None) -> Tensor:
+        """Crops of images, or of the whole ones of these sizes that they are the middle of."""
         n, _, height, width = images.shape
         size = self.size_for((height, width))
         mirrored = self._chance(images, self.flip) if self.flip else None
         if self.crop_scale is not None:
-            sides: Any = (height, width)
-            if isinstance(images, CenteredImages):
-                sides, images = images.sizes.unbind(1), images.whole
-            rows, columns = sides
+            rows: Any = height
+            columns: Any = width
+            if whole is not None and sizes is not None:
+                images, (rows, columns) = whole, sizes.unbind(1)
             boxes = functional.random_boxes(
                 n, rows, columns, self.crop_scale, self.crop_ratio, images.device
             )

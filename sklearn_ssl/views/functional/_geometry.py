@@ -111,7 +111,7 @@ def random_boxes(
     Tensor of shape (n, 4)
         Top, left, height and width, in pixels and fractions of them.
     """
-    area, aspect, down, right = torch.rand(4, n, device=device).unbind()
+    area, aspect, down, right = torch.rand(n, 4, device=device).unbind(1)
     height, width = (
         side if isinstance(side, Tensor) else torch.full_like(area, side)
         for side in (height, width)
