@@ -60,3 +60,8 @@ def test_no_tag_dodges_a_check(Learner):
     assert not tags._skip_test
     assert not tags.input_tags.positive_only
     assert tags.input_tags.two_d_array
+
+
+@every_learner
+def test_every_argument_says_what_it_takes(Learner):
+    assert all(Learner._parameter_constraints.values()), Learner._parameter_constraints

@@ -13,8 +13,9 @@ import torch
 from conftest import make_images, small
 
 import sklearn_ssl
-from sklearn_ssl import Checkpoint, SimCLR
+from sklearn_ssl import Checkpoint, SimCLR, Views
 from sklearn_ssl._utils._ranks import Ranks, joined
+from sklearn_ssl.views import functional
 
 pytest.importorskip("accelerate")
 
@@ -173,6 +174,21 @@ def test_several_processes_need_accelerate(images, monkeypatch):
     monkeypatch.setitem(sys.modules, "accelerate", None)
     with pytest.raises(ImportError, match=r"sklearn-ssl\[distributed\]"):
         small(SimCLR).fit(images)
+
+
+def test_views_are_shared_out(monkeypatch):
+    ranks, seen = Ranks(0, 2), []
+    monkeypatch.setattr(ranks, "whole", lambda part: torch.cat([part, part]))
+    crop_resize = functional.crop_resize
+
+    def spy(images, *args):
+        seen.append(len(images))
+        return crop_resize(images, *args)
+
+    monkeypatch.setattr(functional, "crop_resize", spy)
+    with ranks.splitting():
+        assert len(Views(size=8)(torch.rand(6, 3, 12, 12))) == 6
+    assert seen == [3]
 
 
 def test_alone_nothing_is_shared_out():

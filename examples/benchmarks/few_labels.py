@@ -98,7 +98,7 @@ def run(seed, data, memory, n_labels, methods, done, write):
                     .score(X_test.reshape(N_TEST, -1) / 255, y_test)
                 ),
                 "SimCLR, fine-tuned": lambda rows=rows: trained(
-                    ssl, X[rows], y[rows], seed, lr=5e-4, layer_decay=0.8, frozen_epochs=1
+                    ssl, X[rows], y[rows], seed, lr=2e-3, layer_decay=0.8, frozen_epochs=1
                 ).score(X_test, y_test),
                 "supervised from scratch": lambda rows=rows: trained(
                     "small_resnet", X[rows], y[rows], seed, lr=2e-3

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import COUNT, POSITIVE, SHARE
+from sklearn_ssl._utils._arguments import COUNT, COUNT_OR_ZERO, POSITIVE, SHARE
 from sklearn_ssl._utils._device import full_precision
 from sklearn_ssl.base import MultiCropArguments, PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import Queue, mlp
@@ -130,7 +130,7 @@ class SwAV(MultiCropArguments, PretextLearner):
     n_prototypes: int = argument(COUNT, default=300)
     temperature: float = argument(POSITIVE, default=0.1)
     epsilon: float = argument(POSITIVE, default=0.05)
-    queue_size: int = argument(default=1024)
+    queue_size: int = argument(COUNT_OR_ZERO, default=1024)
     queue_start: float = argument(SHARE, default=0.25)
     hidden_dim: int = argument(COUNT, default=512)
     projection_dim: int = argument(COUNT, default=128)
