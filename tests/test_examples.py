@@ -158,10 +158,12 @@ TASKS = {
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_other_tasks(name, monkeypatch):
+def test_other_tasks(name, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(ROOT / "examples" / "tasks"))
     assert TASKS.keys() == {path.stem for path in (ROOT / "examples" / "tasks").glob("*.py")}
-    found = importlib.import_module(name).main(**TASKS[name])
+    picture = tmp_path / "picture.png"
+    found = importlib.import_module(name).main(**TASKS[name], picture=picture)
     values = [v for row in found.values() for v in (row.values() if type(row) is dict else [row])]
     assert len(values) >= 2
     assert np.isfinite(values).all()
+    assert len(np.unique(np.asarray(Image.open(picture)))) > 10

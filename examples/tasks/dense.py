@@ -7,7 +7,14 @@ Classes of pixels: a feature map, position by position, and a classifier on few 
 ::
 
     python examples/tasks/dense.py
+
+.. image:: /images/tasks/dense.png
+    :alt: Images of two parts, the true classes of their pixels, and those predicted
 """
+
+# sphinx_gallery_thumbnail_path = 'images/tasks/dense.png'
+
+import argparse
 
 import numpy as np
 from sklearn.datasets import load_sample_images
@@ -40,7 +47,7 @@ def make_scenes(n, seed=0):
     return np.stack(images), np.stack(masks)
 
 
-def main(n_images=1500, n_labeled=20, n_test=200, max_epochs=15):
+def main(n_images=1500, n_labeled=20, n_test=200, max_epochs=15, picture=None):
     X, masks = make_scenes(n_images + n_test)
     found = {}
     for name, epochs in {"random encoder": 0, "SimCLR": max_epochs}.items():
@@ -61,8 +68,25 @@ def main(n_images=1500, n_labeled=20, n_test=200, max_epochs=15):
         tested = positions(X[n_images:]).reshape(-1, depth)
         found[name] = probe.score(tested, classes[n_images:].ravel())
         print(f"{name}: {100 * found[name]:.1f} % of the positions are told right")
+    if picture:
+        predicted = probe.predict(tested).reshape(-1, rows, columns)
+        draw({"image": X[n_images:], "true": masks[n_images:], "predicted": predicted}, picture)
     return found
 
 
+def draw(rows, picture):
+    from matplotlib.figure import Figure  # needed for a picture only
+
+    figure = Figure(figsize=(4, 2.8), dpi=125, layout="constrained")
+    for axes, (name, images) in zip(figure.subplots(3, 4), rows.items(), strict=True):
+        axes[0].set_ylabel(name)
+        for ax, image in zip(axes, images[:4], strict=True):
+            ax.imshow(image, vmin=0, vmax=1)
+            ax.set(xticks=[], yticks=[])
+    figure.savefig(picture)
+
+
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--picture", help="a file to save a picture to")
+    main(picture=parser.parse_args().picture)
