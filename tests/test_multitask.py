@@ -117,8 +117,8 @@ def test_children_take_their_own_steps():
 def test_views_belong_to_children():
     flips, resized = Views(flip=1.0), unchanged(6)
     task = task_of([("a", SimCLR(views=flips), 1.0), ("b", SimCLR(views=resized), 1.0)])
-    assert [child.views.flip for child in task.tasks] == [1.0, 0]
-    assert [child.views.size_for((12, 12, 3)) for child in task.tasks] == [(12, 12), (6, 6)]
+    assert [child.views.views.flip for child in task.tasks] == [1.0, 0]
+    assert [child.views.views.size_for((12, 12, 3)) for child in task.tasks] == [(12, 12), (6, 6)]
 
 
 # Fitting
@@ -127,7 +127,7 @@ def test_views_belong_to_children():
 def test_views_of_all_are_those_of_children_without():
     learners = [("a", SimCLR(), 1.0), ("b", SimCLR(views=Views(size=5)), 1.0)]
     task = task_of(learners, views=Views(size=7))
-    assert [child.views.size for child in task.tasks] == [7, 5]
+    assert [child.views.views.size for child in task.tasks] == [7, 5]
     assert learners[0][1].views is None
 
 
