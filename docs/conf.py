@@ -60,6 +60,7 @@ html_theme_options = {
 if versions := os.environ.get("DOCS_VERSIONS"):
     short = ".".join(version.split(".")[:2])
     html_theme_options["switcher"] = {"json_url": versions, "version_match": short}
+    html_theme_options["header_links_before_dropdown"] = 3  # the menu needs room
     html_theme_options["check_switcher"] = False  # it is not there when the first site is built
     html_theme_options["navbar_end"] = ["version-switcher", "theme-switcher", "navbar-icon-links"]
 html_show_sourcelink = False
