@@ -1,6 +1,8 @@
 """Searches and features on Dask and Ray: what one process gives, and trained once."""
 
+import os
 from pathlib import Path
+from unittest import mock
 
 import joblib
 import numpy as np
@@ -40,6 +42,7 @@ def two_workers(tmp_path_factory):
     """Two processes of Dask, of one thread each."""
     folder = tmp_path_factory.mktemp("dask")
     with (
+        mock.patch.dict(os.environ),  # in which Dask leaves what it sets for its workers
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=folder
         ) as cluster,
@@ -52,8 +55,8 @@ def two_workers(tmp_path_factory):
 def ray():
     ray = pytest.importorskip("ray")
     here = {"PYTHONPATH": str(Path(__file__).parent)}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_worker_niceness", "0")  # else it waits for all else that runs
+    niceness = {"RAY_worker_niceness": "0"}  # else it waits for all else that runs
+    with mock.patch.dict(os.environ, niceness):
         ray.init(num_cpus=2, include_dashboard=False, runtime_env={"env_vars": here})
         yield ray
         ray.shutdown()
