@@ -1,6 +1,7 @@
 """Pretrainings and features that are kept, and taken instead of being computed again."""
 
 import contextlib
+import importlib
 import os
 import signal
 import subprocess
@@ -16,11 +17,8 @@ import pytest
 import skorch
 import torch
 from conftest import every_kind, make_images, small
-from sklearn.experimental import (
-    enable_halving_search_cv,  # noqa: F401 - scikit-learn lets HalvingGridSearchCV be imported by it
-)
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
@@ -256,6 +254,9 @@ def test_a_cosine_does_not(tmp_path, log):
 
 
 def test_halving_pays_for_each_epoch_once(tmp_path, log):
+    importlib.import_module("sklearn.experimental.enable_halving_search_cv")  # allows the next line
+    from sklearn.model_selection import HalvingGridSearchCV
+
     pipe = make_pipeline(learner(tmp_path, schedule="constant"), LogisticRegression())
     grid = {"simclr__lr": [1e-3, 3e-3, 1e-2, 3e-2]}
     search = HalvingGridSearchCV(

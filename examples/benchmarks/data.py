@@ -1,6 +1,7 @@
 """Images for the benchmarks: a zip or folder of class/name images, or torchvision's CIFAR-10."""
 
 import io
+import json
 import zipfile
 from pathlib import Path
 
@@ -40,6 +41,11 @@ def _decode(file, side: int | None) -> np.ndarray:
     if side is not None:
         image = ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC)
     return np.asarray(image)
+
+
+def lines_in(path: Path) -> list[dict]:
+    """What a benchmark wrote so far, a line each; nothing, without a file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def machine() -> dict[str, str | int]:

@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_ssl import FineTunedClassifier, LinearProbe, PatchDictionary, SimCLR, Views
 
-from data import load_images, machine  # isort: skip
+from data import lines_in, load_images, machine  # isort: skip
 
 N_TEST = 4000
 N_LABELS = (10, 50, 250, 1000, 5000)
@@ -158,9 +158,7 @@ def main():
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--plot")
     options = parser.parse_args()
-    lines = []
-    if options.output.exists():
-        lines = [json.loads(line) for line in options.output.read_text().splitlines()]
+    lines = lines_in(options.output)
     if options.table:
         print_table(lines, options.plot)
         return

@@ -32,7 +32,7 @@ from sklearn_ssl.metrics import (
     uniformity_scorer,
 )
 
-from data import load_images, machine  # isort: skip
+from data import lines_in, load_images, machine  # isort: skip
 
 LEARNERS = {c.__name__: c for c in (SimCLR, BYOL, VICReg, DenoisingAutoencoder)}
 N_SETTINGS = 12
@@ -134,9 +134,7 @@ def main():
     parser.add_argument("--output", type=Path, default=Path("measures.jsonl"))
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
-    lines = []
-    if options.output.exists():
-        lines = [json.loads(line) for line in options.output.read_text().splitlines()]
+    lines = lines_in(options.output)
     if options.table:
         print_table(lines)
         return

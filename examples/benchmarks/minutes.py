@@ -25,7 +25,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sklearn_ssl import KernelProbe, PatchDictionary, SimCLR, Views
 
-from data import load_images, machine  # isort: skip
+from data import lines_in, load_images, machine  # isort: skip
 from kmeans_patches import KMeansPatches  # isort: skip
 
 N_LABELED, N_TEST = 10_000, 4000
@@ -147,9 +147,7 @@ def main():
     parser.add_argument("--rivals", action="store_true")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
-    lines = []
-    if options.output.exists():
-        lines = [json.loads(line) for line in options.output.read_text().splitlines()]
+    lines = lines_in(options.output)
     if options.table:
         print_table(lines)
         return

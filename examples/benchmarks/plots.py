@@ -4,19 +4,15 @@ python examples/benchmarks/plots.py --output docs/images/
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
+from data import lines_in
 from matplotlib.figure import Figure
 from methods import start_of
 
 HERE = Path(__file__).parent
 TITLES = {"cifar10": "CIFAR-10", "digits": "digits", "imagenette": "Imagenette"}
-
-
-def runs(name):
-    return [json.loads(line) for line in (HERE / name).read_text().splitlines()]
 
 
 def accuracies(lines, **of):
@@ -30,7 +26,7 @@ def accuracies(lines, **of):
 
 def methods():
     """Each learner before and after its training, the best of CIFAR-10 at the top."""
-    lines = runs("methods.jsonl")
+    lines = lines_in(HERE / "methods.jsonl")
     names = {line["method"] for line in lines}
     trained = {"dataset": "cifar10", "random": False}
     order = sorted(names, key=lambda name: np.mean(accuracies(lines, method=name, **trained)))
@@ -56,7 +52,7 @@ def methods():
 
 def equal_footing():
     """Lightly and this package with the same encoder, views, steps and optimizer."""
-    lines = runs("equal_footing.jsonl")
+    lines = lines_in(HERE / "equal_footing.jsonl")
     names = sorted({line["method"] for line in lines})
     figure = Figure((6, 3), layout="constrained")
     axes = figure.subplots()

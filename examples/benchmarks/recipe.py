@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sklearn_ssl import KernelProbe, PatchDictionary, SimCLR, Views
 
-from data import load_images, machine  # isort: skip
+from data import lines_in, load_images, machine  # isort: skip
 from minutes import split  # isort: skip
 
 LAYERS = ["layer2", "layer3", "layer4"]
@@ -166,9 +166,7 @@ def main():
     parser.add_argument("--output", type=Path, default=Path("recipe.jsonl"))
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
-    lines = []
-    if options.output.exists():
-        lines = [json.loads(line) for line in options.output.read_text().splitlines()]
+    lines = lines_in(options.output)
     if options.table:
         print_table(lines)
         return

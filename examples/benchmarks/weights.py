@@ -40,7 +40,7 @@ from sklearn_ssl import (
 )
 from sklearn_ssl.metrics import linear_cka
 
-from data import load_images, machine  # isort: skip
+from data import lines_in, load_images, machine  # isort: skip
 
 N_TRAIN, N_LABELED, N_TEST = 3000, 2000, 1500
 LAYER, POOL = "features.18", "avg"
@@ -113,9 +113,7 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
-    lines = []
-    if options.output.exists():
-        lines = [json.loads(line) for line in options.output.read_text().splitlines()]
+    lines = lines_in(options.output)
     if options.table:
         print_table(lines)
         return
