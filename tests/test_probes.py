@@ -25,7 +25,13 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler, label_binarize, normalize
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    StandardScaler,
+    label_binarize,
+    normalize,
+)
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_ssl import (
@@ -198,7 +204,9 @@ def test_what_has_no_label_is_pretrained_on_and_ignored():
     few = np.where(np.arange(60) < 20, y, -1)
     found = SelfSupervisedClassifier(small(SimCLR)).fit(X, few)
     ssl = small(SimCLR).fit(X)
-    head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    head = make_pipeline(
+        MinMaxScaler(clip=True), StandardScaler(), LogisticRegression(max_iter=1000)
+    )
     head.fit(ssl.transform(X[:20]), y[:20])
     np.testing.assert_array_equal(found.predict_proba(X), head.predict_proba(ssl.transform(X)))
     assert found.n_labeled_ == 20
@@ -216,6 +224,18 @@ def test_regression_with_few_targets():
     assert found.score(X, few) == pytest.approx(found.score(X[:30], target[:30]))
     with pytest.raises(ValueError, match="no image has a label"):
         SelfSupervisedRegressor(small(SimCLR)).fit(X, np.full(60, np.nan))
+
+
+def test_what_hardly_varies_among_few_targets_does_not_decide_about_others():
+    features = np.random.default_rng(0).normal(size=(400, 30))
+    target = features[:, :3].sum(1)
+    features[:50, -1] *= 1e-4
+    few = np.where(np.arange(400) < 50, target, np.nan)
+    found = SelfSupervisedRegressor(FunctionTransformer()).fit(features, few)
+    assert found.score(features[50:], target[50:]) > 0.9
+    classes = np.where(np.arange(400) < 50, target > 0, -1)
+    found = SelfSupervisedClassifier(FunctionTransformer()).fit(features, classes)
+    assert found.score(features[50:], target[50:] > 0) > 0.8
 
 
 def test_more_images_by_routing():

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
@@ -29,7 +29,8 @@ class SelfSupervisedClassifier(ClassifierMixin, SelfSupervised):
     learner : PretextLearner
         Or any transformer of images.
     classifier : classifier or None, default=None
-        ``None`` takes a logistic regression on standardized features.
+        ``None`` takes a logistic regression on standardized features, which are held to the range
+        that labeled images span: what hardly varies among few may be far outside of it elsewhere.
 
     Attributes
     ----------
@@ -58,7 +59,7 @@ class SelfSupervisedClassifier(ClassifierMixin, SelfSupervised):
 
     @staticmethod
     def _usual_head() -> Any:
-        return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        return make_pipeline(*_scaling(), LogisticRegression(max_iter=1000))
 
     @staticmethod
     def _check_y(y: Any) -> np.ndarray:
@@ -147,8 +148,8 @@ class SelfSupervisedRegressor(RegressorMixin, SelfSupervised):
     learner : PretextLearner
         Or any transformer of images.
     regressor : regressor or None, default=None
-        ``None`` takes a ridge regression on standardized features, with the penalty that
-        cross-validation finds.
+        ``None`` takes a ridge regression, with the penalty that cross-validation finds, on
+        features that are standardized and held to the range that images with targets span.
 
     Attributes
     ----------
@@ -177,7 +178,7 @@ class SelfSupervisedRegressor(RegressorMixin, SelfSupervised):
 
     @staticmethod
     def _usual_head() -> Any:
-        return make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 5, 7)))
+        return make_pipeline(*_scaling(), RidgeCV(np.logspace(-1, 5, 7)))
 
     @staticmethod
     def _check_y(y: Any) -> np.ndarray:
@@ -208,3 +209,8 @@ class SelfSupervisedRegressor(RegressorMixin, SelfSupervised):
         float
         """
         return super().score(*self._labeled_only(X, y, sample_weight))
+
+
+def _scaling() -> tuple[MinMaxScaler, StandardScaler]:
+    """Steps that standardize features, and clip those of other images to their range."""
+    return MinMaxScaler(clip=True), StandardScaler()
