@@ -83,7 +83,7 @@ class ProbeMonitor(_Monitor):
     >>> from sklearn_ssl.inspection import ProbeMonitor
     >>> X, y = load_digits().images, load_digits().target
     >>> monitor = ProbeMonitor(X[:200], y[:200])
-    >>> ssl = SimCLR(max_epochs=2, callbacks=[monitor], random_state=0).fit(X[200:])
+    >>> ssl = SimCLR(max_epochs=2, callbacks=[monitor], random_state=0).fit(X[200:700])
     >>> [round(row["probe"], 1) for row in ssl.history_]
     [0.9, 0.9]
     """
@@ -129,7 +129,7 @@ class MeasureMonitor(_Monitor):
     >>> from sklearn_ssl.inspection import MeasureMonitor
     >>> X = load_digits().images
     >>> monitor = MeasureMonitor(X[:200], every=2)
-    >>> ssl = SimCLR(max_epochs=4, callbacks=[monitor], random_state=0).fit(X[200:])
+    >>> ssl = SimCLR(max_epochs=4, callbacks=[monitor], random_state=0).fit(X[200:700])
     >>> [sorted(row) == sorted(ssl.history_[1]) for row in ssl.history_]
     [False, True, False, True]
     """
