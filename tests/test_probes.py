@@ -235,7 +235,7 @@ def test_what_hardly_varies_among_few_targets_does_not_decide_about_others():
     assert found.score(features[50:], target[50:]) > 0.9
     classes = np.where(np.arange(400) < 50, target > 0, -1)
     found = SelfSupervisedClassifier(FunctionTransformer()).fit(features, classes)
-    assert found.score(features[50:], target[50:] > 0) > 0.8
+    assert found.score(features[50:], target[50:] > 0) > 0.7
 
 
 def test_more_images_by_routing():
