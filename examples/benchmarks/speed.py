@@ -6,6 +6,7 @@ Everything is measured in turns within one run, and told as ratios: medians, wit
 """
 
 import argparse
+import functools
 import os
 import statistics
 import subprocess
@@ -19,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_ssl import SimCLR
+from sklearn_ssl import PatchDictionary, SimCLR
 from sklearn_ssl._utils._device import bfloat16_is_native, freed_memory_kept
 from sklearn_ssl.encoders import pool_features
 from sklearn_ssl.images import image_digest, read_images
@@ -177,6 +178,29 @@ def hashing(X, rounds):
     row(f"{len(images)} of {images.shape}, {images.dtype}", times, "hash", "read")
 
 
+def dictionary(X, rounds):
+    """Features of a dictionary against the product of patches and atoms alone, in a loop."""
+    print("\n| PatchDictionary | speed, to that of its product alone |\n|---|---|")
+    for n_atoms, patch_size in ((400, 6), (1600, 6), (1600, 8)):
+        learner = PatchDictionary(
+            n_atoms=n_atoms, patch_size=patch_size, pool=4, n_patches=20_000, n_iter=1
+        ).fit(X)
+        rows, columns = learner.encoder_.grid
+        width = -(-(learner.encoder_.atoms.shape[1] + 1) // 16) * 16
+        atoms = torch.randn(n_atoms, width, dtype=HALF, device=DEVICE)
+        at_once = 4 if DEVICE.type == "cpu" else len(X)
+        patches = torch.randn(at_once * rows * columns, width, dtype=HALF, device=DEVICE)
+        n_times = len(X) // at_once
+
+        def product(patches=patches, atoms=atoms, n_times=n_times):
+            for _ in range(n_times):
+                patches @ atoms.T
+
+        features = functools.partial(learner.transform, X)
+        times = in_turns({"product": product, "features": features}, rounds)
+        row(f"{n_atoms} atoms of {patch_size} x {patch_size} pixels", times, "product", "features")
+
+
 FITS = """
 import sys
 import numpy as np
@@ -232,7 +256,7 @@ def side_by_side(rounds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="zip or folder of class/name images; default: download")
-    parser.add_argument("--parts", default="transform,precision,step,more,hashing,side")
+    parser.add_argument("--parts", default="transform,precision,step,more,hashing,dictionary,side")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     parts = args.parts.split(",")
@@ -250,6 +274,8 @@ def main():
         more_images(X, args.rounds)
     if "hashing" in parts:
         hashing(X, args.rounds)
+    if "dictionary" in parts:
+        dictionary(X[:1024], args.rounds)
     if "side" in parts:
         side_by_side(args.rounds)
 

@@ -1,7 +1,5 @@
 """The network of a dictionary of patches."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -92,27 +90,16 @@ class DictionaryEncoder(Encoder):
     def maps(self, images: Tensor, *layers: str) -> list[Tensor]:
         """Responses (n, n_atoms, rows, columns), for each layer."""
         responses = self._respond(self.resized(images.float()), *self._matrices(images))
-        return [responses.unflatten(1, self.grid).permute(0, 3, 1, 2) for _ in layers]
+        return [responses for _ in layers]
 
     def _features(self, images: Tensor, wanted: list[Pair]) -> Tensor:
-        """Features (n, d) of pools of the one layer, without keeping the responses of all images.
-
-        Means over cells are products of matrices, as the responses are.
-        """
+        """Features (n, d) of pools of the one layer, a few images at once."""
         images = self.resized(images.float())
         matrices = self._matrices(images)
-        pools = [pool for _, pool in wanted]
-        cells = [None if pool in ("max", None) else self._cells(pool, images) for pool in pools]
 
         def pooled(images: Tensor) -> Tensor:
             responses = self._respond(images, *matrices)
-            parts = []
-            for pool, means in zip(pools, cells, strict=True):
-                if means is None:
-                    maps = responses.unflatten(1, self.grid).permute(0, 3, 1, 2)
-                    parts.append(pool_features(maps.float(), pool))
-                else:  # (n, cells, n_atoms)
-                    parts.append((means.to(responses.dtype) @ responses).float().mT.flatten(1))
+            parts = [pool_features(responses, pool).float() for _, pool in wanted]
             return torch.cat(parts, dim=1)
 
         size = self._at_once(images)
@@ -125,37 +112,37 @@ class DictionaryEncoder(Encoder):
         device = images.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         filters = (self.whitening - self.whitening.mean(0)).T  # take the mean of a patch off, too
-        filters = filters.unflatten(1, (self.image_shape[2], *self.patch))
-        filters = filters.to(dtype or filters.dtype, memory_format=torch.channels_last)
         atoms = self.atoms
         if self.activation == "soft_threshold":  # what is multiplied by 1 spares a pass for biases
             below = torch.full_like(atoms[:, :1], -self.threshold * atoms.shape[1] ** -0.5)
             atoms = F.pad(torch.cat([atoms, below], dim=1), (0, -(atoms.shape[1] + 1) % 16))
+            filters = F.pad(filters, (0, 0, 0, atoms.shape[1] - len(filters)))
+        filters = filters.unflatten(1, (self.image_shape[2], *self.patch))
+        filters = filters.permute(0, 1, 3, 2).flatten(1, 2)[..., None]
+        filters = filters.to(dtype or filters.dtype, memory_format=torch.channels_last)
         return filters, atoms.to(filters.dtype)
 
     def _respond(self, images: Tensor, filters: Tensor, atoms: Tensor) -> Tensor:
-        """Responses (n, positions, n_atoms), in the type of the filters."""
+        """Responses (n, n_atoms, rows, columns), channels last, in the type of the filters."""
         with torch.autocast(images.device.type, enabled=False):
-            pixels = (images - 0.5).to(filters.dtype, memory_format=torch.channels_last)
-            z = F.conv2d(pixels, filters, stride=self.stride).permute(0, 2, 3, 1).flatten(0, 2)
+            pixels = (images - 0.5).to(filters.dtype).permute(0, 2, 3, 1)
+            rows = pixels.unfold(2, self.patch[1], self.stride).flatten(3).permute(0, 3, 1, 2)
+            z = F.conv2d(rows, filters, stride=(self.stride, 1)).permute(0, 2, 3, 1).flatten(0, 2)
             if self.activation == "triangle":
                 responses = self._triangle(z * self._scale(images), atoms)
+            elif self.activation == "nearest":
+                responses = self._nearest(z, atoms)
             else:
-                square = torch.linalg.vector_norm(z, dim=1, keepdim=True).float().square()
-                scale = (square + z.shape[1] * _LEAST_VARIANCE).rsqrt().to(z.dtype)
-                responses = (
-                    self._nearest(z, atoms)
-                    if self.activation == "nearest"
-                    else (self._above(z, scale, atoms))
-                )
-        return responses.unflatten(0, (images.shape[0], -1))
+                responses = self._above(z, atoms)
+        return responses.unflatten(0, (-1, *self.grid)).permute(0, 3, 1, 2)
 
-    def _above(self, z: Tensor, scale: Tensor, atoms: Tensor) -> Tensor:
+    def _above(self, z: Tensor, atoms: Tensor) -> Tensor:
         """By how much cosines are above the threshold."""
-        with_one = z.new_zeros(z.shape[0], atoms.shape[1])
-        with_one[:, z.shape[1]] = 1
-        with_one[:, : z.shape[1]] = z * scale
-        responses = with_one @ atoms.T
+        d = self.whitening.shape[0]
+        square = torch.linalg.vector_norm(z, dim=1, keepdim=True).float().square()
+        z = z * (square + d * _LEAST_VARIANCE).rsqrt().to(z.dtype)
+        z[:, d] = 1
+        responses = z @ atoms.T
         if responses.dtype == torch.bfloat16:  # whose sign is that of its bits, four times as fast
             return responses.view(torch.int16).clamp_(min=0).view(torch.bfloat16)
         return responses.relu_()
@@ -179,11 +166,6 @@ class DictionaryEncoder(Encoder):
         mean, square = F.avg_pool2d(moments, self.patch, self.stride).flatten(2).unbind(1)
         variance = (square - mean.square()).clamp(min=0)
         return (variance + _LEAST_VARIANCE).rsqrt().flatten()[:, None]
-
-    def _cells(self, pool: Any, images: Tensor) -> Tensor:
-        """The matrix (cells, positions) whose product with responses are their means."""
-        one_hot = torch.eye(self.grid[0] * self.grid[1], device=images.device)
-        return pool_features(one_hot.view(-1, 1, *self.grid), pool).T.contiguous()
 
     def _at_once(self, images: Tensor) -> int:
         """The number of images in a chunk, by which n can be divided: bits depend on the shape."""
