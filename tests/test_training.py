@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 import skorch
 import torch
 from conftest import Constant, TinyNet, every_learner, make_images, small
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
-from sklearn_ssl import SimCLR
+from sklearn_ssl import Distillation, SimCLR
 from sklearn_ssl._utils._device import autocast, bfloat16_is_native, resolve_device
 from sklearn_ssl._utils._isolation import OwnRandomNumbers, isolated, own_settings
 from sklearn_ssl.exceptions import CollapseWarning, DivergenceError
@@ -254,6 +257,28 @@ def test_max_epochs_is_not_asked_with_a_time_budget(monkeypatch):
         make_images(32)
     )
     assert len(ticks.lrs) in (19, 20)
+
+
+def test_a_teacher_takes_of_the_time_budget(monkeypatch):
+    def slow(X):
+        clock.now += 20.0
+        return X.reshape(len(X), -1)[:, :10]
+
+    clock = Clock(monkeypatch)
+    ticks = Ticks(clock)
+    params = {"shared_views": False, "time_budget": 40.0, "batch_size": 8, "callbacks": [ticks]}
+    small(Distillation, teacher=FunctionTransformer(slow), **params).fit(make_images(32))
+    assert len(ticks.lrs) in (9, 10, 11)
+
+
+@pytest.mark.parametrize(("budget", "over"), [(8.0, True), (30.0, False)])
+def test_a_time_budget_that_ends_while_the_encoder_is_held(monkeypatch, budget, over):
+    ticks = Ticks(Clock(monkeypatch))
+    params = {"time_budget": budget, "frozen_epochs": 1, "batch_size": 8, "callbacks": [ticks]}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        small(SimCLR, **params).fit(make_images(56))  # 7 steps, 14 seconds an epoch
+    assert [w.category for w in caught] == [ConvergenceWarning] * over
 
 
 def test_real_time(images):

@@ -9,6 +9,7 @@ images have labels. The test part of minutes.py is not looked at.
 """
 
 import argparse
+import copy
 import json
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from skorch.callbacks import Callback
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sklearn_ssl import KernelProbe, PatchDictionary, SimCLR, Views
+from sklearn_ssl.encoders import SmallResNet
 
 from data import lines_in, load_images, machine  # isort: skip
 from minutes import split  # isort: skip
@@ -92,6 +94,33 @@ class Muon(torch.optim.Optimizer):
         return output
 
 
+class WhitenedPatches(torch.nn.Module):
+    """A first convolution that is not trained: atoms of a dictionary, for whitened patches."""
+
+    def __init__(self, images, n_atoms):
+        super().__init__()
+        dictionary = PatchDictionary(n_atoms=n_atoms, patch_size=5, random_state=0).fit(images)
+        found = dictionary.encoder_
+        filters = found.atoms @ found.whitening
+        filters -= filters.mean(1, keepdim=True)  # patches are compared without their mean
+        self.register_buffer("filters", filters.view(n_atoms, -1, 5, 5))
+
+    def forward(self, images):
+        return torch.nn.functional.conv2d(images, self.filters, padding="same")
+
+
+def network(width=32, stem=None):
+    """What makes the default encoder of another width, or with another first convolution."""
+
+    def build(in_channels, image_shape):
+        encoder = SmallResNet(in_channels, image_shape[:2], width)
+        if stem is not None:
+            encoder.stem.conv1 = copy.deepcopy(stem)
+        return encoder
+
+    return build
+
+
 def orthogonal(matrix):
     """Singular values to about 1, by five steps of Newton and Schulz."""
     x = matrix.T if len(matrix) > matrix.shape[1] else matrix
@@ -102,7 +131,7 @@ def orthogonal(matrix):
     return x.T if len(matrix) > matrix.shape[1] else x
 
 
-def settings():
+def settings(images):
     """What differs from views of 20 pixels and the defaults."""
     return {
         "views of 20 pixels": {},
@@ -125,6 +154,9 @@ def settings():
         "Muon for convolutions": {"optimizer": Muon},
         "Muon for convolutions, lr 4e-3": {"optimizer": Muon, "lr": 4e-3},
         "averaged weights": {"callbacks": [Averaged(0.995)]},
+        "encoder of 24 channels": {"max_epochs": 20, "encoder": network(24)},
+        "encoder of 48 channels": {"max_epochs": 7, "encoder": network(48)},
+        "whitened patches as the stem": {"encoder": network(stem=WhitenedPatches(images, 32))},
     }
 
 
@@ -161,7 +193,7 @@ def print_table(lines):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", help="a zip or folder of class/name images")
-    parser.add_argument("--settings", nargs="*", default=list(settings()))
+    parser.add_argument("--settings", nargs="*", help="default: all")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--output", type=Path, default=Path("recipe.jsonl"))
     parser.add_argument("--table", action="store_true")
@@ -176,10 +208,10 @@ def main():
     for seed in options.seeds:
         _, seen, _ = split(len(images), seed=0)
         rows = seen[:10_000], seen[-4000:]
-        for name in options.settings:
-            if (name, seed) in done:
+        for name, how in settings(images[seen[:-4000]]).items():
+            if (name, seed) in done or name not in (options.settings or [name]):
                 continue
-            how = {"max_epochs": EPOCHS, "views": Views(size=20), **settings()[name]}
+            how = {"max_epochs": EPOCHS, "views": Views(size=20), **how}
             ssl = SimCLR(layer=LAYERS, random_state=seed, **how).fit(images[seen[:-4000]])
             found = dict(compared(ssl, images, labels, rows, seed))
             line = {"setting": name, "seed": seed, **found}

@@ -4,10 +4,11 @@
     python examples/benchmarks/throughput.py --output throughput.json
 
 Both sides get the same images, the same SimCLR recipe of views (crop, flip, color jitter, gray;
-32 px), the same ResNet-18 with a 3x3 stem and the same batch of 128. They take turns, so that
-the ratios are of one run. Lightly's recipe is that of its CIFAR-10 benchmark: PIL images, a data
-loader with two workers, float32 (a GPU gets mixed precision), SGD. The last row runs lightly's loop
-with bfloat16 as well, which its recipe does not. ``--steps 0`` compares augmentation only.
+``--side`` pixels), the same encoder and the same batch of 128. They take turns, so that the ratios
+are of one run. ResNet-18 has a 3x3 stem below 64 pixels, that of ImageNet from 128 on. Lightly's
+recipe is that of its CIFAR-10 benchmark: PIL images, a data loader with two workers, float32 (a GPU
+gets mixed precision), SGD. The last row runs lightly's loop with bfloat16 as well, which its recipe
+does not. ``--steps 0`` compares augmentation only.
 """
 
 import argparse
@@ -30,9 +31,10 @@ from torchvision.models import resnet18
 
 from sklearn_ssl import SimCLR, Views
 from sklearn_ssl._utils._device import bfloat16_is_native
+from sklearn_ssl.encoders import SmallResNet
 
 BATCH = 128
-VIEWS = {"size": 32, "crop_scale": (0.08, 1.0)}
+CROPS = (0.08, 1.0)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -41,7 +43,8 @@ class PairsOfViews(Dataset):
 
     def __init__(self, images):
         self.images = images
-        self.transform = SimCLRTransform(input_size=32, cj_strength=0.5, gaussian_blur=0.0)
+        side = images.shape[1]
+        self.transform = SimCLRTransform(input_size=side, cj_strength=0.5, gaussian_blur=0.0)
 
     def __len__(self):
         return len(self.images)
@@ -60,7 +63,7 @@ def augment_lightly(images):
 
 
 def augment_ours(images):
-    views = Views(**VIEWS)
+    views = Views(size=images.shape[1], crop_scale=CROPS)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
     began = time.perf_counter()
     for batch in pixels.split(BATCH):
@@ -69,13 +72,24 @@ def augment_ours(images):
     return len(images) / (time.perf_counter() - began)
 
 
-def train_lightly(images, bfloat16):
-    """Images per second of lightly's loop."""
+def backbone_for(encoder, side):
+    """The encoder, pooled, and its width."""
+    if encoder == "small_resnet":
+        return nn.Sequential(
+            SmallResNet(3, (side, side)), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        ), 256
     backbone = resnet18()
-    backbone.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
-    backbone.maxpool = nn.Identity()
+    if side < 64:
+        backbone.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+        backbone.maxpool = nn.Identity()
     backbone.fc = nn.Identity()
-    model = nn.Sequential(backbone, SimCLRProjectionHead(512, 512, 128)).to(DEVICE)
+    return backbone, 512
+
+
+def train_lightly(images, encoder, bfloat16):
+    """Images per second of lightly's loop."""
+    backbone, width = backbone_for(encoder, images.shape[1])
+    model = nn.Sequential(backbone, SimCLRProjectionHead(width, width, 128)).to(DEVICE)
     criterion = NTXentLoss(temperature=0.5)
     optimizer = torch.optim.SGD(model.parameters(), lr=6e-2, momentum=0.9, weight_decay=5e-4)
     loader = DataLoader(
@@ -99,10 +113,10 @@ def train_lightly(images, bfloat16):
     return step * BATCH / (time.perf_counter() - began)
 
 
-def train_ours(images):
+def train_ours(images, encoder):
     learner = SimCLR(
-        encoder="resnet18",
-        views=Views(**VIEWS),
+        encoder=encoder,
+        views=Views(size=images.shape[1], crop_scale=CROPS),
         batch_size=BATCH,
         optimizer="sgd",
         lr=6e-2,
@@ -131,8 +145,12 @@ def main():
     parser.add_argument(
         "--steps", type=int, default=5, help="training steps that are timed; 0: none"
     )
+    parser.add_argument("--encoder", choices=["resnet18", "small_resnet"], default="resnet18")
+    parser.add_argument("--side", type=int, default=32, help="of images and of views")
     args = parser.parse_args()
-    X, _ = load_images(args.data)
+    if 64 <= args.side < 128:
+        parser.error("--side: stems differ from 64 to 127 pixels")
+    X, _ = load_images(args.data, args.side)
     X = np.random.default_rng(0).permutation(X)
     some, few = X[:1024], X[: BATCH * (args.steps + 1)]
 
@@ -144,10 +162,10 @@ def main():
             "augment: ours": augment_ours(X[:8192]),
         }
         if args.steps:
-            rates["train: lightly"] = train_lightly(few, bfloat16=False)
-            rates["train: ours"] = train_ours(few)
+            rates["train: lightly"] = train_lightly(few, args.encoder, bfloat16=False)
+            rates["train: ours"] = train_ours(few, args.encoder)
         if args.steps and bfloat16_is_native(DEVICE):
-            rates["train: lightly, bfloat16"] = train_lightly(few, bfloat16=True)
+            rates["train: lightly, bfloat16"] = train_lightly(few, args.encoder, bfloat16=True)
         for name, rate in rates.items():
             measured.setdefault(name, []).append(rate)
             print(f"{name}: {rate:.1f} images/s", flush=True)

@@ -95,6 +95,9 @@ def methods(seconds, epochs, input_size, side, seed):
         "batch norms trained alone, lr=1e-12": SimCLR(**{**trained, "lr": 1e-12}, **pretrained),
         "small_resnet from scratch": SimCLR(**small),
         "distilled into small_resnet": Distillation(teacher, shared_views=False, **small),
+        "... standardized": Distillation(
+            make_pipeline(teacher, StandardScaler()), shared_views=False, **small
+        ),
     }
 
 

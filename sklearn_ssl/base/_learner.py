@@ -170,9 +170,16 @@ class PretextLearner(
         return features
 
     def _fit(
-        self, X: Any, X_unlabeled: Any, *, epochs: int, continued: bool, streamed: bool = False
+        self,
+        X: Any,
+        X_unlabeled: Any,
+        *,
+        epochs: int,
+        continued: bool,
+        streamed: bool = False,
+        began: float | None = None,
     ) -> Self:
-        began = time.monotonic()
+        began = time.monotonic() if began is None else began
         self._validate()
         continued = continued and self.__sklearn_is_fitted__()
         if continued:

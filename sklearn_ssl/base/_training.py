@@ -6,9 +6,12 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from sklearn.exceptions import ConvergenceWarning
+
 from sklearn_ssl._utils._checkpoints import Checkpoint
 from sklearn_ssl._utils._isolation import OwnRandomNumbers
 from sklearn_ssl._utils._ranks import current_ranks
+from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._identity import image_fingerprint, training_arguments
 from sklearn_ssl.images import Images
 
@@ -54,6 +57,12 @@ def train(
             constant_lr=constant,
             watchers=watchers,
             checkpoints=saved,
+        )
+    if deadline is not None and len(net.history) - net.epochs_before_ <= net.frozen_epochs:
+        warn(
+            f"time_budget={learner.time_budget:g} was over in the first {net.frozen_epochs} "
+            "epochs, in which frozen_epochs holds the encoder: it is as it was; give it more time",
+            ConvergenceWarning,
         )
 
 

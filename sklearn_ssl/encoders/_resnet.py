@@ -49,10 +49,10 @@ class _Stem(nn.Module):
 class SmallResNet(nn.Sequential):
     """A ResNet with one block a stage: 32, 64, 128, 256 channels, 1.2 million parameters."""
 
-    def __init__(self, channels: int, image_size: tuple[int, int]):
+    def __init__(self, channels: int, image_size: tuple[int, int], width: int = 32):
         super().__init__()
-        self.stem = _Stem(channels, 32, image_size)
-        widths = [32, 32, 64, 128, 256]
+        self.stem = _Stem(channels, width, image_size)
+        widths = [width, width, 2 * width, 4 * width, 8 * width]
         for i in range(4):
             self.add_module(
                 f"layer{i + 1}", _BasicBlock(widths[i], widths[i + 1], stride=1 if i == 0 else 2)

@@ -1,6 +1,7 @@
 """Distillation: a small network learns the features of a larger one that is frozen."""
 
 import copy
+import time
 from typing import Any, ClassVar
 
 import numpy as np
@@ -230,6 +231,7 @@ class Distillation(PretextLearner):
     # The teacher comes into the task when there are images
 
     def _fit(self, X, X_unlabeled, **how):
+        how = {"began": time.monotonic(), **how}  # a time_budget is also that of the teacher
         self._validate()
         self._taught_by = teacher = self._make_teacher(X, X_unlabeled)
         self._teacher_width_ = teacher.width
