@@ -176,7 +176,8 @@ def print_table(lines):
             found = [v for v in lines if (v["data"], v["method"]) == (data, name)]
             accuracy = [100 * v["accuracy"] for v in found]
             moved = [v["moved"] for v in found if "moved" in v]
-            cell = f"{np.mean(accuracy):.1f} ± {np.std(accuracy):.1f}" if found else ""
+            cell = f"{np.mean(accuracy):.1f}" if found else ""
+            cell += f" ± {np.std(accuracy):.1f}" if len(found) > 1 else ""
             cells.append(cell + (f" (moved {np.mean(moved):.2f})" if moved else ""))
         print(f"| {name} | {' | '.join(cells)} |")
 
