@@ -125,6 +125,7 @@ class DictionaryEncoder(Encoder):
     def _respond(self, images: Tensor, filters: Tensor, atoms: Tensor) -> Tensor:
         """Responses (n, n_atoms, rows, columns), channels last, in the type of the filters."""
         with torch.autocast(images.device.type, enabled=False):
+            # windows of a row are channels: convolutions of few channels are slow
             pixels = (images - 0.5).to(filters.dtype).permute(0, 2, 3, 1)
             rows = pixels.unfold(2, self.patch[1], self.stride).flatten(3).permute(0, 3, 1, 2)
             z = F.conv2d(rows, filters, stride=(self.stride, 1)).permute(0, 2, 3, 1).flatten(0, 2)
