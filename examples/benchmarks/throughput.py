@@ -63,7 +63,7 @@ def augment_lightly(images):
 
 
 def augment_ours(images):
-    views = Views(size=images.shape[1], crop_scale=CROPS)
+    views = Views(size=images.shape[1], crop_scale=CROPS, blur=0)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
     began = time.perf_counter()
     for batch in pixels.split(BATCH):
@@ -116,7 +116,7 @@ def train_lightly(images, encoder, bfloat16):
 def train_ours(images, encoder):
     learner = SimCLR(
         encoder=encoder,
-        views=Views(size=images.shape[1], crop_scale=CROPS),
+        views=Views(size=images.shape[1], crop_scale=CROPS, blur=0),
         batch_size=BATCH,
         optimizer="sgd",
         lr=6e-2,
