@@ -58,7 +58,7 @@ def train(
             watchers=watchers,
             checkpoints=saved,
         )
-    if deadline is not None and len(net.history) - net.epochs_before_ <= net.frozen_epochs:
+    if deadline is not None and net.holds_encoder():
         warn(
             f"time_budget={learner.time_budget:g} was over in the first {net.frozen_epochs} "
             "epochs, in which frozen_epochs holds the encoder: it is as it was; give it more time",

@@ -210,12 +210,15 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
                 self.history.pop()  # its record is not whole
             raise TrainingInterrupted
 
+    def holds_encoder(self) -> bool:
+        """Whether the epoch is one of the first, which train heads only."""
+        return len(self.history) - self.epochs_before_ <= self.frozen_epochs
+
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         if iterator is None:
             return
         self._set_training(True)
-        frozen = len(self.history) - self.epochs_before_ <= self.frozen_epochs
-        trainable = 0 if frozen else self.trainable_layers
+        trainable = 0 if self.holds_encoder() else self.trainable_layers
         with held(self.encoder, trainable, self.frozen_batch_norm):
             self._run_epoch(iterator, step_fn)
 
