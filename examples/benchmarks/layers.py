@@ -2,7 +2,8 @@
 
     python examples/benchmarks/layers.py --cifar10 FOLDER --imagenette FOLDER
 
-SimCLR with its defaults, but for small views; logistic regressions on standardized features.
+SimCLR with its defaults, but for small views; logistic regressions on standardized features. Below,
+which of them measures without labels would choose.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import time
 import warnings
 
 import numpy as np
+from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegressionCV
@@ -17,13 +19,21 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_ssl import SimCLR, Views
+from sklearn_ssl.metrics import (
+    alignment_scorer,
+    alpha_req_scorer,
+    lidar_scorer,
+    rank_me_scorer,
+    uniformity_scorer,
+)
 
 from data import load_images, machine  # isort: skip
 
+DEFAULT = "layer3, 3 x 3 (default)"
 CHOICES = {
     "layer2, 3 x 3": ("layer2", 3),
     "layer3, avg": ("layer3", "avg"),
-    "layer3, 3 x 3 (default)": ("layer3", 3),
+    DEFAULT: ("layer3", 3),
     "layer4, avg": ("layer4", "avg"),
     "layer4, 3 x 3": ("layer4", 3),
     "layer3 + layer4, 3 x 3": (["layer3", "layer4"], 3),
@@ -31,6 +41,13 @@ CHOICES = {
     "layer2 + layer3 + layer4, avg": (["layer2", "layer3", "layer4"], "avg"),
     "layer2 + layer3 + layer4, 3 x 3": (["layer2", "layer3", "layer4"], 3),
     "all, 2 x 2": ("all", 2),
+}
+MEASURES = {
+    "RankMe": rank_me_scorer,
+    "alpha-ReQ": alpha_req_scorer,
+    "LiDAR": lidar_scorer,
+    "alignment": alignment_scorer,
+    "uniformity": uniformity_scorer,
 }
 
 
@@ -45,6 +62,33 @@ def datasets(options):
         yield name, images[order], labels[order], size, epochs, len(order) // 6
 
 
+def compared(ssl, X, y, n_test):
+    """For each choice: width, accuracy, seconds of the probe, and each measure without labels."""
+    for label, (layer, pool) in CHOICES.items():
+        ssl.set_params(layer=layer, pool=pool)
+        train, test = ssl.transform(X[n_test:]), ssl.transform(X[:n_test])
+        probe = make_pipeline(
+            StandardScaler(), LogisticRegressionCV(Cs=[1e-3, 1e-2], cv=2, max_iter=100)
+        )
+        began = time.perf_counter()
+        probe.fit(train, y[n_test:])
+        row = {"width": train.shape[1], "seconds": time.perf_counter() - began}
+        row["accuracy"] = 100 * probe.score(test, y[:n_test])
+        row |= {name: score(ssl, X[n_test:]) for name, score in MEASURES.items()}
+        yield label, row
+
+
+def print_choices(name, rows):
+    accuracies = {label: row["accuracy"] for label, row in rows.items()}
+    best = max(accuracies, key=accuracies.get)
+    print(f"| {name} | accuracy | {best} | {accuracies[best]:.1f} | |")
+    for measure in MEASURES:
+        found = {label: row[measure] for label, row in rows.items()}
+        best = max(found, key=found.get)
+        correlation = spearmanr(list(found.values()), list(accuracies.values())).statistic
+        print(f"| {name} | {measure} | {best} | {accuracies[best]:.1f} | {correlation:.2f} |")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cifar10", help="a zip or folder of class/name images")
@@ -54,23 +98,19 @@ def main():
     print(machine())
     print("| data | features | width | accuracy, % | seconds of the probe, to the default's |")
     print("|---|---|---|---|---|")
+    tables = {}
     for name, X, y, size, epochs, n_test in datasets(options):
         views = Views(flip=0) if size is None else Views(size=size)
         ssl = SimCLR(max_epochs=epochs, views=views, random_state=0).fit(X[n_test:])
-        rows = {}
-        for label, (layer, pool) in CHOICES.items():
-            ssl.set_params(layer=layer, pool=pool)
-            train, test = ssl.transform(X[n_test:]), ssl.transform(X[:n_test])
-            probe = make_pipeline(
-                StandardScaler(), LogisticRegressionCV(Cs=[1e-3, 1e-2], cv=2, max_iter=100)
-            )
-            began = time.perf_counter()
-            probe.fit(train, y[n_test:])
-            seconds = time.perf_counter() - began
-            rows[label] = train.shape[1], 100 * probe.score(test, y[:n_test]), seconds
-        for label, (width, accuracy, seconds) in rows.items():
-            ratio = seconds / rows["layer3, 3 x 3 (default)"][2]
-            print(f"| {name} | {label} | {width:,} | {accuracy:.1f} | {ratio:.1f} |", flush=True)
+        tables[name] = rows = dict(compared(ssl, X, y, n_test))
+        for label, row in rows.items():
+            ratio = row["seconds"] / rows[DEFAULT]["seconds"]
+            cells = f"{row['width']:,} | {row['accuracy']:.1f} | {ratio:.1f}"
+            print(f"| {name} | {label} | {cells} |", flush=True)
+    print("\n| data | chosen by | choice | accuracy, % | rank correlation with it |")
+    print("|---|---|---|---|---|")
+    for name, rows in tables.items():
+        print_choices(name, rows)
 
 
 if __name__ == "__main__":

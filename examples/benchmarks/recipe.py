@@ -9,8 +9,9 @@ images have labels. The test part of minutes.py is not looked at.
 """
 
 import argparse
-import copy
 import json
+from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +25,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sklearn_ssl import KernelProbe, PatchDictionary, SimCLR, Views
 from sklearn_ssl.encoders import SmallResNet
+from sklearn_ssl.metrics import rank_me_scorer
 
 from data import lines_in, load_images, machine  # isort: skip
 from minutes import split  # isort: skip
 
 LAYERS = ["layer2", "layer3", "layer4"]
+STAGES = ["layer1", *LAYERS]
 EPOCHS = 14  # of views of 20 pixels
 
 
@@ -115,7 +118,7 @@ def network(width=32, stem=None):
     def build(in_channels, image_shape):
         encoder = SmallResNet(in_channels, image_shape[:2], width)
         if stem is not None:
-            encoder.stem.conv1 = copy.deepcopy(stem)
+            encoder.stem.conv1 = stem()
         return encoder
 
     return build
@@ -131,8 +134,15 @@ def orthogonal(matrix):
     return x.T if len(matrix) > matrix.shape[1] else x
 
 
+def by_rank(ssl, images):
+    """The layers whose features, together, have the greatest RankMe: chosen without labels."""
+    chosen = [list(some) for n in range(1, 5) for some in combinations(STAGES, n)]
+    return max(chosen, key=lambda some: rank_me_scorer(ssl.set_params(layer=some), images))
+
+
 def settings(images):
     """What differs from views of 20 pixels and the defaults."""
+    stem = partial(WhitenedPatches, images, 32)
     return {
         "views of 20 pixels": {},
         "views of 16 pixels": {"max_epochs": 20, "views": Views(size=16)},
@@ -149,6 +159,8 @@ def settings(images):
         "embeddings of 512": {"projection_dim": 512},
         "lr 1e-3": {"lr": 1e-3},
         "lr 4e-3": {"lr": 4e-3},
+        "lr that stays": {"schedule": "constant"},
+        "lr that stays, averaged weights": {"schedule": "constant", "callbacks": [Averaged(0.995)]},
         "weight decay 0.05": {"weight_decay": 0.05},
         "SGD": {"optimizer": "sgd", "lr": 0.1, "weight_decay": 5e-4},
         "Muon for convolutions": {"optimizer": Muon},
@@ -156,7 +168,8 @@ def settings(images):
         "averaged weights": {"callbacks": [Averaged(0.995)]},
         "encoder of 24 channels": {"max_epochs": 20, "encoder": network(24)},
         "encoder of 48 channels": {"max_epochs": 7, "encoder": network(48)},
-        "whitened patches as the stem": {"encoder": network(stem=WhitenedPatches(images, 32))},
+        "whitened patches as the stem": {"encoder": network(stem=stem)},
+        "layers by RankMe": {"layer": by_rank},
     }
 
 
@@ -211,10 +224,12 @@ def main():
         for name, how in settings(images[seen[:-4000]]).items():
             if (name, seed) in done or name not in (options.settings or [name]):
                 continue
-            how = {"max_epochs": EPOCHS, "views": Views(size=20), **how}
-            ssl = SimCLR(layer=LAYERS, random_state=seed, **how).fit(images[seen[:-4000]])
+            how = {"max_epochs": EPOCHS, "views": Views(size=20), "layer": LAYERS, **how}
+            layer = how.pop("layer")
+            ssl = SimCLR(random_state=seed, **how).fit(images[seen[:-4000]])
+            ssl.set_params(layer=layer(ssl, images[rows[0][:4000]]) if callable(layer) else layer)
             found = dict(compared(ssl, images, labels, rows, seed))
-            line = {"setting": name, "seed": seed, **found}
+            line = {"setting": name, "seed": seed, "layer": ssl.layer, **found}
             with options.output.open("a") as file:
                 file.write(json.dumps(line) + "\n")
             print(line, flush=True)

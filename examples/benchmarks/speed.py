@@ -179,8 +179,8 @@ def hashing(X, rounds):
 
 
 def dictionary(X, rounds):
-    """Features of a dictionary against the product of patches and atoms alone, in a loop."""
-    print("\n| PatchDictionary | speed, to that of its product alone |\n|---|---|")
+    """Features of a dictionary against a loop of its products, with and without the whitening."""
+    print("\n| PatchDictionary | speed, to that of its products alone |\n|---|---|")
     for n_atoms, patch_size in ((400, 6), (1600, 6), (1600, 8)):
         learner = PatchDictionary(
             n_atoms=n_atoms, patch_size=patch_size, pool=4, n_patches=20_000, n_iter=1
@@ -188,17 +188,25 @@ def dictionary(X, rounds):
         rows, columns = learner.encoder_.grid
         width = -(-(learner.encoder_.atoms.shape[1] + 1) // 16) * 16
         atoms = torch.randn(n_atoms, width, dtype=HALF, device=DEVICE)
+        whitening = torch.randn(width, width, dtype=HALF, device=DEVICE)
         at_once = 4 if DEVICE.type == "cpu" else len(X)
         patches = torch.randn(at_once * rows * columns, width, dtype=HALF, device=DEVICE)
         n_times = len(X) // at_once
 
-        def product(patches=patches, atoms=atoms, n_times=n_times):
+        def product(*matrices, patches=patches, n_times=n_times):
             for _ in range(n_times):
-                patches @ atoms.T
+                for matrix in matrices:
+                    patches @ matrix.T
 
-        features = functools.partial(learner.transform, X)
-        times = in_turns({"product": product, "features": features}, rounds)
-        row(f"{n_atoms} atoms of {patch_size} x {patch_size} pixels", times, "product", "features")
+        functions = {
+            "atoms": functools.partial(product, atoms),
+            "both": functools.partial(product, whitening, atoms),
+            "features": functools.partial(learner.transform, X),
+        }
+        times = in_turns(functions, rounds)
+        what = f"{n_atoms} atoms of {patch_size} x {patch_size} pixels"
+        row(f"{what}: patches and atoms", times, "atoms", "features")
+        row(f"{what}: whitening, too", times, "both", "features")
 
 
 FITS = """
