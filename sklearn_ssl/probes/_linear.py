@@ -1,5 +1,8 @@
 """Multinomial logistic regression on the device, in batches, along a path of C."""
 
+import copy
+import math
+import warnings
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any, Self
@@ -9,7 +12,8 @@ import torch
 from scipy.optimize import minimize
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import check_cv
+from sklearn.model_selection import StratifiedKFold, check_cv
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
@@ -28,30 +32,42 @@ from sklearn_ssl.probes._classes import DecisionMixin, best_of, encoded
 __all__ = ["LinearProbe"]
 
 _VALUES_AT_ONCE = 2**24
+# Inverse strengths of the penalty, where the variances of all features sum to 1
+_STRENGTHS = tuple(10.0**i for i in range(-2, 7))
+_HELD_OUT_ENOUGH = 1000  # samples, to choose among strengths
 
 
 class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
-    """Multinomial logistic regression: how good are the features that it is given?
+    """Multinomial logistic regression that chooses its regularization and scaling by itself.
 
-    The same problem as that of :class:`~sklearn.linear_model.LogisticRegression`, and the same
-    solver (L-BFGS); sums over samples run on the device, in batches and double precision. Its
-    coefficients agree with those of scikit-learn within 1e-3 of their largest where both have
-    converged (``tol=1e-8``).
+    By default it treats all features alike, whatever their number and scale, so that methods can be
+    compared by it: whether features are standardized, and ``C``, are chosen together by the log
+    loss in cross-validation of the labels that are there. Where most classes have one label,
+    nothing can be held out. Features are not standardized then, and ``C`` is 1 for features that
+    are divided by the root of their total variance, which does not depend on how many there are.
 
-    Several values of ``C`` are a path: each starts where the one before ended, and the one with the
-    best accuracy in cross-validation is taken.
+    With a number as ``C`` it is the problem of
+    :class:`~sklearn.linear_model.LogisticRegression`, and the same solver (L-BFGS); sums over
+    samples run on the device, in batches and double precision. Its coefficients agree with those of
+    scikit-learn within 1e-3 of their largest where both have converged (``tol=1e-8``).
 
     Parameters
     ----------
-    C : float or sequence of float, default=1.0
-        Inverse strength of the L2 penalty, which the intercept has not.
+    C : "auto", float or sequence of float, default="auto"
+        Inverse strength of the L2 penalty, which the intercept has not. ``"auto"`` chooses it by
+        log loss in cross-validation. Of several, the one with the best accuracy in
+        cross-validation is taken.
+    standardize : bool or "auto", default="auto"
+        Whether each feature is divided by its standard deviation (to which a hundredth of the mean
+        variance is added, so that features that hardly vary do not decide). ``"auto"`` chooses it
+        along with ``C="auto"``, and does not standardize where ``C`` is given.
     cv : int, splitter or None, default=None
-        How a ``C`` is chosen among several; ``None`` takes 5 stratified folds.
+        How ``C`` is chosen; ``None`` takes 5 stratified folds.
     class_weight : dict, {"balanced"} or None, default=None
         Weights of classes, as in scikit-learn.
     fit_intercept : bool, default=True
-    tol : float, default=1e-4
-        Largest gradient at which it stops.
+    tol : float, default=1e-5
+        Largest gradient at which it stops, by coefficients of features whose variances sum to 1.
     max_iter : int, default=1000
         Iterations of the solver, for each ``C``.
     device : str or torch.device, default="auto"
@@ -61,9 +77,11 @@ class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
     ----------
     classes_ : ndarray of shape (n_classes,)
     coef_ : ndarray of shape (n_classes, n_features), or (1, n_features) for two classes
+        For features as they were given; standardizing is part of it.
     intercept_ : ndarray of shape (n_classes,) or (1,)
     C_ : float
-        The one that was taken.
+        The one that was taken; for standardized features if they are.
+    standardized_ : bool
     scores_ : ndarray of shape (n_folds, n_C)
         Accuracy in cross-validation, where there are several ``C``.
     n_iter_ : int
@@ -72,24 +90,23 @@ class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
     Examples
     --------
     >>> from sklearn.datasets import load_digits
-    >>> from sklearn.pipeline import make_pipeline
-    >>> from sklearn.preprocessing import StandardScaler
     >>> from sklearn_ssl.probes import LinearProbe
     >>> X, y = load_digits(return_X_y=True)
-    >>> probe = make_pipeline(StandardScaler(), LinearProbe(C=[0.01, 0.1, 1.0]))
-    >>> round(probe.fit(X[:1000], y[:1000]).score(X[1000:], y[1000:]), 2)
-    0.93
+    >>> probe = LinearProbe().fit(X[:50], y[:50], X_unlabeled=X[50:1000])
+    >>> round(probe.score(X[1000:], y[1000:]), 2)
+    0.8
     """
 
-    C: float | Sequence[float] = argument(POSITIVE, "array-like", default=1.0)
+    C: Any = argument(POSITIVE, "array-like", StrOptions({"auto"}), default="auto")
+    standardize: bool | str = argument("boolean", StrOptions({"auto"}), default="auto")
     cv: Any = argument("cv_object", default=None)
     class_weight: Any = argument(dict, StrOptions({"balanced"}), None, default=None)
     fit_intercept: bool = argument("boolean", default=True)
-    tol: float = argument(Interval(Real, 0, None, closed="left"), default=1e-4)
+    tol: float = argument(Interval(Real, 0, None, closed="left"), default=1e-5)
     max_iter: int = argument(COUNT, default=1000)
     device: str | torch.device = argument(str, torch.device, default="auto")
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, X_unlabeled: Any = None) -> Self:
         """Fit it to features and labels.
 
         Parameters
@@ -97,6 +114,8 @@ class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
         X : array-like of shape (n, n_features)
         y : array-like of shape (n,)
         sample_weight : array-like of shape (n,), optional
+        X_unlabeled : array-like of shape (m, n_features), optional
+            Features without labels, from which scales are learned, too.
 
         Returns
         -------
@@ -106,39 +125,95 @@ class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
         classes, codes = encoded(y)
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        seen = StandardScaler().partial_fit(X, sample_weight=weights)
+        if X_unlabeled is not None:
+            seen.partial_fit(
+                validate_data(self, X_unlabeled, dtype=(np.float64, np.float32), reset=False)
+            )
         if self.class_weight is not None:
             of_class = compute_class_weight(
                 self.class_weight, classes=classes, y=y, sample_weight=weights
             )
             weights = weights * of_class[codes]
-        path = sorted({float(c) for c in np.ravel(plain(self.C))})
-        if min(path) <= 0:
-            raise ValueError(f"C={self.C!r} must be above 0")
         device = resolve_device(self.device)
-        chosen = path
+        automatic = isinstance(self.C, str)
+        either = (False, True) if automatic and self.standardize == "auto" else None
         with own_settings(device):
-            if len(path) > 1:
-                self.scores_ = self._cross_validate(X, y, codes, weights, classes, path, device)
-                best = path[int(self.scores_.mean(0).argmax())]
-                chosen = [c for c in path if c <= best]
-            solution = _Problem(self, X, codes, weights, len(classes), device).solve(chosen)[-1]
-        self.classes_, self.C_ = classes, chosen[-1]
-        self.coef_, self.intercept_, self.n_iter_ = solution
+            samples = [
+                _Samples(X, seen, codes, weights, standardize, self.fit_intercept, device)
+                for standardize in either or (self.standardize is True,)
+            ]
+            if automatic:
+                taken, strength = self._choose(samples, y)
+                path = [strength / taken.total]
+            else:
+                (taken,) = samples
+                path = sorted({float(c) for c in np.ravel(plain(self.C))})
+                if min(path) <= 0:
+                    raise ValueError(f"C={self.C!r} must be above 0")
+                if len(path) > 1:
+                    scores = self._cross_validate(taken, y, path)
+                    best = path[int(scores.mean(0).argmax())]
+                    path = [c for c in path if c <= best]
+            problem = _Problem(self, taken)
+            for c in path:
+                n_iter = problem.minimize(c * taken.total)
+            self.coef_, self.intercept_ = taken.in_features(problem.values)
+        if len(np.ravel(plain(self.C))) > 1:
+            self.scores_ = scores
+        self.classes_, self.C_, self.n_iter_ = classes, path[-1], n_iter
+        self.standardized_ = taken.standardize
         return self
 
-    def _cross_validate(
-        self, X: np.ndarray, y: np.ndarray, codes: np.ndarray, weights: np.ndarray,
-        classes: np.ndarray, path: list[float], device: torch.device,
-    ) -> np.ndarray:  # fmt: skip
-        scores = []
-        for train, test in check_cv(self.cv, y, classifier=True).split(X, y):
-            if len(np.unique(codes[train])) < len(classes):
+    def _choose(self, candidates: Sequence["_Samples"], y: np.ndarray) -> tuple["_Samples", float]:
+        """The scaling and strength with the least log loss in cross-validation."""
+        counts, cv = np.bincount(candidates[0].codes_here), self.cv
+        n = counts.sum()
+        if cv is None:
+            if 2 * counts[counts > 1].sum() < n:  # nothing can be held out
+                return candidates[0], 1.0
+            cv = StratifiedKFold(min(5, counts.max()), shuffle=True, random_state=0)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of rare classes
+            folds = list(check_cv(cv, y, classifier=True).split(y, y))
+        if self.cv is None:  # many samples need fewer folds for as good a choice
+            folds = folds[: max(1, math.ceil(_HELD_OUT_ENOUGH * len(folds) / n))]
+        found = [(*self._best_strength(samples, folds), samples) for samples in candidates]
+        _, strength, taken = min(found, key=lambda one: one[0])
+        return taken, strength
+
+    def _best_strength(self, samples: "_Samples", folds: Sequence) -> tuple[float, float]:
+        """The least log loss along the path, and where it is."""
+        parts = []
+        for train, test in folds:
+            # what is tested on has a class that was trained on
+            inner = test[np.isin(samples.codes_here[test], samples.codes_here[train])]
+            if len(inner) and len(np.unique(samples.codes_here[train])) > 1:
+                parts.append((_Problem(self, samples.part(train)), samples.part(inner)))
+        losses: list[float] = []
+        for strength in _STRENGTHS:
+            loss = weight = 0.0
+            for problem, held_out in parts:
+                with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+                    problem.minimize(strength)
+                here, total = problem.loss_of(held_out)
+                loss, weight = loss + here, weight + total
+            losses.append(loss / weight if weight else math.inf)
+            if len(losses) > 2 and min(losses[-2:]) > min(losses):
+                break  # it has passed the least one
+        best = int(np.argmin(losses))
+        return losses[best], _STRENGTHS[best] if parts else 1.0
+
+    def _cross_validate(self, samples: "_Samples", y: np.ndarray, path: list[float]) -> np.ndarray:
+        """Accuracies (n_folds, n_C)."""
+        codes, scores = samples.codes_here, []
+        for train, test in check_cv(self.cv, y, classifier=True).split(y, y):
+            if len(np.unique(codes[train])) < len(np.unique(codes)):
                 raise ValueError("a fold lacks a class; give fewer folds, cv=2, or one C")
-            problem = _Problem(self, X[train], codes[train], weights[train], len(classes), device)
+            problem, held_out = _Problem(self, samples.part(train)), samples.part(test)
             accuracies = []
-            for coef, intercept, _ in problem.solve(path):
-                found = best_of(X[test] @ coef.T + intercept)
-                accuracies.append(np.average(found == codes[test]))
+            for c in path:
+                problem.minimize(c * samples.total)
+                accuracies.append(float(problem.is_right(held_out).mean()))
             scores.append(accuracies)
         return np.array(scores)
 
@@ -175,81 +250,146 @@ class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
         return scores.softmax(1).numpy()
 
 
+class _Samples:
+    """Features whose variances sum to 1, in no more dimensions than there are samples.
+
+    The solution lies in the span of the samples, so that nothing is lost.
+    """
+
+    def __init__(
+        self, X: np.ndarray, seen: StandardScaler, codes: np.ndarray, weights: np.ndarray,
+        standardize: bool, center: bool, device: torch.device,
+    ):  # fmt: skip
+        self.standardize = standardize
+        # Apple's GPUs have no double precision
+        self.dtype = torch.float32 if device.type == "mps" else torch.float64
+        mean, variance = seen.mean_, seen.var_
+        if not center:
+            mean, variance = np.zeros_like(mean), variance + mean**2
+        scale = np.ones_like(mean)
+        if standardize:
+            scale = np.sqrt(variance + 0.01 * variance.mean())
+            scale[scale == 0] = 1.0
+        self.total = float((variance / scale**2).sum()) or 1.0
+        scale *= math.sqrt(self.total)
+        self.X = torch.from_numpy(np.ascontiguousarray(X)).to(device)
+        self.shift = torch.from_numpy(mean).to(device, self.dtype)
+        self.scale = torch.from_numpy(scale).to(device, self.dtype)
+        self.codes_here = codes  # on the CPU
+        self.codes = torch.from_numpy(codes).to(device)
+        self.weights = torch.from_numpy(weights).to(device, self.dtype)
+        self.back: Tensor | None = None  # (n_features, n_dimensions)
+        if X.shape[1] > len(X) and device.type != "mps":
+            self._reduce()
+
+    def _reduce(self) -> None:
+        whole = (self.X.to(self.dtype) - self.shift) / self.scale
+        values, vectors = torch.linalg.eigh(whole @ whole.T)
+        there = values > 1e-12 * values[-1]
+        roots = values[there].sqrt()
+        self.back = whole.T @ (vectors[:, there] / roots) / self.scale[:, None]
+        self.X = vectors[:, there] * roots
+
+    def rows(self, here: slice) -> Tensor:
+        """Some of the samples, scaled."""
+        X = self.X[here].to(self.dtype)
+        return X if self.back is not None else (X - self.shift) / self.scale
+
+    def part(self, rows: np.ndarray) -> "_Samples":
+        """Some of the samples, scaled as all of them."""
+        some = copy.copy(self)
+        where = torch.from_numpy(rows).to(self.X.device)
+        some.X, some.codes, some.weights = self.X[where], self.codes[where], self.weights[where]
+        some.codes_here = self.codes_here[rows]
+        return some
+
+    def in_features(self, values: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Coefficients (k, n_features) and intercepts (k,) for features as they were given."""
+        coef, intercept = values[:, :-1], values[:, -1]
+        coef = coef / self.scale if self.back is None else coef @ self.back.T
+        intercept = intercept - coef @ self.shift
+        return coef.cpu().double().numpy(), intercept.cpu().double().numpy()
+
+
 class _Problem:
     """The loss of a linear classifier on samples, and its least value."""
 
-    def __init__(
-        self, probe: LinearProbe, X: np.ndarray, codes: np.ndarray, weights: np.ndarray,
-        n_classes: int, device: torch.device,
-    ):  # fmt: skip
+    def __init__(self, probe: LinearProbe, samples: _Samples):
         self.probe = probe
-        self.rows = 1 if n_classes == 2 else n_classes
-        # Apple's GPUs have no double precision
-        self.dtype = torch.float32 if device.type == "mps" else torch.float64
-        self.X = torch.from_numpy(np.ascontiguousarray(X)).to(device)
-        self.codes = torch.from_numpy(codes).to(device)
-        self.weights = torch.from_numpy(weights).to(device, self.dtype)
-        self.size = max(1, _VALUES_AT_ONCE // X.shape[1])
+        self.samples = samples
+        # a fold may lack a class
+        self.classes, codes = np.unique(samples.codes_here, return_inverse=True)
+        self.codes = torch.from_numpy(codes).to(samples.X.device)
+        n_rows = 1 if len(self.classes) == 2 else len(self.classes)
+        width = samples.X.shape[1]
+        self.size = max(1, _VALUES_AT_ONCE // width)
+        # coefficients, and the intercept behind them
+        self.values = torch.zeros(n_rows, width + 1, dtype=samples.dtype, device=samples.X.device)
 
-    def solve(self, path: Sequence[float]) -> list[tuple[np.ndarray, np.ndarray, int]]:
-        """Coefficients, intercepts and iterations for each C, from small to large."""
-        n_features = self.X.shape[1]
-        width = n_features + self.probe.fit_intercept
-        total = float(self.weights.sum())
-        start = np.zeros(self.rows * width)
-        found = []
-        for c in path:
-            result = minimize(
-                self.loss,
-                start,
-                args=(c * total,),
-                jac=True,
-                method="L-BFGS-B",
-                options={
-                    "maxiter": int(self.probe.max_iter),
-                    "maxls": 50,
-                    "gtol": float(self.probe.tol),
-                    "ftol": 64 * np.finfo(float).eps,
-                },
+    def minimize(self, strength: float) -> int:
+        """Go from the coefficients that are there to the best ones; the number of iterations."""
+        result = minimize(
+            self.loss,
+            self.values.cpu().double().numpy().ravel(),
+            args=(strength * float(self.samples.weights.sum()),),
+            jac=True,
+            method="L-BFGS-B",
+            options={
+                "maxiter": int(self.probe.max_iter),
+                "maxls": 50,
+                "gtol": float(self.probe.tol),
+                "ftol": 64 * np.finfo(float).eps,
+            },
+        )
+        if result.status == 1:
+            warn(
+                f"LinearProbe did not converge in max_iter={self.probe.max_iter} iterations; "
+                "give more, or a smaller C",
+                ConvergenceWarning,
             )
-            if result.status == 1:
-                warn(
-                    f"LinearProbe did not converge in max_iter={self.probe.max_iter} iterations; "
-                    "give more, or put a StandardScaler before it",
-                    ConvergenceWarning,
-                )
-            start = result.x
-            values = start.reshape(self.rows, width)
-            intercept = values[:, -1] if self.probe.fit_intercept else np.zeros(self.rows)
-            found.append((values[:, :n_features].copy(), intercept.copy(), int(result.nit)))
-        return found
+        self.values = self._from_flat(result.x)
+        return int(result.nit)
 
     def loss(self, flat: np.ndarray, strength: float) -> tuple[float, np.ndarray]:
         """Mean loss of a sample with the penalty of a sample, and its gradient."""
-        n_features = self.X.shape[1]
-        values = torch.from_numpy(flat.reshape(self.rows, -1)).to(self.X.device, self.dtype)
-        coef = values[:, :n_features]
+        values, samples = self._from_flat(flat), self.samples
+        coef = values[:, :-1]
         loss = (coef.square().sum() / (2 * strength)).reshape(())
         gradient = torch.zeros_like(values)
-        gradient[:, :n_features] = coef / strength
-        total = self.weights.sum()
-        for start in range(0, len(self.X), self.size):
+        gradient[:, :-1] = coef / strength
+        total = samples.weights.sum()
+        for start in range(0, len(samples.X), self.size):
             here = slice(start, start + self.size)
-            X, weights = self.X[here].to(self.dtype), self.weights[here] / total
-            scores = X @ coef.T
-            if self.probe.fit_intercept:
-                scores += values[:, -1]
-            each, by_score = self._of_scores(scores, self.codes[here])
+            X, weights = samples.rows(here), samples.weights[here] / total
+            each, by_score = self._of_scores(X @ coef.T + values[:, -1], self.codes[here])
             loss = loss + (weights * each).sum()
             by_score = by_score * weights[:, None]
-            gradient[:, :n_features] += by_score.T @ X
+            gradient[:, :-1] += by_score.T @ X
             if self.probe.fit_intercept:
                 gradient[:, -1] += by_score.sum(0)
         return float(loss), gradient.cpu().double().numpy().ravel()
 
+    def loss_of(self, others: _Samples) -> tuple[float, float]:
+        """Loss of other samples, and their weight, both summed."""
+        places = torch.from_numpy(np.searchsorted(self.classes, others.codes_here))
+        each, _ = self._of_scores(self.scores(others), places.to(others.X.device))
+        return float((others.weights * each).sum()), float(others.weights.sum())
+
+    def is_right(self, others: _Samples) -> np.ndarray:
+        """Whether the class of other samples is found."""
+        return self.classes[best_of(self.scores(others).cpu().numpy())] == others.codes_here
+
+    def scores(self, others: _Samples) -> Tensor:
+        """Scores of classes (n, k) of other samples."""
+        return others.rows(slice(None)) @ self.values[:, :-1].T + self.values[:, -1]
+
+    def _from_flat(self, flat: np.ndarray) -> Tensor:
+        shaped = torch.from_numpy(flat.reshape(self.values.shape))
+        return shaped.to(self.values.device, self.values.dtype)
+
     def _of_scores(self, scores: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of each sample, and its derivative by the scores."""
-        if self.rows == 1:
+        if len(self.values) == 1:
             sign = 2.0 * codes - 1
             margin = sign * scores[:, 0]
             each = torch.nn.functional.softplus(-margin)
