@@ -9,6 +9,7 @@ __all__ = [
     "ImageReadWarning",
     "ImageShapeWarning",
     "InterruptionWarning",
+    "LabelWarning",
     "MemoryWarning",
     "PixelRangeWarning",
     "ProcessLostError",
@@ -56,6 +57,10 @@ class ImageReadWarning(UserWarning):
 
 class ImageShapeWarning(UserWarning):
     """The shape of the images had to be guessed, or looks wrong."""
+
+
+class LabelWarning(UserWarning):
+    """Labels may mean something else than they are taken for, or classes have too few of them."""
 
 
 class MemoryWarning(UserWarning):
