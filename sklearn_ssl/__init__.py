@@ -16,7 +16,7 @@ from sklearn_ssl.generative import (
     SplitBrainAutoencoder,
     VariationalAutoencoder,
 )
-from sklearn_ssl.images import list_images
+from sklearn_ssl.images import list_images, load_images
 from sklearn_ssl.joint_embedding import (
     BYOL,
     DINO,
@@ -59,5 +59,5 @@ __all__ = [
     "PretrainedEncoder", "RelativePatchLocation", "RotationPrediction",
     "SelfSupervisedClassifier", "SelfSupervisedRegressor", "SimCLR", "SimSiam",
     "SplitBrainAutoencoder", "SwAV", "VICReg", "VariationalAutoencoder", "Views",
-    "all_estimators", "exceptions", "list_images", "load",
+    "all_estimators", "exceptions", "list_images", "load", "load_images",
 ]  # fmt: skip

@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from torch.utils.data import IterableDataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 
-from sklearn_ssl import SimCLR, VariationalAutoencoder, Views
+from sklearn_ssl import SimCLR, VariationalAutoencoder, Views, load_images
 from sklearn_ssl.exceptions import ImageReadError, ImageReadWarning, PixelRangeWarning
 from sklearn_ssl.images import Files, Images, Reading, list_images, prune_decoded, read_images
 from sklearn_ssl.views import CenteredImages
@@ -140,6 +140,7 @@ def test_sources_give_the_features_of_the_array(source, array, folder, shard, le
     X = SOURCES[source](array, folder, shard)
     np.testing.assert_array_equal(learner.transform(X), learner.transform(array))
     assert small(SimCLR).fit(X).image_shape_ == (8, 8, 3)
+    np.testing.assert_array_equal(load_images(X), array)
 
 
 def test_files_are_the_array_to_every_learner(array, paths):
@@ -164,6 +165,30 @@ def test_images_are_given_back_as_arrays(array, paths):
 
 
 # Sizes
+
+
+def test_loaded_images_are_those_that_learners_read():
+    X = [Image.fromarray(smooth(40, 20)), Image.fromarray(smooth(24, 60)[..., 0])]
+    loaded = load_images(X, (12, 12))
+    read = read_images(X, estimator=SimCLR(), image_shape=(12, 12)).take(np.arange(2))
+    np.testing.assert_array_equal(loaded, read.permute(0, 2, 3, 1).numpy())
+    assert load_images(X, (12, 12, 1)).shape == (2, 12, 12, 1)
+    numbers = np.random.default_rng(0).normal(size=(2, 48))
+    for given in (numbers, numbers.reshape(2, 4, 4, 3)):
+        np.testing.assert_array_equal(load_images(given, (4, 4, 3)).reshape(2, 48), numbers)
+    planes = torch.from_numpy(numbers.reshape(2, 4, 4, 3)).permute(0, 3, 1, 2)
+    np.testing.assert_array_equal(load_images(planes).reshape(2, 48), numbers)
+    np.testing.assert_array_equal(
+        load_images(planes.numpy(), channel_order="first").reshape(2, 48), numbers
+    )
+    with pytest.raises(ValueError, match="image_shape"):
+        load_images(X, (12,))
+    with pytest.raises(ImageReadError, match="image"):
+        load_images([encoded(RGB), b"no image"])
+    with pytest.warns(ImageReadWarning, match="1 of 2 images could not be read, and are NaN"):
+        loaded = load_images([encoded(RGB), b"no image"], on_error="skip")
+    np.testing.assert_array_equal(loaded[0], RGB)
+    assert np.isnan(loaded[1]).all()
 
 
 def test_other_sizes_are_resized_and_cut_around_the_middle():

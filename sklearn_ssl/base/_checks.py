@@ -12,7 +12,6 @@ from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._identity import image_fingerprint, training_arguments
 from sklearn_ssl.exceptions import (
     CollapseWarning,
-    ImageReadWarning,
     InterruptionWarning,
     StaleFeaturesWarning,
     TrainingInterrupted,
@@ -31,7 +30,6 @@ __all__ = [
     "read_training_images",
     "refuse_images",
     "warn_of_features",
-    "warn_of_files",
     "warn_of_interruption",
 ]
 
@@ -142,17 +140,6 @@ def warn_of_interruption(learner: Any) -> None:
         f"has what it learned until then{goes_on}",
         InterruptionWarning,
     )
-
-
-def warn_of_files(images: Images, what: str) -> None:
-    """Warn once of all files that could not be read, and of those that changed meanwhile."""
-    for names, happened in (
-        (list(images.skipped.values()), f"could not be read, and {what}"),
-        (sorted(images.changed), "changed while they were read"),
-    ):
-        if names:
-            some = "; ".join(names[:3]) + ("; ..." if names[3:] else "")
-            warn(f"{len(names)} of {len(images)} images {happened}: {some}", ImageReadWarning)
 
 
 def fingerprint(task: Any, images: Images) -> str | None:

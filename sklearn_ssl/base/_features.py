@@ -14,10 +14,9 @@ from torch import Tensor
 
 from sklearn_ssl._utils._arguments import plain
 from sklearn_ssl._utils._isolation import isolated
-from sklearn_ssl.base._checks import warn_of_files
 from sklearn_ssl.base._memory import is_on, kept_features
 from sklearn_ssl.encoders import Encoder, Pair, pooled_width
-from sklearn_ssl.images import Extremes, Images, complete_shape, read_images
+from sklearn_ssl.images import Extremes, Images, complete_shape, read_images, warn_of_files
 from sklearn_ssl.inference import apply
 from sklearn_ssl.metrics import rank_me
 

@@ -14,7 +14,7 @@ from sklearn_ssl.base import _checks
 from sklearn_ssl.base._image_arguments import ImageArguments
 from sklearn_ssl.base._training_arguments import DeviceArguments, MemoryArguments
 from sklearn_ssl.base._transformer import ImageTransformer
-from sklearn_ssl.images import Images, PixelRange, learn_pixels
+from sklearn_ssl.images import Images, PixelRange, learn_pixels, warn_of_files
 from sklearn_ssl.inference import FrozenNet
 
 __all__ = ["FrozenTransformer"]
@@ -73,7 +73,7 @@ Folder in which features are kept: of the same images they are not computed twic
             self._wanted(net.encoder)
             plainly._learn(net, images)
         self.__dict__.update(self._learned(net), image_shape_=images.shape, skipped_=images.skipped)
-        _checks.warn_of_files(images, "were left out; see skipped_")
+        warn_of_files(images, "were left out; see skipped_")
         return self
 
     def _assemble(

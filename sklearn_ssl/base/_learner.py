@@ -22,7 +22,7 @@ from sklearn_ssl.base._training import train
 from sklearn_ssl.base._transformer import ImageTransformer
 from sklearn_ssl.encoders import Encoder
 from sklearn_ssl.exceptions import TrainingInterrupted
-from sklearn_ssl.images import Images, PixelRange, learn_pixels
+from sklearn_ssl.images import Images, PixelRange, learn_pixels, warn_of_files
 
 # skorch is imported when a learner is fitted, to keep the package quick to import
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ class PretextLearner(
                 learn(epochs, continued)
             else:
                 pretrain_once(self, images, seed, epochs, draws, learn)
-        _checks.warn_of_files(images, "others were taken in their place; see skipped_")
+        warn_of_files(images, "others were taken in their place; see skipped_")
         _checks.warn_of_features(self, continued, trained=self.n_epochs_ > epochs_before)
         return self
 

@@ -4,8 +4,9 @@ from sklearn_ssl.images._cache import prune_decoded
 from sklearn_ssl.images._digest import image_digest
 from sklearn_ssl.images._files import Files, Reading, read_ahead
 from sklearn_ssl.images._forms import Form
-from sklearn_ssl.images._images import Images
+from sklearn_ssl.images._images import Images, warn_of_files
 from sklearn_ssl.images._items import list_images
+from sklearn_ssl.images._load import load_images
 from sklearn_ssl.images._pixel_range import Extremes, PixelRange, learn_pixels
 from sklearn_ssl.images._read import read_images
 from sklearn_ssl.images._shapes import complete_shape
@@ -21,7 +22,9 @@ __all__ = [
     "image_digest",
     "learn_pixels",
     "list_images",
+    "load_images",
     "prune_decoded",
     "read_ahead",
     "read_images",
+    "warn_of_files",
 ]

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-__all__ = ["Images", "Shape", "Stored", "channels_last", "unmasked"]
+from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl.exceptions import ImageReadWarning
+
+__all__ = ["Images", "Shape", "Stored", "channels_last", "unmasked", "warn_of_files"]
 
 
 Shape = tuple[int, int, int]  # height, width, channels
@@ -179,3 +182,14 @@ def unmasked(values: Any) -> Any:
             "X.filled(0)"
         )
     return values.data
+
+
+def warn_of_files(images: Images, what: str) -> None:
+    """Warn once of all files that could not be read, and of those that changed meanwhile."""
+    for names, happened in (
+        (list(images.skipped.values()), f"could not be read, and {what}"),
+        (sorted(images.changed), "changed while they were read"),
+    ):
+        if names:
+            some = "; ".join(names[:3]) + ("; ..." if names[3:] else "")
+            warn(f"{len(names)} of {len(images)} images {happened}: {some}", ImageReadWarning)

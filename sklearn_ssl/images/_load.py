@@ -1,0 +1,100 @@
+"""Images as one array, read as learners read them."""
+
+import os
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import StrOptions, validate_params
+
+from sklearn_ssl._utils._arguments import plain
+from sklearn_ssl.images._files import Reading
+from sklearn_ssl.images._images import warn_of_files
+from sklearn_ssl.images._read import read_images
+
+__all__ = ["load_images"]
+
+
+@validate_params(
+    {
+        "image_shape": [tuple, list, None],
+        "channel_order": [StrOptions({"auto", "first", "last"})],
+        "on_error": [StrOptions({"raise", "skip"})],
+        "decoded_cache": [str, os.PathLike, None],
+        "n_jobs": [Integral, None],
+    },
+    prefer_skip_nested_validation=True,
+)
+def load_images(
+    X: Any,
+    image_shape: tuple[int, ...] | None = None,
+    *,
+    channel_order: str = "auto",
+    on_error: str = "raise",
+    decoded_cache: str | os.PathLike | None = None,
+    n_jobs: int | None = -1,
+) -> np.ndarray:
+    """Load all images into one array, decoded and resized as learners do it.
+
+    Use it to give the images that a learner reads to other transformers, such as
+    :class:`~sklearn.decomposition.PCA` or a function for HOG features. Load all images in one call
+    and split the array: without ``image_shape``, size, channels and type follow from the images.
+
+    Parameters
+    ----------
+    X : array-like, or images in files
+        Images in any form that :meth:`PretextLearner.fit <sklearn_ssl.base.PretextLearner.fit>`
+        takes.
+    image_shape : tuple of int, optional
+        Height and width, or height, width and channels, with the meaning that it has for learners.
+        The ``image_shape_`` of a fitted learner gives images of its shape.
+    channel_order : {"auto", "first", "last"}, default="auto"
+        Order of the axes in ``X``, as for learners.
+    on_error : {"raise", "skip"}, default="raise"
+        ``"skip"`` gives NaN, and the whole array as float32, if some files cannot be read.
+    decoded_cache : str or path, optional
+        Folder of decoded files, as for learners.
+    n_jobs : int or None, default=-1
+        Number of threads that decode files; ``-1`` takes one for each core.
+
+    Returns
+    -------
+    ndarray of shape (n, height, width, channels)
+        Values have their range and type in ``X``: uint8, uint16 or float32 from files. Arrays in
+        memory are not copied where a view will do.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the images are not usable; the message says what is.
+    ImageReadError
+        If a file cannot be read; an OSError.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> from sklearn_ssl import load_images
+    >>> photos = [Image.new("RGB", (40, 20)), Image.new("L", (30, 30))]
+    >>> load_images(photos, (16, 16)).shape
+    (2, 16, 16, 3)
+    """
+    images = read_images(
+        X,
+        estimator=BaseEstimator(),
+        image_shape=image_shape,
+        channel_order=channel_order,
+        min_images=1,
+        reading=Reading(
+            plain(n_jobs), "blank" if on_error == "skip" else "raise", plain(decoded_cache)
+        ),
+    )
+    (array,) = images.arrays
+    if not images.in_memory:
+        array = array[np.arange(len(images))]
+    array = array.reshape(-1, *images.shape)
+    if images.skipped:
+        array = array.astype(np.float32)
+        array[list(images.skipped)] = np.nan
+        warn_of_files(images, "are NaN")
+    return array
