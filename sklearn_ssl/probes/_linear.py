@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from scipy.special import logsumexp
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedKFold, check_cv
@@ -33,7 +34,8 @@ __all__ = ["LinearProbe"]
 
 _VALUES_AT_ONCE = 2**24
 # Inverse strengths of the penalty, where the variances of all features sum to 1
-_STRENGTHS = tuple(10.0**i for i in range(-2, 7))
+_STRENGTHS = tuple(10.0**i for i in range(7))
+_SCALES = np.logspace(-2, 2, 41)
 _HELD_OUT_ENOUGH = 1000  # samples, to choose among strengths
 
 
@@ -186,22 +188,20 @@ class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
         parts = []
         for train, test in folds:
             # what is tested on has a class that was trained on
-            inner = test[np.isin(samples.codes_here[test], samples.codes_here[train])]
-            if len(inner) and len(np.unique(samples.codes_here[train])) > 1:
-                parts.append((_Problem(self, samples.part(train)), samples.part(inner)))
+            known = test[np.isin(samples.codes_here[test], samples.codes_here[train])]
+            if len(known) and len(np.unique(samples.codes_here[train])) > 1:
+                parts.append((_Problem(self, samples.part(train)), samples.part(known)))
+        if not parts:
+            return math.inf, _STRENGTHS[0]
         losses: list[float] = []
         for strength in _STRENGTHS:
-            loss = weight = 0.0
-            for problem, held_out in parts:
-                with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
-                    problem.minimize(strength)
-                here, total = problem.loss_of(held_out)
-                loss, weight = loss + here, weight + total
-            losses.append(loss / weight if weight else math.inf)
+            for problem, _ in parts:
+                problem.minimize(strength, roughly=True)
+            losses.append(_rescaled_log_loss([problem.margins(part) for problem, part in parts]))
             if len(losses) > 2 and min(losses[-2:]) > min(losses):
                 break  # it has passed the least one
         best = int(np.argmin(losses))
-        return losses[best], _STRENGTHS[best] if parts else 1.0
+        return losses[best], _STRENGTHS[best]
 
     def _cross_validate(self, samples: "_Samples", y: np.ndarray, path: list[float]) -> np.ndarray:
         """Accuracies (n_folds, n_C)."""
@@ -248,6 +248,20 @@ class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
         if scores.ndim == 1:
             scores = torch.stack([-scores, scores], 1) / 2
         return scores.softmax(1).numpy()
+
+
+def _rescaled_log_loss(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
+    """Log loss after all scores are multiplied by the number that makes it the least.
+
+    Whether a class is found does not depend on that number. Without it, a strong penalty is taken
+    for few labels, where scores hardly differ from how frequent classes are.
+    """
+    weights = np.concatenate([weights for _, weights in parts])
+    losses = [
+        weights @ np.concatenate([logsumexp(scale * margins, axis=1) for margins, _ in parts])
+        for scale in _SCALES
+    ]
+    return min(losses) / weights.sum()
 
 
 class _Samples:
@@ -326,7 +340,7 @@ class _Problem:
         # coefficients, and the intercept behind them
         self.values = torch.zeros(n_rows, width + 1, dtype=samples.dtype, device=samples.X.device)
 
-    def minimize(self, strength: float) -> int:
+    def minimize(self, strength: float, roughly: bool = False) -> int:
         """Go from the coefficients that are there to the best ones; the number of iterations."""
         result = minimize(
             self.loss,
@@ -337,11 +351,11 @@ class _Problem:
             options={
                 "maxiter": int(self.probe.max_iter),
                 "maxls": 50,
-                "gtol": float(self.probe.tol),
+                "gtol": float(self.probe.tol) * (10 if roughly else 1),
                 "ftol": 64 * np.finfo(float).eps,
             },
         )
-        if result.status == 1:
+        if result.status == 1 and not roughly:
             warn(
                 f"LinearProbe did not converge in max_iter={self.probe.max_iter} iterations; "
                 "give more, or a smaller C",
@@ -369,11 +383,13 @@ class _Problem:
                 gradient[:, -1] += by_score.sum(0)
         return float(loss), gradient.cpu().double().numpy().ravel()
 
-    def loss_of(self, others: _Samples) -> tuple[float, float]:
-        """Loss of other samples, and their weight, both summed."""
-        places = torch.from_numpy(np.searchsorted(self.classes, others.codes_here))
-        each, _ = self._of_scores(self.scores(others), places.to(others.X.device))
-        return float((others.weights * each).sum()), float(others.weights.sum())
+    def margins(self, others: _Samples) -> tuple[np.ndarray, np.ndarray]:
+        """By how much classes are ahead of the true one of other samples, and their weights."""
+        scores = self.scores(others).cpu().double().numpy()
+        if scores.shape[1] == 1:
+            scores = np.hstack([np.zeros_like(scores), scores])
+        places = np.searchsorted(self.classes, others.codes_here)[:, None]
+        return scores - np.take_along_axis(scores, places, 1), others.weights.cpu().numpy()
 
     def is_right(self, others: _Samples) -> np.ndarray:
         """Whether the class of other samples is found."""
