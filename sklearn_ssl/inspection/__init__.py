@@ -1,5 +1,6 @@
 """Looking at learners: reports, comparisons, pictures, and monitors of a training."""
 
+from sklearn_ssl.inspection._compare import compare, verdict
 from sklearn_ssl.inspection._curves import LabelsDisplay, LayersDisplay, TrainingDisplay
 from sklearn_ssl.inspection._galleries import (
     FeatureMapDisplay,
@@ -7,7 +8,7 @@ from sklearn_ssl.inspection._galleries import (
     ReconstructionDisplay,
     ViewsDisplay,
 )
-from sklearn_ssl.inspection._report import compare, layer_report
+from sklearn_ssl.inspection._report import layer_report
 
 __all__ = [
     "FeatureMapDisplay",
@@ -21,6 +22,7 @@ __all__ = [
     "ViewsDisplay",
     "compare",
     "layer_report",
+    "verdict",
 ]
 
 

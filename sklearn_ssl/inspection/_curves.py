@@ -1,11 +1,13 @@
 """Curves and bars, as scikit-learn's Display classes."""
 
+import textwrap
 from abc import ABC, abstractmethod
 from typing import Any, Self
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_ssl.inspection._compare import verdict
 from sklearn_ssl.inspection._report import layer_report
 
 __all__ = ["Display", "LabelsDisplay", "LayersDisplay", "TrainingDisplay", "pyplot"]
@@ -185,7 +187,10 @@ class LayersDisplay(Display):
 
 
 class LabelsDisplay(Display):
-    """Accuracy against the number of labels.
+    """Accuracy against the number of labels, and the verdict.
+
+    Bars are standard errors, of draws of labels, fits and test images together. Learners have
+    solid lines, rivals dashed ones.
 
     Parameters
     ----------
@@ -216,15 +221,22 @@ class LabelsDisplay(Display):
         """
         return cls(table).plot(ax)
 
+    def _size(self) -> tuple[float, float]:
+        return 7.5, 4.5
+
     def _draw(self, ax: Any) -> None:
         columns = {name: np.asarray(self.table[name]) for name in self.table.columns}
         for method in dict.fromkeys(columns["method"].tolist()):
             mine = columns["method"] == method
-            n, accuracy = columns["n_labels"][mine], columns["accuracy"][mine]
-            ax.errorbar(n, accuracy, columns["spread"][mine], marker="o", ms=4, label=method)
+            n, accuracy = columns["n_labels"][mine], 100 * columns["accuracy"][mine]
+            style = "-" if columns["kind"][mine][0] == "learner" else "--"
+            error = 100 * columns["error"][mine]
+            ax.errorbar(n, accuracy, error, marker="o", ms=4, ls=style, label=method)
         ticks = sorted(set(columns["n_labels"].tolist()))
-        ax.set(xscale="log", xlabel="labels", ylabel="accuracy")
+        ax.set(xscale="log", xlabel="labels", ylabel="accuracy (%)")
         ax.set_xticks(ticks, [f"{n:,}" for n in ticks])
         ax.minorticks_off()
         ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(frameon=False)
+        ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+        lines = [textwrap.fill(line, 75) for line in verdict(self.table).splitlines()]
+        ax.set_title("\n".join(lines), loc="left", fontsize="small")

@@ -1,0 +1,614 @@
+"""Is self-supervision worth it? A fair comparison of features, by few labels and many."""
+
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone, is_classifier
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+
+from sklearn_ssl._utils._labels import read_labels
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.clustering import PatchDictionary
+from sklearn_ssl.images import list_images, load_images
+from sklearn_ssl.inspection._frames import make_frame
+from sklearn_ssl.probes import FineTunedClassifier, LinearProbe
+from sklearn_ssl.views import Views
+
+__all__ = ["compare", "verdict"]
+
+_USUAL_N_LABELS = (50, 250, 1000)
+_SUPERVISED = "supervised"
+
+
+@validate_params(
+    {
+        "n_labels": ["array-like", Interval(Integral, 1, None, closed="left"), None],
+        "n_splits": [Interval(Integral, 1, None, closed="left")],
+        "n_fits": [Interval(Integral, 1, None, closed="left")],
+        "groups": ["array-like", None],
+        "random_state": ["random_state"],
+        "frame": [StrOptions({"pandas", "polars"})],
+    },
+    prefer_skip_nested_validation=True,
+)
+def compare(
+    transformers: Any,
+    X: Any,
+    y: Any,
+    *,
+    n_labels: int | Sequence[int] | None = None,
+    n_splits: int = 5,
+    n_fits: int = 3,
+    groups: Any = None,
+    probe: Any = None,
+    random_state: Any = 0,
+    frame: str = "pandas",
+) -> Any:
+    """Compare features of images by the accuracy of one classifier, for few labels and many.
+
+    A quarter of the labeled images is held out for testing. Each transformer is fitted to all
+    others without their labels. Then the same probe is fitted to the features of a few images with
+    labels, for several draws of them, and tested. The probe is :class:`LinearProbe`, which chooses
+    its regularization and scaling for each transformer and each draw.
+
+    :func:`verdict` puts the result into a sentence, and :class:`LabelsDisplay` draws it.
+
+    Parameters
+    ----------
+    transformers : estimator, dict of str to estimator, or list of pairs
+        A single learner is compared with its usual rivals: pixels, PCA, HOG (if scikit-image is
+        installed), its encoder before training, a :class:`PatchDictionary`, and a network of its
+        kind that is trained from scratch with the labels. In a dict, ``"passthrough"`` stands for
+        pixels and ``"supervised"`` for that network, which has as much time for each draw of labels
+        as the slowest learner has for a fit. A ``FunctionTransformer`` gets images, as for HOG;
+        other transformers of scikit-learn get each image as a row. Classifiers of images, such as
+        :class:`FineTunedClassifier`, are fitted to the images that have labels.
+    X : array-like, or images in files
+        Images in any form that learners take. Rivals get files as the arrays that learners read.
+    y : array-like of shape (n,)
+        Labels; None, NaN and -1 mark images without one.
+    n_labels : int or sequence of int, optional
+        Numbers of labels to learn from. By default those of 50, 250 and 1,000 that are there; all
+        labels that are not held out, too, where they are fewer than 1,000.
+    n_splits : int, default=5
+        Draws of labels, which are the same for all methods.
+    n_fits : int, default=3
+        Fits of each method that has a ``random_state``: the first with the one given, the others
+        with seeds that differ. ``"supervised"`` is fitted to so many draws.
+    groups : array-like of shape (n,), optional
+        Groups of images, such as those of one patient, of which none is on both sides of the split.
+    probe : classifier of features, optional
+        Another one than ``LinearProbe()``. It should choose its own regularization and scaling, as
+        no fixed one suits all features.
+    random_state : int, RandomState instance or None, default=0
+        Draws the test part, the labels, and the seeds of further fits.
+    frame : {"pandas", "polars"}, default="pandas"
+
+    Returns
+    -------
+    DataFrame
+        A row for each method and number of labels:
+
+        - ``method``, ``kind`` ("learner": self-supervised; or "rival") and ``n_labels``;
+        - ``accuracy``, the mean over draws and fits, and ``error``, its standard error, of draws,
+          fits and test images together;
+        - ``spread`` and ``spread_fits``: standard deviations over draws of labels and over fits
+          (NaN where there is only one);
+        - ``test_error``: the part of ``error`` that is due to the number of test images;
+        - ``rival``: the best of the rivals, but for the method itself; ``gain``: by how much the
+          method is above it; and ``gain_error``, the standard error of this difference, with draws
+          and test images paired;
+        - ``width``: number of features (0 for a classifier of images), and ``seconds`` of a fit
+          with all features, on average.
+
+        Accuracies are between 0 and 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If images, labels and methods are not usable.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn_ssl import SimCLR
+    >>> from sklearn_ssl.inspection import compare, verdict
+    >>> X, y = load_digits().images, load_digits().target
+    >>> methods = {"pixels": "passthrough", "SimCLR": SimCLR(max_epochs=5, random_state=0)}
+    >>> table = compare(methods, X, y, n_labels=50, n_splits=3, n_fits=1)
+    >>> table[["method", "rival"]].values.tolist()
+    [['pixels', 'SimCLR'], ['SimCLR', 'pixels']]
+    """
+    X = _indexable(X)
+    n = len(X)
+    labels, is_labeled = read_labels(y, n)
+    if groups is not None and len(groups) != n:
+        raise ValueError(f"X has {n} rows, but groups has {len(groups)}")
+    methods = _named(transformers, X)
+    images = _Images(X, _first_learner([m for _, m in methods]))
+    usable = np.flatnonzero(is_labeled & ~images.broken)
+    codes = np.full(n, -1)
+    codes[is_labeled] = np.unique(labels, return_inverse=True)[1]
+    random = check_random_state(random_state)
+    known, test = _split(usable, codes, groups, random)
+    sizes = _sizes(n_labels, len(known), len(np.unique(codes[known])))
+    rest = np.setdiff1d(np.flatnonzero(~images.broken), test)
+    if groups is not None:
+        rest = rest[~np.isin(np.asarray(groups)[rest], np.asarray(groups)[test])]
+    draws = [_draw(codes[known], random) for _ in range(n_splits)]
+    seeds = [None, *random.randint(np.iinfo(np.int32).max, size=n_fits - 1).tolist()]
+
+    plan = _Plan(images, codes, known, test, rest, sizes, draws, probe)
+    results: dict[str, _Result] = {}
+    for name, method in methods:
+        if not _is_classifier(method):
+            results[name] = _of_features(plan, name, method, seeds)
+    slowest = max((r.seconds for r in results.values() if r.is_learner), default=60.0)
+    for name, method in methods:
+        if _is_classifier(method):
+            results[name] = _of_classifier(plan, name, method, seeds, slowest)
+    in_order = [results[name] for name, _ in methods]
+    where = None if groups is None else np.asarray(groups)[test]
+    return make_frame([row for one in in_order for row in _rows(one, in_order, where)], frame)
+
+
+def verdict(table: Any) -> str:
+    """Say in a sentence for each number of labels whether self-supervision was worth it.
+
+    A gain that is less than twice its standard error is not told apart from none.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As :func:`compare` gives it.
+
+    Returns
+    -------
+    str
+        A line for each number of labels, about the best learner and the best rival. Without a
+        learner in the table, about the best method.
+
+    Examples
+    --------
+    >>> import pandas
+    >>> from sklearn_ssl.inspection import verdict
+    >>> row = {"method": "SimCLR", "kind": "learner", "n_labels": 50, "accuracy": 0.911}
+    >>> row |= {"rival": "PCA", "gain": 0.081, "gain_error": 0.012, "spread_fits": 0.01}
+    >>> verdict(pandas.DataFrame([row]))
+    'With 50 labels, SimCLR is 8.1 ± 1.2 points above the best rival, PCA: worth it.'
+    """
+    columns = {name: list(table[name]) for name in table.columns}
+    rows = [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]
+    lines = []
+    for n in dict.fromkeys(row["n_labels"] for row in rows):
+        here = [row for row in rows if row["n_labels"] == n]
+        best = max(
+            [row for row in here if row["kind"] == "learner"] or here,
+            key=lambda row: row["accuracy"],
+        )
+        lines.append(f"With {n:,} label{'s' * (n > 1)}, {_sentence(best)}.")
+    return "\n".join(lines)
+
+
+def _sentence(row: dict[str, Any]) -> str:
+    if not row["rival"]:
+        return f"{row['method']} has {100 * row['accuracy']:.1f} %, with nothing to compare it with"
+    gain, error = 100 * row["gain"], 100 * row["gain_error"]
+    difference = f"{abs(gain):.1f} ± {error:.1f} points"
+    rival = f"the best rival, {row['rival']}"
+    if not abs(gain) > 2 * error:
+        found = f"{row['method']} and {rival}, do not differ measurably"
+        found += f" ({gain:+.1f} ± {error:.1f} points)"
+    else:
+        found = f"{row['method']} is {difference} {'above' if gain > 0 else 'below'} {rival}"
+    if row["kind"] == "learner":
+        found += ": worth it" if gain > 2 * error else ": not worth it"
+        if np.isnan(row["spread_fits"]):
+            found += " (one fit, so that ± has no spread over fits)"
+    return found
+
+
+# What is compared
+
+
+def _named(transformers: Any, X: Any) -> list[tuple[str, Any]]:
+    """Names and methods, with the usual rivals of one that is alone."""
+    if isinstance(transformers, dict):
+        pairs = list(transformers.items())
+    elif isinstance(transformers, (list, tuple)):
+        pairs = [tuple(pair) for pair in transformers]
+    elif hasattr(transformers, "fit"):
+        pairs = [*_usual_rivals(transformers, X), (type(transformers).__name__, transformers)]
+    else:
+        raise TypeError(
+            f"transformers={transformers!r}: give a learner, or a dict of names and transformers"
+        )
+    if not pairs or not all(len(p) == 2 and isinstance(p[0], str) for p in pairs):
+        raise ValueError(
+            "transformers: give one at least, as a dict or a list of pairs (name, transformer)"
+        )
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"transformers: names have to differ, but are {names}")
+    for name, method in pairs:
+        if isinstance(method, str) and method not in ("passthrough", _SUPERVISED):
+            raise ValueError(
+                f"transformers[{name!r}]={method!r} is none of 'passthrough', 'supervised' or a "
+                "transformer"
+            )
+        if not isinstance(method, str) and not (
+            hasattr(method, "fit") and (hasattr(method, "transform") or is_classifier(method))
+        ):
+            raise TypeError(
+                f"transformers[{name!r}]={method!r} is no transformer and no classifier"
+            )
+    return pairs
+
+
+def _usual_rivals(learner: Any, X: Any) -> Iterator[tuple[str, Any]]:
+    yield "pixels", "passthrough"
+    values = math.prod(X.shape[1:]) if len(getattr(X, "shape", ())) > 1 else 100
+    yield "PCA", PCA(min(100, max(1, values // 2), len(X) // 2), random_state=0)
+    try:
+        from skimage.feature import hog  # noqa: F401
+    except ImportError:
+        pass
+    else:
+        yield "HOG", FunctionTransformer(_hog)
+    yield "patches", PatchDictionary(random_state=0)
+    found = _learner_in(learner)
+    if found is not None:
+        untrained = "random encoder" if found.weights is None else "frozen weights"
+        yield untrained, clone(found).set_params(max_epochs=0, time_budget=None)
+    yield _SUPERVISED, _SUPERVISED
+
+
+def _hog(images: np.ndarray) -> np.ndarray:
+    """Histograms of gradients in cells of an eighth of the side, no less than 2 pixels."""
+    from skimage.feature import hog
+
+    if images.ndim < 3:
+        images = load_images(images)
+    color = images.ndim == 4 and images.shape[3] > 1
+    images = images if color else images.reshape(*images.shape[:3])
+    sides = images.shape[1:3]
+    cell = [max(2, round(side / 8)) for side in sides]
+    block = [min(2, side // c) for side, c in zip(sides, cell, strict=True)]
+    options = {"pixels_per_cell": cell, "cells_per_block": block}
+    options["channel_axis"] = -1 if color else None
+    return np.stack([hog(image, **options) for image in images]).astype(np.float32)
+
+
+def _first_learner(methods: Sequence[Any]) -> Any:
+    return next((found for found in map(_learner_in, methods) if found is not None), None)
+
+
+def _learner_in(method: Any) -> Any:
+    """The pretext learner in a method, if there is one."""
+    if isinstance(method, PretextLearner):
+        return method
+    if isinstance(method, (str, type)) or not hasattr(method, "get_params"):
+        return None
+    parts = [part for part in method.get_params(deep=True).values() if part is not method]
+    return next((part for part in parts if isinstance(part, PretextLearner)), None)
+
+
+def _is_trained(method: Any) -> bool:
+    """Whether there is a learner in it, and it is trained."""
+    learner = _learner_in(method)
+    return learner is not None and (learner.max_epochs != 0 or learner.time_budget is not None)
+
+
+def _is_classifier(method: Any) -> bool:
+    return method == _SUPERVISED if isinstance(method, str) else is_classifier(method)
+
+
+def _from_scratch(learner: Any, seconds: float) -> FineTunedClassifier:
+    """A network like that of the learner, to be trained with labels."""
+    if learner is None:
+        return FineTunedClassifier(time_budget=max(seconds, 1.0), random_state=0)
+    views = None
+    if isinstance(learner.views, Views):  # what it knows of the images, such as flips
+        views = FineTunedClassifier()._default_views()
+        views.set_params(flip=learner.views.flip, rotate=learner.views.rotate)
+    names = ("image_shape", "channel_order", "device", "precision", "n_jobs", "on_error")
+    return FineTunedClassifier(
+        learner.encoder,
+        views=views,
+        time_budget=max(seconds, 1.0),
+        random_state=0,
+        **{name: getattr(learner, name) for name in names},
+    )
+
+
+# What is learned from
+
+
+def _indexable(X: Any) -> Any:
+    """Images whose rows can be taken."""
+    if isinstance(X, (str, os.PathLike)):
+        return list_images(X)
+    if hasattr(X, "shape") or hasattr(X, "iloc") or isinstance(X, (list, tuple)):
+        return X
+    return load_images(X)
+
+
+class _Images:
+    """Images as they were given, for learners, and as arrays, for others."""
+
+    def __init__(self, X: Any, learner: Any):
+        self.X, self.arrays, self.learner = X, X, learner
+        self.broken = np.zeros(len(X), bool)
+        if getattr(X, "ndim", 1) == 1 or (hasattr(X, "iloc") and X.shape[1] == 1):
+            options = {}
+            if learner is not None:
+                names = ("image_shape", "channel_order", "on_error", "decoded_cache", "n_jobs")
+                options = {name: getattr(learner, name) for name in names}
+            self.arrays = load_images(X, **options)
+            if self.arrays.dtype.kind == "f":
+                self.broken = np.isnan(self.arrays).any(axis=(1, 2, 3))
+
+    def given_to(self, method: Any, rows: np.ndarray) -> Any:
+        """Rows in the form that a method takes."""
+        first = _first_step(method)
+        if hasattr(first, "encoder_layers") or hasattr(first, "learner"):
+            return _safe_indexing(self.X, rows)
+        some = _safe_indexing(self.arrays, rows)
+        if isinstance(first, FunctionTransformer) or getattr(some, "ndim", 2) <= 2:
+            return some
+        return np.reshape(some, (len(some), -1))
+
+
+def _first_step(method: Any) -> Any:
+    """What sees the images first."""
+    if isinstance(method, Pipeline):
+        return _first_step(method[0])
+    if isinstance(method, FeatureUnion):
+        return _first_step(method.transformer_list[0][1])
+    return _first_step(method.estimator) if isinstance(method, FrozenEstimator) else method
+
+
+def _split(
+    usable: np.ndarray, codes: np.ndarray, groups: Any, random: np.random.RandomState
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labeled images to learn from, and a quarter to test on."""
+    if len(usable) < 8:
+        raise ValueError(f"y has {len(usable)} labels; a comparison needs 8 at least")
+    y = codes[usable]
+    if groups is not None:
+        its = np.asarray(groups)[usable]
+        if len(np.unique(its)) < 4:
+            raise ValueError(f"groups has {len(np.unique(its))} groups of labeled images, not 4")
+        folds = StratifiedGroupKFold(4, shuffle=True, random_state=random)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of rare classes
+            known, test = next(folds.split(usable, y, its))
+        return usable[np.sort(known)], usable[np.sort(test)]
+    counts = np.bincount(y)
+    can = counts[counts > 0].min() > 1 and len(usable) // 4 >= (counts > 0).sum()
+    known, test = train_test_split(
+        usable, test_size=len(usable) // 4, stratify=y if can else None, random_state=random
+    )
+    return np.sort(known), np.sort(test)
+
+
+def _sizes(n_labels: Any, n_known: int, n_classes: int) -> list[int]:
+    if n_labels is None:
+        found = [n for n in _USUAL_N_LABELS if n <= n_known]
+        return found if n_known >= _USUAL_N_LABELS[-1] else [*found, n_known]
+    asked = np.ravel(n_labels)
+    if asked.size == 0 or asked.dtype.kind not in "iu" or asked.min() < 2:
+        raise ValueError(f"n_labels={n_labels!r}: give whole numbers of 2 or more")
+    found = [int(n) for n in asked if n <= n_known]
+    if not found:
+        raise ValueError(
+            f"n_labels={tuple(asked.tolist())} are more than the {n_known} labels that are there "
+            "to learn from, beside those that are held out"
+        )
+    return found
+
+
+def _draw(codes: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    """An order of labels that begins with one of each class."""
+    order = random.permutation(len(codes))
+    _, first = np.unique(codes[order], return_index=True)
+    return np.concatenate([order[np.sort(first)], np.delete(order, first)])
+
+
+# What is measured
+
+
+@dataclass
+class _Plan:
+    """What all methods share."""
+
+    images: _Images
+    codes: np.ndarray
+    known: np.ndarray
+    test: np.ndarray
+    rest: np.ndarray
+    sizes: list[int]
+    draws: list[np.ndarray]
+    probe: Any
+
+    def right(self, n: int, draw: int, fit: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Which test images a classifier finds, that was fitted to some of the known ones."""
+        rows = self.draws[draw][:n]
+        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+            return fit(rows) == self.codes[self.test]
+
+
+@dataclass
+class _Result:
+    """What a method found, for each number of labels: (n_fits, n_draws, n_test)."""
+
+    name: str
+    is_learner: bool
+    width: int = 0
+    seconds: float = 0.0
+    right: dict[int, np.ndarray] = field(default_factory=dict)
+
+
+def _of_features(plan: _Plan, name: str, method: Any, seeds: Sequence[int | None]) -> _Result:
+    result = _Result(name, _is_trained(method))
+    transformer = FunctionTransformer() if isinstance(method, str) else method
+    found: dict[int, list[list[np.ndarray]]] = {n: [] for n in plan.sizes}
+    seconds = []
+    for seed in seeds if _is_random(transformer) else seeds[:1]:
+        began = time.perf_counter()
+        fitted = _reseeded(transformer, seed)
+        fitted.fit(plan.images.given_to(fitted, plan.rest))
+        features, of_test = (
+            _flat(fitted.transform(plan.images.given_to(fitted, rows)))
+            for rows in (plan.known, plan.test)
+        )
+        seconds.append(time.perf_counter() - began)
+        result.width = features.shape[1]
+
+        def probed(rows: np.ndarray, known=features, test=of_test) -> np.ndarray:
+            y = plan.codes[plan.known][rows]
+            if plan.probe is not None:
+                return clone(plan.probe).fit(known[rows], y).predict(test)
+            # scales are learned from all images that may be seen
+            return LinearProbe().fit(known[rows], y, X_unlabeled=known).predict(test)
+
+        for n in plan.sizes:
+            found[n].append([plan.right(n, i, probed) for i in range(len(plan.draws))])
+    result.right = {n: np.array(values) for n, values in found.items()}
+    result.seconds = float(np.mean(seconds))
+    return result
+
+
+def _of_classifier(
+    plan: _Plan, name: str, method: Any, seeds: Sequence[int | None], seconds: float
+) -> _Result:
+    if isinstance(method, str):
+        method = _from_scratch(plan.images.learner, seconds)
+    result = _Result(name, _is_trained(method))
+    took = []
+    for n in plan.sizes:
+        each = []
+        for draw, seed in zip(range(len(plan.draws)), seeds, strict=False):
+
+            def trained(rows: np.ndarray, seed=seed) -> np.ndarray:
+                classifier = _reseeded(method, seed)
+                classifier.fit(
+                    plan.images.given_to(classifier, plan.known[rows]),
+                    plan.codes[plan.known][rows],
+                )
+                return classifier.predict(plan.images.given_to(classifier, plan.test))
+
+            began = time.perf_counter()
+            each.append(plan.right(n, draw, trained))
+            took.append(time.perf_counter() - began)
+        result.right[n] = np.array([each])
+    result.seconds = float(np.mean(took))
+    return result
+
+
+def _random_names(estimator: Any) -> list[str]:
+    names = estimator.get_params(deep=True)
+    return sorted(n for n in names if n == "random_state" or n.endswith("__random_state"))
+
+
+def _is_random(estimator: Any) -> bool:
+    return bool(_random_names(estimator))
+
+
+def _reseeded(estimator: Any, seed: int | None) -> Any:
+    copied = clone(estimator)
+    if seed is not None:
+        random = np.random.RandomState(seed)
+        largest = np.iinfo(np.int32).max
+        copied.set_params(**{name: random.randint(largest) for name in _random_names(copied)})
+    return copied
+
+
+def _flat(features: Any) -> np.ndarray:
+    found = np.asarray(features)
+    return found.reshape(len(found), -1)
+
+
+# What follows from it
+
+
+def _rows(mine: _Result, results: Sequence[_Result], groups: Any) -> Iterator[dict[str, Any]]:
+    rivals = [one for one in results if not one.is_learner] or list(results)
+    for n, right in mine.right.items():
+        others = [one for one in rivals if one is not mine]
+        rival = max(others, key=lambda one: one.right[n].mean(), default=None)
+        spread, spread_fits = _spread(right.mean((0, 2))), _spread(right.mean((1, 2)))
+        test_error = _error(right.mean((0, 1)), groups)
+        row = {
+            "method": mine.name,
+            "kind": "learner" if mine.is_learner else "rival",
+            "n_labels": n,
+            "accuracy": float(right.mean()),
+            "error": _together(
+                test_error, _of_mean(spread, right.shape[1]), _of_mean(spread_fits, right.shape[0])
+            ),
+            "spread": spread,
+            "spread_fits": spread_fits,
+            "test_error": test_error,
+            "rival": "" if rival is None else rival.name,
+            "gain": np.nan,
+            "gain_error": np.nan,
+            "width": mine.width,
+            "seconds": mine.seconds,
+        }
+        if rival is not None:
+            row |= dict(
+                zip(("gain", "gain_error"), _gain(right, rival.right[n], groups), strict=True)
+            )
+        yield row
+
+
+def _gain(right: np.ndarray, rival: np.ndarray, groups: Any) -> tuple[float, float]:
+    """Difference of two accuracies on the same draws and images, and its standard error."""
+    n_draws = min(right.shape[1], rival.shape[1])
+    right, rival = right[:, :n_draws].astype(float), rival[:, :n_draws].astype(float)
+    difference = right.mean(0) - rival.mean(0)  # (n_draws, n_test)
+    fits = [_of_mean(_spread(one.mean((1, 2))), len(one)) for one in (right, rival)]
+    draws = _of_mean(_spread(difference.mean(1)), n_draws)
+    return float(difference.mean()), _together(_error(difference.mean(0), groups), draws, *fits)
+
+
+def _spread(values: np.ndarray) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else np.nan
+
+
+def _of_mean(spread: float, n: int) -> float:
+    return spread / np.sqrt(n)
+
+
+def _error(values: np.ndarray, groups: Any) -> float:
+    """Standard error of the mean over test images, or of groups of them."""
+    if len(values) < 2:
+        return np.nan
+    off = values - values.mean()
+    if groups is not None:
+        _, codes = np.unique(groups, return_inverse=True)
+        off = np.bincount(codes, off)
+    n = len(off)
+    return float(np.sqrt((off**2).sum() * n / max(n - 1, 1)) / len(values))
+
+
+def _together(*errors: float) -> float:
+    """Of errors that do not depend on each other; NaN is one that is not known."""
+    return float(np.sqrt(np.nansum(np.square(errors))))
