@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy.optimize import minimize
-from scipy.special import logsumexp
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedKFold, check_cv
@@ -35,7 +35,6 @@ __all__ = ["LinearProbe"]
 _VALUES_AT_ONCE = 2**24
 # Inverse strengths of the penalty, where the variances of all features sum to 1
 _STRENGTHS = tuple(10.0**i for i in range(7))
-_SCALES = np.logspace(-2, 2, 41)
 _HELD_OUT_ENOUGH = 1000  # samples, to choose among strengths
 
 
@@ -250,18 +249,18 @@ class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
         return scores.softmax(1).numpy()
 
 
-def _rescaled_log_loss(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
+def _rescaled_log_loss(parts: Sequence[tuple[Tensor, Tensor]]) -> float:
     """Log loss after all scores are multiplied by the number that makes it the least.
 
     Whether a class is found does not depend on that number. Without it, a strong penalty is taken
     for few labels, where scores hardly differ from how frequent classes are.
     """
-    weights = np.concatenate([weights for _, weights in parts])
-    losses = [
-        weights @ np.concatenate([logsumexp(scale * margins, axis=1) for margins, _ in parts])
-        for scale in _SCALES
-    ]
-    return min(losses) / weights.sum()
+    width = max(margins.shape[1] for margins, _ in parts)
+    margins = torch.cat([F.pad(m, (0, width - m.shape[1]), value=-math.inf) for m, _ in parts])
+    weights = torch.cat([weights for _, weights in parts])
+    scales = torch.logspace(-2, 2, 41, dtype=margins.dtype, device=margins.device)
+    losses = torch.logsumexp(margins * scales[:, None, None], 2) @ weights
+    return float(losses.min() / weights.sum())
 
 
 class _Samples:
@@ -383,13 +382,13 @@ class _Problem:
                 gradient[:, -1] += by_score.sum(0)
         return float(loss), gradient.cpu().double().numpy().ravel()
 
-    def margins(self, others: _Samples) -> tuple[np.ndarray, np.ndarray]:
+    def margins(self, others: _Samples) -> tuple[Tensor, Tensor]:
         """By how much classes are ahead of the true one of other samples, and their weights."""
-        scores = self.scores(others).cpu().double().numpy()
+        scores = self.scores(others)
         if scores.shape[1] == 1:
-            scores = np.hstack([np.zeros_like(scores), scores])
-        places = np.searchsorted(self.classes, others.codes_here)[:, None]
-        return scores - np.take_along_axis(scores, places, 1), others.weights.cpu().numpy()
+            scores = F.pad(scores, (1, 0))
+        places = torch.from_numpy(np.searchsorted(self.classes, others.codes_here))
+        return scores - scores.gather(1, places.to(scores.device)[:, None]), others.weights
 
     def is_right(self, others: _Samples) -> np.ndarray:
         """Whether the class of other samples is found."""
@@ -408,9 +407,9 @@ class _Problem:
         if len(self.values) == 1:
             sign = 2.0 * codes - 1
             margin = sign * scores[:, 0]
-            each = torch.nn.functional.softplus(-margin)
+            each = F.softplus(-margin)
             return each, (-sign * torch.sigmoid(-margin))[:, None]
-        each = torch.nn.functional.cross_entropy(scores, codes, reduction="none")
+        each = F.cross_entropy(scores, codes, reduction="none")
         by_score = scores.softmax(1)
         by_score[torch.arange(len(codes), device=codes.device), codes] -= 1
         return each, by_score
