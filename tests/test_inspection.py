@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_images, small
+from PIL import Image
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from skorch.callbacks import EarlyStopping, TensorBoard
 
-from sklearn_ssl import Autoencoder, Colorization, ContextEncoder, SimCLR
+from sklearn_ssl import Autoencoder, Colorization, ContextEncoder, LinearProbe, SimCLR
 from sklearn_ssl.inspection import (
     FeatureMapDisplay,
     LabelsDisplay,
@@ -27,6 +28,7 @@ from sklearn_ssl.inspection import (
     ViewsDisplay,
     compare,
     layer_report,
+    verdict,
 )
 from sklearn_ssl.metrics import alpha_req, rank_me, uniformity
 
@@ -60,8 +62,7 @@ def test_layer_report_says_what_each_layer_says(frame, ssl):
     one = clone(ssl).set_params(layer="out", pool=2).fit(X)
     features = one.transform(X)
     assert columns["width"][3] == features.shape[1]
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
-    scores = cross_val_score(probe, features, y, cv=3)
+    scores = cross_val_score(LinearProbe(), features, y, cv=3)
     assert columns["accuracy"][3] == pytest.approx(scores.mean())
     assert columns["spread"][3] == pytest.approx(scores.std())
     assert columns["rank_me"][3] == pytest.approx(rank_me(torch.from_numpy(features)))
@@ -86,6 +87,9 @@ def test_layer_report_encodes_once(ssl, monkeypatch):
     assert len(passes) == 1
 
 
+# Comparisons
+
+
 def test_compare_gives_images_to_functions_and_rows_to_the_rest():
     seen = {}
 
@@ -101,32 +105,163 @@ def test_compare_gives_images_to_functions_and_rows_to_the_rest():
         "pipeline": make_pipeline(StandardScaler(), watching("after rows")),
     }
     images = make_images(60)
-    table = compare(rivals, images, np.arange(60) % 3, n_labels=(9,), n_splits=1)
+    table = compare(rivals, images, np.arange(60) % 3, n_labels=9, n_splits=1)
     assert seen == {"function": images.shape[1:], "after rows": (images[0].size,)}
     assert table["width"].tolist() == [images[0].size] * 2
 
 
-def test_compare_fits_each_once_and_never_sees_the_test_part():
+def test_compare_fits_with_several_seeds_and_never_sees_the_test_part():
     seen = []
 
     class Watching(PCA):
         def fit(self, X, y=None):
-            seen.append(len(X))
+            seen.append((len(X), self.random_state))
             assert y is None
             return super().fit(X)
 
     images, labels = make_images(120), np.arange(120) % 3
-    rivals = {"pixels": "passthrough", "watch": Watching(4), "ssl": small(SimCLR)}
+    methods = {
+        "pixels": "passthrough",
+        "watch": Watching(4, random_state=5),
+        "ssl": small(SimCLR),
+        "untrained": small(SimCLR, max_epochs=0),
+    }
     few = np.where(np.arange(120) < 100, labels, -1)
-    table = compare(rivals, images, few, n_labels=(2, 9, 30, 10_000), n_splits=2)
-    assert table["method"].tolist() == [name for name in rivals for _ in range(3)]
-    assert table["n_labels"].tolist() == [2, 9, 30] * 3
-    assert seen == [120 - 25]
+    options = {"n_labels": (2, 9, 30, 10_000), "n_splits": 2, "n_fits": 2}
+    table = compare(methods, images, few, **options)
+    assert table["method"].tolist() == [name for name in methods for _ in range(3)]
+    assert table["n_labels"].tolist() == [2, 9, 30] * 4
+    assert table["kind"].tolist() == ["rival"] * 6 + ["learner"] * 3 + ["rival"] * 3
+    assert [n for n, _ in seen] == [120 - 25] * 2
+    assert seen[0][1] == 5 != seen[1][1]  # as given, then another seed
     assert table["accuracy"].between(0, 1).all()
-    again = compare(rivals, images, few, n_labels=(2, 9, 30, 10_000), n_splits=2)
-    assert table["accuracy"].equals(again["accuracy"])
+    assert table["spread_fits"].isna().tolist() == [True] * 3 + [False] * 9
+    again = compare(methods, images, few, **options)
+    assert table.drop(columns="seconds").equals(again.drop(columns="seconds"))
     with pytest.raises(ValueError, match="more than the 75 labels"):
-        compare(rivals, images, few, n_labels=(1000,))
+        compare(methods, images, few, n_labels=1000)
+
+
+def test_errors_of_a_comparison_are_those_of_a_plain_computation():
+    images, labels = make_images(200, channels=1), np.arange(200) % 2
+    images[labels == 1, 0] += 60
+    first = {"a": "passthrough", "b": FunctionTransformer(lambda X: X[:, :2].reshape(len(X), -1))}
+
+    right = {name: [] for name in first}
+
+    class Recording(LinearProbe):
+        def predict(self, X):
+            found = super().predict(X)
+            right["a" if X.shape[1] == 64 else "b"].append(found)
+            return found
+
+    table = compare(first, images, labels, n_labels=20, n_splits=4, probe=Recording())
+    rng = np.random.RandomState(0)
+    _, test = train_test_split(np.arange(200), test_size=50, stratify=labels, random_state=rng)
+    a, b = (np.array(right[name]) == labels[np.sort(test)] for name in "ab")
+    assert table["accuracy"].tolist() == pytest.approx([a.mean(), b.mean()])
+    assert table["spread"].tolist() == pytest.approx([a.mean(1).std(ddof=1), b.mean(1).std(ddof=1)])
+    test_error = a.mean(0).std(ddof=1) / np.sqrt(50)
+    assert table["test_error"][0] == pytest.approx(test_error)
+    assert table["error"][0] == pytest.approx(np.hypot(test_error, table["spread"][0] / 2))
+    gain = a.astype(float) - b
+    assert table["gain"].tolist() == pytest.approx([gain.mean(), -gain.mean()])
+    error = np.hypot(gain.mean(0).std(ddof=1) / np.sqrt(50), gain.mean(1).std(ddof=1) / 2)
+    assert table["gain_error"].tolist() == pytest.approx([error, error])
+    assert table["rival"].tolist() == ["b", "a"]
+
+
+def test_a_learner_alone_is_compared_with_its_usual_rivals():
+    images = make_images(64, 16, 16)
+    labels = (images.mean((1, 2, 3)) > np.median(images.mean((1, 2, 3)))).astype(int)
+    table = compare(small(SimCLR), images, labels, n_splits=1, n_fits=1)
+    names = ["pixels", "PCA", "HOG", "patches", "random encoder", "supervised", "SimCLR"]
+    assert table["method"].tolist() == names
+    assert table["n_labels"].unique().tolist() == [48]  # all that are there
+    lines = verdict(table).splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("With 48 labels, SimCLR")
+    assert "(one fit, so that ± has no spread over fits)" in lines[0]
+    display = LabelsDisplay.from_table(table)
+    check(display)
+    assert "SimCLR" in display.ax_.get_title(loc="left")
+
+
+def test_files_are_compared_as_the_images_that_learners_read(tmp_path):
+    images, labels = make_images(40), np.array(["a", "b"])[np.arange(40) % 2]
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{i:02}.png")
+    methods = {
+        "pixels": "passthrough",
+        "PCA": PCA(4),
+        "means": FunctionTransformer(lambda X: X.mean((1, 2))),
+        "ssl": small(SimCLR),
+    }
+    options = {"n_labels": 20, "n_splits": 2, "n_fits": 1}
+    table = compare(methods, tmp_path, labels, **options)
+    known = compare(methods, images, labels, **options)
+    assert table.drop(columns="seconds").equals(known.drop(columns="seconds"))
+
+
+def test_groups_are_on_one_side():
+    seen = []
+
+    class Watching(PCA):
+        def fit(self, X, y=None):
+            seen.append(X)
+            return super().fit(X)
+
+        def transform(self, X):
+            seen.append(X)
+            return super().transform(X)
+
+    images = make_images(80)
+    groups = np.arange(80) // 4
+    images[:, 0, 0, 0] = groups
+    options = {"n_labels": 20, "n_splits": 1, "n_fits": 1, "groups": groups}
+    compare({"w": Watching(3)}, images, np.arange(80) % 2, **options)
+    fitted, _, test = ({int(row[0]) for row in rows} for rows in seen)
+    assert len(fitted) == 15
+    assert not fitted & test
+    with pytest.raises(ValueError, match="groups has 40"):
+        compare({"w": PCA(3)}, images, np.arange(80) % 2, groups=groups[:40])
+
+
+def test_a_verdict_says_what_the_table_says():
+    import pandas
+
+    row = {"method": "SimCLR", "kind": "learner", "n_labels": 50, "accuracy": 0.9, "rival": "PCA"}
+    row |= {"gain": 0.08, "gain_error": 0.01, "spread_fits": 0.02}
+    said = {
+        (0.08, 0.01): "SimCLR is 8.0 ± 1.0 points above the best rival, PCA: worth it.",
+        (-0.08, 0.01): "SimCLR is 8.0 ± 1.0 points below the best rival, PCA: not worth it.",
+        (0.01, 0.02): "do not differ measurably (+1.0 ± 2.0 points): not worth it.",
+        (0.0, 0.0): "do not differ measurably (+0.0 ± 0.0 points): not worth it.",
+    }
+    for (gain, error), ending in said.items():
+        table = pandas.DataFrame([{**row, "gain": gain, "gain_error": error}])
+        assert verdict(table).endswith(ending)
+
+
+def test_bad_arguments_of_a_comparison():
+    methods = {"pixels": "passthrough"}
+    wrong = [
+        ({"transformers": {}}, "give one at least"),
+        ({"transformers": {"a": "nothing"}}, "none of 'passthrough', 'supervised'"),
+        ({"transformers": {"a": 3}}, "no transformer"),
+        ({"transformers": [("a", PCA()), ("a", PCA())]}, "names have to differ"),
+        ({"transformers": 3}, "give a learner"),
+        ({"y": np.arange(30) % 3}, "y has 30"),
+        ({"y": np.full(60, -1)}, "no label"),
+        ({"n_splits": 0}, "n_splits"),
+        ({"n_labels": []}, "n_labels"),
+        ({"n_labels": [1.5]}, "n_labels"),
+        ({"frame": "other"}, "frame"),
+    ]
+    for change, message in wrong:
+        given = {"transformers": methods, "X": X, "y": y, **change}
+        with pytest.raises((ValueError, TypeError), match=message):
+            compare(**given)
 
 
 # Pictures
