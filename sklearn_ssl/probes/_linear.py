@@ -2,6 +2,7 @@
 
 import copy
 import math
+import sys
 import warnings
 from collections.abc import Sequence
 from numbers import Real
@@ -35,6 +36,7 @@ __all__ = ["LinearProbe"]
 _VALUES_AT_ONCE = 2**24
 # Inverse strengths of the penalty, where the variances of all features sum to 1
 _STRENGTHS = tuple(10.0**i for i in range(7))
+_ROUGHLY = 100  # iterations for each strength, from where the last one ended
 _HELD_OUT_ENOUGH = 1000  # samples, to choose among strengths
 
 
@@ -348,7 +350,7 @@ class _Problem:
             jac=True,
             method="L-BFGS-B",
             options={
-                "maxiter": int(self.probe.max_iter),
+                "maxiter": min(int(self.probe.max_iter), _ROUGHLY if roughly else sys.maxsize),
                 "maxls": 50,
                 "gtol": float(self.probe.tol) * (10 if roughly else 1),
                 "ftol": 64 * np.finfo(float).eps,
