@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import WholeNet, make_images, small
+from skimage.feature import hog
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -17,11 +18,18 @@ from sklearn.datasets import (
     load_wine,
     make_classification,
 )
+from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.metrics.pairwise import euclidean_distances
-from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_validate
+from sklearn.model_selection import (
+    GridSearchCV,
+    KFold,
+    cross_val_score,
+    cross_validate,
+    train_test_split,
+)
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -42,6 +50,7 @@ from sklearn_ssl import (
     LinearProbe,
     MoCo,
     NeighborsProbe,
+    PatchDictionary,
     SelfSupervisedClassifier,
     SelfSupervisedRegressor,
     SimCLR,
@@ -152,6 +161,97 @@ def test_bad_arguments_of_the_linear_probe():
             LinearProbe(**params).fit(features, labels)
     with pytest.warns(UserWarning, match="did not converge"):
         LinearProbe(max_iter=1).fit(features, labels)
+
+
+def features_of_digits():
+    """Six kinds of features, and which rows may be learned from."""
+    images = DIGITS.images
+    rest, test = train_test_split(np.arange(1797), test_size=449, random_state=0)
+    rows = DIGITS.data
+    gradients = np.stack([hog(x, pixels_per_cell=(2, 2), cells_per_block=(2, 2)) for x in images])
+    views = Views(flip=0, crop_scale=(0.3, 1.0))
+    transformers = {
+        "random encoder": SimCLR(max_epochs=0, random_state=0),
+        "SimCLR": SimCLR(views=views, max_epochs=4, random_state=0),
+        "dictionary": PatchDictionary(n_atoms=200, random_state=0),
+    }
+    features = {"pixels": rows, "PCA": PCA(30).fit(rows[rest]).transform(rows), "HOG": gradients}
+    features |= {name: t.fit(images[rest]).transform(images) for name, t in transformers.items()}
+    return features, rest, test
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_usual_probe_is_nearly_as_good_as_the_best_fixed_one_for_all_features():
+    features, rest, test = features_of_digits()
+    y = DIGITS.target
+    for name, values in features.items():
+        values = values.astype(np.float64)
+        off = values - values[rest].mean(0)
+        variance = off[rest].var(0)
+        deviation = np.sqrt(variance + 0.01 * variance.mean())
+        scaled = [off / np.sqrt(variance.sum())]
+        scaled.append(off / deviation / np.sqrt((variance / deviation**2).sum()))
+        for n, n_draws in ((10, 10), (50, 10), (250, 4), (1000, 2)):
+            found, probed = {}, []
+            for seed in range(n_draws):
+                order = np.random.default_rng(seed).permutation(rest)
+                _, first = np.unique(y[order], return_index=True)
+                some = np.concatenate([order[first], np.delete(order, first)])[:n]
+                probe = LinearProbe().fit(values[some], y[some], X_unlabeled=values[rest])
+                probed.append(probe.score(values[test], y[test]))
+                for i, each in enumerate(scaled):
+                    known, others = in_span(each[some], each[test])
+                    for C in (1, 1e2, 1e4):
+                        model = LogisticRegression(C=C, max_iter=200).fit(known, y[some])
+                        found.setdefault((i, C), []).append(model.score(others, y[test]))
+            best = max(np.mean(scores) for scores in found.values())
+            assert np.mean(probed) > best - 0.03, (name, n)
+
+
+def in_span(known, others):
+    """The same inner products in fewer dimensions, where regression is quicker."""
+    values, vectors = np.linalg.eigh(known @ known.T)
+    there = values > 1e-12 * values[-1]
+    values, vectors = values[there], vectors[:, there]
+    return vectors * np.sqrt(values), others @ known.T @ (vectors / np.sqrt(values))
+
+
+def test_more_features_than_samples_give_the_same_solution():
+    features, labels = DIGITS.data[:40], DIGITS.target[:40]
+    probe = LinearProbe(C=0.1, tol=1e-9, max_iter=10_000).fit(features, labels)
+    known = LogisticRegression(C=0.1, tol=1e-9, max_iter=10_000).fit(features, labels)
+    np.testing.assert_allclose(probe.coef_, known.coef_, atol=1e-3 * np.abs(known.coef_).max())
+    np.testing.assert_allclose(
+        probe.decision_function(DIGITS.data), known.decision_function(DIGITS.data), atol=1e-2
+    )
+
+
+@pytest.mark.parametrize("standardize", [True, "auto"])
+def test_the_usual_probe_does_not_depend_on_scale_and_place(standardize):
+    features, labels = DIGITS.data[:200], DIGITS.target[:200]
+    probe = LinearProbe(standardize=standardize).fit(features, labels)
+    moved = LinearProbe(standardize=standardize).fit(1e6 * features + 1e7, labels)
+    assert probe.standardized_ == moved.standardized_
+    assert pytest.approx(probe.C_ * (1.0 if probe.standardized_ else 1e-12)) == moved.C_
+    rest = DIGITS.data[200:]
+    agree = probe.predict(rest) == moved.predict(1e6 * rest + 1e7)
+    assert agree.mean() > 0.99
+
+
+def test_with_one_label_a_class_nothing_depends_on_the_number_of_features():
+    order = np.random.default_rng(0).permutation(1797)
+    _, first = np.unique(DIGITS.target[order], return_index=True)
+    features, labels = DIGITS.data[order[first]], DIGITS.target[order[first]]
+    options = {"X_unlabeled": DIGITS.data}
+    probe = LinearProbe().fit(features, labels, **options)
+    variance = np.concatenate([features, DIGITS.data]).var(0).sum()
+    assert pytest.approx(1 / variance) == probe.C_
+    assert not probe.standardized_
+    thrice = LinearProbe().fit(np.tile(features, 3), labels, X_unlabeled=np.tile(DIGITS.data, 3))
+    np.testing.assert_allclose(
+        thrice.predict_proba(np.tile(DIGITS.data, 3)), probe.predict_proba(DIGITS.data), atol=1e-3
+    )
 
 
 # NeighborsProbe
