@@ -76,17 +76,18 @@ def read_labels(
 def read_targets(y: Any, n_rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Targets of a regression in the rows that have one, and which rows those are.
 
-    None, NaN, NA and masked entries mean that there is none; -1 is a number like others.
+    None, NaN, NA and masked entries mean that there is none; -1 is a number like others. A row of
+    several targets has some if all of them are there.
 
     Parameters
     ----------
-    y : array-like of shape (n,)
+    y : array-like of shape (n,) or (n, n_targets)
     n_rows : int, optional
         Number of images or samples, which ``y`` has to have, too.
 
     Returns
     -------
-    targets : ndarray of shape (n_labeled,), float64
+    targets : ndarray of shape (n_labeled,) or (n_labeled, n_targets), float64
     is_labeled : ndarray of shape (n,), bool
 
     Raises
@@ -96,8 +97,9 @@ def read_targets(y: Any, n_rows: int | None = None) -> tuple[np.ndarray, np.ndar
     """
     values = _as_array(y)
     _check_number(values, n_rows)
-    values = column_or_1d(values, warn=True)
-    is_labeled = ~_where(values, _is_absent)
+    if values.ndim != 2 or values.shape[1] < 2:
+        values = column_or_1d(values, warn=True)
+    is_labeled = ~_where(values, _is_absent).reshape(len(values), -1).any(1)
     targets = values[is_labeled].astype(np.float64)
     _check_some(targets, len(values))
     if np.isinf(targets).any():

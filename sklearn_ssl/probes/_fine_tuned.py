@@ -5,21 +5,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import column_or_1d
 
 from sklearn_ssl._utils._arguments import argument
 from sklearn_ssl.probes._classes import encoded
 from sklearn_ssl.probes._fine_tuning import FineTuned
+from sklearn_ssl.probes._labeled import LabeledClassifierMixin, LabeledRegressorMixin
 from sklearn_ssl.probes._supervised import ClassificationLoss, squared_error
 
 __all__ = ["FineTunedClassifier", "FineTunedRegressor"]
 
 
-class FineTunedClassifier(ClassifierMixin, FineTuned):
+class FineTunedClassifier(LabeledClassifierMixin, FineTuned):
     """An encoder with a linear classifier on it, both trained on labeled images.
+
+    None, NaN, NA and -1 in ``y`` mark images without a label, which are left out; where 1 is the
+    only other label, -1 and 1 are two classes.
 
     Parameters
     ----------
@@ -47,6 +49,8 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
         With the trained encoder; its ``transform`` gives features.
     history_ : list of dict
         For each epoch: loss, learning rate, and accuracy of images that were held out.
+    n_labeled_ : int
+        Number of images with a label.
     n_features_in_ : int
 
     Examples
@@ -65,7 +69,6 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
     label_smoothing: float = argument(Interval(Real, 0, 1, closed="left"), default=0.0)
 
     def _learn_targets(self, y: Any) -> tuple:
-        y = column_or_1d(y, warn=True)
         classes, codes = encoded(y)
         weights = None
         if self.class_weight is not None:
@@ -124,10 +127,11 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
         return self.classes_[best]
 
 
-class FineTunedRegressor(RegressorMixin, FineTuned):
+class FineTunedRegressor(LabeledRegressorMixin, FineTuned):
     """An encoder with a linear regression on it, both trained on images with targets.
 
-    Targets are standardized; the loss is the squared error.
+    None, NaN and NA in ``y`` mark images without one, which are left out. Targets are standardized;
+    the loss is the squared error.
 
     Parameters
     ----------
@@ -147,6 +151,8 @@ class FineTunedRegressor(RegressorMixin, FineTuned):
         With the trained encoder; its ``transform`` gives features.
     history_ : list of dict
         For each epoch: loss, learning rate, and R2 of images that were held out.
+    n_labeled_ : int
+        Number of images with a target.
     n_features_in_ : int
 
     Examples
@@ -162,12 +168,6 @@ class FineTunedRegressor(RegressorMixin, FineTuned):
     """
 
     def _learn_targets(self, y: Any) -> tuple:
-        y = np.asarray(y)
-        if y.ndim != 2 or y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        y = y.astype(np.float64)
-        if not np.isfinite(y).all():
-            raise ValueError("Input y contains NaN or infinity")
         mean, scale = y.mean(0), y.std(0)
         scale = np.where(scale > 0, scale, 1.0)
         targets = ((y - mean) / scale).astype(np.float32)

@@ -1,6 +1,5 @@
 """What fine-tuned classifiers and regressors share."""
 
-import os
 from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -12,7 +11,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ssl._utils._arguments import COUNT, DeclaredArguments, argument, plain
 from sklearn_ssl._utils._docstrings import fill_docstring
@@ -20,8 +19,9 @@ from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.base._image_arguments import ImageArguments, WeightsArguments
 from sklearn_ssl.base._nested import NestedParameters
 from sklearn_ssl.base._training_arguments import DeviceArguments, RunArguments, TrainingArguments
-from sklearn_ssl.images import read_images
+from sklearn_ssl.images import count_images, read_images
 from sklearn_ssl.inference import apply
+from sklearn_ssl.probes._labeled import rows_of
 from sklearn_ssl.probes._supervised import Supervised
 from sklearn_ssl.views import Views
 
@@ -64,6 +64,8 @@ class FineTuned(
         X : array-like, or images in files
             As for a learner.
         y : array-like of shape (n,)
+            Labels or targets. Images without one are left out, but a learner that is not fitted is
+            pretrained on them, too.
 
         Returns
         -------
@@ -77,14 +79,10 @@ class FineTuned(
             If the loss becomes NaN or infinite.
         """
         self._validate_params()
-        if y is None:
-            raise ValueError("requires y to be passed, but the target y is None")
-        if len(np.asarray(y)) == 0:
-            raise ValueError("Found array with 0 sample(s) while a minimum of 2 is required")
-        targets, learned, n_outputs, loss = self._learn_targets(y)
-        if not isinstance(X, (str, os.PathLike)):
-            check_consistent_length(X, targets)
+        labels, is_labeled = self._read_y(y, count_images(X))
+        targets, learned, n_outputs, loss = self._learn_targets(labels)
         source = self._fitted_source(X)
+        X = rows_of(X, is_labeled)
         callbacks = list(self.callbacks or ())
         if self.early_stopping:
             X, targets, stopping = self._hold_out(X, targets)
@@ -100,6 +98,7 @@ class FineTuned(
         ).fit(X)  # fmt: skip
         trained.set_params(source=None, targets=None, callbacks=None)
         self.__dict__.update(learned, learner_=trained, history_=trained.history_)
+        self.n_labeled_ = len(labels)
         for name in ("n_features_in_", "feature_names_in_"):
             self.__dict__.pop(name, None)
             if hasattr(trained, name):
@@ -171,6 +170,7 @@ class FineTuned(
 
     # Of the kind of targets
 
+    _read_y: ClassVar[Callable[..., tuple[np.ndarray, np.ndarray]]]
     _learn_targets: ClassVar[Callable[..., tuple]]
     _quality: ClassVar[Callable[..., float]]
     _strata: ClassVar[Callable[..., Any]]

@@ -12,6 +12,7 @@ from sklearn_ssl._utils._arguments import POSITIVE, DeclaredArguments, argument
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
 from sklearn_ssl.probes._classes import DecisionMixin, encoded
+from sklearn_ssl.probes._labeled import labeled_samples
 
 __all__ = ["KernelProbe"]
 
@@ -73,13 +74,14 @@ class KernelProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
         ----------
         X : array-like of shape (n, n_features)
         y : array-like of shape (n,)
+            Labels; samples without one (None, NaN, NA or -1) are left out.
 
         Returns
         -------
         self
         """
         self._validate_params()
-        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
+        X, y, _ = labeled_samples(self, X, y, dtype=(np.float64, np.float32))
         classes, codes = encoded(y)
         n = len(X)
         # twice the sum of the variances of features, over pairs of samples that are not the same

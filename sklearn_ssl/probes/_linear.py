@@ -30,6 +30,7 @@ from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.probes._classes import DecisionMixin, best_of, encoded
+from sklearn_ssl.probes._labeled import labeled_samples
 
 __all__ = ["LinearProbe"]
 
@@ -116,6 +117,7 @@ class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
         ----------
         X : array-like of shape (n, n_features)
         y : array-like of shape (n,)
+            Labels; samples without one (None, NaN, NA or -1) are left out.
         sample_weight : array-like of shape (n,), optional
         X_unlabeled : array-like of shape (m, n_features), optional
             Features without labels, from which scales are learned, too.
@@ -125,9 +127,12 @@ class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
         self
         """
         self._validate_params()
-        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
+        given = X
+        X, y, is_labeled = labeled_samples(self, X, y, dtype=(np.float64, np.float32))
         classes, codes = encoded(y)
-        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        weights = _check_sample_weight(
+            sample_weight, given, dtype=np.float64, ensure_non_negative=True
+        )[is_labeled]
         seen = StandardScaler().partial_fit(X, sample_weight=weights)
         if X_unlabeled is not None:
             seen.partial_fit(

@@ -1,14 +1,16 @@
 """What classifiers and regressors on a learner's features share."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
-from sklearn.utils import _safe_indexing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ssl._utils._arguments import DeclaredArguments, argument
+from sklearn_ssl.images import count_images
+from sklearn_ssl.probes._labeled import rows_of
 
 __all__ = ["SelfSupervised", "if_head_has"]
 
@@ -19,6 +21,7 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
     learner: Any = argument(kw_only=False)
 
     _head: ClassVar[str]
+    _read_y: ClassVar[Callable[..., tuple[np.ndarray, np.ndarray]]]
 
     def fit(self, X: Any, y: Any, *, X_unlabeled: Any = None) -> Self:
         """Pretrain on all images, and fit the features of those that have labels.
@@ -28,7 +31,7 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
         X : array-like
             Images, as for the learner.
         y : array-like of shape (n,)
-            Labels; those that are missing are marked.
+            Labels; those that are missing are marked, and there is one for each image.
         X_unlabeled : array-like, optional
             More images without labels.
 
@@ -40,17 +43,12 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
             raise TypeError(
                 f"learner={self.learner!r} has no transform; give a learner, such as SimCLR()"
             )
-        y = self._check_y(y)
-        labeled = self._labeled_in_fit(y)
-        if not labeled.any():
-            raise ValueError("no image has a label; mark only those that have none")
+        labels, is_labeled = self._read_y(y, count_images(X))
         learner = clone(self.learner)
         more = {} if X_unlabeled is None else {"X_unlabeled": X_unlabeled}
-        learner.fit(X, **more)
-        rows = np.flatnonzero(labeled)
-        features = learner.transform(X if labeled.all() else _safe_indexing(X, rows))
-        head = self._make_head().fit(features, y[rows])
-        self.learner_, self.n_labeled_ = learner, len(rows)
+        learner.fit(X, None, **more)  # a FrozenEstimator wants y
+        head = self._make_head().fit(learner.transform(rows_of(X, is_labeled)), labels)
+        self.learner_, self.n_labeled_ = learner, len(labels)
         setattr(self, f"{self._head}_", head)
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(learner, name):
@@ -85,15 +83,6 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
         ndarray of shape (n,)
         """
         return self._fitted_head.predict(self._features(X))
-
-    def _labeled_only(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, np.ndarray, Any]:
-        """Those images that have labels."""
-        y = self._check_y(y)
-        rows = np.flatnonzero(self._is_labeled(y))
-        if len(rows) < len(y):
-            X, y = _safe_indexing(X, rows), y[rows]
-            sample_weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
-        return X, y, sample_weight
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "learner_")
