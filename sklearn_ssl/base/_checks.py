@@ -40,30 +40,30 @@ _COLLAPSED = 1e-3  # feature spread below which all images look the same
 
 
 def all_or_nothing(method: Callable) -> Callable:
-    """Have a fit that fails, also in its last line, leave the learner as it was.
+    """Have a fit that fails, also in its last line, leave the estimator as it was.
 
     What torch says of a CPU without memory becomes a MemoryError.
     """
 
     @functools.wraps(method)
     def fit(self, *args, **kwargs):
-        before = {name: value for name, value in vars(self).items() if name.endswith("_")}
-        drawn_from = self.random_state
+        before = dict(vars(self))
+        drawn_from = getattr(self, "random_state", None)
         state = drawn_from.get_state() if hasattr(drawn_from, "get_state") else None
         try:
             return method(self, *args, **kwargs)
         except TrainingInterrupted:
             raise
         except BaseException as error:
-            for name in [name for name in vars(self) if name.endswith("_")]:
-                delattr(self, name)
-            self.__dict__.update(before)
+            vars(self).clear()
+            vars(self).update(before)
             if state is not None:
                 drawn_from.set_state(state)
             if type(error) is RuntimeError and any(said in str(error) for said in _NO_MEMORY):
-                raise MemoryError(
-                    f"{error}; try smaller views, a smaller batch_size or a smaller network"
-                ) from error
+                less = "fewer samples or features"
+                if hasattr(self, "batch_size"):
+                    less = "smaller views, a smaller batch_size or a smaller network"
+                raise MemoryError(f"{error}; try {less}") from error
             raise
 
     return fit

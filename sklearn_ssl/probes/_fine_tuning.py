@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_ssl._utils._arguments import COUNT, DeclaredArguments, argument, plain
 from sklearn_ssl._utils._docstrings import fill_docstring
 from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.base._checks import all_or_nothing
 from sklearn_ssl.base._image_arguments import ImageArguments, WeightsArguments
 from sklearn_ssl.base._nested import NestedParameters
 from sklearn_ssl.base._training_arguments import DeviceArguments, RunArguments, TrainingArguments
@@ -56,6 +57,7 @@ class FineTuned(
     def _default_views(self) -> Views:
         return Views(crop_scale=(0.3, 1.0), jitter=None, gray=0, blur=0)
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any) -> Self:
         """Train the encoder and a linear head on labeled images.
 

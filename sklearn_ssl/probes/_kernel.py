@@ -11,6 +11,7 @@ from torch import Tensor
 from sklearn_ssl._utils._arguments import POSITIVE, DeclaredArguments, argument
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
+from sklearn_ssl.base._checks import all_or_nothing
 from sklearn_ssl.probes._classes import DecisionMixin, encoded
 from sklearn_ssl.probes._labeled import labeled_samples
 
@@ -67,6 +68,7 @@ class KernelProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
     gamma: float = argument(POSITIVE, default=0.5)
     device: str | torch.device = argument(str, torch.device, default="auto")
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any) -> Self:
         """Fit it to features and labels.
 

@@ -29,6 +29,7 @@ from sklearn_ssl._utils._arguments import COUNT, POSITIVE, DeclaredArguments, ar
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
 from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl.base._checks import all_or_nothing
 from sklearn_ssl.probes._classes import DecisionMixin, best_of, encoded
 from sklearn_ssl.probes._labeled import labeled_samples
 
@@ -110,6 +111,7 @@ class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
     max_iter: int = argument(COUNT, default=1000)
     device: str | torch.device = argument(str, torch.device, default="auto")
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, X_unlabeled: Any = None) -> Self:
         """Fit it to features and labels.
 

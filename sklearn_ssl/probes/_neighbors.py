@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from sklearn_ssl._utils._arguments import COUNT, POSITIVE, DeclaredArguments, argument
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
+from sklearn_ssl.base._checks import all_or_nothing
 from sklearn_ssl.probes._labeled import LabeledClassifierMixin, labeled_samples
 
 __all__ = ["NeighborsProbe"]
@@ -57,6 +58,7 @@ class NeighborsProbe(LabeledClassifierMixin, DeclaredArguments, BaseEstimator):
     temperature: float = argument(POSITIVE, default=0.07)
     device: str | torch.device = argument(str, torch.device, default="auto")
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any) -> Self:
         """Keep features and labels.
 

@@ -9,6 +9,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ssl._utils._arguments import DeclaredArguments, argument
+from sklearn_ssl.base._checks import all_or_nothing
 from sklearn_ssl.images import count_images
 from sklearn_ssl.probes._labeled import rows_of
 
@@ -23,6 +24,7 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
     _head: ClassVar[str]
     _read_y: ClassVar[Callable[..., tuple[np.ndarray, np.ndarray]]]
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any, *, X_unlabeled: Any = None) -> Self:
         """Pretrain on all images, and fit the features of those that have labels.
 
