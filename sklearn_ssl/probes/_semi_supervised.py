@@ -9,7 +9,14 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ssl._utils._arguments import DeclaredArguments, argument
-from sklearn_ssl.base._checks import all_or_nothing
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.base._checks import (
+    all_or_nothing,
+    inner_training,
+    lost_if_interrupted,
+    warn_of_interruption,
+)
+from sklearn_ssl.exceptions import TrainingInterrupted
 from sklearn_ssl.images import count_images
 from sklearn_ssl.probes._labeled import rows_of
 
@@ -40,6 +47,14 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
         Returns
         -------
         self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the images or the labels are not usable.
+        TrainingInterrupted
+            After Ctrl-C; a KeyboardInterrupt. The head is fitted to the features of what a learner
+            learned until then.
         """
         if not hasattr(self.learner, "transform"):
             raise TypeError(
@@ -48,7 +63,21 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
         labels, is_labeled = self._read_y(y, count_images(X))
         learner = clone(self.learner)
         more = {} if X_unlabeled is None else {"X_unlabeled": X_unlabeled}
-        learner.fit(X, None, **more)  # a FrozenEstimator wants y
+        if not isinstance(learner, PretextLearner):  # others may be half fitted
+            with lost_if_interrupted(self, learner):
+                learner.fit(X, None, **more)  # a FrozenEstimator wants y
+            return self._keep(learner, X, labels, is_labeled)
+        try:
+            with inner_training():
+                learner.fit(X, **more)
+        except TrainingInterrupted:
+            self._keep(learner, X, labels, is_labeled)
+            warn_of_interruption(learner, kept_by=self)
+            raise
+        return self._keep(learner, X, labels, is_labeled)
+
+    def _keep(self, learner: Any, X: Any, labels: np.ndarray, is_labeled: np.ndarray) -> Self:
+        """Fit the head, and keep it and the learner."""
         head = self._make_head().fit(learner.transform(rows_of(X, is_labeled)), labels)
         self.learner_, self.n_labeled_ = learner, len(labels)
         setattr(self, f"{self._head}_", head)
