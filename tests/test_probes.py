@@ -21,7 +21,8 @@ from sklearn.datasets import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.kernel_ridge import KernelRidge
-from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, RidgeCV
+from sklearn.metrics import r2_score
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_validate
 from sklearn.multioutput import MultiOutputRegressor
@@ -373,6 +374,43 @@ def test_a_monitor_leaves_out_what_has_no_label():
     ]
     row = small(SimCLR, callbacks=callbacks).fit(X).history_[0]
     assert row["probe"] == row["known"]
+
+
+def test_several_targets_with_few_of_them():
+    targets = np.stack([X.mean((1, 2, 3)), X[:, 0, 0, 0]], 1).astype(float)
+    few = np.where(np.arange(60)[:, None] < [30, 40], targets, np.nan)
+    found = SelfSupervisedRegressor(small(SimCLR)).fit(X, few)
+    assert found.n_labeled_ == 30
+    assert found.predict(X).shape == (60, 2)
+    assert found.score(X, few) == r2_score(targets[:30], found.predict(X[:30]))
+    one = SelfSupervisedRegressor(small(SimCLR), RidgeCV()).fit(X, few[:, 0])
+    assert one.predict(X).shape == (60,)
+
+
+def test_several_labels_with_few_of_them():
+    labels = np.stack([y == 0, y < 2, X.mean((1, 2, 3)) > X.mean()], 1).astype(int)
+    few = np.where(np.arange(60)[:, None] < 40, labels, -1)
+    found = SelfSupervisedClassifier(small(SimCLR)).fit(X, few)
+    assert found.n_labeled_ == 40
+    assert found.predict(X).shape == found.predict_proba(X).shape == (60, 3)
+    assert found.score(X, few) == (found.predict(X[:40]) == labels[:40]).all(1).mean()
+    assert found.score(X, few) > 0.2
+    fine = tuned(FineTunedClassifier, early_stopping=True, max_epochs=60).fit(X, few)
+    assert fine.n_labeled_ == 40
+    assert fine.predict(X).shape == fine.predict_proba(X).shape == (60, 3)
+    np.testing.assert_array_equal(fine.predict(X), fine.decision_function(X) > 0)
+    assert fine.score(X, few) > 0.4
+    with pytest.raises(ValueError, match="class_weight"):
+        tuned(FineTunedClassifier, class_weight="balanced").fit(X, few)
+    neighbors = SelfSupervisedClassifier(small(SimCLR), KNeighborsClassifier(3)).fit(X, few)
+    assert neighbors.predict(X).shape == (60, 3)
+
+
+def test_labels_of_one_class_are_refused_before_anything_is_trained(monkeypatch):
+    monkeypatch.setattr(SimCLR, "_fit", lambda *_, **__: pytest.fail("was trained"))
+    for estimator in (SelfSupervisedClassifier, FineTunedClassifier):
+        with pytest.raises(ValueError, match="one class"):
+            estimator(small(SimCLR)).fit(X, np.where(y == 0, 0, -1))
 
 
 def test_other_heads():

@@ -1,6 +1,6 @@
 """Classifiers and regressors leave out rows without a label, in ``fit`` and ``score``."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
@@ -40,20 +40,21 @@ class LabeledClassifierMixin(ClassifierMixin):
     """A classifier that leaves out what has no label."""
 
     classes_: Any
+    _multilabel: ClassVar[bool] = False
 
     def _read_y(
         self, y: Any, n_rows: int | None, classes: Any = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        return read_labels(y, n_rows, classes=classes)
+        return read_labels(y, n_rows, classes=classes, multilabel=self._multilabel)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy on the rows that have a label.
+        """Accuracy on the rows that have a label; of several labels, all have to be right.
 
         Parameters
         ----------
         X : array-like
             As for ``predict``.
-        y : array-like of shape (n,)
+        y : array-like of shape (n,) or (n, n_classes)
             Labels; None, NaN, NA and -1 mean that there is none, unless -1 is a class of the fit.
         sample_weight : array-like of shape (n,), optional
 

@@ -4,10 +4,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from sklearn_ssl._utils._arguments import argument
+from sklearn_ssl.probes._classes import encoded
 from sklearn_ssl.probes._labeled import LabeledClassifierMixin, LabeledRegressorMixin
 from sklearn_ssl.probes._semi_supervised import SelfSupervised, if_head_has
 
@@ -21,6 +23,9 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
     with a label. None, NaN, NA or, as in :mod:`sklearn.semi_supervised`, -1 in ``y`` marks images
     without one, in numbers and in text; where 1 is the only other label, -1 and 1 are two classes.
 
+    For several labels an image, ``y`` has a column for each class, with 1 and 0; images are taken
+    that have a value in all of them.
+
     Parameters
     ----------
     learner : PretextLearner
@@ -28,6 +33,7 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
     classifier : classifier or None, default=None
         ``None`` takes a logistic regression on standardized features, which are held to the range
         that labeled images span: what hardly varies among few may be far outside of it elsewhere.
+        For several labels an image it is one for each class.
 
     Attributes
     ----------
@@ -54,9 +60,16 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
 
     _head: ClassVar[str] = "classifier"
 
+    _multilabel: ClassVar[bool] = True
+
     @staticmethod
-    def _usual_head() -> Any:
-        return make_pipeline(*_scaling(), LogisticRegression(max_iter=1000))
+    def _usual_head(labels: np.ndarray | None) -> Any:
+        one: Any = LogisticRegression(max_iter=1000)
+        if labels is None or labels.ndim == 2:
+            one = OneVsRestClassifier(one)
+        else:
+            encoded(labels)
+        return make_pipeline(*_scaling(), one)
 
     @property
     def classes_(self) -> np.ndarray:
@@ -93,9 +106,16 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
         """
         return self._fitted_head.decision_function(self._features(X))
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = tags.target_tags.multi_output
+        return tags
+
 
 class SelfSupervisedRegressor(LabeledRegressorMixin, SelfSupervised):
     """A regressor for many images of which few have a target; None or NaN marks those without.
+
+    Of several targets, ``y`` of shape (n, k), images are taken that have all of them.
 
     Parameters
     ----------
@@ -131,7 +151,7 @@ class SelfSupervisedRegressor(LabeledRegressorMixin, SelfSupervised):
     _head: ClassVar[str] = "regressor"
 
     @staticmethod
-    def _usual_head() -> Any:
+    def _usual_head(labels: np.ndarray | None) -> Any:
         return make_pipeline(*_scaling(), RidgeCV(np.logspace(-1, 5, 7)))
 
 

@@ -39,8 +39,9 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
         ----------
         X : array-like
             Images, as for the learner.
-        y : array-like of shape (n,)
-            Labels; those that are missing are marked, and there is one for each image.
+        y : array-like of shape (n,), or (n, k) for several labels or targets
+            Those that are missing are marked, and there is one for each image. Of several, images
+            are taken that have all of them.
         X_unlabeled : array-like, optional
             More images without labels.
 
@@ -61,6 +62,7 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
                 f"learner={self.learner!r} has no transform; give a learner, such as SimCLR()"
             )
         labels, is_labeled = self._read_y(y, count_images(X))
+        self._make_head(labels)  # refuses labels before anything is trained
         learner = clone(self.learner)
         more = {} if X_unlabeled is None else {"X_unlabeled": X_unlabeled}
         if not isinstance(learner, PretextLearner):  # others may be half fitted
@@ -78,7 +80,7 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
 
     def _keep(self, learner: Any, X: Any, labels: np.ndarray, is_labeled: np.ndarray) -> Self:
         """Fit the head, and keep it and the learner."""
-        head = self._make_head().fit(learner.transform(rows_of(X, is_labeled)), labels)
+        head = self._make_head(labels).fit(learner.transform(rows_of(X, is_labeled)), labels)
         self.learner_, self.n_labeled_ = learner, len(labels)
         setattr(self, f"{self._head}_", head)
         for name in ("n_features_in_", "feature_names_in_"):
@@ -88,9 +90,9 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
                 self.__dict__.pop(name, None)
         return self
 
-    def _make_head(self) -> Any:
+    def _make_head(self, labels: np.ndarray | None = None) -> Any:
         given = getattr(self, self._head)
-        return self._usual_head() if given is None else clone(given)
+        return self._usual_head(labels) if given is None else clone(given)
 
     @property
     def _fitted_head(self) -> Any:
@@ -111,7 +113,7 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
 
         Returns
         -------
-        ndarray of shape (n,)
+        ndarray of shape (n,) or (n, k)
         """
         return self._fitted_head.predict(self._features(X))
 
@@ -122,6 +124,11 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
         tags = super().__sklearn_tags__()
         if hasattr(self.learner, "__sklearn_tags__"):
             tags.input_tags = self.learner.__sklearn_tags__().input_tags
+        head = getattr(self, self._head)
+        if head is None:
+            tags.target_tags.multi_output = True
+        elif hasattr(head, "__sklearn_tags__"):
+            tags.target_tags.multi_output = head.__sklearn_tags__().target_tags.multi_output
         return tags
 
 
