@@ -150,6 +150,23 @@ def test_path_is_that_of_scikit_learn():
     np.testing.assert_allclose(probe.coef_, once.coef_, atol=1e-3)
 
 
+@pytest.mark.parametrize("cv", [None, 2])
+def test_a_path_with_classes_rarer_than_folds(cv):
+    features = np.random.default_rng(0).normal(size=(42, 5))
+    labels = np.r_[np.arange(40) % 2, 2, 3]
+    features[:, 0] += 4 * labels
+    with pytest.warns(LabelWarning, match="1 of 4 classes have no label in the training part"):
+        probe = LinearProbe(C=[1e-3, 1.0], cv=cv).fit(features, labels)
+    assert probe.scores_.shape == (cv or 5, 2)
+    assert probe.scores_.min() > 0.7
+    assert probe.predict_proba(features).shape == (42, 4)
+    few = LinearProbe(C=[1e-3, 1.0], cv=cv).fit(features[:4], labels[:4])  # two labels a class
+    assert few.scores_.shape == (2, 2)
+    with pytest.warns(LabelWarning, match="none can be held out"):
+        one = LinearProbe(C=[1e-3, 1.0, 1e3], cv=cv).fit(features[39:], labels[39:])
+    assert one.C_ == 1.0
+
+
 def test_bad_arguments_of_the_linear_probe():
     features, labels = SETS["iris"]
     for params in ({"C": 0.0}, {"C": [1.0, -1.0]}, {"max_iter": 0}, {"class_weight": "some"}):
