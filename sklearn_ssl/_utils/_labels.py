@@ -105,7 +105,8 @@ def read_targets(y: Any, n_rows: int | None = None) -> tuple[np.ndarray, np.ndar
     _check_number(values, n_rows)
     if not _has_columns(values):
         values = column_or_1d(values, warn=True)
-    is_labeled = ~_where(values, _is_absent).reshape(len(values), -1).any(1)
+    absent = _where(values, _is_absent).reshape(len(values), -1)
+    is_labeled = ~np.asarray(absent.any(axis=1))
     targets = values[is_labeled].astype(np.float64)
     _check_some(targets, len(values))
     if np.isinf(targets).any():
