@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import functools
+import warnings
 
 import numpy as np
 import pytest
@@ -18,11 +19,26 @@ from conftest import (
     one_of_each_kind,
     small,
 )
+from sklearn.base import clone, is_regressor
 from sklearn.exceptions import NotFittedError
 from skorch.callbacks import Callback
 from torch import nn
 
-from sklearn_ssl import CPC, DenoisingAutoencoder, InstanceDiscrimination, SimCLR, Views
+from sklearn_ssl import (
+    CPC,
+    DenoisingAutoencoder,
+    FineTunedClassifier,
+    FineTunedRegressor,
+    InstanceDiscrimination,
+    PatchDictionary,
+    PretrainedEncoder,
+    SelfSupervisedClassifier,
+    SelfSupervisedRegressor,
+    SimCLR,
+    Views,
+    all_estimators,
+)
+from sklearn_ssl.base._checks import all_or_nothing
 from sklearn_ssl.exceptions import DivergenceError
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_ssl.exceptions.ImageShapeWarning")
@@ -641,6 +657,52 @@ def test_feature_names_survive_a_failed_refit(images):
         ssl.fit(make_images(height=10))
     assert list(ssl.feature_names_in_) == list(frame.columns)
     assert ssl.n_features_in_ == 192
+
+
+SOME_OF_ALL = {
+    **{name: small(Learner) for name, Learner in LEARNERS if name in KINDS},
+    "FineTunedClassifier": FineTunedClassifier(TinyNet, max_epochs=1),
+    "FineTunedRegressor": FineTunedRegressor(TinyNet, max_epochs=1),
+    "PatchDictionary": PatchDictionary(n_atoms=8, patch_size=3),
+    "PretrainedEncoder": PretrainedEncoder(encoder=TinyNet, weights=None),
+    "SelfSupervisedClassifier": SelfSupervisedClassifier(small(SimCLR)),
+    "SelfSupervisedRegressor": SelfSupervisedRegressor(small(SimCLR)),
+}
+SOME_OF_ALL |= {
+    name: Estimator()
+    for name, Estimator in all_estimators(None)
+    if hasattr(Estimator, "fit") and name not in {**SOME_OF_ALL, **dict(LEARNERS)}
+}
+
+
+@pytest.mark.parametrize("name", SOME_OF_ALL)
+@pytest.mark.parametrize("fault", ["image", "label", "late"])
+def test_a_failed_refit_of_any_estimator_leaves_it_as_it_was(name, fault, images, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    estimator = clone(SOME_OF_ALL[name])
+    use = "predict" if hasattr(estimator, "predict") else "transform"
+    frame = pandas.DataFrame(rows(images)).add_prefix("pixel")
+    other = pandas.DataFrame(rows(make_images(height=10, width=10)) / 255)
+    other = other.add_prefix("other")
+    labels = np.arange(48) % 3
+    with warnings.catch_warnings(action="ignore"):
+        estimator.fit(frame, labels)
+        before, given = dict(vars(estimator)), getattr(estimator, use)(frame)
+        if fault == "image":
+            other.iloc[-1, -1] = np.nan
+        elif fault == "label":
+            if name == "NeighborsProbe" or use == "transform" or is_regressor(estimator):
+                pytest.skip("takes one class")
+            labels = labels * 0
+        else:  # in what a fit sets last
+            fit = type(estimator).fit.__wrapped__
+            failing = all_or_nothing(lambda *args: 1 / fit(*args))
+            monkeypatch.setattr(type(estimator), "fit", failing)
+        with pytest.raises((ValueError, TypeError)):
+            estimator.fit(other, labels)
+    assert vars(estimator).keys() == before.keys()
+    assert all(vars(estimator)[key] is value for key, value in before.items())
+    np.testing.assert_array_equal(getattr(estimator, use)(frame), given)
 
 
 def test_a_failed_fit_can_be_repeated(images):

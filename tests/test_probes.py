@@ -4,9 +4,11 @@ import pickle
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import WholeNet, make_images, small
+from PIL import Image
 from skimage.feature import hog
 from sklearn import config_context
 from sklearn.base import clone
@@ -21,7 +23,8 @@ from sklearn.datasets import (
 from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
 from sklearn.kernel_ridge import KernelRidge
-from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, RidgeCV
+from sklearn.metrics import r2_score
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.model_selection import (
     GridSearchCV,
@@ -56,6 +59,8 @@ from sklearn_ssl import (
     SimCLR,
     Views,
 )
+from sklearn_ssl.exceptions import LabelWarning
+from sklearn_ssl.inspection import ProbeMonitor
 from sklearn_ssl.training._freezing import layer_of_parameters
 
 STILL = Views(crop_scale=None, flip=0, jitter=None, gray=0, blur=0)
@@ -152,6 +157,23 @@ def test_path_is_that_of_scikit_learn():
     assert path[int(probe.scores_.mean(0).argmax())] == probe.C_
     once = LinearProbe(C=probe.C_, tol=1e-8).fit(features, labels)
     np.testing.assert_allclose(probe.coef_, once.coef_, atol=1e-3)
+
+
+@pytest.mark.parametrize("cv", [None, 2])
+def test_a_path_with_classes_rarer_than_folds(cv):
+    features = np.random.default_rng(0).normal(size=(42, 5))
+    labels = np.r_[np.arange(40) % 2, 2, 3]
+    features[:, 0] += 4 * labels
+    with pytest.warns(LabelWarning, match="1 of 4 classes have no label in the training part"):
+        probe = LinearProbe(C=[1e-3, 1.0], cv=cv).fit(features, labels)
+    assert probe.scores_.shape == (cv or 5, 2)
+    assert probe.scores_.min() > 0.7
+    assert probe.predict_proba(features).shape == (42, 4)
+    few = LinearProbe(C=[1e-3, 1.0], cv=cv).fit(features[:4], labels[:4])  # two labels a class
+    assert few.scores_.shape == (2, 2)
+    with pytest.warns(LabelWarning, match="none can be held out"):
+        one = LinearProbe(C=[1e-3, 1.0, 1e3], cv=cv).fit(features[39:], labels[39:])
+    assert one.C_ == 1.0
 
 
 def test_bad_arguments_of_the_linear_probe():
@@ -322,7 +344,7 @@ def test_regression_with_few_targets():
     found = SelfSupervisedRegressor(small(SimCLR)).fit(X, few)
     assert found.n_labeled_ == 30
     assert found.score(X, few) == pytest.approx(found.score(X[:30], target[:30]))
-    with pytest.raises(ValueError, match="no image has a label"):
+    with pytest.raises(ValueError, match="y has no label"):
         SelfSupervisedRegressor(small(SimCLR)).fit(X, np.full(60, np.nan))
 
 
@@ -373,11 +395,139 @@ def test_no_leak():
 
 def test_minus_one_and_one_are_two_classes_with_a_warning():
     labels = np.where(np.arange(60) % 2, 1, -1)
-    with pytest.warns(UserWarning, match="two classes"):
+    with pytest.warns(LabelWarning, match="two classes"):
         found = SelfSupervisedClassifier(small(SimCLR)).fit(X, labels)
     assert found.n_labeled_ == 60
-    names = np.where(np.arange(60) % 2, "a", "-1")
-    assert SelfSupervisedClassifier(small(SimCLR)).fit(X, names).n_labeled_ == 60
+    assert found.score(X, labels) == (found.predict(X) == labels).mean()
+
+
+# All that takes labels
+
+WITH_LABELS = {
+    "linear": LinearProbe(),
+    "kernel": KernelProbe(),
+    "neighbors": NeighborsProbe(5),
+    "few": SelfSupervisedClassifier(small(SimCLR)),
+    "fine-tuned": tuned(FineTunedClassifier, max_epochs=2),
+}
+WITH_TARGETS = {
+    "few": SelfSupervisedRegressor(small(SimCLR)),
+    "fine-tuned": tuned(FineTunedRegressor, max_epochs=2),
+}
+ROWS = X.reshape(60, -1)
+
+
+@pytest.mark.parametrize("name", WITH_LABELS)
+@pytest.mark.parametrize(
+    "hide",
+    [
+        lambda y, has: np.where(has, y, -1),
+        lambda y, has: [one if there else None for one, there in zip(y, has, strict=True)],
+        lambda y, has: np.where(has, y, np.nan),
+        lambda y, has: np.where(has, np.array(["a", "b", "c"])[y], "-1"),
+        lambda y, has: pd.Series(np.array(["a", "b", "c"])[y], dtype="category").where(has),
+        lambda y, has: pd.Series(y, dtype="Int64").where(has),
+    ],
+    ids=["-1", "None", "NaN", "text", "category", "nullable"],
+)
+def test_what_has_no_label_is_left_out(name, hide):
+    has = np.arange(60) % 4 > 0
+    labels = hide(y, has)
+    found = clone(WITH_LABELS[name]).fit(ROWS, labels)
+    assert len(found.classes_) == 3
+    known = clone(WITH_LABELS[name]).set_params(
+        **({"learner": FrozenEstimator(small(SimCLR).fit(ROWS))} if name == "few" else {})
+    )
+    known.fit(ROWS[has], np.asarray(labels)[has].tolist())
+    np.testing.assert_array_equal(found.predict(ROWS), known.predict(ROWS))
+    expected = known.score(ROWS[has], np.asarray(labels)[has].tolist())
+    assert found.score(ROWS, labels) == expected
+    weights = np.arange(60.0)
+    of_weights = known.score(ROWS[has], np.asarray(labels)[has].tolist(), weights[has])
+    assert found.score(ROWS, labels, weights) == of_weights
+
+
+@pytest.mark.parametrize("name", WITH_TARGETS)
+def test_what_has_no_target_is_left_out(name):
+    target = X.mean((1, 2, 3)).astype(float) - X.mean()
+    has = np.arange(60) % 4 > 0
+    few = [value if there else None for value, there in zip(target, has, strict=True)]
+    few[1] = -1.0
+    found = clone(WITH_TARGETS[name]).fit(X, few)
+    assert found.n_labeled_ == has.sum()
+    assert found.score(X, few) == found.score(X[has], [value for value in few if value is not None])
+
+
+@pytest.mark.parametrize("n", [40, 80])
+@pytest.mark.parametrize("estimator", [*WITH_LABELS.values(), *WITH_TARGETS.values()])
+def test_labels_and_images_have_the_same_number(estimator, n, monkeypatch):
+    labels = np.where(np.arange(n) % 4, np.arange(n) % 3, np.nan)
+    fitted = clone(estimator).fit(ROWS, y)
+    monkeypatch.setattr(SimCLR, "_fit", lambda *_, **__: pytest.fail("was trained"))
+    for fit in (clone(estimator).fit, fitted.score):
+        with pytest.raises(ValueError, match=f"60 rows, but y has {n}"):
+            fit(ROWS, labels)
+
+
+def test_labels_and_images_in_a_folder_have_the_same_number(tmp_path):
+    for i, image in enumerate(X[:20]):
+        Image.fromarray(image).save(tmp_path / f"{i:02}.png")
+    for estimator in (
+        SelfSupervisedClassifier(small(SimCLR)),
+        tuned(FineTunedClassifier, small(SimCLR)),
+    ):
+        with pytest.raises(ValueError, match="20 rows, but y has 60"):
+            estimator.fit(str(tmp_path), y)
+    monitor = ProbeMonitor(X[:20], y)
+    with pytest.raises(ValueError, match="20 rows, but y has 60"):
+        small(SimCLR, callbacks=[monitor]).fit(X)
+
+
+def test_a_monitor_leaves_out_what_has_no_label():
+    has = np.arange(60) % 4 > 0
+    callbacks = [
+        ProbeMonitor(X, np.where(has, y, -1)),
+        ProbeMonitor(X[has], y[has], name="known"),
+    ]
+    row = small(SimCLR, callbacks=callbacks).fit(X).history_[0]
+    assert row["probe"] == row["known"]
+
+
+def test_several_targets_with_few_of_them():
+    targets = np.stack([X.mean((1, 2, 3)), X[:, 0, 0, 0]], 1).astype(float)
+    few = np.where(np.arange(60)[:, None] < [30, 40], targets, np.nan)
+    found = SelfSupervisedRegressor(small(SimCLR)).fit(X, few)
+    assert found.n_labeled_ == 30
+    assert found.predict(X).shape == (60, 2)
+    assert found.score(X, few) == r2_score(targets[:30], found.predict(X[:30]))
+    one = SelfSupervisedRegressor(small(SimCLR), RidgeCV()).fit(X, few[:, 0])
+    assert one.predict(X).shape == (60,)
+
+
+def test_several_labels_with_few_of_them():
+    labels = np.stack([y == 0, y < 2, X.mean((1, 2, 3)) > X.mean()], 1).astype(int)
+    few = np.where(np.arange(60)[:, None] < 40, labels, -1)
+    found = SelfSupervisedClassifier(small(SimCLR)).fit(X, few)
+    assert found.n_labeled_ == 40
+    assert found.predict(X).shape == found.predict_proba(X).shape == (60, 3)
+    assert found.score(X, few) == (found.predict(X[:40]) == labels[:40]).all(1).mean()
+    assert found.score(X, few) > 0.2
+    fine = tuned(FineTunedClassifier, early_stopping=True, max_epochs=60).fit(X, few)
+    assert fine.n_labeled_ == 40
+    assert fine.predict(X).shape == fine.predict_proba(X).shape == (60, 3)
+    np.testing.assert_array_equal(fine.predict(X), fine.decision_function(X) > 0)
+    assert fine.score(X, few) > 0.4
+    with pytest.raises(ValueError, match="class_weight"):
+        tuned(FineTunedClassifier, class_weight="balanced").fit(X, few)
+    neighbors = SelfSupervisedClassifier(small(SimCLR), KNeighborsClassifier(3)).fit(X, few)
+    assert neighbors.predict(X).shape == (60, 3)
+
+
+def test_labels_of_one_class_are_refused_before_anything_is_trained(monkeypatch):
+    monkeypatch.setattr(SimCLR, "_fit", lambda *_, **__: pytest.fail("was trained"))
+    for estimator in (SelfSupervisedClassifier, FineTunedClassifier):
+        with pytest.raises(ValueError, match="one class"):
+            estimator(small(SimCLR)).fit(X, np.where(y == 0, 0, -1))
 
 
 def test_other_heads():
@@ -478,7 +628,7 @@ def test_targets_of_several_values():
     assert found.score(X, targets) > 0.5
     several = MultiOutputRegressor(tuned(FineTunedRegressor, max_epochs=1)).fit(X, targets)
     assert several.predict(X).shape == (60, 2)
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match="y has no label"):
         tuned(FineTunedRegressor).fit(X, np.full(60, np.nan))
 
 

@@ -1,7 +1,9 @@
 """What a learner checks and decides before it trains."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,9 @@ __all__ = [
     "choose_batch_size",
     "draw_seed",
     "fingerprint",
+    "inner_training",
     "keep_or_forget",
+    "lost_if_interrupted",
     "read_training_images",
     "refuse_images",
     "warn_of_features",
@@ -35,35 +39,36 @@ __all__ = [
 
 _NO_MEMORY = ("allocate memory", "Storage size calculation overflowed")  # of torch on a CPU
 
+_IS_INNER: ContextVar[bool] = ContextVar("_IS_INNER", default=False)
 _ALIKE_BY = 16  # images that processes compare
 _COLLAPSED = 1e-3  # feature spread below which all images look the same
 
 
 def all_or_nothing(method: Callable) -> Callable:
-    """Have a fit that fails, also in its last line, leave the learner as it was.
+    """Have a fit that fails, also in its last line, leave the estimator as it was.
 
     What torch says of a CPU without memory becomes a MemoryError.
     """
 
     @functools.wraps(method)
     def fit(self, *args, **kwargs):
-        before = {name: value for name, value in vars(self).items() if name.endswith("_")}
-        drawn_from = self.random_state
+        before = dict(vars(self))
+        drawn_from: Any = getattr(self, "random_state", None)
         state = drawn_from.get_state() if hasattr(drawn_from, "get_state") else None
         try:
             return method(self, *args, **kwargs)
         except TrainingInterrupted:
             raise
         except BaseException as error:
-            for name in [name for name in vars(self) if name.endswith("_")]:
-                delattr(self, name)
-            self.__dict__.update(before)
+            vars(self).clear()
+            vars(self).update(before)
             if state is not None:
                 drawn_from.set_state(state)
             if type(error) is RuntimeError and any(said in str(error) for said in _NO_MEMORY):
-                raise MemoryError(
-                    f"{error}; try smaller views, a smaller batch_size or a smaller network"
-                ) from error
+                less = "fewer samples or features"
+                if hasattr(self, "batch_size"):
+                    less = "smaller views, a smaller batch_size or a smaller network"
+                raise MemoryError(f"{error}; try {less}") from error
             raise
 
     return fit
@@ -132,12 +137,48 @@ def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool
     return images
 
 
-def warn_of_interruption(learner: Any) -> None:
-    """Say what an interrupted training leaves."""
+@contextlib.contextmanager
+def inner_training() -> Iterator[None]:
+    """Have the learners that are fitted in the block leave it to the caller to warn.
+
+    The user never sees them: what Ctrl-C leaves is what the estimator around them keeps.
+    """
+    token = _IS_INNER.set(True)
+    try:
+        yield
+    finally:
+        _IS_INNER.reset(token)
+
+
+@contextlib.contextmanager
+def lost_if_interrupted(outer: Any, inner: Any) -> Iterator[None]:
+    """Say that ``outer`` keeps nothing of a training in the block, which only prepares its own."""
+    try:
+        with inner_training():
+            yield
+    except TrainingInterrupted:
+        within, name = type(outer).__name__, type(inner).__name__
+        goes_on = ""
+        if getattr(inner, "checkpoint", None) is not None:
+            goes_on = "; the same fit goes on from its checkpoint"
+        warn(
+            f"the training of {name} within {within} was interrupted, and {within} keeps nothing "
+            f"of it. To keep what {name} learns, fit it first, and give FrozenEstimator(...) of "
+            f"it{goes_on}",
+            InterruptionWarning,
+        )
+        raise
+
+
+def warn_of_interruption(learner: Any, kept_by: Any = None) -> None:
+    """Say what an interrupted training leaves, of the learner or of an estimator around it."""
+    if _IS_INNER.get():
+        return
     goes_on = "" if learner.checkpoint is None else "; the same fit goes on from its checkpoint"
+    name = type(learner if kept_by is None else kept_by).__name__
     warn(
-        f"the training was interrupted after {learner.n_epochs_} epochs; {type(learner).__name__} "
-        f"has what it learned until then{goes_on}",
+        f"the training was interrupted after {learner.n_epochs_} epochs; {name} has what it "
+        f"learned until then{goes_on}",
         InterruptionWarning,
     )
 

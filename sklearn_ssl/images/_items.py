@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from PIL import Image
 from scipy.sparse import issparse
+from sklearn.utils.validation import _num_samples
 from torch.utils.data import Dataset, IterableDataset
 
 from sklearn_ssl.images._archives import list_members
 from sklearn_ssl.images._decoding import named
 
-__all__ = ["as_items", "list_images"]
+__all__ = ["as_items", "count_images", "list_images"]
 
 SUFFIXES = frozenset(
     (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -76,6 +77,12 @@ def list_images(source: Any) -> np.ndarray:
             f"none: files that end in {', '.join(sorted(SUFFIXES))}"
         )
     return np.array(paths, dtype=object)
+
+
+def count_images(X: Any) -> int:
+    """The number of images in X, which are not read."""
+    items = as_items(X)
+    return _num_samples(X) if items is None else len(items)
 
 
 def as_items(X: Any) -> Any:

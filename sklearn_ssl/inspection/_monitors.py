@@ -11,7 +11,8 @@ from sklearn.model_selection import cross_val_score
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
-from sklearn_ssl.images import read_images
+from sklearn_ssl._utils._labels import read_labels
+from sklearn_ssl.images import count_images, read_images
 from sklearn_ssl.inference import apply
 from sklearn_ssl.metrics import rank_me
 from sklearn_ssl.probes import NeighborsProbe
@@ -64,6 +65,7 @@ class ProbeMonitor(_Monitor):
     X : array-like
         Labeled images, of the shape and range of those of the fit.
     y : array-like of shape (n,)
+        Labels; images without one (None, NaN, NA or -1) are left out.
     every : int, default=1
         Epochs from one to the next; the last epoch is recorded, too.
     probe : classifier or None, default=None
@@ -97,10 +99,15 @@ class ProbeMonitor(_Monitor):
         self.probe = probe
         self.cv = cv
 
+    def on_train_begin(self, net, **kwargs):
+        super().on_train_begin(net, **kwargs)
+        self.labels_, self.is_labeled_ = read_labels(self.y, count_images(self.X))
+
     def _value(self, features: np.ndarray) -> float:
+        features = features[self.is_labeled_]
         probe = NeighborsProbe(20) if self.probe is None else clone(self.probe)
         standardized = StandardScaler().fit_transform(features)
-        return cross_val_score(probe, standardized, self.y, cv=self.cv).mean()
+        return cross_val_score(probe, standardized, self.labels_, cv=self.cv).mean()
 
 
 class MeasureMonitor(_Monitor):

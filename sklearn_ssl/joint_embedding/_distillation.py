@@ -23,6 +23,7 @@ from sklearn_ssl.base import (
     TaskOutput,
     argument,
 )
+from sklearn_ssl.base._checks import lost_if_interrupted
 from sklearn_ssl.nn import Queue, mlp
 from sklearn_ssl.pretrained import PretrainedEncoder
 from sklearn_ssl.views import Views
@@ -272,7 +273,9 @@ class Distillation(PretextLearner):
         try:
             check_is_fitted(teacher)
         except NotFittedError:
-            teacher = clone(teacher).fit(X)
+            teacher = clone(teacher)
+            with lost_if_interrupted(self, teacher):
+                teacher.fit(X)
         if self.shared_views:
             if not isinstance(teacher, ImageTransformer):
                 raise ValueError(

@@ -1,6 +1,5 @@
 """What fine-tuned classifiers and regressors share."""
 
-import os
 from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -12,16 +11,24 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ssl._utils._arguments import COUNT, DeclaredArguments, argument, plain
 from sklearn_ssl._utils._docstrings import fill_docstring
 from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.base._checks import (
+    all_or_nothing,
+    inner_training,
+    lost_if_interrupted,
+    warn_of_interruption,
+)
 from sklearn_ssl.base._image_arguments import ImageArguments, WeightsArguments
 from sklearn_ssl.base._nested import NestedParameters
 from sklearn_ssl.base._training_arguments import DeviceArguments, RunArguments, TrainingArguments
-from sklearn_ssl.images import read_images
+from sklearn_ssl.exceptions import TrainingInterrupted
+from sklearn_ssl.images import count_images, read_images
 from sklearn_ssl.inference import apply
+from sklearn_ssl.probes._labeled import rows_of
 from sklearn_ssl.probes._supervised import Supervised
 from sklearn_ssl.views import Views
 
@@ -56,6 +63,7 @@ class FineTuned(
     def _default_views(self) -> Views:
         return Views(crop_scale=(0.3, 1.0), jitter=None, gray=0, blur=0)
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any) -> Self:
         """Train the encoder and a linear head on labeled images.
 
@@ -64,6 +72,8 @@ class FineTuned(
         X : array-like, or images in files
             As for a learner.
         y : array-like of shape (n,)
+            Labels or targets. Images without one are left out, but a learner that is not fitted is
+            pretrained on them, too.
 
         Returns
         -------
@@ -75,16 +85,15 @@ class FineTuned(
             If the arguments, the images or the labels are not usable.
         DivergenceError
             If the loss becomes NaN or infinite.
+        TrainingInterrupted
+            After Ctrl-C; a KeyboardInterrupt. What was learned until then is kept, but nothing of
+            a learner that is pretrained first.
         """
         self._validate_params()
-        if y is None:
-            raise ValueError("requires y to be passed, but the target y is None")
-        if len(np.asarray(y)) == 0:
-            raise ValueError("Found array with 0 sample(s) while a minimum of 2 is required")
-        targets, learned, n_outputs, loss = self._learn_targets(y)
-        if not isinstance(X, (str, os.PathLike)):
-            check_consistent_length(X, targets)
+        labels, is_labeled = self._read_y(y, count_images(X))
+        targets, learned, n_outputs, loss = self._learn_targets(labels)
         source = self._fitted_source(X)
+        X = rows_of(X, is_labeled)
         callbacks = list(self.callbacks or ())
         if self.early_stopping:
             X, targets, stopping = self._hold_out(X, targets)
@@ -97,14 +106,25 @@ class FineTuned(
         trained = Supervised(
             encoder=encoder, callbacks=callbacks, source=source, n_outputs=n_outputs,
             targets=torch.as_tensor(targets), loss=loss, **params,
-        ).fit(X)  # fmt: skip
+        )  # fmt: skip
+        try:
+            with inner_training():
+                trained.fit(X)
+        except TrainingInterrupted:
+            self._keep(trained, learned, len(labels))
+            warn_of_interruption(trained, kept_by=self)
+            raise
+        self._keep(trained, learned, len(labels))
+        return self
+
+    def _keep(self, trained: Supervised, learned: dict[str, Any], n_labeled: int) -> None:
         trained.set_params(source=None, targets=None, callbacks=None)
         self.__dict__.update(learned, learner_=trained, history_=trained.history_)
+        self.n_labeled_ = n_labeled
         for name in ("n_features_in_", "feature_names_in_"):
             self.__dict__.pop(name, None)
             if hasattr(trained, name):
                 setattr(self, name, getattr(trained, name))
-        return self
 
     def _fitted_source(self, X: Any) -> Any:
         """The learner to start from, which is fitted first if it is not; None for a name."""
@@ -117,12 +137,14 @@ class FineTuned(
                     f"learner={given!r}: give a learner, or an encoder as a learner takes it"
                 )
             return None
-        if not given.__sklearn_is_fitted__():
-            given = clone(given).fit(X)
         if not given._shares_encoder:
             raise ValueError(
                 f"{type(given).__name__} has an encoder of its own kind, which cannot be tuned"
             )
+        if not given.__sklearn_is_fitted__():
+            given = clone(given)
+            with lost_if_interrupted(self, given):
+                given.fit(X)
         return given
 
     def _hold_out(self, X: Any, targets: np.ndarray) -> tuple[Any, np.ndarray, list]:
@@ -171,6 +193,7 @@ class FineTuned(
 
     # Of the kind of targets
 
+    _read_y: ClassVar[Callable[..., tuple[np.ndarray, np.ndarray]]]
     _learn_targets: ClassVar[Callable[..., tuple]]
     _quality: ClassVar[Callable[..., float]]
     _strata: ClassVar[Callable[..., Any]]

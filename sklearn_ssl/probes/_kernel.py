@@ -11,7 +11,9 @@ from torch import Tensor
 from sklearn_ssl._utils._arguments import POSITIVE, DeclaredArguments, argument
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
+from sklearn_ssl.base._checks import all_or_nothing
 from sklearn_ssl.probes._classes import DecisionMixin, encoded
+from sklearn_ssl.probes._labeled import labeled_samples
 
 __all__ = ["KernelProbe"]
 
@@ -66,6 +68,7 @@ class KernelProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
     gamma: float = argument(POSITIVE, default=0.5)
     device: str | torch.device = argument(str, torch.device, default="auto")
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any) -> Self:
         """Fit it to features and labels.
 
@@ -73,13 +76,14 @@ class KernelProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
         ----------
         X : array-like of shape (n, n_features)
         y : array-like of shape (n,)
+            Labels; samples without one (None, NaN, NA or -1) are left out.
 
         Returns
         -------
         self
         """
         self._validate_params()
-        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
+        X, y, _ = labeled_samples(self, X, y, dtype=(np.float64, np.float32))
         classes, codes = encoded(y)
         n = len(X)
         # twice the sum of the variances of features, over pairs of samples that are not the same

@@ -29,7 +29,10 @@ from sklearn_ssl._utils._arguments import COUNT, POSITIVE, DeclaredArguments, ar
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
 from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl.base._checks import all_or_nothing
+from sklearn_ssl.exceptions import LabelWarning
 from sklearn_ssl.probes._classes import DecisionMixin, best_of, encoded
+from sklearn_ssl.probes._labeled import labeled_samples
 
 __all__ = ["LinearProbe"]
 
@@ -65,7 +68,8 @@ class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
         variance is added, so that features that hardly vary do not decide). ``"auto"`` chooses it
         along with ``C="auto"``, and does not standardize where ``C`` is given.
     cv : int, splitter or None, default=None
-        How ``C`` is chosen; ``None`` takes 5 stratified folds.
+        How ``C`` is chosen; ``None`` takes 5 stratified folds, or as many as the most frequent
+        class has labels.
     class_weight : dict, {"balanced"} or None, default=None
         Weights of classes, as in scikit-learn.
     fit_intercept : bool, default=True
@@ -109,6 +113,7 @@ class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
     max_iter: int = argument(COUNT, default=1000)
     device: str | torch.device = argument(str, torch.device, default="auto")
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, X_unlabeled: Any = None) -> Self:
         """Fit it to features and labels.
 
@@ -116,6 +121,7 @@ class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
         ----------
         X : array-like of shape (n, n_features)
         y : array-like of shape (n,)
+            Labels; samples without one (None, NaN, NA or -1) are left out.
         sample_weight : array-like of shape (n,), optional
         X_unlabeled : array-like of shape (m, n_features), optional
             Features without labels, from which scales are learned, too.
@@ -125,9 +131,12 @@ class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
         self
         """
         self._validate_params()
-        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
+        given = X
+        X, y, is_labeled = labeled_samples(self, X, y, dtype=(np.float64, np.float32))
         classes, codes = encoded(y)
-        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        weights = _check_sample_weight(
+            sample_weight, given, dtype=np.float64, ensure_non_negative=True
+        )[is_labeled]
         seen = StandardScaler().partial_fit(X, sample_weight=weights)
         if X_unlabeled is not None:
             seen.partial_fit(
@@ -156,7 +165,10 @@ class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
                     raise ValueError(f"C={self.C!r} must be above 0")
                 if len(path) > 1:
                     scores = self._cross_validate(taken, y, path)
-                    best = path[int(scores.mean(0).argmax())]
+                    if len(scores):
+                        best = path[int(scores.mean(0).argmax())]
+                    else:  # the one nearest to what "auto" takes then
+                        best = min(path, key=lambda c: abs(math.log(c * taken.total)))
                     path = [c for c in path if c <= best]
             problem = _Problem(self, taken)
             for c in path:
@@ -205,18 +217,35 @@ class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
         return losses[best], _STRENGTHS[best]
 
     def _cross_validate(self, samples: "_Samples", y: np.ndarray, path: list[float]) -> np.ndarray:
-        """Accuracies (n_folds, n_C)."""
-        codes, scores = samples.codes_here, []
-        for train, test in check_cv(self.cv, y, classifier=True).split(y, y):
-            if len(np.unique(codes[train])) < len(np.unique(codes)):
-                raise ValueError("a fold lacks a class; give fewer folds, cv=2, or one C")
+        """Accuracies (n_folds, n_C); a class that a fold cannot learn counts as not found."""
+        codes, scores, cv = samples.codes_here, [], self.cv
+        known = np.unique(codes)
+        if cv is None:
+            cv = max(2, min(5, np.bincount(codes).max()))
+        folds: Sequence = []
+        if len(y) > len(known):
+            with warnings.catch_warnings(action="ignore", category=UserWarning):  # of rare classes
+                folds = list(check_cv(cv, y, classifier=True).split(y, y))
+        learned = [np.unique(codes[train]) for train, _ in folds]
+        lacking = len(known) - min((len(some) for some in learned), default=len(known))
+        if lacking or not folds:
+            happened = (
+                f"up to {lacking} of {len(known)} classes have no label in the training part of a "
+                "fold, and their samples in the other part count as errors"
+                if folds
+                else "no class has two labels, so that none can be held out"
+            )
+            warn(f"{happened}; give more labels for C to be chosen, or one C", LabelWarning)
+        for (train, test), some in zip(folds, learned, strict=True):
+            if len(some) < 2:
+                continue
             problem, held_out = _Problem(self, samples.part(train)), samples.part(test)
             accuracies = []
             for c in path:
                 problem.minimize(c * samples.total)
                 accuracies.append(float(problem.is_right(held_out).mean()))
             scores.append(accuracies)
-        return np.array(scores)
+        return np.array(scores).reshape(-1, len(path))
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Scores of classes.

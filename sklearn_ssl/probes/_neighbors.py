@@ -5,20 +5,21 @@ from typing import Any, Self
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_ssl._utils._arguments import COUNT, POSITIVE, DeclaredArguments, argument
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
+from sklearn_ssl.base._checks import all_or_nothing
+from sklearn_ssl.probes._labeled import LabeledClassifierMixin, labeled_samples
 
 __all__ = ["NeighborsProbe"]
 
 _PAIRS_AT_ONCE = 2**24
 
 
-class NeighborsProbe(ClassifierMixin, DeclaredArguments, BaseEstimator):
+class NeighborsProbe(LabeledClassifierMixin, DeclaredArguments, BaseEstimator):
     """Classes of the nearest features, weighted by their cosine similarity [1]_.
 
     It has nothing to train and one number to choose, so it is quick, and tells whether images of a
@@ -57,6 +58,7 @@ class NeighborsProbe(ClassifierMixin, DeclaredArguments, BaseEstimator):
     temperature: float = argument(POSITIVE, default=0.07)
     device: str | torch.device = argument(str, torch.device, default="auto")
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any) -> Self:
         """Keep features and labels.
 
@@ -64,14 +66,14 @@ class NeighborsProbe(ClassifierMixin, DeclaredArguments, BaseEstimator):
         ----------
         X : array-like of shape (n, n_features)
         y : array-like of shape (n,)
+            Labels; samples without one (None, NaN, NA or -1) are left out.
 
         Returns
         -------
         self
         """
         self._validate_params()
-        X, y = validate_data(self, X, y, dtype=np.float32)
-        check_classification_targets(y)
+        X, y, _ = labeled_samples(self, X, y, dtype=np.float32)
         self.classes_, self._codes = np.unique(y, return_inverse=True)
         self._unit = F.normalize(torch.from_numpy(np.ascontiguousarray(X)), dim=1).numpy()
         return self

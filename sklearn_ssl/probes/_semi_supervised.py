@@ -1,14 +1,24 @@
 """What classifiers and regressors on a learner's features share."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
-from sklearn.utils import _safe_indexing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ssl._utils._arguments import DeclaredArguments, argument
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.base._checks import (
+    all_or_nothing,
+    inner_training,
+    lost_if_interrupted,
+    warn_of_interruption,
+)
+from sklearn_ssl.exceptions import TrainingInterrupted
+from sklearn_ssl.images import count_images
+from sklearn_ssl.probes._labeled import rows_of
 
 __all__ = ["SelfSupervised", "if_head_has"]
 
@@ -19,7 +29,9 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
     learner: Any = argument(kw_only=False)
 
     _head: ClassVar[str]
+    _read_y: ClassVar[Callable[..., tuple[np.ndarray, np.ndarray]]]
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any, *, X_unlabeled: Any = None) -> Self:
         """Pretrain on all images, and fit the features of those that have labels.
 
@@ -27,30 +39,49 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
         ----------
         X : array-like
             Images, as for the learner.
-        y : array-like of shape (n,)
-            Labels; those that are missing are marked.
+        y : array-like of shape (n,), or (n, k) for several labels or targets
+            Those that are missing are marked, and there is one for each image. Of several, images
+            are taken that have all of them.
         X_unlabeled : array-like, optional
             More images without labels.
 
         Returns
         -------
         self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the images or the labels are not usable.
+        TrainingInterrupted
+            After Ctrl-C; a KeyboardInterrupt. The head is fitted to the features of what a learner
+            learned until then.
         """
         if not hasattr(self.learner, "transform"):
             raise TypeError(
                 f"learner={self.learner!r} has no transform; give a learner, such as SimCLR()"
             )
-        y = self._check_y(y)
-        labeled = self._labeled_in_fit(y)
-        if not labeled.any():
-            raise ValueError("no image has a label; mark only those that have none")
+        labels, is_labeled = self._read_y(y, count_images(X))
+        self._make_head(labels)  # refuses labels before anything is trained
         learner = clone(self.learner)
         more = {} if X_unlabeled is None else {"X_unlabeled": X_unlabeled}
-        learner.fit(X, **more)
-        rows = np.flatnonzero(labeled)
-        features = learner.transform(X if labeled.all() else _safe_indexing(X, rows))
-        head = self._make_head().fit(features, y[rows])
-        self.learner_, self.n_labeled_ = learner, len(rows)
+        if not isinstance(learner, PretextLearner):  # others may be half fitted
+            with lost_if_interrupted(self, learner):
+                learner.fit(X, None, **more)  # a FrozenEstimator wants y
+            return self._keep(learner, X, labels, is_labeled)
+        try:
+            with inner_training():
+                learner.fit(X, **more)
+        except TrainingInterrupted:
+            self._keep(learner, X, labels, is_labeled)
+            warn_of_interruption(learner, kept_by=self)
+            raise
+        return self._keep(learner, X, labels, is_labeled)
+
+    def _keep(self, learner: Any, X: Any, labels: np.ndarray, is_labeled: np.ndarray) -> Self:
+        """Fit the head, and keep it and the learner."""
+        head = self._make_head(labels).fit(learner.transform(rows_of(X, is_labeled)), labels)
+        self.learner_, self.n_labeled_ = learner, len(labels)
         setattr(self, f"{self._head}_", head)
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(learner, name):
@@ -59,9 +90,9 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
                 self.__dict__.pop(name, None)
         return self
 
-    def _make_head(self) -> Any:
+    def _make_head(self, labels: np.ndarray | None = None) -> Any:
         given = getattr(self, self._head)
-        return self._usual_head() if given is None else clone(given)
+        return self._usual_head(labels) if given is None else clone(given)
 
     @property
     def _fitted_head(self) -> Any:
@@ -82,18 +113,9 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
 
         Returns
         -------
-        ndarray of shape (n,)
+        ndarray of shape (n,) or (n, k)
         """
         return self._fitted_head.predict(self._features(X))
-
-    def _labeled_only(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, np.ndarray, Any]:
-        """Those images that have labels."""
-        y = self._check_y(y)
-        rows = np.flatnonzero(self._is_labeled(y))
-        if len(rows) < len(y):
-            X, y = _safe_indexing(X, rows), y[rows]
-            sample_weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
-        return X, y, sample_weight
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "learner_")
@@ -102,6 +124,11 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
         tags = super().__sklearn_tags__()
         if hasattr(self.learner, "__sklearn_tags__"):
             tags.input_tags = self.learner.__sklearn_tags__().input_tags
+        head = getattr(self, self._head)
+        if head is None:
+            tags.target_tags.multi_output = True
+        elif hasattr(head, "__sklearn_tags__"):
+            tags.target_tags.multi_output = head.__sklearn_tags__().target_tags.multi_output
         return tags
 
 
