@@ -16,7 +16,12 @@ from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
 from sklearn_ssl import Distillation, SimCLR
-from sklearn_ssl._utils._device import autocast, bfloat16_is_native, resolve_device
+from sklearn_ssl._utils._device import (
+    autocast,
+    bfloat16_is_native,
+    resolve_device,
+    synchronize,
+)
 from sklearn_ssl._utils._isolation import OwnRandomNumbers, isolated, own_settings
 from sklearn_ssl.exceptions import CollapseWarning, DivergenceError
 from sklearn_ssl.nn import LARS
@@ -79,6 +84,30 @@ def test_values_are_read_once_an_epoch(Learner, images, monkeypatch):
         counts.append(len(reads))
     # fused AdamW on a CPU reads its own step counter; it is not a tensor of the device
     assert counts[0] == counts[1]
+
+
+def test_an_epoch_ends_when_its_device_has_done_all(images, monkeypatch):
+    """A device that takes steps in no time, and is busy with them for 5 seconds an epoch."""
+    clock, waits = Clock(monkeypatch), []
+
+    def wait(device):
+        waits.append(device)
+        clock.now += 5.0
+
+    monkeypatch.setattr("sklearn_ssl.training._net.synchronize", wait)
+    monkeypatch.setattr("sklearn_ssl.training._net.time.perf_counter", lambda: clock.now)
+    learner = small(SimCLR, batch_size=6, max_epochs=2).fit(images)  # 8 steps an epoch
+    assert waits == [torch.device("cpu")] * 2
+    assert [row["seconds"] for row in learner.history_] == [5.0, 5.0]
+    assert [row["images_per_second"] for row in learner.history_] == [48 / 5] * 2
+
+
+def test_an_accelerator_is_waited_for(monkeypatch):
+    waits = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", waits.append)
+    for name in ("cpu", "meta", "cuda:1", "mps"):
+        synchronize(torch.device(name))
+    assert waits == [torch.device("cuda:1"), torch.device("mps")]
 
 
 @every_learner

@@ -16,6 +16,7 @@ from sklearn_ssl._utils._device import (
     deterministic_kernels,
     freed_memory_kept,
     interrupts_deferred,
+    synchronize,
 )
 from sklearn_ssl._utils._ranks import current_ranks
 from sklearn_ssl.exceptions import DivergenceError, ImageReadError, TrainingInterrupted
@@ -244,7 +245,8 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
             if len(epoch.records) < len(iterator):
                 self._pause(epoch)
         # from here on values are read from the device
-        epoch.seconds = current_ranks().first(lambda: epoch.seconds)
+        synchronize(torch.device(self.device))
+        epoch.seconds = current_ranks().first(lambda: time.perf_counter() - began)
         columns = {name: v.float().tolist() for name, v in epoch.columns().items()}
         self._record(columns)
         self.history.record("lr", lr)
