@@ -4,18 +4,20 @@ import subprocess
 import sys
 import time
 import warnings
+from inspect import getmodule, getsource
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import skorch
 import torch
-from conftest import Constant, TinyNet, every_learner, make_images, small
+from conftest import LEARNERS, Constant, TinyNet, Transpose, every_learner, make_images, small
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
-from sklearn_ssl import Distillation, SimCLR
+from sklearn_ssl import BYOL, DINO, IJEPA, Distillation, MoCo, MultiTask, SimCLR
 from sklearn_ssl._utils._device import (
     autocast,
     bfloat16_is_native,
@@ -24,7 +26,7 @@ from sklearn_ssl._utils._device import (
 )
 from sklearn_ssl._utils._isolation import OwnRandomNumbers, isolated, own_settings
 from sklearn_ssl.exceptions import CollapseWarning, DivergenceError
-from sklearn_ssl.nn import LARS
+from sklearn_ssl.nn import LARS, MomentumCopy
 from sklearn_ssl.training import Progress
 
 
@@ -238,6 +240,67 @@ def test_importing_the_package_leaves_torchvision_out():
     code = f"import sklearn_ssl, sys; print({left_out} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert out.stdout.strip() == "set()"
+
+
+# Parts that are held
+
+
+class NormedViT(nn.Sequential):
+    """A transformer whose patch embedding has a batch norm."""
+
+    def __init__(self, in_channels, image_shape):
+        patches = nn.Conv2d(in_channels, 16, 2, 2), nn.BatchNorm2d(16), nn.Flatten(2), Transpose()
+        super().__init__()
+        self.patches = nn.Sequential(*patches)
+        self.block = nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True)
+
+
+HAVE_A_COPY = [
+    small(BYOL),
+    small(DINO),
+    small(MoCo),
+    small(MoCo, version=3),
+    small(IJEPA, encoder=NormedViT),
+    small(MultiTask, learners=[("a", SimCLR(), 1.0), ("b", BYOL(), 1.0)]),
+]
+
+
+def test_all_learners_with_a_copy_are_listed():
+    found = {name for name, cls in LEARNERS if "MomentumCopy" in getsource(getmodule(cls))}
+    assert found | {"MultiTask"} == {type(learner).__name__ for learner in HAVE_A_COPY}
+
+
+@pytest.mark.parametrize("learner", HAVE_A_COPY)
+@pytest.mark.parametrize("held", [{"frozen_batch_norm": True}, {"frozen_epochs": 1}])
+def test_momentum_copies_are_held_as_the_encoder_is(learner, held, images):
+    """Targets by statistics of the batch, and predictions by others, would teach the difference."""
+    modes = []
+
+    class Modes(skorch.callbacks.Callback):
+        def on_epoch_end(self, net, **kwargs):
+            modes.extend(part.training for part in net.encoder.modules())
+
+    ssl = clone(learner).set_params(max_epochs=0, warm_start=True).fit(images)
+    before = {name: v.clone() for name, v in ssl.encoder_.named_buffers()}
+    ssl.set_params(max_epochs=1, callbacks=[Modes()], **held).fit(images)
+    task = ssl.net_.module_.task
+    copies = [part.module for part in task.modules() if isinstance(part, MomentumCopy)]
+    copies = [copy for copy in copies if type(copy) is type(task.encoder)]
+    assert len(copies) == 1
+    for network in (task.encoder, *copies):
+        buffers = dict(network.named_buffers())
+        assert any("running_mean" in name for name in buffers)
+        assert all(torch.equal(value, before[name]) for name, value in buffers.items())
+    if "frozen_epochs" in held:
+        for weight, copied in zip(task.encoder.parameters(), copies[0].parameters(), strict=True):
+            assert torch.equal(weight, copied)
+    assert modes
+    assert not any(modes)  # callbacks may look at features
+    ssl.set_params(**{name: type(value)(0) for name, value in held.items()}).fit(images)
+    task = ssl.net_.module_.task
+    moved = [part.module for part in task.modules() if isinstance(part, MomentumCopy)]
+    name = next(name for name in before if "running_mean" in name)
+    assert not torch.equal(dict(moved[0].named_buffers())[name], before[name])
 
 
 # A training that has so many seconds

@@ -135,7 +135,8 @@ their batch norms. ``None`` trains all.""",
         changeable=True,
         doc="""bool
 Whether batch norms of the encoder keep the statistics that they have: for pretrained weights, whose
-features are of images, where views and small batches have others.""",
+features are of images, where views and small batches have others. A moving average of the encoder,
+which some methods have, keeps them with it, also where an argument above holds layers.""",
     )
     layer_decay: float = argument(
         Interval(Real, 0, 1, closed="right"),

@@ -220,7 +220,7 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
             return
         self._set_training(True)
         trainable = 0 if self.holds_encoder() else self.trainable_layers
-        with held(self.encoder, trainable, self.frozen_batch_norm):
+        with held(self.module_.task, trainable, self.frozen_batch_norm):
             self._run_epoch(iterator, step_fn)
 
     def _run_epoch(self, iterator: Batches, step_fn: Callable) -> None:
