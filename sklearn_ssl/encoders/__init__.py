@@ -4,7 +4,7 @@ from sklearn_ssl.encoders._encoder import BackboneEncoder, Encoder
 from sklearn_ssl.encoders._factory import encoder_names, make_encoder, original_names, size_for
 from sklearn_ssl.encoders._layers import LayerReader, layer_reader
 from sklearn_ssl.encoders._patches import PatchEncoder
-from sklearn_ssl.encoders._pooling import Pair, pool_features, pooled_width
+from sklearn_ssl.encoders._pooling import Pair, fixed_pool, pool_features, pooled_width
 from sklearn_ssl.encoders._resnet import SmallResNet
 from sklearn_ssl.encoders._timm import build_timm
 from sklearn_ssl.encoders._tokens import (
@@ -35,6 +35,7 @@ __all__ = [
     "check_transformer",
     "encode_positions",
     "encoder_names",
+    "fixed_pool",
     "is_file",
     "layer_reader",
     "make_encoder",
