@@ -6,6 +6,7 @@ import time
 import warnings
 from inspect import getmodule, getsource
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -383,6 +384,41 @@ def test_real_time(images):
     assert time.monotonic() - began < 20  # of an unlimited number of epochs
     assert learner.transform(images).shape[0] == 48
     assert learner.partial_fit(images).n_images_seen_ > 48
+
+
+COUNTED_IMPORTS = """
+import sys
+sys.path[:0] = {path!r}
+from conftest import make_images, small
+from sklearn_ssl import Distillation, PretrainedEncoder, SimCLR
+from sklearn_ssl.base import _learner
+from sklearn_ssl.joint_embedding import _distillation
+
+known = []
+clock_started = _learner.clock_started
+
+def started(*encoders):
+    began = clock_started(*encoders)
+    known.append(set(sys.modules))
+    return began
+
+_learner.clock_started = _distillation.clock_started = started
+X = make_images(24, 32, 32)
+if {distilled}:
+    teacher = PretrainedEncoder(encoder="resnet18", weights=None, random_state=0)
+    small(Distillation, teacher=teacher, time_budget=0.1).fit(X)
+else:
+    small(SimCLR, encoder="mobilenet_v3_small", time_budget=0.1).fit(X)
+assert len(known) == 1
+print(sorted(set(sys.modules) - known[0]))
+"""
+
+
+@pytest.mark.parametrize("distilled", [False, True])
+def test_imports_take_nothing_of_a_time_budget(distilled):
+    code = COUNTED_IMPORTS.format(path=[str(Path(__file__).parent)], distilled=distilled)
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert out.stdout.strip() == "[]"
 
 
 def test_a_training_by_time_goes_on_where_it_was_stopped(monkeypatch, tmp_path):

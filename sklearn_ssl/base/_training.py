@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_ssl._utils._checkpoints import Checkpoint
@@ -13,12 +14,24 @@ from sklearn_ssl._utils._isolation import OwnRandomNumbers
 from sklearn_ssl._utils._ranks import current_ranks
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._identity import image_fingerprint, training_arguments
+from sklearn_ssl.encoders import import_library
 from sklearn_ssl.images import Images
 
 if TYPE_CHECKING:
     from sklearn_ssl.training import Checkpoints
 
-__all__ = ["train"]
+__all__ = ["clock_started", "train"]
+
+
+def clock_started(*encoders: Any) -> float:
+    """The monotonic clock, once all is imported that the first training of a process imports."""
+    import sklearn_ssl.training  # noqa: F401
+
+    for encoder in encoders:
+        import_library(encoder)
+    # with its first optimizer torch imports its compiler, 900 modules
+    torch.optim.SGD([torch.zeros(1, device="cpu")], lr=1.0)
+    return time.monotonic()
 
 
 def train(

@@ -58,7 +58,8 @@ compare with.""",
         default=None,
         changeable=True,
         doc="""float or None
-Seconds that :meth:`fit` may take, in place of ``max_epochs``. Learning rate and what the method
+Seconds that :meth:`fit` may take, in place of ``max_epochs``; imports, which the first fit of a
+process waits for, are not among them. Learning rate and what the method
 schedules go by time, so that a training always ends with a whole schedule; ``n_images_seen_`` says
 how far it came. Another run comes elsewhere, and its features are not the same bits.""",
     )

@@ -1,7 +1,6 @@
 """Distillation: a small network learns the features of a larger one that is frozen."""
 
 import copy
-import time
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,6 +22,7 @@ from sklearn_ssl.base import (
     TaskOutput,
     argument,
 )
+from sklearn_ssl.base._training import clock_started
 from sklearn_ssl.encoders import fixed_pool
 from sklearn_ssl.nn import Queue, mlp
 from sklearn_ssl.pretrained import PretrainedEncoder
@@ -239,7 +239,9 @@ class Distillation(PretextLearner):
     # The teacher comes into the task when there are images
 
     def _fit(self, X, X_unlabeled, **how):
-        how = {"began": time.monotonic(), **how}  # a time_budget is also that of the teacher
+        # a time_budget is also that of the teacher
+        of_teacher = getattr(self.teacher, "encoder", self.teacher)
+        how = {"began": clock_started(self.encoder, of_teacher), **how}
         self._validate()
         self._taught_by = teacher = self._make_teacher(X, X_unlabeled)
         self._teacher_width_ = teacher.width
