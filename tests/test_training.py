@@ -1,5 +1,7 @@
 """The loop: on any device, without syncs, and honest about failures."""
 
+import os
+import re
 import subprocess
 import sys
 import time
@@ -26,7 +28,12 @@ from sklearn_ssl._utils._device import (
     synchronize,
 )
 from sklearn_ssl._utils._isolation import OwnRandomNumbers, isolated, own_settings
-from sklearn_ssl.exceptions import CollapseWarning, DivergenceError
+from sklearn_ssl.exceptions import (
+    BusyMachineWarning,
+    CollapseWarning,
+    DivergenceError,
+    LittleTrainingWarning,
+)
 from sklearn_ssl.nn import LARS, MomentumCopy
 from sklearn_ssl.training import Progress
 
@@ -130,6 +137,13 @@ def test_divergence_in_the_last_step_does_not_pass(method, images):
 def test_collapse_warns(images):
     with pytest.warns(CollapseWarning, match="collapsed.*smaller lr"):
         small(SimCLR, encoder=Constant).fit(images)
+
+
+def test_identical_images_are_named_and_no_learning_rate_is_blamed(images):
+    said = "256 images of X were compared, and all are the same. Look at how they were read"
+    with pytest.warns(CollapseWarning, match=said) as caught:
+        small(SimCLR).fit(np.repeat(images[:1], 300, 0))
+    assert not any("lr" in str(warning.message) for warning in caught)
 
 
 @pytest.mark.filterwarnings("error::sklearn_ssl.exceptions.CollapseWarning")
@@ -373,7 +387,73 @@ def test_a_time_budget_that_ends_while_the_encoder_is_held(monkeypatch, budget, 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             learner.fit(make_images(56))  # 7 steps, 14 seconds an epoch
-        assert [w.category for w in caught] == [ConvergenceWarning] * over
+        found = [w.category for w in caught if issubclass(w.category, ConvergenceWarning)]
+        assert found == [ConvergenceWarning] * over
+
+
+def little_of(fit):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit()
+    return [str(w.message) for w in caught if w.category is LittleTrainingWarning]
+
+
+@pytest.mark.parametrize(
+    ("budget", "batch_size", "said"),
+    [
+        (0.01, 8, "time_budget=0.01 was over after a single step: .* each image 0.14 times"),
+        (0.01, 56, "a single step: .* each image 1 times"),
+        (8.0, 8, "time_budget=8 was over after 4 steps: .* each image 0.57 times.*more time"),
+        (14.0, 8, None),
+    ],
+)
+def test_little_training_is_told(monkeypatch, budget, batch_size, said):
+    ticks = Ticks(Clock(monkeypatch))
+    params = {"time_budget": budget, "batch_size": batch_size, "callbacks": [ticks]}
+    found = little_of(lambda: small(SimCLR, **params).fit(make_images(56)))
+    assert len(found) == (said is not None)
+    assert said is None or re.search(said, found[0])
+
+
+@pytest.mark.parametrize(("n", "told"), [(2, True), (5, True), (10, False)])
+def test_few_images_are_told(n, told):
+    found = little_of(lambda: small(SimCLR).fit(make_images(n)))
+    assert found == told * [
+        f"the training had {n} images, of which little can be learned; give it more, or take a "
+        "PretrainedEncoder, which needs none"
+    ]
+    assert little_of(lambda: small(SimCLR, max_epochs=0).fit(make_images(n))) == []
+    assert little_of(lambda: small(SimCLR).partial_fit(make_images(n))) == []  # of a stream
+
+
+@pytest.mark.parametrize(
+    ("load", "of_cpu", "seconds", "told"),
+    [
+        (9.0, 1.0, 30.0, True),
+        (9.0, 1.9, 30.0, False),  # it has its cores, so the load is of another kind
+        (3.0, 1.0, 30.0, False),
+        (9.0, 1.0, 0.1, False),  # over before it matters
+    ],
+)
+def test_a_busy_machine_is_told_once(images, monkeypatch, load, of_cpu, seconds, told):
+    now = [100.0]
+
+    class Passes(skorch.callbacks.Callback):
+        def on_batch_end(self, net, **kwargs):
+            now[0] += seconds
+
+    clocks = "sklearn_ssl.training._callbacks.time"
+    monkeypatch.setattr(f"{clocks}.monotonic", lambda: now[0])
+    monkeypatch.setattr(f"{clocks}.process_time", lambda: of_cpu * now[0])
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        small(SimCLR, batch_size=8, callbacks=[Passes()]).fit(images)
+    found = [str(w.message) for w in caught if w.category is BusyMachineWarning]
+    assert len(found) == told
+    assert not told or "is 9 on 2 cores, and this training gets 50 % of the 2" in found[0]
 
 
 def test_real_time(images):

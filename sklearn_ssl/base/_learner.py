@@ -223,7 +223,7 @@ class PretextLearner(
             else:
                 pretrain_once(self, images, seed, epochs, draws, learn)
         warn_of_files(images, "others were taken in their place; see skipped_")
-        _checks.warn_of_features(self, continued, trained=self.n_epochs_ > epochs_before)
+        _checks.warn_of_features(self, images, continued, trained=self.n_epochs_ > epochs_before)
         return self
 
     def _next_net(

@@ -209,7 +209,10 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
         if interrupted:
             if epoch is not None:
                 self.history.pop()  # its record is not whole
-            raise TrainingInterrupted
+            raise TrainingInterrupted(
+                f"the training was interrupted after {self.progress_.done} steps, and "
+                f"{len(self.history)} whole epochs"
+            )
 
     def holds_encoder(self) -> bool:
         """Whether the epoch is one of the first, which train heads only."""
