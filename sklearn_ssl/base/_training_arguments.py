@@ -59,9 +59,10 @@ compare with.""",
         changeable=True,
         doc="""float or None
 Seconds that :meth:`fit` may take, in place of ``max_epochs``; imports, which the first fit of a
-process waits for, are not among them. Learning rate and what the method
-schedules go by time, so that a training always ends with a whole schedule; ``n_images_seen_`` says
-how far it came, and a warning if that is not once over all images. Another run comes elsewhere, and its features are not the same bits.""",
+process waits for, are not among them. Learning rate and what the method schedules go by time, so
+that a training always ends with a whole schedule; ``n_images_seen_`` says how far it came, and a
+warning if it did not come over all images once. Another run comes elsewhere, and its features are
+not the same bits.""",
     )
     batch_size: int | None = argument(
         Interval(Integral, 2, None, closed="left"),
