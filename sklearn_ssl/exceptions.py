@@ -1,6 +1,9 @@
 """Errors and warnings with a name, so that they can be caught or filtered."""
 
+from sklearn.exceptions import ConvergenceWarning
+
 __all__ = [
+    "BusyMachineWarning",
     "CheckpointWarning",
     "CollapseWarning",
     "DivergenceError",
@@ -10,6 +13,7 @@ __all__ = [
     "ImageShapeWarning",
     "InterruptionWarning",
     "LabelWarning",
+    "LittleTrainingWarning",
     "MemoryWarning",
     "PixelRangeWarning",
     "ProcessLostError",
@@ -33,6 +37,10 @@ class ProcessLostError(RuntimeError):
 
 class TrainingInterrupted(KeyboardInterrupt):
     """Ctrl-C during a training; the learner keeps what it has learned so far."""
+
+
+class BusyMachineWarning(UserWarning):
+    """The machine has far more to do than it has cores for, and a training on it is slow."""
 
 
 class CheckpointWarning(UserWarning):
@@ -61,6 +69,10 @@ class ImageShapeWarning(UserWarning):
 
 class LabelWarning(UserWarning):
     """Labels may mean something else than they are taken for, or classes have too few of them."""
+
+
+class LittleTrainingWarning(ConvergenceWarning):
+    """A training was too short, or had too few images, for much to be learned."""
 
 
 class MemoryWarning(UserWarning):

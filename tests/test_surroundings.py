@@ -368,7 +368,11 @@ def test_ctrl_c_reaches_the_user_wherever_it_falls(hook, images):
     """At the end of an epoch it passed for a callback that ends the training."""
     learner = small(SimCLR, max_epochs=3, batch_size=24, callbacks=[PressesCtrlC(hook)])
     said = "after [12] epochs; SimCLR has what it learned"
-    with pytest.warns(InterruptionWarning, match=said), pytest.raises(KeyboardInterrupt):
+    told = r"interrupted after \d steps, and [12] whole epochs"
+    with (
+        pytest.warns(InterruptionWarning, match=said),
+        pytest.raises(KeyboardInterrupt, match=told),
+    ):
         learner.fit(images)
     assert np.isfinite(learner.transform(images)).all()
     assert learner.n_epochs_ == len(learner.history_) == 1 + (hook == "on_epoch_end")

@@ -41,6 +41,7 @@ _NO_MEMORY = ("allocate memory", "Storage size calculation overflowed")  # of to
 
 _IS_INNER: ContextVar[bool] = ContextVar("_IS_INNER", default=False)
 _ALIKE_BY = 16  # images that processes compare
+_COMPARED = 256  # images, evenly spread, to say whether all are the same
 _COLLAPSED = 1e-3  # feature spread below which all images look the same
 
 
@@ -265,14 +266,20 @@ def refuse_images(y: Any, X: Any) -> None:
         )
 
 
-def warn_of_features(learner: Any, continued: bool, trained: bool) -> None:
+def warn_of_features(learner: Any, images: Images, continued: bool, trained: bool) -> None:
     """Warn of features that are the same for all images, or that others hold in an older state."""
     name = type(learner).__name__
     if trained and (spread := learner.history_[-1]["feature_spread"]) < _COLLAPSED:
+        why = (
+            f"{min(len(images), _COMPARED)} images of X were compared, and all are the same. Look "
+            "at how they were read and scaled"
+            if _are_identical(images)
+            else "the representation has collapsed. Try a smaller lr, a larger batch_size, or "
+            "another random_state"
+        )
         warn(
-            f"the features of {name} are nearly the same for all images (spread {spread:.1e}): the "
-            "representation has collapsed. Try a smaller lr, a larger batch_size, or another "
-            "random_state",
+            f"the features of {name} are nearly the same for all images (spread {spread:.1e}): "
+            f"{why}",
             CollapseWarning,
         )
     given = learner.__dict__.pop("_features_given_", False)
@@ -282,6 +289,13 @@ def warn_of_features(learner: Any, continued: bool, trained: bool) -> None:
             "as the later steps of a pipeline, has to be fitted again",
             StaleFeaturesWarning,
         )
+
+
+def _are_identical(images: Images) -> bool:
+    """Whether no image differs from the first, of as many as are compared."""
+    rows = np.linspace(0, len(images) - 1, min(len(images), _COMPARED)).astype(int)
+    some = images.take(rows)
+    return bool((some == some[:1]).all())
 
 
 def _shape(given: Any) -> tuple[int, ...]:

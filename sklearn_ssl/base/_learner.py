@@ -1,6 +1,5 @@
 """The learner: scikit-learn's face of a pretext method."""
 
-import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -18,7 +17,7 @@ from sklearn_ssl.base._measures import MeasuresMixin
 from sklearn_ssl.base._memory import is_on, pretrain_once
 from sklearn_ssl.base._moved import Moved
 from sklearn_ssl.base._task import PretextTask
-from sklearn_ssl.base._training import train
+from sklearn_ssl.base._training import clock_started, train
 from sklearn_ssl.base._transformer import ImageTransformer
 from sklearn_ssl.encoders import Encoder
 from sklearn_ssl.exceptions import TrainingInterrupted
@@ -179,7 +178,7 @@ class PretextLearner(
         streamed: bool = False,
         began: float | None = None,
     ) -> Self:
-        began = time.monotonic() if began is None else began
+        began = clock_started(self.encoder) if began is None else began
         self._validate()
         continued = continued and self.__sklearn_is_fitted__()
         if continued:
@@ -224,7 +223,7 @@ class PretextLearner(
             else:
                 pretrain_once(self, images, seed, epochs, draws, learn)
         warn_of_files(images, "others were taken in their place; see skipped_")
-        _checks.warn_of_features(self, continued, trained=self.n_epochs_ > epochs_before)
+        _checks.warn_of_features(self, images, continued, trained=self.n_epochs_ > epochs_before)
         return self
 
     def _next_net(

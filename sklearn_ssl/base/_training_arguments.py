@@ -58,9 +58,11 @@ compare with.""",
         default=None,
         changeable=True,
         doc="""float or None
-Seconds that :meth:`fit` may take, in place of ``max_epochs``. Learning rate and what the method
-schedules go by time, so that a training always ends with a whole schedule; ``n_images_seen_`` says
-how far it came. Another run comes elsewhere, and its features are not the same bits.""",
+Seconds that :meth:`fit` may take, in place of ``max_epochs``; imports, which the first fit of a
+process waits for, are not among them. Learning rate and what the method schedules go by time, so
+that a training always ends with a whole schedule; ``n_images_seen_`` says how far it came, and a
+warning if it did not come over all images once. Another run comes elsewhere, and its features are
+not the same bits.""",
     )
     batch_size: int | None = argument(
         Interval(Integral, 2, None, closed="left"),
@@ -135,7 +137,8 @@ their batch norms. ``None`` trains all.""",
         changeable=True,
         doc="""bool
 Whether batch norms of the encoder keep the statistics that they have: for pretrained weights, whose
-features are of images, where views and small batches have others.""",
+features are of images, where views and small batches have others. A moving average of the encoder,
+which some methods have, keeps them with it, also where an argument above holds layers.""",
     )
     layer_decay: float = argument(
         Interval(Real, 0, 1, closed="right"),

@@ -5,6 +5,7 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -189,6 +190,14 @@ def _batch_to_layer_norm(module: nn.Module) -> None:
             setattr(module, name, nn.Sequential(norm, activation) if activation else norm)
         else:
             _batch_to_layer_norm(child)
+
+
+def import_library(encoder: Any) -> None:
+    """Import the library that an encoder of this name is from, if it is there."""
+    if isinstance(encoder, str) and encoder not in _OWN:
+        name = "timm" if encoder.startswith("timm/") else "torchvision.models"
+        if find_spec(name.partition(".")[0]):
+            import_module(name)
 
 
 def original_names(encoder: str | Callable, state: dict[str, Any]) -> dict[str, Any]:
