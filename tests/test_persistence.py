@@ -19,7 +19,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 from torch import nn
 
-from sklearn_ssl import CPC, SimCLR, Views, load
+from sklearn_ssl import CPC, Checkpoint, SimCLR, Views, load
 from sklearn_ssl._utils._storage import read_file, write_file
 from sklearn_ssl.base import PretextLearner
 
@@ -99,6 +99,26 @@ def test_code_is_given_again(images, tmp_path):
     )
     with pytest.raises(ValueError, match="temperature cannot be changed"):
         load(tmp_path / "file", encoder=build, optimizer=torch.optim.SGD, temperature=0.2)
+
+
+def test_a_file_has_no_others_written(images, tmp_path):
+    """Folders to write to are not in it, and not taken from a file that has them."""
+    folders = {
+        "memory": str(tmp_path / "memory"),
+        "checkpoint": Checkpoint(tmp_path / "checkpoint"),
+        "decoded_cache": str(tmp_path / "cache"),
+    }
+    small(SimCLR, encoder="small_resnet").set_params(**folders).fit(images).save(tmp_path / "file")
+    values = read_file(tmp_path / "file")
+    assert not folders.keys() & values["arguments"].keys()
+    values["arguments"] |= {name: str(tmp_path / "tampered") for name in folders}
+    write_file(tmp_path / "tampered file", values)
+    for file in ("file", "tampered file"):
+        learner = load(tmp_path / file)
+        assert [getattr(learner, name) for name in folders] == [None] * 3
+    learner = load(tmp_path / "file", memory=tmp_path / "mine")
+    learner.transform(images)
+    assert (tmp_path / "mine").exists()
 
 
 class Mine(SimCLR):

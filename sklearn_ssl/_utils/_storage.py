@@ -23,21 +23,25 @@ _OTHER = (AttributeError, RuntimeError, StopIteration, TypeError, ValueError)  #
 
 
 @contextlib.contextmanager
-def replaced(path: str | os.PathLike) -> Iterator[Path]:
-    """A new file beside ``path``, which takes its place when all is written, or leaves no trace."""
+def replaced(path: str | os.PathLike, synced: bool = True) -> Iterator[Path]:
+    """A new file beside ``path``, which takes its place when all is written, or leaves no trace.
+
+    Unless ``synced``, a power cut may leave it empty or damaged.
+    """
     path = Path(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
     beside = Path(name)
     try:
         yield beside
-        with open(beside, "rb+") as file:
-            os.fsync(file.fileno())
+        if synced:
+            with open(beside, "rb+") as file:
+                os.fsync(file.fileno())
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    if os.name == "posix":  # the folder's entry, too
+    if synced and os.name == "posix":  # the folder's entry, too
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -45,8 +49,10 @@ def replaced(path: str | os.PathLike) -> Iterator[Path]:
             os.close(folder)
 
 
-def write_file(path: str | os.PathLike, values: Any) -> None:
+def write_file(path: str | os.PathLike, values: Any, synced: bool = True) -> None:
     """Write nested dictionaries, lists and tuples of numbers, strings and tensors, all or nothing.
+
+    Unless ``synced``, a power cut may damage the file, which :func:`read_file` then refuses.
 
     Raises
     ------
@@ -58,7 +64,7 @@ def write_file(path: str | os.PathLike, values: Any) -> None:
     tensors: dict[str, Tensor] = {}
     text = json.dumps(_packed(values, tensors))
     content = save(tensors, metadata={_KEY: text, _CHECKSUM: _checksum(text, tensors)})
-    with replaced(path) as beside:
+    with replaced(path, synced) as beside:
         beside.write_bytes(content)
 
 

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from joblib import Memory
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
@@ -69,7 +68,8 @@ class PersistenceMixin(BaseEstimator):
 
         It is in the format of safetensors, with the rest as JSON in its header. Reading it runs no
         code. It holds what :meth:`transform` and a continued fit need; of arguments that are code
-        (an encoder's class, callbacks) only the name, so they are given again to ``load``.
+        (an encoder's class, callbacks) only the name, so they are given again to ``load``. Folders
+        to write to (``memory``, ``checkpoint``, ``decoded_cache``) are not in it.
 
         Parameters
         ----------
@@ -90,7 +90,9 @@ class PersistenceMixin(BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         arguments: dict[str, Any] = {}
         code: dict[str, Any] = {}
-        for name in self._arguments:
+        for name, known in self._arguments.items():
+            if known["writes"]:
+                continue
             value = getattr(self, name)
             try:
                 arguments[name] = _packed(value)
@@ -249,9 +251,11 @@ def _packed(value: Any) -> Any:
         return type(value)(map(_packed, value))
     if isinstance(value, (torch.device, os.PathLike)):
         return str(value)
-    if isinstance(value, Memory):
-        return _packed(value.location)
     if isinstance(value, DeclaredArguments):
-        arguments = {name: _packed(getattr(value, name)) for name in value._arguments}
+        arguments = {
+            name: _packed(getattr(value, name))
+            for name, known in value._arguments.items()
+            if not known["writes"]
+        }
         return {"class": type(value).__name__, "arguments": arguments}
     raise TypeError(f"{value!r} is code")
