@@ -5,7 +5,7 @@ from sklearn_ssl.images._digest import image_digest
 from sklearn_ssl.images._files import Files, Reading, read_ahead
 from sklearn_ssl.images._forms import Form
 from sklearn_ssl.images._images import Images, warn_of_files
-from sklearn_ssl.images._items import list_images
+from sklearn_ssl.images._listing import list_images
 from sklearn_ssl.images._load import load_images
 from sklearn_ssl.images._pixel_range import Extremes, PixelRange, learn_pixels
 from sklearn_ssl.images._read import read_images

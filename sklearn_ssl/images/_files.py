@@ -11,6 +11,7 @@ from joblib import effective_n_jobs
 from joblib.parallel import get_active_backend
 
 from sklearn_ssl.exceptions import ImageReadError
+from sklearn_ssl.images._archives import is_member
 from sklearn_ssl.images._cache import DecodedCache
 from sklearn_ssl.images._decoding import Header, decode, look, name_of
 from sklearn_ssl.images._images import Shape
@@ -147,7 +148,7 @@ class Files:
     def _read_one(self, row: int, target: Target) -> np.ndarray:
         item = self.items[row]
         path = name_of(item) if isinstance(item, (str, os.PathLike)) else None
-        if path is None or ".tar::" in path:
+        if path is None or is_member(path):
             return decode(item, target)
         try:
             stat = os.stat(path)
