@@ -64,7 +64,7 @@ class LabelWarning(UserWarning):
 
 
 class MemoryWarning(UserWarning):
-    """What ``memory`` should keep cannot be written, or what it kept cannot be read."""
+    """What ``memory`` or ``decoded_cache`` should keep cannot be written, or is damaged."""
 
 
 class PixelRangeWarning(UserWarning):

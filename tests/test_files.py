@@ -1,5 +1,6 @@
 """Images in files: every source and format gives the features of the decoded array, or an error."""
 
+import errno
 import io
 import os
 import tarfile
@@ -22,7 +23,12 @@ from torch.utils.data import IterableDataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 
 from sklearn_ssl import SimCLR, VariationalAutoencoder, Views, load_images
-from sklearn_ssl.exceptions import ImageReadError, ImageReadWarning, PixelRangeWarning
+from sklearn_ssl.exceptions import (
+    ImageReadError,
+    ImageReadWarning,
+    MemoryWarning,
+    PixelRangeWarning,
+)
 from sklearn_ssl.images import Files, Images, Reading, list_images, prune_decoded, read_images
 from sklearn_ssl.views import CenteredImages
 
@@ -696,6 +702,31 @@ def test_the_decoded_cache(array, tmp_path):
     np.testing.assert_array_equal(cached.transform(paths[:1]), plain.transform(array[1:2]))
     left = prune_decoded(cache, 1000)
     assert left == sum(place.stat().st_size for place in cache.rglob("*.*")) <= 1000
+
+
+@pytest.mark.parametrize("n_jobs", [1, 3])
+def test_no_room_in_the_decoded_cache(n_jobs, array, paths, tmp_path, monkeypatch):
+    tried = []
+
+    def full(*args, **options):
+        tried.append(args)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("sklearn_ssl.images._cache.write_file", full)
+    learner = small(SimCLR, decoded_cache=tmp_path / "cache", n_jobs=n_jobs)
+    for call in (learner.fit, learner.transform):
+        with pytest.warns(MemoryWarning, match=r"decoded_cache= \(No space left") as seen:
+            call(paths)
+        assert len([w for w in seen if w.category is MemoryWarning]) == 1
+    assert len(tried) <= 2 * n_jobs
+
+
+def test_a_decoded_cache_that_is_no_folder(paths, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    learner = small(SimCLR, decoded_cache=tmp_path / "cache")
+    with pytest.raises(OSError, match=r"decoded_cache must be a folder.*/cache'"):
+        learner.fit(paths)
+    assert not hasattr(learner, "net_")
 
 
 def test_reading_a_million_paths_touches_few(paths, monkeypatch):

@@ -24,11 +24,23 @@ class DecodedCache:
     ----------
     folder : str or path
         Made if it is missing.
+
+    Raises
+    ------
+    OSError
+        If it is no folder, and cannot be made.
     """
 
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder).expanduser()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"decoded_cache must be a folder, and cannot be made one ({error.strerror})",
+                str(self.folder),
+            ) from error
 
     def place_of(self, path: str, stat: os.stat_result, target: Target) -> Path:
         """Where an image is, or will be."""
@@ -45,8 +57,14 @@ class DecodedCache:
         return image.numpy() if isinstance(image, torch.Tensor) and image.ndim == 3 else None
 
     def keep(self, place: Path, image: np.ndarray) -> None:
-        """Put an image there."""
-        place.parent.mkdir(exist_ok=True)
+        """Put an image there.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written, as on a full disk.
+        """
+        place.parent.mkdir(parents=True, exist_ok=True)
         write_file(place, torch.from_numpy(np.array(image, order="C")), synced=False)
 
 

@@ -71,6 +71,8 @@ class Files:
         Rows that could not be read, and why.
     changed : set of str
         Files that were another one when they were read again.
+    not_kept : set of str
+        Why decoded images could not be kept; after the first time it is not tried again.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Files:
         self.cache = None if reading.cache is None else DecodedCache(reading.cache)
         self.skipped: dict[int, str] = {}
         self.changed: set[str] = set()
+        self.not_kept: set[str] = set()
         self._stamps = np.zeros(len(items), np.int64)
         headers = [] if shape is not None and len(shape) == 3 and dtype else self._look_at_some()
         height, width = _common_size(headers) if shape is None else shape[:2]
@@ -164,7 +167,11 @@ class Files:
         image = self.cache.load(place)
         if image is None:
             image = decode(item, target)
-            self.cache.keep(place, image)
+            if not self.not_kept:
+                try:
+                    self.cache.keep(place, image)
+                except OSError as error:
+                    self.not_kept.add(error.strerror or str(error))
         return image
 
     def _instead(self, row: int, error: ImageReadError, target: Target) -> np.ndarray:
