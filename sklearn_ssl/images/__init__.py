@@ -1,7 +1,7 @@
 """The one door for X: checks, shapes and value ranges, and images back in the form of X."""
 
 from sklearn_ssl.images._cache import prune_decoded
-from sklearn_ssl.images._digest import image_digest
+from sklearn_ssl.images._digest import image_digest, path_digest
 from sklearn_ssl.images._files import Files, Reading, read_ahead
 from sklearn_ssl.images._forms import Form
 from sklearn_ssl.images._images import Images, warn_of_files
@@ -23,6 +23,7 @@ __all__ = [
     "learn_pixels",
     "list_images",
     "load_images",
+    "path_digest",
     "prune_decoded",
     "read_ahead",
     "read_images",
