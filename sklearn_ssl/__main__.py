@@ -18,7 +18,7 @@ import torch
 from tqdm.auto import tqdm
 
 from sklearn_ssl import list_images, load
-from sklearn_ssl._utils._storage import read_file, replaced, write_file
+from sklearn_ssl._utils._storage import expanded, place_for, read_file, replaced, write_file
 from sklearn_ssl.images import path_digest
 
 _ROWS_AT_ONCE = 4096
@@ -49,15 +49,14 @@ def _embed(options: argparse.Namespace) -> None:
     What was written before it was stopped is not done again, but for images that were replaced.
     """
     open_writer = _writer_of(options.output.suffix)
-    if options.output.is_dir():
-        raise IsADirectoryError(f"--output {options.output} is a folder; give a file in it")
+    output = place_for(options.output, "--output")
     given = {"layer": options.layer, "device": options.device}
     params = {name: value for name, value in given.items() if value is not None}
     if options.skip:
         params["on_error"] = "skip"
     learner = load(options.learner, **params)
     paths = list_images(options.images)
-    parts = options.output.with_name(f".{options.output.name}.parts")
+    parts = output.with_name(f".{output.name}.parts")
     task = json.dumps([_digest(options.learner), options.layer, options.skip, _digest(paths)])
     _begin(parts, task)
     names = [str(name) for name in learner.get_feature_names_out()]
@@ -70,7 +69,7 @@ def _embed(options: argparse.Namespace) -> None:
                 write_file(part, torch.from_numpy(np.array(learner.transform(some))))
             written.append(part)
             bar.update(len(some))
-    _write(options.output, _in_unicode(paths), written, names, open_writer)
+    _write(output, _in_unicode(paths), written, names, open_writer)
     shutil.rmtree(parts)
 
 
@@ -141,7 +140,7 @@ def _begin(parts: Path, task: str) -> None:
 def _digest(content: Any) -> str:
     digest = hashlib.blake2b(digest_size=16)
     if isinstance(content, str):
-        digest.update(Path(content).read_bytes())
+        digest.update(expanded(content, "--learner").read_bytes())
     else:
         for path in content:
             digest.update(os.fsencode(path) + b"\0")

@@ -5,7 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 from sklearn_ssl._discovery import all_estimators
-from sklearn_ssl._utils._storage import read_file
+from sklearn_ssl._utils._storage import expanded, read_file
 from sklearn_ssl.base import FORMAT
 from sklearn_ssl.base._transformer import ImageTransformer
 from sklearn_ssl.views import Views
@@ -57,7 +57,7 @@ def load(
     >>> bool((again.transform(X) == ssl.transform(X)).all())
     True
     """
-    values = read_file(path)
+    values = read_file(expanded(path))
     try:
         _check_format(path, values)
         classes = _known_classes(learner_class)

@@ -5,6 +5,7 @@ __all__ = [
     "CollapseWarning",
     "DivergenceError",
     "EncoderWarning",
+    "FileFormatWarning",
     "ImageReadError",
     "ImageReadWarning",
     "ImageShapeWarning",
@@ -49,6 +50,10 @@ class CollapseWarning(UserWarning):
 
 class EncoderWarning(UserWarning):
     """An encoder is not quite what its name or its class says: weights or parts are left out."""
+
+
+class FileFormatWarning(UserWarning):
+    """The name of a file ends like those of another format than the one that it is written in."""
 
 
 class ImageReadWarning(UserWarning):

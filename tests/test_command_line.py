@@ -118,11 +118,19 @@ def test_broken_files(place, capsys):
     assert np.flatnonzero(pd.read_parquet(place / "features.parquet").isna().any(axis=1)) == [5]
 
 
+def test_the_home_directory(place, monkeypatch):
+    """Shells do not expand ``--output=~/features.csv``."""
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(place))
+    main(["embed", "~/photos", "--learner=~/learner", "--output=~/new/features.csv", "--quiet"])
+    assert len(pd.read_csv(place / "new" / "features.csv")) == 48
+
+
 def test_a_folder_as_output_is_refused_first(place, capsys):
     (place / "features.csv").mkdir()
     with pytest.raises(SystemExit):
         embed(place, "features.csv")
-    assert "features.csv is a folder" in capsys.readouterr().err
+    assert "--output is a folder" in capsys.readouterr().err
 
 
 def test_from_a_shell(place):

@@ -1,6 +1,7 @@
 """Values and tensors in one file: safetensors with JSON in its header. Reading it runs no code."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -15,11 +16,49 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-__all__ = ["read_file", "replaced", "write_file"]
+__all__ = ["expanded", "place_for", "read_file", "replaced", "write_file"]
 
 _KEY = "sklearn_ssl"  # of the header's metadata, under which our JSON is
 _CHECKSUM = "checksum"
 _OTHER = (AttributeError, RuntimeError, StopIteration, TypeError, ValueError)  # of damaged files
+
+
+def expanded(path: str | os.PathLike, argument: str = "path") -> Path:
+    """A path with the home directory in place of ``~``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it names the home directory of a user that there is not; ``argument`` is in the message.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise FileNotFoundError(
+            errno.ENOENT, f"{argument} names a home directory that does not exist", os.fspath(path)
+        ) from error
+
+
+def place_for(path: str | os.PathLike, argument: str = "path") -> Path:
+    """Where a file that a user names is written: ``~`` is expanded, and its folder is made.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be made, or if the path itself is a folder.
+    """
+    place = expanded(path, argument)
+    if place.is_dir():
+        raise IsADirectoryError(
+            errno.EISDIR, f"{argument} is a folder; give the name of a file in it", str(place)
+        )
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"the folder of {argument} cannot be made ({error.strerror})", str(place)
+        ) from error
+    return place
 
 
 @contextlib.contextmanager

@@ -15,17 +15,23 @@ from torch import Tensor, nn
 from sklearn_ssl._utils._arguments import DeclaredArguments, plain
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import isolated, own_settings
-from sklearn_ssl._utils._storage import replaced, write_file
+from sklearn_ssl._utils._storage import place_for, replaced, write_file
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._identity import name_of_code
 from sklearn_ssl.encoders import BackboneEncoder, original_names
-from sklearn_ssl.exceptions import UnavailableDeviceWarning
+from sklearn_ssl.exceptions import FileFormatWarning, UnavailableDeviceWarning
 from sklearn_ssl.images import PixelRange
 from sklearn_ssl.inference import FeatureExtractor
 
 __all__ = ["FORMAT", "PersistenceMixin"]
 
 FORMAT = 1  # of the files; a higher one may hold what this version does not know
+_OTHER_FORMATS = {  # by the ending of a name: what writes it
+    **dict.fromkeys((".joblib", ".pickle", ".pkl"), "joblib.dump(learner, path)"),
+    **dict.fromkeys((".pt", ".pth"), "torch.save(learner.backbone_state_dict(), path)"),
+    ".onnx": "learner.export_onnx(path)",
+    ".skops": "skops.io.dump(learner, path)",
+}
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -74,15 +80,29 @@ class PersistenceMixin(BaseEstimator):
         Parameters
         ----------
         path : str or path
-            What is there is replaced when all is written, or stays if that fails.
+            What is there is replaced when all is written, or stays if that fails. Its folder is
+            made if it is missing.
 
         Raises
         ------
         OSError
             If the file cannot be written.
+
+        Warns
+        -----
+        FileFormatWarning
+            If the name ends like those of another format, as ``".pkl"``.
         """
         check_is_fitted(self)
-        write_file(path, self._state())
+        place = place_for(path)
+        if other := _OTHER_FORMATS.get(place.suffix.lower()):
+            warn(
+                f"{place.name} is written in the format of safetensors, which sklearn_ssl.load "
+                f"reads; name it {place.stem}.safetensors, or use {other} to write what its "
+                "ending says",
+                FileFormatWarning,
+            )
+        write_file(place, self._state())
 
     def _state(self) -> dict[str, Any]:
         """What :meth:`save` writes: arguments, and what was learned."""
@@ -184,6 +204,7 @@ class PersistenceMixin(BaseEstimator):
         Parameters
         ----------
         path : str or path
+            Its folder is made if it is missing.
 
         Raises
         ------
@@ -192,13 +213,13 @@ class PersistenceMixin(BaseEstimator):
         """
         if not (find_spec("onnx") and find_spec("onnxscript")):
             raise ImportError("export_onnx needs pip install 'sklearn-ssl[onnx]'")
-        module = self.to_torch()
+        place, module = place_for(path), self.to_torch()
         height, width, channels = self.image_shape_
         uint8 = self.net_.module_.pixels.dtype == "uint8"
         example = torch.zeros(
             2, channels, height, width, dtype=torch.uint8 if uint8 else torch.float32
         )
-        with replaced(path) as beside, own_settings(torch.device("cpu")):
+        with replaced(place) as beside, own_settings(torch.device("cpu")):
             torch.onnx.export(
                 module,
                 (example,),

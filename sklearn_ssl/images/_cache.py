@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sklearn_ssl._utils._storage import read_file, write_file
+from sklearn_ssl._utils._storage import expanded, read_file, write_file
 from sklearn_ssl.images._targets import Target
 
 __all__ = ["DecodedCache", "prune_decoded"]
@@ -32,7 +32,7 @@ class DecodedCache:
     """
 
     def __init__(self, folder: str | os.PathLike):
-        self.folder = Path(folder).expanduser()
+        self.folder = expanded(folder, "decoded_cache")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -91,7 +91,7 @@ def prune_decoded(folder: str | os.PathLike, max_bytes: int) -> int:
     0
     """
     entries = []
-    for path in Path(folder).expanduser().glob("??/*"):
+    for path in expanded(folder, "folder").glob("??/*"):
         if path.suffix in (".npy", ".part", ".safetensors"):  # .npy of earlier versions
             stat = path.stat()
             entries.append((max(stat.st_atime, stat.st_mtime), stat.st_size, path))

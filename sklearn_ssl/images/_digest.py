@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -40,7 +40,7 @@ def image_digest(images: Images) -> str:
     return found.hexdigest()
 
 
-def path_digest(paths: Sequence[str]) -> str:
+def path_digest(paths: Iterable[str]) -> str:
     """A name for files: of path, size and time of change of each."""
     return hashlib.blake2b(b"\0".join(map(_stamp, paths)), digest_size=16).hexdigest()
 
