@@ -5,8 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 from sklearn_ssl._discovery import all_estimators
-from sklearn_ssl._utils._checkpoints import Checkpoint
-from sklearn_ssl._utils._storage import read_file
+from sklearn_ssl._utils._storage import expanded, read_file
 from sklearn_ssl.base import FORMAT
 from sklearn_ssl.base._transformer import ImageTransformer
 from sklearn_ssl.views import Views
@@ -20,7 +19,8 @@ def load(
     """Read a learner or another transformer that was saved by its method ``save``.
 
     No code of the file is run, and nothing is downloaded: its network is built anew from the
-    arguments, and filled.
+    arguments, and filled. Folders that the learner wrote to (``memory``, ``checkpoint``,
+    ``decoded_cache``) are not taken from the file; give them again.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def load(
     >>> bool((again.transform(X) == ssl.transform(X)).all())
     True
     """
-    values = read_file(path)
+    values = read_file(expanded(path))
     try:
         _check_format(path, values)
         classes = _known_classes(learner_class)
@@ -67,7 +67,7 @@ def load(
                 "as load(path, learner_class=...)"
             )
         learner_class = classes[values["class"]]
-        arguments = _unpacked(values["arguments"], classes)
+        arguments = _arguments_of(learner_class, values["arguments"], classes)
         _check_params(learner_class, values["code"], params)
         return learner_class(**{**arguments, **params})._restore(values)
     except (
@@ -97,7 +97,6 @@ def _check_format(path: Any, values: Any) -> None:
 def _known_classes(learner_class: Any) -> dict[str, Any]:
     classes: dict[str, Any] = {
         "Views": Views,
-        "Checkpoint": Checkpoint,
         **dict(all_estimators("transformer")),
     }
     if learner_class is not None:
@@ -124,12 +123,21 @@ def _check_params(learner_class: Any, code: dict[str, Any], params: dict[str, An
         )
 
 
+def _arguments_of(kind: Any, packed: dict[str, Any], classes: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a class, without those by which a file would have others written."""
+    return {
+        name: _unpacked(value, classes)
+        for name, value in packed.items()
+        if not kind._arguments.get(name, {"writes": False})["writes"]
+    }
+
+
 def _unpacked(value: Any, classes: dict[str, Any]) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_unpacked(item, classes) for item in value)
     if not isinstance(value, dict):
         return value
     if value.keys() == {"class", "arguments"} and isinstance(value["class"], str):
-        arguments = _unpacked(value["arguments"], classes)
-        return classes[value["class"]](**arguments)
+        kind = classes[value["class"]]
+        return kind(**_arguments_of(kind, value["arguments"], classes))
     return {name: _unpacked(item, classes) for name, item in value.items()}

@@ -8,6 +8,7 @@ __all__ = [
     "CollapseWarning",
     "DivergenceError",
     "EncoderWarning",
+    "FileFormatWarning",
     "ImageReadError",
     "ImageReadWarning",
     "ImageShapeWarning",
@@ -59,6 +60,10 @@ class EncoderWarning(UserWarning):
     """An encoder is not quite what its name or its class says: weights or parts are left out."""
 
 
+class FileFormatWarning(UserWarning):
+    """The name of a file ends like those of another format than the one that it is written in."""
+
+
 class ImageReadWarning(UserWarning):
     """Images were left out because they cannot be read, or changed while they were read."""
 
@@ -76,7 +81,7 @@ class LittleTrainingWarning(ConvergenceWarning):
 
 
 class MemoryWarning(UserWarning):
-    """What ``memory`` should keep cannot be written, or what it kept cannot be read."""
+    """What ``memory`` or ``decoded_cache`` should keep cannot be written, or is damaged."""
 
 
 class PixelRangeWarning(UserWarning):

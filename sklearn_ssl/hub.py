@@ -13,7 +13,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ssl._loading import load
-from sklearn_ssl._utils._storage import replaced
+from sklearn_ssl._utils._storage import expanded, replaced
 
 __all__ = ["from_pretrained", "push_to_hub", "save_pretrained"]
 
@@ -57,7 +57,7 @@ def save_pretrained(learner: Any, folder: str | os.PathLike) -> None:
     True
     """
     check_is_fitted(learner)
-    folder = Path(folder)
+    folder = expanded(folder, "folder")
     folder.mkdir(parents=True, exist_ok=True)
     learner.save(folder / _FILE)
     if not (folder / "README.md").exists():
@@ -144,10 +144,11 @@ def from_pretrained(
     ValueError
         As of :func:`sklearn_ssl.load`.
     """
-    if Path(name).is_dir():
-        if not Path(name, _FILE).exists():
+    folder = expanded(name, "name")
+    if folder.is_dir():
+        if not (folder / _FILE).exists():
             raise FileNotFoundError(f"{name} holds no {_FILE}, which save_pretrained writes")
-        return load(Path(name, _FILE), **params)
+        return load(folder / _FILE, **params)
     hub = _huggingface_hub()
     path = hub.hf_hub_download(os.fspath(name), _FILE, revision=revision, token=token)
     return load(path, **params)

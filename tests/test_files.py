@@ -1,9 +1,11 @@
 """Images in files: every source and format gives the features of the decoded array, or an error."""
 
+import errno
 import io
 import os
 import tarfile
 import warnings
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -21,7 +23,12 @@ from torch.utils.data import IterableDataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 
 from sklearn_ssl import SimCLR, VariationalAutoencoder, Views, load_images
-from sklearn_ssl.exceptions import ImageReadError, ImageReadWarning, PixelRangeWarning
+from sklearn_ssl.exceptions import (
+    ImageReadError,
+    ImageReadWarning,
+    MemoryWarning,
+    PixelRangeWarning,
+)
 from sklearn_ssl.images import Files, Images, Reading, list_images, prune_decoded, read_images
 from sklearn_ssl.views import CenteredImages
 
@@ -97,6 +104,15 @@ class WithLabels(torch.utils.data.Dataset):
         return Image.fromarray(self.images[row]), row % 2
 
 
+def zipped(folder, path):
+    """The images in a zip archive, stored and compressed in turn."""
+    with zipfile.ZipFile(path, "w") as file:
+        for row, image in enumerate(list_images(folder)):
+            how = zipfile.ZIP_DEFLATED if row % 2 else zipfile.ZIP_STORED
+            file.write(image, os.path.relpath(image, folder), how)
+    return path
+
+
 def hugging_face(array):
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
     rows = {"image": [Image.fromarray(image) for image in array], "label": [0] * len(array)}
@@ -109,6 +125,7 @@ SOURCES = {
     "pattern": lambda array, folder, shard: f"{folder}/**/*.png",
     "tar": lambda array, folder, shard: shard,
     "tars": lambda array, folder, shard: f"{shard.parent}/train-*.tar",
+    "zip": lambda array, folder, shard: zipped(folder, shard.parent / "photos.ZIP"),
     "paths": lambda array, folder, shard: list(list_images(folder)),
     "array": lambda array, folder, shard: np.array(list(list_images(folder))),
     "pandas": lambda array, folder, shard: pd.Series(list_images(folder)),
@@ -501,6 +518,132 @@ def test_a_compressed_archive_is_refused(shard, tmp_path):
         list_images(packed)
 
 
+# What is an image in a folder
+
+
+def place(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(encoded(RGB))
+
+
+def names_of(folder, source=None):
+    return [os.path.relpath(path, folder) for path in list_images(source or folder)]
+
+
+HIDDEN = ("._0.jpg", ".ipynb_checkpoints/0.jpg", "__MACOSX/0.jpg", "a/@eaDir/0.jpg", "a/.x/0.jpg")
+
+
+def test_what_is_hidden_is_no_image(tmp_path):
+    place(tmp_path / ".photos", "0.jpg", "a/1.jpg", *HIDDEN)
+    assert names_of(tmp_path / ".photos") == ["0.jpg", "a/1.jpg"]
+    for pattern in ("**/*.jpg", "**", "*.jpg", "*/*.jpg"):
+        found = names_of(tmp_path / ".photos", f"{tmp_path}/.photos/{pattern}")
+        assert found == {"*.jpg": ["0.jpg"], "*/*.jpg": ["a/1.jpg"]}.get(
+            pattern, ["0.jpg", "a/1.jpg"]
+        )
+    assert names_of(tmp_path, f"{tmp_path}/.photos/a/.x/*.jpg") == [".photos/a/.x/0.jpg"]
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_what_is_hidden_in_archives_is_no_image(kind, tmp_path):
+    path = tmp_path / f"photos.{kind}"
+    names = ["./b.jpg", "a/1.jpg", *HIDDEN]
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as file:
+            for name in names:
+                file.writestr(name, encoded(RGB))
+    else:
+        with tarfile.open(path, "w") as file:
+            for name in names:
+                info = tarfile.TarInfo(name)
+                info.size = len(encoded(RGB))
+                file.addfile(info, io.BytesIO(encoded(RGB)))
+    assert names_of(tmp_path) == [f"photos.{kind}::./b.jpg", f"photos.{kind}::a/1.jpg"]
+
+
+def test_links_are_followed_and_may_form_loops(tmp_path):
+    place(tmp_path, "photos/a/0.png", "elsewhere/1.png", "elsewhere/deep/2.png")
+    links = {"a/up": "photos", "b": "elsewhere", "c": "elsewhere", "self": "photos/self"}
+    for link, target in links.items():
+        (tmp_path / "photos" / link).symlink_to(tmp_path / target)
+    (tmp_path / "photos" / "linked.png").symlink_to(tmp_path / "photos" / "a" / "0.png")
+    expected = ["a/0.png", "b/1.png", "b/deep/2.png", "linked.png"]
+    for pattern in ("", "/**", "/**/*.png", "/**/**/*.png"):
+        assert names_of(tmp_path / "photos", f"{tmp_path}/photos{pattern}") == expected
+
+
+def test_links_in_tars_are_followed(tmp_path):
+    place(tmp_path / "photos", "a/0.png")
+    os.link(tmp_path / "photos" / "a" / "0.png", tmp_path / "photos" / "a" / "1.png")
+    (tmp_path / "photos" / "b.png").symlink_to("a/0.png")
+    (tmp_path / "photos" / "gone.png").symlink_to("a/9.png")
+    with tarfile.open(tmp_path / "photos.tar", "w") as file:
+        file.add(tmp_path / "photos", "photos")
+    paths = list_images(tmp_path / "photos.tar")
+    assert sorted(path.rpartition("/")[2] for path in paths) == sorted(
+        ["0.png", "1.png", "b.png", "gone.png"]
+    )
+    *good, gone = sorted(paths)
+    images = read_images(good, estimator=SimCLR()).take(np.arange(3))
+    assert (images == images[0]).all()
+    with pytest.raises(ImageReadError, match=r"gone\.png: there is no such file"):
+        read_images([gone], estimator=SimCLR(), min_images=1)
+
+
+@pytest.mark.parametrize("pattern", ["", "/**/*.png", "/*/*.png"])
+def test_a_folder_that_cannot_be_listed(pattern, tmp_path, monkeypatch):
+    """As without the permission, which root does not need."""
+    place(tmp_path, "a/0.png", "b/1.png")
+    scandir = os.scandir
+
+    def refusing(path):
+        if os.fspath(path).endswith("b"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    learner = small(SimCLR)
+    with pytest.raises(PermissionError, match=r"cannot be listed \(Permission denied\).*/b'"):
+        learner.fit(f"{tmp_path}{pattern}")
+    assert not hasattr(learner, "net_")
+
+
+@pytest.mark.parametrize("suffix", ["avif", "jp2", "tga", "jpe", "pbm", "qoi"])
+def test_whatever_pillow_reads(suffix, tmp_path):
+    if Image.registered_extensions().get(f".{suffix}") not in Image.SAVE:
+        pytest.skip("this Pillow does not write it")
+    Image.fromarray(RGB).save(tmp_path / f"0.{suffix}")
+    assert len(list_images(tmp_path)) == 1
+    assert read_images(tmp_path, estimator=SimCLR(), min_images=1).shape[:2] == (8, 8)
+
+
+def test_what_is_left_out_is_counted(tmp_path):
+    place(tmp_path, "0.png", "1.png")
+    for name in ("2.heic", "3.HEIC", "4", "labels.csv", "5.h5", "6.mpg"):
+        (tmp_path / name).write_bytes(b"")
+    message = r"5 of 8 files of .* are left out.*: \.heic \(2\), without an ending \(1\), \.h5 "
+    with pytest.warns(ImageReadWarning, match=message):
+        assert names_of(tmp_path) == ["0.png", "1.png"]
+    with pytest.raises(FileNotFoundError, match=r"none that Pillow reads, but \.heic \(1\)"):
+        list_images(tmp_path / "2.heic")
+
+
+@pytest.mark.parametrize("damage", ["a bit", "not an archive", "encrypted"])
+def test_archives_that_cannot_be_read(damage, folder, tmp_path):
+    path = zipped(folder, tmp_path / "photos.zip")
+    content = bytearray(path.read_bytes())
+    if damage == "a bit":
+        content[100] ^= 8  # within the first image
+    elif damage == "encrypted":
+        content[content.index(b"PK\1\2") + 8] |= 1
+    path.write_bytes(b"no zip" if damage == "not an archive" else content)
+    error = ImageReadError if damage == "a bit" else ValueError
+    messages = {"a bit": "damaged in the archive", "encrypted": "encrypted"}
+    with pytest.raises(error, match=messages.get(damage, "is not a zip")):
+        read_images(path, estimator=SimCLR()).take(np.arange(1))
+
+
 # How they are read
 
 
@@ -528,6 +671,11 @@ def test_rows_of_files_are_read_in_any_order(array, paths):
     np.testing.assert_array_equal(files[rows], array[rows])
 
 
+def flipped(content):
+    """As a bad disk gives them back: one bit is another."""
+    return content[:-9] + bytes([content[-9] ^ 64]) + content[-8:]
+
+
 def test_the_decoded_cache(array, tmp_path):
     (tmp_path / "images").mkdir()
     for row, image in enumerate(array):
@@ -536,7 +684,7 @@ def test_the_decoded_cache(array, tmp_path):
     plain = small(SimCLR, max_epochs=2).fit(paths)
     cached = small(SimCLR, max_epochs=2, decoded_cache=cache).fit(paths)
     np.testing.assert_array_equal(plain.transform(paths), cached.transform(paths))
-    places = sorted(cache.rglob("*.npy"))
+    places = sorted(place for place in cache.rglob("*") if place.is_file())
     assert len(places) >= len(paths)
 
     def decoding(**options):
@@ -545,14 +693,40 @@ def test_the_decoded_cache(array, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sklearn_ssl.images._files.decode", decoding)
         np.testing.assert_array_equal(plain.transform(array), cached.transform(paths))
-    for place in places:  # what is damaged is decoded again
-        place.write_bytes(b"\x93NUMPY damaged")
-    np.testing.assert_array_equal(plain.transform(paths), cached.transform(paths))
+    for damage in (flipped, lambda whole: whole[:-9], lambda whole: b""):
+        for place in places:  # what is damaged is decoded again
+            place.write_bytes(damage(place.read_bytes()))
+        np.testing.assert_array_equal(plain.transform(paths), cached.transform(paths))
     Image.fromarray(array[1]).save(paths[0])  # and so is what has changed
     os.utime(paths[0], (1, 1))
     np.testing.assert_array_equal(cached.transform(paths[:1]), plain.transform(array[1:2]))
     left = prune_decoded(cache, 1000)
-    assert left == sum(place.stat().st_size for place in cache.rglob("*.npy")) <= 1000
+    assert left == sum(place.stat().st_size for place in cache.rglob("*.*")) <= 1000
+
+
+@pytest.mark.parametrize("n_jobs", [1, 3])
+def test_no_room_in_the_decoded_cache(n_jobs, array, paths, tmp_path, monkeypatch):
+    tried = []
+
+    def full(*args, **options):
+        tried.append(args)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("sklearn_ssl.images._cache.write_file", full)
+    learner = small(SimCLR, decoded_cache=tmp_path / "cache", n_jobs=n_jobs)
+    for call in (learner.fit, learner.transform):
+        with pytest.warns(MemoryWarning, match=r"decoded_cache= \(No space left") as seen:
+            call(paths)
+        assert len([w for w in seen if w.category is MemoryWarning]) == 1
+    assert len(tried) <= 2 * n_jobs
+
+
+def test_a_decoded_cache_that_is_no_folder(paths, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    learner = small(SimCLR, decoded_cache=tmp_path / "cache")
+    with pytest.raises(OSError, match=r"decoded_cache must be a folder.*/cache'"):
+        learner.fit(paths)
+    assert not hasattr(learner, "net_")
 
 
 def test_reading_a_million_paths_touches_few(paths, monkeypatch):

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import joblib
@@ -388,14 +389,30 @@ def test_a_damaged_entry_is_made_anew(tmp_path, log):
     learner(tmp_path).fit(X).transform(X)
     for file in (tmp_path / "memory").rglob("*.safetensors"):
         file.write_bytes(file.read_bytes()[:-10])
-    for file in (tmp_path / "memory").rglob("*.npy"):
-        file.write_bytes(file.read_bytes()[:-10])
     with pytest.warns(MemoryWarning, match="training anew"):
         again = learner(tmp_path).fit(X)
     assert count(log) == 2
     np.testing.assert_array_equal(again.transform(X), small(SimCLR).fit(X).transform(X))
     learner(tmp_path).fit(X)
     assert count(log) == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda file: b"", lambda file: file[:-9], lambda file: file[:-1] + bytes([file[-1] ^ 1])],
+    ids=["empty", "cut", "a bit"],
+)
+def test_damaged_features_are_computed_again(damage, tmp_path):
+    ssl = learner(tmp_path).fit(X)
+    expected = ssl.transform(X)
+    files = list((tmp_path / "memory").rglob("00?-*.safetensors"))
+    for file in files:
+        file.write_bytes(damage(file.read_bytes()))
+    with pytest.warns(MemoryWarning, match="features are computed again"):
+        np.testing.assert_array_equal(ssl.transform(X), expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MemoryWarning)
+        np.testing.assert_array_equal(ssl.transform(X), expected)
 
 
 SCRIPT = """

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib.util
 import json
 import os
 import pickle
@@ -9,6 +10,7 @@ import random
 import subprocess
 import sys
 import textwrap
+import warnings
 
 import numpy as np
 import pytest
@@ -19,9 +21,11 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 from torch import nn
 
-from sklearn_ssl import CPC, SimCLR, Views, load
+from sklearn_ssl import CPC, Checkpoint, SimCLR, Views, load
 from sklearn_ssl._utils._storage import read_file, write_file
 from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.exceptions import FileFormatWarning
+from sklearn_ssl.hub import from_pretrained, save_pretrained
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +105,73 @@ def test_code_is_given_again(images, tmp_path):
         load(tmp_path / "file", encoder=build, optimizer=torch.optim.SGD, temperature=0.2)
 
 
+def test_a_file_has_no_others_written(images, tmp_path):
+    """Folders to write to are not in it, and not taken from a file that has them."""
+    folders = {
+        "memory": str(tmp_path / "memory"),
+        "checkpoint": Checkpoint(tmp_path / "checkpoint"),
+        "decoded_cache": str(tmp_path / "cache"),
+    }
+    small(SimCLR, encoder="small_resnet").set_params(**folders).fit(images).save(tmp_path / "file")
+    values = read_file(tmp_path / "file")
+    assert not folders.keys() & values["arguments"].keys()
+    values["arguments"] |= {name: str(tmp_path / "tampered") for name in folders}
+    write_file(tmp_path / "tampered file", values)
+    for file in ("file", "tampered file"):
+        learner = load(tmp_path / file)
+        assert [getattr(learner, name) for name in folders] == [None] * 3
+    learner = load(tmp_path / "file", memory=tmp_path / "mine")
+    learner.transform(images)
+    assert (tmp_path / "mine").exists()
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_the_home_directory_is_meant_by_its_sign(fitted, images, home):
+    """And folders that are missing are made."""
+    expected = fitted.transform(images)
+    fitted.save("~/models/learner")
+    save_pretrained(fitted, "~/pretrained")
+    for again in (load("~/models/learner"), from_pretrained("~/pretrained")):
+        np.testing.assert_array_equal(again.transform(images), expected)
+    torch.save(fitted.backbone_state_dict(), home / "models" / "weights.pth")
+    small(SimCLR, encoder="small_resnet", weights="~/models/weights.pth").fit(images)
+    if importlib.util.find_spec("onnxscript"):
+        fitted.export_onnx("~/onnx/learner.onnx")
+        assert (home / "onnx" / "learner.onnx").exists()
+    assert os.listdir(home.parent) == ["home"]
+
+
+def test_paths_that_cannot_be_written(fitted, images, home):
+    for place in (".", home.parent):
+        with pytest.raises(IsADirectoryError, match="give the name of a file"):
+            fitted.save(place)
+    for call in (fitted.save, load, from_pretrained, lambda path: save_pretrained(fitted, path)):
+        with pytest.raises(FileNotFoundError, match="names a home directory that does not exist"):
+            call("~nobody-of-this-name/x")
+    for argument in ("memory", "checkpoint", "weights"):
+        with pytest.raises(FileNotFoundError, match=f"{argument} names a home directory"):
+            small(SimCLR).set_params(**{argument: "~nobody-of-this-name/x"}).fit(images)
+    assert os.listdir(home.parent) == []
+
+
+@pytest.mark.parametrize("name", ["x.pkl", "x.PT", "x.onnx", "x.safetensors", "x.model", "x"])
+def test_names_of_another_format_are_warned_of(name, fitted, images, tmp_path):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fitted.save(tmp_path / name)
+    said = [str(w.message) for w in caught if w.category is FileFormatWarning]
+    assert len(said) == (name in ("x.pkl", "x.PT", "x.onnx"))
+    assert all("format of safetensors" in text and "name it x.safetensors" in text for text in said)
+    assert load(tmp_path / name).n_epochs_ == fitted.n_epochs_
+
+
 class Mine(SimCLR):
     """A learner of the user's."""
 
@@ -157,8 +228,9 @@ def test_nothing_is_in_it_twice(images, tmp_path):
 def test_errors_of_the_file_system(fitted, tmp_path):
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "missing")
-    with pytest.raises(FileNotFoundError):
-        fitted.save(tmp_path / "missing" / "file")
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="the folder of path cannot be made"):
+        fitted.save(tmp_path / "file" / "learner")
     with pytest.raises(IsADirectoryError):
         load(tmp_path)
 

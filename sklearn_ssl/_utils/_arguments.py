@@ -35,6 +35,7 @@ def argument(
     doc: str = "",
     changeable: bool = False,
     trains: bool = True,
+    writes: bool = False,
     kw_only: bool = True,
 ) -> Any:
     """Declare an argument of a learner, as the value of an annotated class attribute.
@@ -52,6 +53,9 @@ def argument(
         Whether it acts after the fit or in a continued one; what is built in cannot change.
     trains : bool, default=True
         Whether what is learned depends on it.
+    writes : bool, default=False
+        Whether it says where files are written. A saved learner comes without it, so that no file
+        can have others written.
     kw_only : bool, default=True
 
     Examples
@@ -70,6 +74,7 @@ def argument(
         "doc": doc,
         "changeable": changeable,
         "trains": trains,
+        "writes": writes,
     }
     return field(default=default, kw_only=kw_only, metadata=metadata)
 
@@ -115,7 +120,7 @@ class DeclaredArguments:
         declared = fields(cast(Any, cls))
         new = {f.name: dict(f.metadata) for f in declared if f.metadata}
         known = inherited | {name: new[name] for name in types if name in new}
-        unchecked = {"constraints": [], "doc": "", "changeable": False, "trains": True}
+        unchecked = dict(argument().metadata)
         cls._arguments = {f.name: known.get(f.name, unchecked) for f in declared}
         cls._parameter_constraints = {
             name: known["constraints"] or "no_validation" for name, known in cls._arguments.items()

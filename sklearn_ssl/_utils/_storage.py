@@ -1,6 +1,7 @@
 """Values and tensors in one file: safetensors with JSON in its header. Reading it runs no code."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -15,29 +16,71 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-__all__ = ["read_file", "replaced", "write_file"]
+__all__ = ["expanded", "place_for", "read_file", "replaced", "write_file"]
 
 _KEY = "sklearn_ssl"  # of the header's metadata, under which our JSON is
 _CHECKSUM = "checksum"
 _OTHER = (AttributeError, RuntimeError, StopIteration, TypeError, ValueError)  # of damaged files
 
 
+def expanded(path: str | os.PathLike, argument: str = "path") -> Path:
+    """A path with the home directory in place of ``~``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it names the home directory of a user that there is not; ``argument`` is in the message.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise FileNotFoundError(
+            errno.ENOENT, f"{argument} names a home directory that does not exist", os.fspath(path)
+        ) from error
+
+
+def place_for(path: str | os.PathLike, argument: str = "path") -> Path:
+    """Where a file that a user names is written: ``~`` is expanded, and its folder is made.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be made, or if the path itself is a folder.
+    """
+    place = expanded(path, argument)
+    if place.is_dir():
+        raise IsADirectoryError(
+            errno.EISDIR, f"{argument} is a folder; give the name of a file in it", str(place)
+        )
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"the folder of {argument} cannot be made ({error.strerror})", str(place)
+        ) from error
+    return place
+
+
 @contextlib.contextmanager
-def replaced(path: str | os.PathLike) -> Iterator[Path]:
-    """A new file beside ``path``, which takes its place when all is written, or leaves no trace."""
+def replaced(path: str | os.PathLike, synced: bool = True) -> Iterator[Path]:
+    """A new file beside ``path``, which takes its place when all is written, or leaves no trace.
+
+    Unless ``synced``, a power cut may leave it empty or damaged.
+    """
     path = Path(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
     beside = Path(name)
     try:
         yield beside
-        with open(beside, "rb+") as file:
-            os.fsync(file.fileno())
+        if synced:
+            with open(beside, "rb+") as file:
+                os.fsync(file.fileno())
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    if os.name == "posix":  # the folder's entry, too
+    if synced and os.name == "posix":  # the folder's entry, too
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -45,8 +88,10 @@ def replaced(path: str | os.PathLike) -> Iterator[Path]:
             os.close(folder)
 
 
-def write_file(path: str | os.PathLike, values: Any) -> None:
+def write_file(path: str | os.PathLike, values: Any, synced: bool = True) -> None:
     """Write nested dictionaries, lists and tuples of numbers, strings and tensors, all or nothing.
+
+    Unless ``synced``, a power cut may damage the file, which :func:`read_file` then refuses.
 
     Raises
     ------
@@ -58,7 +103,7 @@ def write_file(path: str | os.PathLike, values: Any) -> None:
     tensors: dict[str, Tensor] = {}
     text = json.dumps(_packed(values, tensors))
     content = save(tensors, metadata={_KEY: text, _CHECKSUM: _checksum(text, tensors)})
-    with replaced(path) as beside:
+    with replaced(path, synced) as beside:
         beside.write_bytes(content)
 
 

@@ -144,6 +144,7 @@ them in ``skipped_``, and gives rows of NaN for them in :meth:`transform`.""",
         default=None,
         changeable=True,
         trains=False,
+        writes=True,
         doc="""str, path or None
 Folder where decoded files are kept for later epochs and fits, in any process, as long as path, size
 and time of change are the same. ``sklearn_ssl.images.prune_decoded`` shrinks it.""",

@@ -15,7 +15,7 @@ from joblib import Memory
 from sklearn_ssl._utils._isolation import OwnRandomNumbers
 from sklearn_ssl._utils._kept import Kept, key_of
 from sklearn_ssl._utils._ranks import current_ranks
-from sklearn_ssl._utils._storage import read_file, replaced, write_file
+from sklearn_ssl._utils._storage import read_file, write_file
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._identity import describe, training_arguments
 from sklearn_ssl.encoders import Pair, pooled_width
@@ -111,21 +111,24 @@ def kept_features(
             return encode(wanted)
         mirrored = "-mirror" if learner.mirror else ""
         places = {
-            (layer, pool): folder / f"{order.index(layer):03d}-{pool}{mirrored}.npy"
+            (layer, pool): folder / f"{order.index(layer):03d}-{pool}{mirrored}.safetensors"
             for layer in order
             for pool in (*_POOLS, *(pool for _, pool in wanted))
         }
-        found: dict[Pair, Any] = {pair: _read(places[pair], n) for pair in wanted}
+
+        def width(pair: Pair) -> int:
+            return pooled_width(encoder.layers[pair[0]], pair[1])
+
+        found: dict[Pair, Any] = {pair: _read(places[pair], (n, width(pair))) for pair in wanted}
         if missing := [pair for pair in found if found[pair] is None]:
             pairs = _with_more(missing, encoder.layers, n)
-            widths = [pooled_width(encoder.layers[layer], pool) for layer, pool in pairs]
-            parts = np.split(encode(pairs), np.cumsum(widths)[:-1], axis=1)
+            parts = np.split(encode(pairs), np.cumsum([*map(width, pairs)])[:-1], axis=1)
             found |= zip(pairs, parts, strict=True)
             if not images.skipped:  # they may be there the next time
                 with kept_or_warned("features"):
                     for pair, part in zip(pairs, parts, strict=True):
-                        with replaced(places[pair]) as beside, open(beside, "wb") as file:
-                            np.save(file, part)
+                        rows = torch.from_numpy(np.ascontiguousarray(part))
+                        write_file(places[pair], rows)
         return np.concatenate([found[pair] for pair in wanted], axis=1)
 
 
@@ -141,12 +144,18 @@ def _with_more(missing: list[Pair], shapes: dict[str, Any], n_images: int) -> li
     return pairs
 
 
-def _read(place: Path, n_images: int) -> np.ndarray | None:
+def _read(place: Path, shape: tuple[int, int]) -> np.ndarray | None:
+    """Features that are there; None if there are none, or with a warning if they are damaged."""
     try:
-        rows = np.load(place, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
+        rows = read_file(place)
+        if not isinstance(rows, torch.Tensor) or (rows.shape, rows.dtype) != (shape, torch.float32):
+            raise ValueError(f"{place} holds other than features of shape {shape}")
+    except FileNotFoundError:
         return None
-    return rows if rows.ndim == 2 and len(rows) == n_images else None
+    except (OSError, ValueError) as error:
+        warn(f"{error}; features are computed again", MemoryWarning)
+        return None
+    return rows.numpy()
 
 
 @contextlib.contextmanager

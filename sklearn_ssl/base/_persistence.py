@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from joblib import Memory
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
@@ -16,17 +15,23 @@ from torch import Tensor, nn
 from sklearn_ssl._utils._arguments import DeclaredArguments, plain
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import isolated, own_settings
-from sklearn_ssl._utils._storage import replaced, write_file
+from sklearn_ssl._utils._storage import place_for, replaced, write_file
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._identity import name_of_code
 from sklearn_ssl.encoders import BackboneEncoder, original_names
-from sklearn_ssl.exceptions import UnavailableDeviceWarning
+from sklearn_ssl.exceptions import FileFormatWarning, UnavailableDeviceWarning
 from sklearn_ssl.images import PixelRange
 from sklearn_ssl.inference import FeatureExtractor
 
 __all__ = ["FORMAT", "PersistenceMixin"]
 
 FORMAT = 1  # of the files; a higher one may hold what this version does not know
+_OTHER_FORMATS = {  # by the ending of a name: what writes it
+    **dict.fromkeys((".joblib", ".pickle", ".pkl"), "joblib.dump(learner, path)"),
+    **dict.fromkeys((".pt", ".pth"), "torch.save(learner.backbone_state_dict(), path)"),
+    ".onnx": "learner.export_onnx(path)",
+    ".skops": "skops.io.dump(learner, path)",
+}
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -69,20 +74,35 @@ class PersistenceMixin(BaseEstimator):
 
         It is in the format of safetensors, with the rest as JSON in its header. Reading it runs no
         code. It holds what :meth:`transform` and a continued fit need; of arguments that are code
-        (an encoder's class, callbacks) only the name, so they are given again to ``load``.
+        (an encoder's class, callbacks) only the name, so they are given again to ``load``. Folders
+        to write to (``memory``, ``checkpoint``, ``decoded_cache``) are not in it.
 
         Parameters
         ----------
         path : str or path
-            What is there is replaced when all is written, or stays if that fails.
+            What is there is replaced when all is written, or stays if that fails. Its folder is
+            made if it is missing.
 
         Raises
         ------
         OSError
             If the file cannot be written.
+
+        Warns
+        -----
+        FileFormatWarning
+            If the name ends like those of another format, as ``".pkl"``.
         """
         check_is_fitted(self)
-        write_file(path, self._state())
+        place = place_for(path)
+        if other := _OTHER_FORMATS.get(place.suffix.lower()):
+            warn(
+                f"{place.name} is written in the format of safetensors, which sklearn_ssl.load "
+                f"reads; name it {place.stem}.safetensors, or use {other} to write what its "
+                "ending says",
+                FileFormatWarning,
+            )
+        write_file(place, self._state())
 
     def _state(self) -> dict[str, Any]:
         """What :meth:`save` writes: arguments, and what was learned."""
@@ -90,7 +110,9 @@ class PersistenceMixin(BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         arguments: dict[str, Any] = {}
         code: dict[str, Any] = {}
-        for name in self._arguments:
+        for name, known in self._arguments.items():
+            if known["writes"]:
+                continue
             value = getattr(self, name)
             try:
                 arguments[name] = _packed(value)
@@ -182,6 +204,7 @@ class PersistenceMixin(BaseEstimator):
         Parameters
         ----------
         path : str or path
+            Its folder is made if it is missing.
 
         Raises
         ------
@@ -190,13 +213,13 @@ class PersistenceMixin(BaseEstimator):
         """
         if not (find_spec("onnx") and find_spec("onnxscript")):
             raise ImportError("export_onnx needs pip install 'sklearn-ssl[onnx]'")
-        module = self.to_torch()
+        place, module = place_for(path), self.to_torch()
         height, width, channels = self.image_shape_
         uint8 = self.net_.module_.pixels.dtype == "uint8"
         example = torch.zeros(
             2, channels, height, width, dtype=torch.uint8 if uint8 else torch.float32
         )
-        with replaced(path) as beside, own_settings(torch.device("cpu")):
+        with replaced(place) as beside, own_settings(torch.device("cpu")):
             torch.onnx.export(
                 module,
                 (example,),
@@ -249,9 +272,11 @@ def _packed(value: Any) -> Any:
         return type(value)(map(_packed, value))
     if isinstance(value, (torch.device, os.PathLike)):
         return str(value)
-    if isinstance(value, Memory):
-        return _packed(value.location)
     if isinstance(value, DeclaredArguments):
-        arguments = {name: _packed(getattr(value, name)) for name in value._arguments}
+        arguments = {
+            name: _packed(getattr(value, name))
+            for name, known in value._arguments.items()
+            if not known["writes"]
+        }
         return {"class": type(value).__name__, "arguments": arguments}
     raise TypeError(f"{value!r} is code")

@@ -233,6 +233,7 @@ method run anew over the epochs of each fit.""",
         default=None,
         changeable=True,
         trains=False,
+        writes=True,
         doc="""str, path, Checkpoint or None
 Folder in which :meth:`fit` saves the training after each epoch, or a ``Checkpoint`` that says how
 often. The same fit, called again after it was stopped, goes on from there and ends with the same
@@ -251,6 +252,7 @@ class MemoryArguments(DeclaredArguments):
         default=None,
         changeable=True,
         trains=False,
+        writes=True,
         doc="""str, path, joblib.Memory or None
 Folder in which pretrainings and features are kept: :meth:`fit` with the same images and arguments,
 but for those that do not train (``layer``, ``pool``, ``device``, ``callbacks``, ``verbose``, ...),

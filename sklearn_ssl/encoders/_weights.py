@@ -5,13 +5,13 @@ import os
 import pickle
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from sklearn_ssl._utils._storage import expanded
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.exceptions import EncoderWarning
 
@@ -59,7 +59,7 @@ def is_file(weights: str | os.PathLike | None) -> bool:
     """Whether weights are a file, and not the name that a library has for them."""
     if weights is None:
         return False
-    path = Path(weights)
+    path = expanded(weights, "weights")
     named = path.suffix.lower() in _SUFFIXES or os.sep in os.fspath(weights)
     return isinstance(weights, os.PathLike) or named or path.is_file()
 
@@ -110,13 +110,14 @@ def load_weights(model: nn.Module, path: str | os.PathLike, heads: Collection[st
 def _state_in(path: str | os.PathLike) -> dict[str, Tensor]:
     """The tensors of a file by name."""
     found: Any
+    file = expanded(path, "weights")
     try:
-        if Path(path).suffix.lower() == ".safetensors":
+        if file.suffix.lower() == ".safetensors":
             from safetensors.torch import load_file
 
-            found = load_file(path)
+            found = load_file(file)
         else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            found = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise OSError(f"weights={str(path)!r} cannot be read: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:

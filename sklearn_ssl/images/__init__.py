@@ -1,11 +1,12 @@
 """The one door for X: checks, shapes and value ranges, and images back in the form of X."""
 
 from sklearn_ssl.images._cache import prune_decoded
-from sklearn_ssl.images._digest import image_digest
+from sklearn_ssl.images._digest import image_digest, path_digest
 from sklearn_ssl.images._files import Files, Reading, read_ahead
 from sklearn_ssl.images._forms import Form
 from sklearn_ssl.images._images import Images, warn_of_files
-from sklearn_ssl.images._items import count_images, list_images
+from sklearn_ssl.images._items import count_images
+from sklearn_ssl.images._listing import list_images
 from sklearn_ssl.images._load import load_images
 from sklearn_ssl.images._pixel_range import Extremes, PixelRange, learn_pixels
 from sklearn_ssl.images._read import read_images
@@ -24,6 +25,7 @@ __all__ = [
     "learn_pixels",
     "list_images",
     "load_images",
+    "path_digest",
     "prune_decoded",
     "read_ahead",
     "read_images",

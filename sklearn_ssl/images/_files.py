@@ -11,6 +11,7 @@ from joblib import effective_n_jobs
 from joblib.parallel import get_active_backend
 
 from sklearn_ssl.exceptions import ImageReadError
+from sklearn_ssl.images._archives import is_member
 from sklearn_ssl.images._cache import DecodedCache
 from sklearn_ssl.images._decoding import Header, decode, look, name_of
 from sklearn_ssl.images._images import Shape
@@ -70,6 +71,8 @@ class Files:
         Rows that could not be read, and why.
     changed : set of str
         Files that were another one when they were read again.
+    not_kept : set of str
+        Why decoded images could not be kept; after the first time it is not tried again.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Files:
         self.cache = None if reading.cache is None else DecodedCache(reading.cache)
         self.skipped: dict[int, str] = {}
         self.changed: set[str] = set()
+        self.not_kept: set[str] = set()
         self._stamps = np.zeros(len(items), np.int64)
         headers = [] if shape is not None and len(shape) == 3 and dtype else self._look_at_some()
         height, width = _common_size(headers) if shape is None else shape[:2]
@@ -147,7 +151,7 @@ class Files:
     def _read_one(self, row: int, target: Target) -> np.ndarray:
         item = self.items[row]
         path = name_of(item) if isinstance(item, (str, os.PathLike)) else None
-        if path is None or ".tar::" in path:
+        if path is None or is_member(path):
             return decode(item, target)
         try:
             stat = os.stat(path)
@@ -163,7 +167,11 @@ class Files:
         image = self.cache.load(place)
         if image is None:
             image = decode(item, target)
-            self.cache.keep(place, image)
+            if not self.not_kept:
+                try:
+                    self.cache.keep(place, image)
+                except OSError as error:
+                    self.not_kept.add(error.strerror or str(error))
         return image
 
     def _instead(self, row: int, error: ImageReadError, target: Target) -> np.ndarray:

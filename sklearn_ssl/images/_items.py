@@ -1,6 +1,5 @@
 """Collections of images that are not arrays: what they are made of."""
 
-import glob
 import os
 from typing import Any
 
@@ -11,72 +10,12 @@ from scipy.sparse import issparse
 from sklearn.utils.validation import _num_samples
 from torch.utils.data import Dataset, IterableDataset
 
-from sklearn_ssl.images._archives import list_members
 from sklearn_ssl.images._decoding import named
+from sklearn_ssl.images._listing import list_images
 
-__all__ = ["as_items", "count_images", "list_images"]
+__all__ = ["as_items", "count_images"]
 
-SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-)
 _ITEMS = (str, os.PathLike, bytes, bytearray, Image.Image, dict)
-
-
-def list_images(source: Any) -> np.ndarray:
-    """Paths of all images in a folder, its subfolders, a pattern or tar archives.
-
-    They are what scikit-learn can split, and every learner reads.
-
-    Parameters
-    ----------
-    source : str or path
-        A folder, a pattern (``"photos/**/*.jpg"``), or a tar archive, as WebDataset has them; a
-        pattern may also name several archives.
-
-    Returns
-    -------
-    ndarray of str, as objects
-        Sorted; those in archives are named ``"shard.tar::member"``, in the order of the archive.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there are none.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from PIL import Image
-    >>> from sklearn_ssl.images import list_images
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     Image.new("RGB", (8, 8)).save(Path(folder, "one.png"))
-    ...     Image.new("RGB", (8, 8)).save(Path(folder, "two.jpg"))
-    ...     [Path(path).name for path in list_images(folder)]
-    ['one.png', 'two.jpg']
-    """
-    source = os.path.expanduser(os.fspath(source))
-    if os.path.isdir(source):
-        found = [
-            os.path.join(folder, name) for folder, _, names in os.walk(source) for name in names
-        ]
-    elif os.path.exists(source):
-        found = [source]
-    else:
-        found = glob.glob(source, recursive=True)
-    paths: list[str] = []
-    for path in sorted(found):
-        suffix = os.path.splitext(path)[1].lower()
-        if suffix == ".tar":
-            paths.extend(list_members(path, SUFFIXES))
-        elif suffix in SUFFIXES:
-            paths.append(path)
-    if not paths:
-        raise FileNotFoundError(
-            f"X={source!r} is read as a folder, a pattern or an archive of images, and there are "
-            f"none: files that end in {', '.join(sorted(SUFFIXES))}"
-        )
-    return np.array(paths, dtype=object)
 
 
 def count_images(X: Any) -> int:
@@ -98,7 +37,7 @@ def as_items(X: Any) -> Any:
     if isinstance(X, IterableDataset) or type(X).__name__ == "IterableDataset":
         raise TypeError(
             f"X is a {type(X).__name__}, whose images come in one order only; give a data set with "
-            "a length and an index, or what it reads from (list_images reads tar archives)"
+            "a length and an index, or what it reads from (list_images reads tar and zip archives)"
         )
     if isinstance(X, Dataset):
         return _of_dataset(X)

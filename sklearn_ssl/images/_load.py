@@ -96,5 +96,5 @@ def load_images(
     if images.skipped:
         array = array.astype(np.float32)
         array[list(images.skipped)] = np.nan
-        warn_of_files(images, "are NaN")
+    warn_of_files(images, "are NaN")
     return array
