@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skorch
+import torch
 from conftest import every_kind, make_images, small
 from sklearn.base import clone
 
@@ -23,6 +24,7 @@ from sklearn_ssl import (
     SimCLR,
     Views,
 )
+from sklearn_ssl._utils._storage import read_file, write_file
 from sklearn_ssl.exceptions import CheckpointWarning, InterruptionWarning
 
 KEEPERS = [MoCo, BYOL, InstanceDiscrimination, MultiTask]  # queue, average, bank, several
@@ -184,6 +186,27 @@ def test_a_damaged_one_is_passed_over(images, tmp_path):
     for path in tmp_path.glob("step-*"):
         path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"delete .* to train anew"):
+        brief(SimCLR, checkpoint=tmp_path).fit(images)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v["optimizer"]["state"][0].update(exp_avg=torch.zeros(1)), "has shapes"),
+        (lambda v: v["module"].popitem(), "Missing key"),
+        (lambda v: v["epoch"]["order"].fill_(48), "order"),
+        (lambda v: v["epoch"]["order"][:1].fill_(-1), "rows that 48 images do not have"),
+        (lambda v: v.pop("generators"), "KeyError"),
+        (lambda v: v.pop("training"), "of another training"),
+    ],
+)
+def test_one_of_other_content_is_refused(change, message, images, tmp_path):
+    break_off(2, images, checkpoint=Checkpoint(tmp_path, every_seconds=0, keep=1))
+    (path,) = tmp_path.glob("step-*")
+    values = read_file(path)
+    change(values)
+    write_file(path, values)
+    with pytest.raises(ValueError, match=f"(?s)the checkpoints in .*{message}"):
         brief(SimCLR, checkpoint=tmp_path).fit(images)
 
 

@@ -23,6 +23,7 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from sklearn_ssl import BYOL, CPC, DINO, ExemplarCNN, MoCo, SimCLR, SwAV
+from sklearn_ssl._utils._storage import read_file, write_file
 from sklearn_ssl.exceptions import MemoryWarning
 from sklearn_ssl.images import image_digest, read_images
 
@@ -396,6 +397,18 @@ def test_a_damaged_entry_is_made_anew(tmp_path, log):
     np.testing.assert_array_equal(again.transform(X), small(SimCLR).fit(X).transform(X))
     learner(tmp_path).fit(X)
     assert count(log) == 2
+
+
+def test_an_entry_of_other_content_is_made_anew(tmp_path, log):
+    learner(tmp_path).fit(X)
+    (path,) = (tmp_path / "memory").rglob("epochs-*")
+    values = read_file(path)
+    values["optimizer"]["state"][0]["exp_avg"] = torch.zeros(1)
+    write_file(path, values)
+    with pytest.warns(MemoryWarning, match="has shapes.*training anew"):
+        again = learner(tmp_path).fit(X)
+    assert count(log) == 2
+    np.testing.assert_array_equal(again.transform(X), small(SimCLR).fit(X).transform(X))
 
 
 SCRIPT = """

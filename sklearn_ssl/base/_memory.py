@@ -15,7 +15,7 @@ from joblib import Memory
 from sklearn_ssl._utils._isolation import OwnRandomNumbers
 from sklearn_ssl._utils._kept import Kept, key_of
 from sklearn_ssl._utils._ranks import current_ranks
-from sklearn_ssl._utils._storage import read_file, replaced, write_file
+from sklearn_ssl._utils._storage import DAMAGED, read_file, replaced, write_file
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._identity import describe, training_arguments
 from sklearn_ssl.encoders import Pair, pooled_width
@@ -60,18 +60,33 @@ def pretrain_once(
     with contextlib.ExitStack() as stack:
         folder = ranks.first(lambda: stack.enter_context(opened))
         done = ranks.first(lambda: _longest(folder, sys.maxsize if timed else epochs))
-        if done is not None:
-            n_epochs, values = done
-            learner._restore(values)
-            draws.set_state(values["generators"])
-            if timed or n_epochs == epochs:
-                return
+        if done is not None and not _restored(learner, done[1], draws):
+            done = None
+        if done is not None and (timed or done[0] == epochs):
+            return
         train(epochs - (done[0] if done else 0), done is not None)
         whole = timed or learner.n_epochs_ == epochs  # no callback stopped it
         if whole and ranks.rank == 0:
             values = {**learner._state(), "generators": draws.state()}
             with kept_or_warned("the pretraining"):
                 write_file(folder / f"epochs-{learner.n_epochs_:06d}.safetensors", values)
+
+
+def _restored(learner: Any, values: Any, draws: OwnRandomNumbers) -> bool:
+    """Whether a learner took what was kept of its training."""
+    before = draws.state()
+    try:
+        learner._restore(values)
+        draws.set_state(values["generators"])
+    except DAMAGED as error:
+        draws.set_state(before)
+        warn(
+            f"what memory={str(learner.memory)!r} has of this training does not fit: "
+            f"{type(error).__name__}: {error}; training anew",
+            MemoryWarning,
+        )
+        return False
+    return True
 
 
 def _longest(folder: Path, epochs: int) -> tuple[int, Any] | None:

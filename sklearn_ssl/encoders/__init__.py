@@ -6,7 +6,7 @@ from sklearn_ssl.encoders._layers import LayerReader, layer_reader
 from sklearn_ssl.encoders._patches import PatchEncoder
 from sklearn_ssl.encoders._pooling import Pair, pool_features, pooled_width
 from sklearn_ssl.encoders._resnet import SmallResNet
-from sklearn_ssl.encoders._timm import build_timm
+from sklearn_ssl.encoders._timm import build_timm, is_elsewhere
 from sklearn_ssl.encoders._tokens import (
     TokenPredictor,
     at_positions,
@@ -35,6 +35,7 @@ __all__ = [
     "check_transformer",
     "encode_positions",
     "encoder_names",
+    "is_elsewhere",
     "is_file",
     "layer_reader",
     "make_encoder",
