@@ -170,6 +170,35 @@ def test_what_does_not_train_may_change(images, tmp_path):
     assert brief(SimCLR, checkpoint=tmp_path, **params).fit(images).n_epochs_ == 3
 
 
+def test_a_constant_schedule_takes_more_epochs(images, tmp_path):
+    params = {"schedule": "constant", "checkpoint": Checkpoint(tmp_path, every_seconds=0)}
+    brief(MoCo, **params).fit(images)
+    break_off(11, images, MoCo, max_epochs=5, **params)  # 9 steps were there
+    longer = brief(MoCo, max_epochs=5, **params).fit(images)
+    once = brief(MoCo, max_epochs=5, schedule="constant").fit(images)
+    np.testing.assert_array_equal(longer.transform(images), once.transform(images))
+    assert longer.n_epochs_ == 5
+    with pytest.raises(ValueError, match="5 epochs, which is more than max_epochs=4"):
+        brief(MoCo, max_epochs=4, **params).fit(images)
+
+
+def test_a_training_that_a_callback_ended_is_not_made_longer(images, tmp_path):
+    class Stops(skorch.callbacks.Callback):
+        def on_epoch_end(self, net, **kwargs):
+            raise KeyboardInterrupt
+
+    params = {"schedule": "constant", "checkpoint": tmp_path}
+    brief(SimCLR, callbacks=[Stops()], **params).fit(images)
+    assert brief(SimCLR, max_epochs=5, **params).fit(images).n_epochs_ == 1
+
+
+def test_digests_are_not_told_in_full(images, tmp_path):
+    break_off(5, images, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match=r"uint8 48 [0-9a-f]{8}\.\.\.' and is .*uint8 47") as error:
+        brief(SimCLR, checkpoint=tmp_path).fit(images[:47])
+    assert len(str(error.value)) < 300 + len(str(tmp_path))
+
+
 # Damage
 
 

@@ -233,7 +233,8 @@ method run anew over the epochs of each fit.""",
         doc="""str, path, Checkpoint or None
 Folder in which :meth:`fit` saves the training after each epoch, or a ``Checkpoint`` that says how
 often. The same fit, called again after it was stopped, goes on from there and ends with the same
-bits; other arguments or images are refused. :meth:`partial_fit` saves nothing.""",
+bits; other arguments or images are refused. With ``schedule="constant"``, a larger ``max_epochs``
+goes on from what is there. :meth:`partial_fit` saves nothing.""",
     )
 
 

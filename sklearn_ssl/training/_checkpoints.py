@@ -1,5 +1,6 @@
 """The state of a training: all that its next step depends on, written and read back."""
 
+import re
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,8 @@ from sklearn_ssl._utils._ranks import current_ranks
 from sklearn_ssl._utils._storage import DAMAGED
 
 __all__ = ["Checkpoints", "Epoch"]
+
+_DIGEST = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{8,}\b")  # of images, files and code
 
 
 @dataclass
@@ -82,9 +85,10 @@ class Checkpoints:
         try:
             return self._take(net, state, epochs, n_images)
         except DAMAGED as error:
+            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             raise ValueError(
                 f"the checkpoints in {self.checkpoint.path} do not fit this training: "
-                f"{type(error).__name__}: {error}; delete them to train anew"
+                f"{kind}{error}; delete them to train anew"
             ) from error
 
     def _take(self, net: Any, state: dict[str, Any], epochs: int, n_images: int) -> int:
@@ -92,6 +96,10 @@ class Checkpoints:
         net.check_optimizer_state(state["optimizer"])
         net.set_optimizer_state(state["optimizer"])
         done = len(state["history"]) - len(net.history)
+        begun = done + (state["epoch"] is not None)
+        timed = net.progress_.seconds is not None
+        if begun > epochs:
+            raise ValueError(f"they have {begun} epochs, which is more than max_epochs={epochs}")
         net.history = History(state["history"])
         self.draws.set_state(state["generators"])
         spent = sum(row["seconds"] for row in net.history[len(net.history) - done :])
@@ -100,17 +108,21 @@ class Checkpoints:
             _check_rows(net.begun_.order, n_images)
             spent += net.begun_.seconds
         net.progress_.resume(state["steps"], spent)
-        return 0 if state["finished"] else epochs - done
+        stopped = state["finished"] and (timed or done < state["training"]["max_epochs"])
+        return 0 if stopped else epochs - done
 
     def _compare(self, state: Any) -> None:
         found = state.get("training") if isinstance(state, dict) else None
         other = found if isinstance(found, dict) else {}
+        # of a constant schedule, every training is the beginning of longer ones
+        free = {"max_epochs"} if self.training.get("schedule") == "constant" else set()
         differences = [
             f"{name} was {other.get(name)!r} and is {self.training.get(name)!r}"
             for name in {**other, **self.training}
-            if other.get(name) != self.training.get(name)
+            if name not in free and other.get(name) != self.training.get(name)
         ]
         if differences:
+            differences = [_DIGEST.sub(r"\1...", difference) for difference in differences]
             raise ValueError(
                 f"the checkpoints in {self.checkpoint.path} are of another training: "
                 f"{'; '.join(differences)}. Go on with the same, or give a new one another folder"
