@@ -64,7 +64,7 @@ class LabelWarning(UserWarning):
 
 
 class MemoryWarning(UserWarning):
-    """What ``memory`` should keep cannot be written, or what it kept cannot be read."""
+    """What ``memory`` should keep cannot be kept or written, or what it kept cannot be read."""
 
 
 class PixelRangeWarning(UserWarning):

@@ -138,7 +138,6 @@ def view_of(size):
         ({}, {"temperature": 0.3}),
         ({}, {"max_epochs": 2}),
         ({}, {"random_state": 1}),
-        ({}, {"random_state": None}),
         ({}, {"precision": "float32"}),
         ({}, {"encoder": LoggedNet}),
         ({}, {"views__size": 6}),
@@ -197,9 +196,13 @@ def test_methods_of_one_family_do_not_mix(tmp_path, log):
     assert count(log) == 4
 
 
-def test_without_a_seed_the_first_one_counts(tmp_path):
-    a, b = (learner(tmp_path, random_state=None).fit(X).transform(X) for _ in range(2))
-    np.testing.assert_array_equal(a, b)
+def test_without_a_seed_every_fit_is_another_one(tmp_path, log):
+    with pytest.warns(MemoryWarning, match="give a random_state"):
+        a, b = (learner(tmp_path, random_state=None).fit(X) for _ in range(2))
+    assert count(log) == 2
+    assert not np.array_equal(a.transform(X), b.transform(X))
+    assert not list((tmp_path / "memory").rglob("epochs-*"))
+    assert list((tmp_path / "memory").rglob("*-*.*"))  # features, which are told by the weights
 
 
 def test_joblibs_memory(tmp_path, log):

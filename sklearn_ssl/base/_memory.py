@@ -22,7 +22,7 @@ from sklearn_ssl.encoders import Pair, pooled_width
 from sklearn_ssl.exceptions import MemoryWarning
 from sklearn_ssl.images import Images, image_digest
 
-__all__ = ["is_on", "kept_features", "pretrain_once"]
+__all__ = ["is_on", "keeps_trainings", "kept_features", "pretrain_once"]
 
 _POOLS: tuple[str | int, ...] = ("avg", "max", 1, 2, 3, 4)  # what a search mostly asks for
 _BYTES_AT_MOST = 2**30  # of features that were not asked for yet
@@ -31,6 +31,18 @@ _BYTES_AT_MOST = 2**30  # of features that were not asked for yet
 def is_on(memory: Any) -> bool:
     """Whether anything is kept: a ``joblib.Memory(None)`` keeps nothing."""
     return (memory.location if isinstance(memory, Memory) else memory) is not None
+
+
+def keeps_trainings(learner: Any) -> bool:
+    """Whether trainings are kept: without a seed, with a warning, they are not."""
+    if not is_on(learner.memory) or learner.random_state is not None:
+        return is_on(learner.memory)
+    warn(
+        "memory= keeps features, and no training, as every fit with random_state=None is another "
+        "one; give a random_state to train once",
+        MemoryWarning,
+    )
+    return False
 
 
 def pretrain_once(
@@ -48,7 +60,7 @@ def pretrain_once(
     what = {
         "version": version("sklearn-ssl"),
         "class": describe(type(learner)),
-        "seed": None if learner.random_state is None else seed,
+        "seed": seed,
         "images": f"{images.shape} {images.dtype} {image_digest(images)}",
         "names": [str(name) for name in getattr(learner, "feature_names_in_", ())],
         **training_arguments(learner),

@@ -252,6 +252,7 @@ class MemoryArguments(DeclaredArguments):
         doc="""str, path, joblib.Memory or None
 Folder in which pretrainings and features are kept: :meth:`fit` with the same images and arguments,
 but for those that do not train (``layer``, ``pool``, ``device``, ``callbacks``, ``verbose``, ...),
-takes what it learned before, in any process; callbacks do not see it then.
+takes what it learned before, in any process; callbacks do not see it then. With
+``random_state=None`` every fit is another training, and only features are kept.
 ``joblib.Memory(folder).reduce_size(bytes_limit=...)`` deletes what was not used for long.""",
     )
