@@ -73,9 +73,11 @@ class StateMixin:
         if [set(group) for group in groups] != [set(group) for group in wanted]:
             raise ValueError("the optimizer's state is of another optimizer")
         expected = self._state_after_a_step()
-        for row, values in {} if expected is None else state["state"].items():
-            found = _shapes(values)
-            if found != (right := _shapes(expected.get(row, {}))):
+        if expected is None:
+            return
+        for row, values in state["state"].items():
+            found, right = _shapes(values), _shapes(expected.get(row, {}))
+            if found != right:
                 raise ValueError(
                     f"the optimizer's state of parameter {row} has shapes {found} and not {right}"
                 )
