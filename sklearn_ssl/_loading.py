@@ -5,9 +5,10 @@ from importlib.metadata import version
 from typing import Any
 
 from sklearn_ssl._discovery import all_estimators
-from sklearn_ssl._utils._storage import expanded, read_file
+from sklearn_ssl._utils._storage import DAMAGED, expanded, read_file
 from sklearn_ssl.base import FORMAT
 from sklearn_ssl.base._transformer import ImageTransformer
+from sklearn_ssl.encoders import is_elsewhere
 from sklearn_ssl.views import Views
 
 __all__ = ["load"]
@@ -19,8 +20,9 @@ def load(
     """Read a learner or another transformer that was saved by its method ``save``.
 
     No code of the file is run, and nothing is downloaded: its network is built anew from the
-    arguments, and filled. Folders that the learner wrote to (``memory``, ``checkpoint``,
-    ``decoded_cache``) are not taken from the file; give them again.
+    arguments, and filled. A network that is larger than what the file holds is not built. Folders
+    that the learner wrote to (``memory``, ``checkpoint``, ``decoded_cache``) are not taken from the
+    file; give them again.
 
     Parameters
     ----------
@@ -29,7 +31,8 @@ def load(
         For a learner that is not of this package.
     **params : object
         Arguments that are code and could not be saved (the class of an encoder, callbacks, views
-        that are a function, a ``RandomState``), and others that may be changed after a fit.
+        that are a function, a ``RandomState``), an ``encoder`` that timm reads from a hub
+        (``"timm/hf-hub:..."``), and others that may be changed after a fit.
 
     Returns
     -------
@@ -68,16 +71,14 @@ def load(
             )
         learner_class = classes[values["class"]]
         arguments = _arguments_of(learner_class, values["arguments"], classes)
-        _check_params(learner_class, values["code"], params)
+        code = values["code"]
+        if is_elsewhere(name := arguments.get("encoder")):
+            code = {**code, "encoder": name}
+        _check_params(learner_class, code, params)
         return learner_class(**{**arguments, **params})._restore(values)
-    except (
-        KeyError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        IndexError,
-        ArithmeticError,
-    ) as error:
+    except DAMAGED as error:
+        if isinstance(error, ValueError):
+            raise
         raise ValueError(
             f"{path} does not fit together: {type(error).__name__}: {error}"
         ) from error
@@ -107,8 +108,8 @@ def _known_classes(learner_class: Any) -> dict[str, Any]:
 def _check_params(learner_class: Any, code: dict[str, Any], params: dict[str, Any]) -> None:
     if missing := [f"{name}= ({what})" for name, what in code.items() if name not in params]:
         raise ValueError(
-            f"arguments that are code were not saved; give them again: load(path, ...) needs "
-            f"{', '.join(missing)}"
+            "arguments that are code, or lead to a hub, are not taken from a file; give them "
+            f"again: load(path, ...) needs {', '.join(missing)}"
         )
     known = learner_class._arguments
     fixed = [

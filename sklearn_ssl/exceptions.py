@@ -81,7 +81,7 @@ class LittleTrainingWarning(ConvergenceWarning):
 
 
 class MemoryWarning(UserWarning):
-    """What ``memory`` or ``decoded_cache`` should keep cannot be written, or is damaged."""
+    """What ``memory`` or ``decoded_cache`` should keep cannot be kept, written or read again."""
 
 
 class PixelRangeWarning(UserWarning):

@@ -24,6 +24,7 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from sklearn_ssl import BYOL, CPC, DINO, ExemplarCNN, MoCo, SimCLR, SwAV
+from sklearn_ssl._utils._storage import read_file, write_file
 from sklearn_ssl.exceptions import MemoryWarning
 from sklearn_ssl.images import image_digest, read_images
 
@@ -138,7 +139,6 @@ def view_of(size):
         ({}, {"temperature": 0.3}),
         ({}, {"max_epochs": 2}),
         ({}, {"random_state": 1}),
-        ({}, {"random_state": None}),
         ({}, {"precision": "float32"}),
         ({}, {"encoder": LoggedNet}),
         ({}, {"views__size": 6}),
@@ -197,9 +197,13 @@ def test_methods_of_one_family_do_not_mix(tmp_path, log):
     assert count(log) == 4
 
 
-def test_without_a_seed_the_first_one_counts(tmp_path):
-    a, b = (learner(tmp_path, random_state=None).fit(X).transform(X) for _ in range(2))
-    np.testing.assert_array_equal(a, b)
+def test_without_a_seed_every_fit_is_another_one(tmp_path, log):
+    with pytest.warns(MemoryWarning, match="give a random_state"):
+        a, b = (learner(tmp_path, random_state=None).fit(X) for _ in range(2))
+    assert count(log) == 2
+    assert not np.array_equal(a.transform(X), b.transform(X))
+    assert not list((tmp_path / "memory").rglob("epochs-*"))
+    assert list((tmp_path / "memory").rglob("*-*.*"))  # features, which are told by the weights
 
 
 def test_joblibs_memory(tmp_path, log):
@@ -413,6 +417,18 @@ def test_damaged_features_are_computed_again(damage, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", MemoryWarning)
         np.testing.assert_array_equal(ssl.transform(X), expected)
+
+
+def test_an_entry_of_other_content_is_made_anew(tmp_path, log):
+    learner(tmp_path).fit(X)
+    (path,) = (tmp_path / "memory").rglob("epochs-*")
+    values = read_file(path)
+    values["optimizer"]["state"][0]["exp_avg"] = torch.zeros(1)
+    write_file(path, values)
+    with pytest.warns(MemoryWarning, match="has shapes.*training anew"):
+        again = learner(tmp_path).fit(X)
+    assert count(log) == 2
+    np.testing.assert_array_equal(again.transform(X), small(SimCLR).fit(X).transform(X))
 
 
 SCRIPT = """

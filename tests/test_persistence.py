@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sklearn_ssl import CPC, Checkpoint, SimCLR, Views, load
+from sklearn_ssl._utils._bounds import NoLargerThan
 from sklearn_ssl._utils._storage import read_file, write_file
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.exceptions import FileFormatWarning
@@ -272,12 +273,43 @@ def changed(path, change):
         (lambda v: v.pop("pixels"), "does not fit together: KeyError: 'pixels'"),
         (lambda v: v["pixels"].update(dtype="object"), "no type of numbers"),
         (lambda v: v["attributes"].update(image_shape_=(8, 8)), "does not fit together"),
+        (lambda v: v["attributes"].update(image_shape_=(8, 8, 2**40)), "other channels"),
+        (
+            lambda v: v["optimizer"]["state"][0].update(exp_avg=torch.zeros(1)),
+            r"has shapes.*\(1,\)",
+        ),
+        (lambda v: v["optimizer"]["state"][0].update(step=torch.zeros(0)), r"has shapes.*\(0,\)"),
+        (lambda v: v["optimizer"]["state"][0].pop("exp_avg"), "has shapes"),
+        (lambda v: v["optimizer"]["param_groups"][0]["params"].reverse(), "other parameters"),
+        (lambda v: v["optimizer"]["param_groups"][0].pop("betas"), "another optimizer"),
+        (lambda v: v["arguments"].update(hidden_dim=2**30), "larger than the one in the file"),
+        (lambda v: v["arguments"].update(encoder="timm/hf-hub:a/b"), "lead to a hub.* encoder="),
     ],
 )
 def test_other_content_is_refused(change, message, saved):
     changed(saved, change)
     with pytest.raises(ValueError, match=message):
         load(saved)
+
+
+def test_networks_are_no_larger_than_the_file():
+    with NoLargerThan([torch.zeros(10)], image=3) as bounded:
+        bounded.left = 200  # instead of what any network may have
+        nn.Linear(10, 10)
+        nn.BatchNorm1d(10)
+        with pytest.raises(ValueError, match="larger"):
+            nn.Linear(10, 10)
+    nn.Linear(10, 10)
+
+
+def test_a_file_may_change_after_it_was_loaded(saved, fitted, images):
+    loaded = load(saved)
+    with open(saved, "r+b") as file:  # in place
+        file.write(bytes(saved.stat().st_size))
+    loaded.save(saved)
+    np.testing.assert_array_equal(load(saved).transform(images), fitted.transform(images))
+    both = (pickle.loads(pickle.dumps(one)).partial_fit(images) for one in (loaded, fitted))
+    np.testing.assert_array_equal(*(one.transform(images) for one in both))
 
 
 def test_a_file_of_something_else(tmp_path):

@@ -12,15 +12,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
-__all__ = ["expanded", "place_for", "read_file", "replaced", "write_file"]
+__all__ = ["DAMAGED", "expanded", "place_for", "read_file", "replaced", "write_file"]
 
 _KEY = "sklearn_ssl"  # of the header's metadata, under which our JSON is
 _CHECKSUM = "checksum"
-_OTHER = (AttributeError, RuntimeError, StopIteration, TypeError, ValueError)  # of damaged files
+# what comes of a file that is damaged, or was written by somebody else
+DAMAGED = (
+    *(ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, StopIteration),
+    *(TypeError, ValueError),
+)
 
 
 def expanded(path: str | os.PathLike, argument: str = "path") -> Path:
@@ -110,6 +114,8 @@ def write_file(path: str | os.PathLike, values: Any, synced: bool = True) -> Non
 def read_file(path: str | os.PathLike) -> Any:
     """What :func:`write_file` wrote.
 
+    The file is not mapped into memory: it may be changed or deleted afterwards.
+
     Raises
     ------
     ValueError
@@ -117,18 +123,16 @@ def read_file(path: str | os.PathLike) -> Any:
     OSError
         If it cannot be read.
     """
-    with open(path, "rb"):  # a clear error if there is none
-        pass
+    content = Path(path).read_bytes()
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            names = file.keys()
-            tensors = {name: file.get_tensor(name) for name in names}
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        metadata = header["__metadata__"]
         text = metadata[_KEY]
         if metadata[_CHECKSUM] != _checksum(text, tensors):
             raise ValueError("its checksum is another one")
         return _unpacked(json.loads(text), tensors)
-    except (SafetensorError, ArithmeticError, LookupError, *_OTHER) as error:
+    except (SafetensorError, *DAMAGED) as error:
         raise ValueError(
             f"{os.fspath(path)} is not a file of sklearn_ssl, or it is damaged: "
             f"{type(error).__name__}: {error}"

@@ -38,7 +38,7 @@ class WeightsArguments(DeclaredArguments):
         doc="""str, path or None
 Pretrained weights to start from, by torchvision's names; ``"DEFAULT"`` takes the best ones, or
 those that the name of a model of timm ends in. Or a file of torch or safetensors with a
-``state_dict``, in which prefixes (``module.``, ``backbone.``, ``encoder.``) do not matter. The
+``state_dict``, below any keys and prefixes: a checkpoint of lightly, MoCo, DINO or timm, say. The
 first layer is adapted to the number of channels: one or two share the sum of its filters for red,
 green and blue, more than three take them in turn.""",
     )

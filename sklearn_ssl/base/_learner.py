@@ -14,7 +14,7 @@ from sklearn_ssl._utils._ranks import current_ranks, joined
 from sklearn_ssl.base import _checks
 from sklearn_ssl.base._arguments import SharedArguments
 from sklearn_ssl.base._measures import MeasuresMixin
-from sklearn_ssl.base._memory import is_on, pretrain_once
+from sklearn_ssl.base._memory import keeps_trainings, pretrain_once
 from sklearn_ssl.base._moved import Moved
 from sklearn_ssl.base._task import PretextTask
 from sklearn_ssl.base._training import clock_started, train
@@ -218,7 +218,7 @@ class PretextLearner(
                 self._keep(net, images)
 
             epochs_before = self.n_epochs_ if continued else 0
-            if continued or not is_on(self.memory):
+            if continued or not keeps_trainings(self):
                 learn(epochs, continued)
             else:
                 pretrain_once(self, images, seed, epochs, draws, learn)

@@ -15,14 +15,14 @@ from joblib import Memory
 from sklearn_ssl._utils._isolation import OwnRandomNumbers
 from sklearn_ssl._utils._kept import Kept, key_of
 from sklearn_ssl._utils._ranks import current_ranks
-from sklearn_ssl._utils._storage import read_file, write_file
+from sklearn_ssl._utils._storage import DAMAGED, read_file, write_file
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._identity import describe, training_arguments
 from sklearn_ssl.encoders import Pair, pooled_width
 from sklearn_ssl.exceptions import MemoryWarning
 from sklearn_ssl.images import Images, image_digest
 
-__all__ = ["is_on", "kept_features", "pretrain_once"]
+__all__ = ["is_on", "keeps_trainings", "kept_features", "pretrain_once"]
 
 _POOLS: tuple[str | int, ...] = ("avg", "max", 1, 2, 3, 4)  # what a search mostly asks for
 _BYTES_AT_MOST = 2**30  # of features that were not asked for yet
@@ -31,6 +31,18 @@ _BYTES_AT_MOST = 2**30  # of features that were not asked for yet
 def is_on(memory: Any) -> bool:
     """Whether anything is kept: a ``joblib.Memory(None)`` keeps nothing."""
     return (memory.location if isinstance(memory, Memory) else memory) is not None
+
+
+def keeps_trainings(learner: Any) -> bool:
+    """Whether trainings are kept: without a seed, with a warning, they are not."""
+    if not is_on(learner.memory) or learner.random_state is not None:
+        return is_on(learner.memory)
+    warn(
+        "memory= keeps features, and no training, as every fit with random_state=None is another "
+        "one; give a random_state to train once",
+        MemoryWarning,
+    )
+    return False
 
 
 def pretrain_once(
@@ -48,7 +60,7 @@ def pretrain_once(
     what = {
         "version": version("sklearn-ssl"),
         "class": describe(type(learner)),
-        "seed": None if learner.random_state is None else seed,
+        "seed": seed,
         "images": f"{images.shape} {images.dtype} {image_digest(images)}",
         "names": [str(name) for name in getattr(learner, "feature_names_in_", ())],
         **training_arguments(learner),
@@ -60,18 +72,33 @@ def pretrain_once(
     with contextlib.ExitStack() as stack:
         folder = ranks.first(lambda: stack.enter_context(opened))
         done = ranks.first(lambda: _longest(folder, sys.maxsize if timed else epochs))
-        if done is not None:
-            n_epochs, values = done
-            learner._restore(values)
-            draws.set_state(values["generators"])
-            if timed or n_epochs == epochs:
-                return
+        if done is not None and not _restored(learner, done[1], draws):
+            done = None
+        if done is not None and (timed or done[0] == epochs):
+            return
         train(epochs - (done[0] if done else 0), done is not None)
         whole = timed or learner.n_epochs_ == epochs  # no callback stopped it
         if whole and ranks.rank == 0:
             values = {**learner._state(), "generators": draws.state()}
             with kept_or_warned("the pretraining"):
                 write_file(folder / f"epochs-{learner.n_epochs_:06d}.safetensors", values)
+
+
+def _restored(learner: Any, values: Any, draws: OwnRandomNumbers) -> bool:
+    """Whether a learner took what was kept of its training."""
+    before = draws.state()
+    try:
+        learner._restore(values)
+        draws.set_state(values["generators"])
+    except DAMAGED as error:
+        draws.set_state(before)
+        warn(
+            f"what memory={str(learner.memory)!r} has of this training does not fit: "
+            f"{type(error).__name__}: {error}; training anew",
+            MemoryWarning,
+        )
+        return False
+    return True
 
 
 def _longest(folder: Path, epochs: int) -> tuple[int, Any] | None:

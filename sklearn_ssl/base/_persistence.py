@@ -1,5 +1,6 @@
 """What is taken out of a fitted learner: files, and modules of torch."""
 
+import math
 import os
 import warnings
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import DeclaredArguments, plain
+from sklearn_ssl._utils._bounds import NoLargerThan
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import isolated, own_settings
 from sklearn_ssl._utils._storage import place_for, replaced, write_file
@@ -140,6 +142,8 @@ class PersistenceMixin(BaseEstimator):
         self._validate()
         shape = tuple(values["attributes"]["image_shape_"])
         channels, described = shape[2], values["pixels"]
+        if len(values["module"]["pixels.base"]) != channels:
+            raise ValueError(f"image_shape_ is {shape}, but pixels are of other channels")
         pixels = PixelRange(
             torch.zeros(channels),
             torch.ones(channels),
@@ -151,7 +155,8 @@ class PersistenceMixin(BaseEstimator):
         cpu, blank = torch.device("cpu"), ([0.0] * channels, [1.0] * channels)
         plainly = self._plainly()
         plainly._filled = False
-        with isolated(cpu, seed=0), warnings.catch_warnings(action="ignore"):
+        bounded = NoLargerThan(values["module"].values(), math.prod(shape))
+        with isolated(cpu, seed=0), bounded, warnings.catch_warnings(action="ignore"):
             net = plainly._assemble(
                 pixels, *blank, shape, described["n_images"], values.get("batch_size"), cpu
             )

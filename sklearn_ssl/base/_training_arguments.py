@@ -237,7 +237,8 @@ method run anew over the epochs of each fit.""",
         doc="""str, path, Checkpoint or None
 Folder in which :meth:`fit` saves the training after each epoch, or a ``Checkpoint`` that says how
 often. The same fit, called again after it was stopped, goes on from there and ends with the same
-bits; other arguments or images are refused. :meth:`partial_fit` saves nothing.""",
+bits; other arguments or images are refused. With ``schedule="constant"``, a larger ``max_epochs``
+goes on from what is there. :meth:`partial_fit` saves nothing.""",
     )
 
 
@@ -256,6 +257,7 @@ class MemoryArguments(DeclaredArguments):
         doc="""str, path, joblib.Memory or None
 Folder in which pretrainings and features are kept: :meth:`fit` with the same images and arguments,
 but for those that do not train (``layer``, ``pool``, ``device``, ``callbacks``, ``verbose``, ...),
-takes what it learned before, in any process; callbacks do not see it then.
+takes what it learned before, in any process; callbacks do not see it then. With
+``random_state=None`` every fit is another training, and only features are kept.
 ``joblib.Memory(folder).reduce_size(bytes_limit=...)`` deletes what was not used for long.""",
     )

@@ -12,7 +12,7 @@ from sklearn_ssl.encoders._layers import LayerReader, layer_reader
 from sklearn_ssl.encoders._patches import PatchEncoder
 from sklearn_ssl.encoders._pooling import Pair, fixed_pool, pool_features, pooled_width
 from sklearn_ssl.encoders._resnet import SmallResNet
-from sklearn_ssl.encoders._timm import build_timm
+from sklearn_ssl.encoders._timm import build_timm, is_elsewhere
 from sklearn_ssl.encoders._tokens import (
     TokenPredictor,
     at_positions,
@@ -43,6 +43,7 @@ __all__ = [
     "encoder_names",
     "fixed_pool",
     "import_library",
+    "is_elsewhere",
     "is_file",
     "layer_reader",
     "make_encoder",

@@ -80,7 +80,8 @@ def make_encoder(
             mean, std = _given_for(normalization, channels)
         return BackboneEncoder(backbone, image_shape, mean, std, size)
     except (RuntimeError, AssertionError, ValueError) as error:
-        if not isinstance(encoder, str) or f"encoder={encoder!r}" in str(error):
+        said = any(start in str(error) for start in (f"encoder={encoder!r}", "weights="))
+        if said or not isinstance(encoder, str):
             raise
         height, width, channels = image_shape
         raise ValueError(

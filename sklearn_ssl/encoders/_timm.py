@@ -18,9 +18,14 @@ from sklearn_ssl.encoders._weights import (
 )
 from sklearn_ssl.exceptions import EncoderWarning
 
-__all__ = ["build_timm", "expected_by_timm"]
+__all__ = ["build_timm", "expected_by_timm", "is_elsewhere"]
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # what timm's files on the hub are called
+
+
+def is_elsewhere(encoder: Any) -> bool:
+    """Whether timm has to read what a model is: from a hub, or from a folder."""
+    return isinstance(encoder, str) and encoder.startswith("timm/") and ":" in encoder
 
 
 def expected_by_timm(name: str) -> Expected | None:

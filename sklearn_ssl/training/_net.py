@@ -152,7 +152,7 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
         if seconds is not None:
             epochs = sys.maxsize
         if checkpoints is not None:
-            epochs = checkpoints.resume(self, epochs)
+            epochs = checkpoints.resume(self, epochs, len(images))
         current_ranks().share(self.module_)
         kept = self.callbacks_
         self.callbacks_ = [*kept, *((f"watcher{i}", cb) for i, cb in enumerate(watchers))]
