@@ -1,5 +1,8 @@
 """Reports, comparisons, pictures, and monitors of a training."""
 
+import json
+
+import joblib
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from skorch.callbacks import EarlyStopping, TensorBoard
 
-from sklearn_ssl import Autoencoder, Colorization, ContextEncoder, SimCLR
+from sklearn_ssl import Autoencoder, Colorization, ContextEncoder, SimCLR, inspection
 from sklearn_ssl.inspection import (
     FeatureMapDisplay,
     LabelsDisplay,
@@ -183,6 +186,68 @@ def test_reconstructions(Learner):
     assert display.images.shape == (2, 4, 8, 8, 3)
     with pytest.raises(ValueError, match="makes no images"):
         ReconstructionDisplay.from_estimator(small(SimCLR).fit(X), X)
+
+
+def test_what_a_display_hides_is_what_is_painted():
+    ssl = small(ContextEncoder).fit(X)
+    left = np.zeros((8, 8), bool)
+    left[:, :4] = True
+    display = ReconstructionDisplay.from_estimator(ssl, X[:2], mask=left.tolist())
+    np.testing.assert_array_equal(display.images[0, :, :, :4], 0.5)
+    np.testing.assert_array_equal(display.images[0, :, :, 4:], display.images[1, :, :, 4:])
+    with pytest.raises(ValueError, match=r"mask has shape \(3, 3\)"):
+        ReconstructionDisplay.from_estimator(ssl, X[:2], mask=np.ones((3, 3), bool))
+
+
+# No picture and no report changes what it looks at
+
+_LOOKS = {
+    "layer_report": lambda ssl: layer_report(ssl, X, y),
+    "compare": lambda ssl: compare({"it": ssl}, X, y, n_labels=(6,)),
+    "TrainingDisplay": TrainingDisplay.from_estimator,
+    "LayersDisplay": lambda ssl: LayersDisplay.from_estimator(ssl, X, y),
+    "FeatureMapDisplay": lambda ssl: FeatureMapDisplay.from_estimator(ssl, X[:9]),
+    "NeighborsDisplay": lambda ssl: NeighborsDisplay.from_estimator(ssl, X, X[:3]),
+    "ViewsDisplay": lambda ssl: ViewsDisplay.from_estimator(ssl, X[:3]),
+    "ReconstructionDisplay": lambda ssl: ReconstructionDisplay.from_estimator(ssl, X[:3]),
+}
+
+
+def test_all_ways_to_look_are_above():
+    others = {"LabelsDisplay", "MeasureMonitor", "ProbeMonitor"}  # take no fitted learner
+    assert set(inspection.__all__) - others == set(_LOOKS)
+
+
+def _saved(ssl, path):
+    """What is in the file: the header, whose keys come in any order, and the bits of tensors."""
+    ssl.save(path)
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:end]), content[end:]
+
+
+@pytest.mark.parametrize("look", _LOOKS.values(), ids=_LOOKS)
+def test_looking_changes_nothing(look, tmp_path):
+    ssl = small(Autoencoder, random_state=None).fit(X)
+    saved, hashed = _saved(ssl, tmp_path / "ssl"), joblib.hash(ssl)
+    look(ssl)
+    assert _saved(ssl, tmp_path / "ssl") == saved
+    assert joblib.hash(ssl) == hashed
+
+
+@pytest.mark.parametrize("method", ["fit", "fit_transform", "partial_fit", "transform", "save"])
+def test_a_display_calls_nothing_but_what_makes_images(method):
+    ssl = small(Autoencoder, random_state=None).fit(X)
+    before = joblib.hash(ssl)
+    with pytest.raises(ValueError, match=f"method='{method}' must be None or .*'reconstruct'"):
+        ReconstructionDisplay.from_estimator(ssl, X[:9], method=method)
+    assert joblib.hash(ssl) == before
+
+
+def test_a_reducer_is_fitted_as_a_clone(ssl):
+    reducer = PCA(2)
+    FeatureMapDisplay.from_estimator(ssl, X[:9], reducer=reducer)
+    assert not hasattr(reducer, "components_")
 
 
 # Monitors

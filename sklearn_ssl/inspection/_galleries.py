@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import normalize
 
@@ -15,6 +16,8 @@ __all__ = [
     "ReconstructionDisplay",
     "ViewsDisplay",
 ]
+
+_REDRAWING = ("reconstruct", "inpaint", "colorize")  # make images of images, and train nothing
 
 
 def _shown(image: np.ndarray) -> np.ndarray:
@@ -87,7 +90,8 @@ class FeatureMapDisplay(Display):
         X : array-like
             Images; some hundreds can be told apart.
         reducer : transformer or None, default=None
-            From features to two dimensions; ``None`` takes t-SNE of 50 principal components.
+            From features to two dimensions, fitted as a clone; ``None`` takes t-SNE of 50 principal
+            components.
         ax : matplotlib Axes, optional
 
         Returns
@@ -101,7 +105,8 @@ class FeatureMapDisplay(Display):
             n = min(50, *features.shape)
             features = PCA(n, random_state=0).fit_transform(features)
             reducer = TSNE(perplexity=min(30, len(features) / 4), random_state=0)
-        return cls(reducer.fit_transform(features), _pixels(estimator, X)).plot(ax)
+        places = clone(reducer).fit_transform(features)
+        return cls(places, _pixels(estimator, X)).plot(ax)
 
     def _size(self) -> tuple[float, float]:
         return 7, 7
@@ -239,7 +244,7 @@ class ReconstructionDisplay(_Grid):
             Some images.
         method : {"reconstruct", "inpaint", "colorize"} or None, default=None
             ``None`` takes the one that the learner has.
-        mask : bool ndarray of shape (n, height, width), optional
+        mask : bool array-like of shape (height, width) or (n, height, width), optional
             What is hidden, for ``"inpaint"``; by default the middle.
         ax : matplotlib Axes, optional
 
@@ -247,17 +252,34 @@ class ReconstructionDisplay(_Grid):
         -------
         ReconstructionDisplay
         """
-        known = [n for n in ("reconstruct", "inpaint", "colorize") if hasattr(estimator, n)]
-        if method is None and not known:
-            raise ValueError(f"{type(estimator).__name__} makes no images of images")
-        method, pixels = method or known[0], _pixels(estimator, X)
+        method, pixels = _redrawing(estimator, method), _pixels(estimator, X)
         more: tuple = ()
         if method == "inpaint":
-            n, height, width, _ = pixels.shape
+            _, height, width, _ = pixels.shape
             if mask is None:
-                mask = np.zeros((n, height, width), bool)
-                mask[:, height // 4 : -(height // 4), width // 4 : -(width // 4)] = True
+                top, left = height // 4, width // 4
+                mask = np.zeros((height, width), bool)
+                mask[top : height - top, left : width - left] = True
             more = (mask,)
-            pixels = np.where(np.asarray(mask)[..., None], 0.5, pixels)
         made = getattr(estimator, method)(X, *more)
+        if more:
+            pixels = np.where(np.asarray(mask, bool)[..., None], 0.5, pixels)
         return cls(np.stack([pixels, _pixels(estimator, made)])).plot(ax)
+
+
+def _redrawing(learner: Any, method: str | None) -> str:
+    """Name of a learner's method that makes images of images; no other method is ever called."""
+    known = [name for name in _REDRAWING if hasattr(learner, name)]
+    if not known:
+        raise ValueError(
+            f"estimator: {type(learner).__name__} makes no images of images; give a generative "
+            "learner, such as MaskedAutoencoder"
+        )
+    if method is None:
+        return known[0]
+    if method not in known:
+        raise ValueError(
+            f"method={method!r} must be None or a way in which {type(learner).__name__} makes "
+            f"images: {', '.join(map(repr, known))}"
+        )
+    return method
