@@ -249,12 +249,15 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
         Parameters
         ----------
         input_features : array-like of str, optional
-            Only compared with the names that were seen in :meth:`fit`.
+            Only compared with what was seen in :meth:`fit`: one name for each pixel, or the name of
+            the column that holds the images.
 
         Returns
         -------
         ndarray of str, as objects
         """
+        if not hasattr(self, "feature_names_in_") and np.size(input_features) == 1:
+            input_features = None  # a column of files, which is no pixel
         names = super().get_feature_names_out(input_features)
         if self.layer is None or (isinstance(self.layer, str) and self.layer != "all"):
             return names
