@@ -1,7 +1,9 @@
 """What a learner checks and decides before it trains."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -106,15 +108,16 @@ def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool
         reading=learner._reading("replace"),
     )
     if X_unlabeled is not None:
-        more = read_images(
-            X_unlabeled,
-            estimator=learner,
-            channel_order=order,
-            fitted_shape=images.shape,
-            fitted_dtype=images.dtype,
-            min_images=1,
-            reading=learner._reading("replace"),
-        )
+        with _named("X_unlabeled"):
+            more = read_images(
+                X_unlabeled,
+                estimator=learner,
+                channel_order=order,
+                fitted_shape=images.shape,
+                fitted_dtype=images.dtype,
+                min_images=1,
+                reading=learner._reading("replace"),
+            )
         if more.is_uint8 != images.is_uint8:
             raise ValueError(
                 f"X has dtype {images.dtype} and X_unlabeled {more.dtype}; give both in one range "
@@ -130,6 +133,18 @@ def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool
         images.origin = pixels.origin
         pixels.check(images)
     return images
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Have errors name the argument that was read, which they call X."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        said = str(error)
+        named = re.sub(r"^((?:Input |row \d+ of )?)X\b", rf"\g<1>{name}", said)
+        error.args = (named if named != said else f"{name}: {said}",)
+        raise
 
 
 def warn_of_interruption(learner: Any) -> None:
