@@ -45,7 +45,7 @@ def all_estimators(type_filter: str | None = "learner") -> list[tuple[str, Any]]
     """
     import sklearn_ssl
 
-    if type_filter not in list(_KINDS):  # which takes what cannot be hashed
+    if not isinstance(type_filter, str | None) or type_filter not in _KINDS:
         raise ValueError(
             f"type_filter={type_filter!r} must be one of {list(_KINDS)}."
             f"{did_you_mean(type_filter, filter(None, _KINDS))}"

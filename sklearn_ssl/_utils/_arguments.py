@@ -36,6 +36,8 @@ POSITIVE = Interval(Real, 0, None, closed="neither")
 NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 SHARE = Interval(Real, 0, 1, closed="both")
 
+_MOST_BITS = 1000  # of integers, which all become floats or tensors somewhere
+
 
 def argument(
     *constraints: Any,
@@ -142,6 +144,8 @@ def check_arguments(constraints: dict[str, Any], values: dict[str, Any], owner: 
     scikit-learn says it, and what name may have been meant is added.
     """
     for name, value in values.items():
+        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            raise ValueError(f"The {name!r} parameter of {owner} is too large for a float")
         try:
             validate_parameter_constraints({name: constraints[name]}, {name: value}, owner)
         except InvalidParameterError as error:

@@ -1,10 +1,12 @@
-"""Names that were nearly right."""
+"""Names in messages: those that were meant, and those of arguments."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-__all__ = ["did_you_mean"]
+__all__ = ["did_you_mean", "naming"]
 
 
 def did_you_mean(given: Any, known: Iterable[str]) -> str:
@@ -24,3 +26,26 @@ def did_you_mean(given: Any, known: Iterable[str]) -> str:
         return ""
     *others, last = (repr(by_lower[name]) for name in close)
     return f" Did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
+
+
+@contextlib.contextmanager
+def naming(argument: str) -> Iterator[None]:
+    """Have errors name the argument that was read, which those of images call X.
+
+    Examples
+    --------
+    >>> from sklearn_ssl._utils._names import naming
+    >>> with naming("queries"):
+    ...     raise ValueError("X has no images")
+    Traceback (most recent call last):
+    ValueError: queries has no images
+    """
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        said = str(error)
+        named = re.sub(r"^((?:Input |row \d+ of )?)X\b", rf"\g<1>{argument}", said)
+        error.args = (named if named != said else f"{argument}: {said}",)
+        raise
+    except OverflowError as error:  # an integer that no float can hold
+        raise ValueError(f"{argument}: {error}") from error

@@ -1,14 +1,13 @@
 """What a learner checks and decides before it trains."""
 
-import contextlib
 import functools
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
 
+from sklearn_ssl._utils._names import naming
 from sklearn_ssl._utils._ranks import Ranks, current_ranks
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._identity import image_fingerprint, training_arguments
@@ -108,7 +107,7 @@ def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool
         reading=learner._reading("replace"),
     )
     if X_unlabeled is not None:
-        with _named("X_unlabeled"):
+        with naming("X_unlabeled"):
             more = read_images(
                 X_unlabeled,
                 estimator=learner,
@@ -133,18 +132,6 @@ def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool
         images.origin = pixels.origin
         pixels.check(images)
     return images
-
-
-@contextlib.contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Have errors name the argument that was read, which they call X."""
-    try:
-        yield
-    except (ValueError, TypeError, OSError) as error:
-        said = str(error)
-        named = re.sub(r"^((?:Input |row \d+ of )?)X\b", rf"\g<1>{name}", said)
-        error.args = (named if named != said else f"{name}: {said}",)
-        raise
 
 
 def warn_of_interruption(learner: Any) -> None:

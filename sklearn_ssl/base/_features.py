@@ -44,6 +44,7 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
     @property
     def encoder_(self) -> Any:
         """The trained encoder."""
+        check_is_fitted(self)
         return self.net_.encoder
 
     def transform(self, X: Any) -> np.ndarray:

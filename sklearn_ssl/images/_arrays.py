@@ -144,6 +144,8 @@ def as_numbers(array: np.ndarray, names: Any = None) -> np.ndarray:
         numbers = array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise type(error)(f"X has values that are no numbers: {error}") from error
+    except OverflowError as error:
+        raise ValueError(f"X has values that no float can hold: {error}") from error
     missing = np.flatnonzero(np.isnan(numbers).any(0))
     if len(missing):
         where = missing[:5].tolist() if names is None else names[missing[:5]].tolist()

@@ -164,7 +164,7 @@ def _check_values(X: Any, estimator: Any, **options: Any) -> Any:
 def _refuse_text_beside_others(X: Any) -> None:
     """Say which column of a table to give, if one holds text, as paths are, beside others."""
     is_table = isinstance(X, np.ndarray) or hasattr(X, "columns")
-    first = np.asarray(X[:1], dtype=object) if is_table else np.empty(0)
+    first = np.asarray(X[:1], dtype=object) if is_table and np.ndim(X) else np.empty(0)
     if first.ndim != 2 or len(first) == 0 or first.shape[1] == 1:
         return
     names = getattr(X, "column_names", getattr(X, "columns", None))  # of Arrow, and of others

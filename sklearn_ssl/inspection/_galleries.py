@@ -8,14 +8,15 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
-from sklearn.utils import check_array, column_or_1d
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import HasMethods, Interval, validate_params
 from torch import Tensor
 
 from sklearn_ssl._utils._labels import read_labels, read_targets
+from sklearn_ssl._utils._names import naming
 from sklearn_ssl.images import Images, Reading, read_images
 from sklearn_ssl.inspection._curves import Display, pyplot
-from sklearn_ssl.inspection._learners import check_learner
+from sklearn_ssl.inspection._given import check_learner, check_pictures
 
 __all__ = [
     "FeatureMapDisplay",
@@ -78,7 +79,8 @@ def _are_read(pictures: np.ndarray) -> np.ndarray:
 
 def _of(features: Any, name: str, n_images: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Features as an array, and their rows without NaN: files that were skipped have it."""
-    features = check_array(features, ensure_all_finite="allow-nan", input_name=name)
+    with naming(name):
+        features = check_array(features, ensure_all_finite="allow-nan")
     if n_images is not None and n_images != len(features):
         raise ValueError(f"{name} has {len(features)} rows, but X has {n_images} images")
     rows = np.flatnonzero(~np.isnan(features).any(1))
@@ -93,6 +95,9 @@ class _Grid(Display):
     images: np.ndarray
     titles: Sequence[str] = ()
     captions: Sequence[Sequence[str]] = ()  # below each image
+
+    def _check(self) -> None:
+        check_pictures(self.images, 5)
 
     def _gaps(self) -> tuple[int, int]:
         """Pixels between rows and between columns."""
@@ -226,6 +231,20 @@ class FeatureMapDisplay(Display):
         images = None if source is None else _scaled(source, rows)
         return cls(_places(features[rows], reducer), images, labels, rows).plot(ax)
 
+    def _check(self) -> None:
+        with naming("places"):
+            shape = np.shape(self.places)
+        if len(shape) != 2 or shape[0] == 0 or shape[1] != 2:
+            raise ValueError(f"places has shape {shape}; give positions (n, 2)")
+        if self.images is not None:
+            check_pictures(self.images, 4)
+            if len(self.images) != shape[0]:
+                raise ValueError(f"images: give one for each of {shape[0]} places")
+        if self.labels is not None:
+            with naming("labels"):
+                column_or_1d(self.labels)
+                check_consistent_length(self.places, self.labels)
+
     def _size(self) -> tuple[float, float]:
         return (7, 7) if self.labels is None else (8.5, 7)
 
@@ -274,7 +293,7 @@ def _labels(y: Any, n_images: int, rows: np.ndarray) -> np.ndarray | None:
     try:
         values = np.asarray(y, dtype=float)
         is_measured = bool((values[np.isfinite(values)] % 1).any())
-    except (TypeError, ValueError):  # names
+    except (TypeError, ValueError, OverflowError):  # names, and what is no label
         is_measured = False
     known, is_known = (read_targets if is_measured else read_labels)(y, n_images)
     labels = np.full(n_images, np.nan if is_measured else None)
@@ -350,10 +369,20 @@ class NeighborsDisplay(_Grid):
         self.distances = distances
         self.rows = rows
         self.titles = ("query",)
-        if indices is not None and distances is not None:
+
+    def _check(self) -> None:
+        super()._check()
+        shape = self.images.shape[0], self.images.shape[1] - 1
+        for name in ("indices", "distances"):
+            if getattr(self, name) is not None:
+                with naming(name):
+                    found = np.asarray(getattr(self, name), dtype=float)
+                if found.shape != shape:
+                    raise ValueError(f"{name} has shape {found.shape}, but images has {shape}")
+        if self.indices is not None and self.distances is not None:
             self.captions = [
                 ["", *(f"{i}: {d:.2f}" for i, d in zip(*found, strict=True))]
-                for found in zip(indices, distances, strict=True)
+                for found in zip(self.indices, self.distances, strict=True)
             ]
 
     @classmethod
@@ -379,7 +408,8 @@ class NeighborsDisplay(_Grid):
         """
         check_learner(estimator)
         features, rows = _of(estimator.transform(X), "the features of X")
-        asked, asked_rows = _of(estimator.transform(queries), "the features of queries")
+        with naming("queries"):
+            asked, asked_rows = _of(estimator.transform(queries), "the features of queries")
         indices, distances = _nearest(features, rows, asked[asked_rows], n_neighbors)
         of_queries = _seen_by(estimator, queries, asked_rows)
         found = _seen_by(estimator, X, indices.ravel()).reshape(
@@ -412,7 +442,8 @@ class NeighborsDisplay(_Grid):
         """
         source = _read(X)
         features, rows = _of(features, "features", len(source))
-        asked_rows = column_or_1d(queries)
+        with naming("queries"):
+            asked_rows = column_or_1d(queries)
         if (
             asked_rows.dtype.kind not in "iu"
             or not np.isin(asked_rows, np.arange(len(source))).all()
