@@ -56,7 +56,7 @@ def save_pretrained(learner: Any, folder: str | os.PathLike) -> None:
     >>> bool((again.transform(X) == ssl.transform(X)).all())
     True
     """
-    check_is_fitted(learner)
+    _check_learner(learner)
     folder = expanded(folder, "folder")
     folder.mkdir(parents=True, exist_ok=True)
     learner.save(folder / _FILE)
@@ -99,8 +99,8 @@ def push_to_hub(
     NotFittedError
         If the learner was not fitted.
     """
+    _check_learner(learner)
     api = _huggingface_hub().HfApi(token=token)
-    check_is_fitted(learner)
     with tempfile.TemporaryDirectory() as folder:
         save_pretrained(learner, folder)
         api.create_repo(repo_id, private=private, exist_ok=True)
@@ -152,6 +152,14 @@ def from_pretrained(
     hub = _huggingface_hub()
     path = hub.hf_hub_download(os.fspath(name), _FILE, revision=revision, token=token)
     return load(path, **params)
+
+
+def _check_learner(learner: Any) -> None:
+    if isinstance(learner, type) or not hasattr(learner, "save"):
+        raise TypeError(
+            f"learner={learner!r} cannot be saved; give a fitted learner, as SimCLR().fit(X) is"
+        )
+    check_is_fitted(learner)
 
 
 def model_card(learner: Any) -> str:

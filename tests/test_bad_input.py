@@ -6,6 +6,7 @@ import functools
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 import torch
@@ -75,7 +76,13 @@ def with_value(value):
     return change
 
 
+def paths_beside_numbers(X):
+    return pd.DataFrame({"path": ["a.png"] * len(X), "age": np.arange(len(X))})
+
+
 # Images
+
+IN_ROW = "first in row 3; "
 
 BAD_IMAGES = {
     "sparse array": (lambda X: scipy.sparse.csr_array(rows(X)), TypeError, ["Sparse", "dense"]),
@@ -85,11 +92,11 @@ BAD_IMAGES = {
     "complex": (lambda X: X + 1j, ValueError, ["Complex data not supported"]),
     "complex rows": (lambda X: rows(X) + 1j, ValueError, ["Complex data not supported"]),
     "complex tensor": (lambda X: tensor(X) + 1j, ValueError, ["Complex data not supported"]),
-    "NaN": (with_value(np.nan), ValueError, ["NaN"]),
-    "NaN in rows": (lambda X: rows(with_value(np.nan)(X)), ValueError, ["NaN"]),
-    "NaN in a tensor": (lambda X: tensor(with_value(np.nan)(X)), ValueError, ["NaN"]),
-    "NaN in a list": (lambda X: with_value(np.nan)(X).tolist(), ValueError, ["NaN"]),
-    "infinity": (with_value(np.inf), ValueError, ["infinity"]),
+    "NaN": (with_value(np.nan), ValueError, ["NaN", IN_ROW]),
+    "NaN in rows": (lambda X: rows(with_value(np.nan)(X)), ValueError, ["NaN", IN_ROW]),
+    "NaN in a tensor": (lambda X: tensor(with_value(np.nan)(X)), ValueError, ["NaN", IN_ROW]),
+    "NaN in a list": (lambda X: with_value(np.nan)(X).tolist(), ValueError, ["NaN", IN_ROW]),
+    "infinity": (with_value(np.inf), ValueError, ["infinity", IN_ROW]),
     "minus infinity": (with_value(-np.inf), ValueError, ["infinity"]),
     "infinite as float32": (with_value(1e300), ValueError, ["too large", "float32"]),
     "objects": (lambda X: np.full(X.shape, "a", dtype=object), ValueError, ["to float", "'a'"]),
@@ -103,10 +110,13 @@ BAD_IMAGES = {
     "5-D": (lambda X: X[None], ValueError, ["5 dimensions", "(n, height, width, channels)"]),
     "5-D tensor": (lambda X: tensor(X)[None], ValueError, ["5 dimensions", "(n, height, width"]),
     "1-D": (lambda X: X.ravel(), ValueError, ["Expected 2D array, got 1D array"]),
+    "labels": (lambda X: np.arange(len(X)) % 3, ValueError, ["has shape (48,), as labels"]),
+    "paths beside numbers": (paths_beside_numbers, ValueError, ["'path' holds str", "X['path']"]),
+    "paths beside more": (lambda X: np.array([["x", 1]] * 9, "O"), ValueError, ["X[:, 0]"]),
     "1-D list": (lambda X: [1, 2, 3], ValueError, ["Expected 2D array, got 1D array"]),
     "a number": (lambda X: 3, ValueError, ["Expected 2D array, got scalar array"]),
     "None": (lambda X: None, ValueError, ["Expected 2D array", "None"]),
-    "a path": (lambda X: "images.npy", FileNotFoundError, ["X='images.npy'", "there are none"]),
+    "a path": (lambda X: "images.npy", FileNotFoundError, ["='images.npy'", "there are none"]),
 }
 
 bad_images = pytest.mark.parametrize(
@@ -152,8 +162,32 @@ def test_transform_refuses(Learner, images, make, error, parts):
     [case for name, case in BAD_IMAGES.items() if name != "None"],  # which is no more images
 )
 def test_unlabeled_images_refuse(images, make, error, parts):
-    with refused(error, *parts):
+    with refused(error, *parts, "X_unlabeled"):
         small(SimCLR).fit(images.astype(np.float64), X_unlabeled=make(images))
+
+
+def test_no_advice_about_other_estimators(images):
+    with pytest.raises(ValueError, match="NaN") as caught:
+        small(SimCLR).fit(with_value(np.nan)(images))
+    assert "HistGradientBoosting" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "meant"),
+    [
+        ({"layer": "cov"}, "conv"),
+        ({"layer": ["conv", "uot"]}, "out"),
+        ({"layer": "conv", "pool": "mx"}, "max"),
+        ({"layer": ["conv", "out"], "pool": ["max", "avgg"]}, "avg"),
+        ({"precision": "bf16"}, "bfloat16"),
+        ({"optimizer": "adam-w"}, "adamw"),
+        ({"schedule": "Cosine"}, "cosine"),
+        ({"views": Views(blur="Auto")}, "auto"),
+    ],
+)
+def test_a_name_that_is_nearly_right(argument, meant, images):
+    with pytest.raises(ValueError, match=f" Did you mean '{meant}'"):
+        small(SimCLR, **argument).fit(images)
 
 
 @bad_images

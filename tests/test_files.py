@@ -13,16 +13,17 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import torch
-from conftest import LEARNERS, make_images, small
+from conftest import LEARNERS, TinyNet, make_images, small
 from joblib import Parallel, delayed
 from PIL import Image
+from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from torch.utils.data import IterableDataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 
-from sklearn_ssl import SimCLR, VariationalAutoencoder, Views, load_images
+from sklearn_ssl import PatchDictionary, SimCLR, VariationalAutoencoder, Views, load_images
 from sklearn_ssl.exceptions import (
     ImageReadError,
     ImageReadWarning,
@@ -174,6 +175,23 @@ def test_files_go_through_splits_and_searches(paths):
     train, test = train_test_split(paths, random_state=0)
     assert len(search.predict(test)) == len(test)
     assert len(train) + len(test) == len(paths)
+
+
+@pytest.mark.parametrize("column", ["path", ["path"]])
+@pytest.mark.parametrize("Learner", [SimCLR, PatchDictionary])
+def test_a_column_of_paths_beside_others(Learner, column, paths):
+    frame = pd.DataFrame({"path": paths, "age": np.arange(len(paths)) / 7}, index=paths)
+    learner = Learner(encoder=TinyNet, max_epochs=0) if Learner is SimCLR else Learner(n_atoms=4)
+    columns = ColumnTransformer(
+        [("image", learner.set_params(pool="avg"), column), ("same", "passthrough", ["age"])]
+    )
+    found = columns.set_output(transform="pandas").fit_transform(frame)
+    names = columns.named_transformers_["image"].get_feature_names_out()
+    assert found.columns.tolist() == [*(f"image__{name}" for name in names), "same__age"]
+    assert columns.get_feature_names_out().tolist() == found.columns.tolist()
+    assert found.index.tolist() == list(paths)
+    with pytest.raises(ValueError, match=r"length equal to number of features \(192\), got 2"):
+        columns.named_transformers_["image"].get_feature_names_out(["path", "age"])
 
 
 def test_images_are_given_back_as_arrays(array, paths):

@@ -8,7 +8,14 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, cast, dataclass_transform
 
 import numpy as np
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import (
+    Interval,
+    InvalidParameterError,
+    StrOptions,
+    validate_parameter_constraints,
+)
+
+from sklearn_ssl._utils._names import did_you_mean
 
 __all__ = [
     "COUNT",
@@ -19,6 +26,7 @@ __all__ = [
     "DeclaredArguments",
     "are_finite",
     "argument",
+    "check_arguments",
     "plain",
 ]
 
@@ -27,6 +35,8 @@ COUNT_OR_ZERO = Interval(Integral, 0, None, closed="left")
 POSITIVE = Interval(Real, 0, None, closed="neither")
 NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 SHARE = Interval(Real, 0, 1, closed="both")
+
+_MOST_BITS = 1000  # of integers, which all become floats or tensors somewhere
 
 
 def argument(
@@ -91,6 +101,11 @@ class DeclaredArguments:
     _arguments: ClassVar[dict[str, dict[str, Any]]] = {}  # what was declared, by name
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
+    def _validate_params(self: Any) -> None:
+        """Raise ValueError for arguments that are not what was declared."""
+        values = self.get_params(deep=False)
+        check_arguments(self._parameter_constraints, values, type(self).__name__)
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make the class take its arguments.
 
@@ -126,6 +141,22 @@ class DeclaredArguments:
             name: known["constraints"] or "no_validation" for name, known in cls._arguments.items()
         }
         super().__init_subclass__(**kwargs)
+
+
+def check_arguments(constraints: dict[str, Any], values: dict[str, Any], owner: str) -> None:
+    """Raise ValueError, which is also a TypeError, for values that break the constraints.
+
+    scikit-learn says it, and what name may have been meant is added.
+    """
+    for name, value in values.items():
+        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            raise ValueError(f"The {name!r} parameter of {owner} is too large for a float")
+        try:
+            validate_parameter_constraints({name: constraints[name]}, {name: value}, owner)
+        except InvalidParameterError as error:
+            known = [c.options for c in constraints[name] if isinstance(c, StrOptions)]
+            hint = did_you_mean(value, set().union(*known))
+            raise InvalidParameterError(f"{error}{hint}") from None
 
 
 def are_finite(values: Sequence, n: int) -> bool:

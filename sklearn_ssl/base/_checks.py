@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
+from sklearn_ssl._utils._names import naming
 from sklearn_ssl._utils._ranks import Ranks, current_ranks
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._identity import image_fingerprint, training_arguments
@@ -112,15 +113,16 @@ def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool
         reading=learner._reading("replace"),
     )
     if X_unlabeled is not None:
-        more = read_images(
-            X_unlabeled,
-            estimator=learner,
-            channel_order=order,
-            fitted_shape=images.shape,
-            fitted_dtype=images.dtype,
-            min_images=1,
-            reading=learner._reading("replace"),
-        )
+        with naming("X_unlabeled"):
+            more = read_images(
+                X_unlabeled,
+                estimator=learner,
+                channel_order=order,
+                fitted_shape=images.shape,
+                fitted_dtype=images.dtype,
+                min_images=1,
+                reading=learner._reading("replace"),
+            )
         if more.is_uint8 != images.is_uint8:
             raise ValueError(
                 f"X has dtype {images.dtype} and X_unlabeled {more.dtype}; give both in one range "

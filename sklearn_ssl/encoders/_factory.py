@@ -11,9 +11,10 @@ from typing import Any
 
 from torch import nn
 
+from sklearn_ssl._utils._names import did_you_mean
 from sklearn_ssl.encoders._encoder import BackboneEncoder
 from sklearn_ssl.encoders._resnet import SmallResNet
-from sklearn_ssl.encoders._timm import build_timm, expected_by_timm
+from sklearn_ssl.encoders._timm import build_timm, expected_by_timm, is_model_of_timm
 from sklearn_ssl.encoders._torchvision import (
     build_torchvision,
     expected_by_torchvision,
@@ -157,8 +158,10 @@ def _build_backbone(
         if encoder in torchvision_names():
             return build_torchvision(encoder, channels, (height, width), weights, filled)
         raise ValueError(
-            f"encoder={encoder!r} is unknown. Known are {', '.join(encoder_names())}, "
-            "'timm/NAME' for a model of timm, a class, or a function that builds a module"
+            f"encoder={encoder!r} is unknown.{_meant(encoder)} Give 'small_resnet', 'small_vit', "
+            "the name of a torchvision classification model, 'timm/NAME' for a model of timm, a "
+            "class, or a function that builds a module; "
+            "sklearn_ssl.encoders.encoder_names() lists the names"
         )
     if weights is not None and not is_file(weights):
         raise ValueError(
@@ -168,6 +171,13 @@ def _build_backbone(
     if weights is not None and filled:
         load_weights(backbone, weights)
     return backbone
+
+
+def _meant(name: str) -> str:
+    """A sentence that says which encoder an unknown name may stand for."""
+    if is_model_of_timm(name):
+        return f" Did you mean timm's, encoder='timm/{name}'?"
+    return did_you_mean(name, encoder_names())
 
 
 def _build_own(encoder: str | Callable, image_shape: tuple[int, int, int]) -> nn.Module:

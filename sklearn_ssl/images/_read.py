@@ -1,13 +1,15 @@
 """The one door through which images come in."""
 
+import contextlib
 import math
+import os
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from sklearn_ssl.images._arrays import as_array, as_numbers, is_stored, stacked
+from sklearn_ssl.images._arrays import as_array, as_numbers, check_finite, is_stored, stacked
 from sklearn_ssl.images._files import Files, Reading
 from sklearn_ssl.images._images import Images, Shape, Stored, channels_last
 from sklearn_ssl.images._items import as_items
@@ -94,6 +96,12 @@ def read_images(
             warn_of_channel_order(shape, of_torch)
     elif fitted_shape is not None:
         _check_width(X, fitted_shape, estimator)
+    if ndim == 1 and len(X):
+        raise ValueError(
+            f"Expected 2D array, got 1D array instead: X has shape {tuple(X.shape)}, as labels or "
+            "one image have. Reshape your data to (n, pixels), (n, height, width) or (n, height, "
+            "width, channels)"
+        )
     reset = fitted_shape is None
     X = _check_values(X, estimator, reset=reset, ensure_min_samples=min_images)
     if shape is None:
@@ -140,10 +148,49 @@ def _check_values(X: Any, estimator: Any, **options: Any) -> Any:
         like = np.broadcast_to(np.zeros((), X.dtype), (X.shape[0], math.prod(X.shape[1:])))
         as_numbers(validate_data(estimator, like, ensure_all_finite=False, **options))
         return X
-    if in_memory and X.ndim == 2 and X.dtype.kind == "O":
-        X = as_numbers(X)
-    X = validate_data(estimator, X, dtype="numeric", **options)
-    return as_numbers(X, getattr(estimator, "feature_names_in_", None))
+    try:
+        if in_memory and X.ndim == 2 and X.dtype.kind == "O":
+            X = as_numbers(X)
+        # scikit-learn would advise estimators that take NaN
+        rows = validate_data(estimator, X, dtype="numeric", ensure_all_finite=False, **options)
+        rows = as_numbers(rows, getattr(estimator, "feature_names_in_", None))
+    except (TypeError, ValueError):
+        _refuse_text_beside_others(X)
+        raise
+    check_finite(rows)
+    return rows
+
+
+def _refuse_text_beside_others(X: Any) -> None:
+    """Say which column of a table to give, if one holds text, as paths are, beside others."""
+    is_table = isinstance(X, np.ndarray) or hasattr(X, "columns")
+    first = np.asarray(X[:1], dtype=object) if is_table and np.ndim(X) else np.empty(0)
+    if first.ndim != 2 or len(first) == 0 or first.shape[1] == 1:
+        return
+    names = getattr(X, "column_names", getattr(X, "columns", None))  # of Arrow, and of others
+    kinds = {i: type(value).__name__ for i, value in enumerate(first[0]) if _is_text(value)}
+    if not kinds or (names is None and len(kinds) == first.shape[1]):
+        return
+    column, kind = next(iter(kinds.items()))
+    which, give = f"column {column}", f"X[:, {column}]"
+    if names is not None:
+        which = f"column {names[column]!r}"
+        give = (
+            f"X[{names[column]!r}], or use a ColumnTransformer that gives the learner this column"
+        )
+    raise ValueError(
+        f"X has {first.shape[1]} columns, and {which} holds {kind}, not numbers. If these are the "
+        f"images, give {give}"
+    )
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is text, a path or a file, and no number in letters."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            float(value)
+            return False
+    return isinstance(value, (str, bytes, os.PathLike))
 
 
 def _check_width(X: Any, fitted_shape: Shape, estimator: Any) -> None:
@@ -155,6 +202,7 @@ def _check_width(X: Any, fitted_shape: Shape, estimator: Any) -> None:
         raise ValueError(f"Expected 2D array, got 1D array instead. Reshape your data{hint}")
     if len(shape) != 2 or hasattr(X, "columns") or shape[1] in (0, n_values):
         return
+    _refuse_text_beside_others(X)
     raise ValueError(
         f"X has {shape[1]} features, but {type(estimator).__name__} is expecting {n_values} "
         f"features as input: images of {fitted_shape} (height, width, channels) in rows"

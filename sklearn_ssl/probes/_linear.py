@@ -28,6 +28,7 @@ from torch import Tensor
 from sklearn_ssl._utils._arguments import COUNT, POSITIVE, DeclaredArguments, argument, plain
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
+from sklearn_ssl._utils._names import naming
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._checks import all_or_nothing
 from sklearn_ssl.exceptions import LabelWarning
@@ -134,14 +135,15 @@ class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
         given = X
         X, y, is_labeled = labeled_samples(self, X, y, dtype=(np.float64, np.float32))
         classes, codes = encoded(y)
-        weights = _check_sample_weight(
-            sample_weight, given, dtype=np.float64, ensure_non_negative=True
-        )[is_labeled]
+        with naming("sample_weight"):
+            weights = _check_sample_weight(
+                sample_weight, given, dtype=np.float64, ensure_non_negative=True
+            )[is_labeled]
         seen = StandardScaler().partial_fit(X, sample_weight=weights)
         if X_unlabeled is not None:
-            seen.partial_fit(
-                validate_data(self, X_unlabeled, dtype=(np.float64, np.float32), reset=False)
-            )
+            with naming("X_unlabeled"):
+                more = validate_data(self, X_unlabeled, dtype=(np.float64, np.float32), reset=False)
+            seen.partial_fit(more)
         if self.class_weight is not None:
             of_class = compute_class_weight(
                 self.class_weight, classes=classes, y=y, sample_weight=weights
@@ -160,25 +162,30 @@ class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
                 path = [strength / taken.total]
             else:
                 (taken,) = samples
-                path = sorted({float(c) for c in np.ravel(plain(self.C))})
-                if min(path) <= 0:
-                    raise ValueError(f"C={self.C!r} must be above 0")
+                path = self._given_path()
                 if len(path) > 1:
                     scores = self._cross_validate(taken, y, path)
                     if len(scores):
                         best = path[int(scores.mean(0).argmax())]
                     else:  # the one nearest to what "auto" takes then
                         best = min(path, key=lambda c: abs(math.log(c * taken.total)))
+                    self.scores_ = scores
                     path = [c for c in path if c <= best]
             problem = _Problem(self, taken)
             for c in path:
                 n_iter = problem.minimize(c * taken.total)
             self.coef_, self.intercept_ = taken.in_features(problem.values)
-        if len(np.ravel(plain(self.C))) > 1:
-            self.scores_ = scores
         self.classes_, self.C_, self.n_iter_ = classes, path[-1], n_iter
         self.standardized_ = taken.standardize
         return self
+
+    def _given_path(self) -> list[float]:
+        """The C that were given, from small to large, each once."""
+        with naming("C"):
+            path = sorted(set(np.asarray(plain(self.C), dtype=float).ravel().tolist()))
+        if not path or not np.isfinite(path).all() or path[0] <= 0:
+            raise ValueError(f"C={self.C!r} must be 'auto', or one or more numbers above 0")
+        return path
 
     def _choose(self, candidates: Sequence["_Samples"], y: np.ndarray) -> tuple["_Samples", float]:
         """The scaling and strength with the least log loss in cross-validation."""

@@ -18,6 +18,8 @@ __all__ = ["NeighborsProbe"]
 
 _PAIRS_AT_ONCE = 2**24
 
+_COLDEST = 1e-30  # temperature by which cosines can be divided in float32; only the nearest counts
+
 
 class NeighborsProbe(LabeledClassifierMixin, DeclaredArguments, BaseEstimator):
     """Classes of the nearest features, weighted by their cosine similarity [1]_.
@@ -101,7 +103,7 @@ class NeighborsProbe(LabeledClassifierMixin, DeclaredArguments, BaseEstimator):
             for start in range(0, len(X), size):
                 some = torch.from_numpy(np.ascontiguousarray(X[start : start + size])).to(device)
                 cosines, nearest = (F.normalize(some, dim=1) @ known.T).topk(k, dim=1)
-                weights = (cosines / self.temperature).softmax(1)
+                weights = (cosines / max(self.temperature, _COLDEST)).softmax(1)
                 votes = torch.zeros(len(some), len(self.classes_), device=device)
                 votes.scatter_add_(1, codes[nearest], weights)
                 shares[start : start + size] = votes.cpu().numpy()
