@@ -14,7 +14,7 @@ from sklearn_ssl.exceptions import ImageReadError
 from sklearn_ssl.images._cache import DecodedCache
 from sklearn_ssl.images._decoding import Header, decode, look, name_of
 from sklearn_ssl.images._images import Shape
-from sklearn_ssl.images._targets import Target
+from sklearn_ssl.images._targets import Pages, Target
 
 __all__ = ["Files", "Reading", "read_ahead"]
 
@@ -39,11 +39,14 @@ class Reading:
         place, or zeros.
     cache : str or path, optional
         Folder for decoded images.
+    pages : int, "channels" or None
+        Which pages of files are read.
     """
 
     n_jobs: int | None = -1
     broken: str = "raise"
     cache: str | os.PathLike | None = None
+    pages: Pages = None
 
     def n_threads(self) -> int:
         backend, _ = get_active_backend()
@@ -81,6 +84,7 @@ class Files:
     ):
         self.items = items
         self.broken = reading.broken
+        self.pages = reading.pages
         self.n_threads = reading.n_threads()
         self.cache = None if reading.cache is None else DecodedCache(reading.cache)
         self.skipped: dict[int, str] = {}
@@ -89,7 +93,8 @@ class Files:
         headers = [] if shape is not None and len(shape) == 3 and dtype else self._look_at_some()
         height, width = _common_size(headers) if shape is None else shape[:2]
         channels = shape[2] if shape and len(shape) == 3 else max(h.channels for h in headers)
-        self.target = Target(height, width, channels, dtype or _common_type(headers))
+        dtype = dtype or _common_type(headers)
+        self.target = Target(height, width, channels, dtype, pages=self.pages)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -125,7 +130,12 @@ class Files:
         """
         height, width, channels = self.shape
         target = Target(
-            round(zoom * height), round(zoom * width), channels, self.target.dtype, whole=True
+            round(zoom * height),
+            round(zoom * width),
+            channels,
+            self.target.dtype,
+            whole=True,
+            pages=self.pages,
         )
         images = list(self._read(rows, target))
         sizes = np.array([image.shape[:2] for image in images])
@@ -188,7 +198,7 @@ class Files:
 
         def see(row: int) -> Header | ImageReadError:
             try:
-                return look(self.items[row])
+                return look(self.items[row], self.pages)
             except ImageReadError as error:
                 return error
 
