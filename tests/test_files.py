@@ -1,6 +1,7 @@
 """Images in files: every source and format gives the features of the decoded array, or an error."""
 
 import io
+import multiprocessing
 import os
 import struct
 import tarfile
@@ -14,16 +15,22 @@ import pyarrow as pa
 import pytest
 import torch
 from conftest import LEARNERS, make_images, small
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
+from joblib.parallel import ThreadingBackend
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
-from torch.utils.data import IterableDataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 
 from sklearn_ssl import SimCLR, VariationalAutoencoder, Views, load_images
-from sklearn_ssl.exceptions import ImageReadError, ImageReadWarning, PixelRangeWarning
+from sklearn_ssl.exceptions import (
+    ImageReadError,
+    ImageReadWarning,
+    ImageShapeWarning,
+    PixelRangeWarning,
+)
 from sklearn_ssl.images import Files, Images, Reading, list_images, prune_decoded, read_images
 from sklearn_ssl.views import CenteredImages
 
@@ -131,10 +138,19 @@ SOURCES = {
     "tensors": lambda array, folder, shard: TensorDataset(
         torch.from_numpy(array).permute(0, 3, 1, 2)
     ),
+    "rows of tensors": lambda array, folder, shard: list(
+        TensorDataset(torch.from_numpy(array).permute(0, 3, 1, 2), torch.zeros(len(array)))
+    ),
+    "dictionaries": lambda array, folder, shard: [{"pixels": image, "y": 0} for image in array],
+    "Series of arrays": lambda array, folder, shard: pd.Series(list(array)),
     "Hugging Face": lambda array, folder, shard: hugging_face(array),
     "its column": lambda array, folder, shard: hugging_face(array)["image"],
     "its rows": lambda array, folder, shard: hugging_face(array)[list(range(len(array)))],
+    "list of its rows": lambda array, folder, shard: list(hugging_face(array)),
     "transformed": lambda array, folder, shard: hugging_face(array).with_transform(lambda b: b),
+    "transformed to other columns": lambda array, folder, shard: hugging_face(array).with_transform(
+        lambda batch: {"pixels": [np.asarray(image) for image in batch["image"]]}
+    ),
 }
 
 
@@ -165,6 +181,71 @@ def test_files_go_through_splits_and_searches(paths):
 def test_images_are_given_back_as_arrays(array, paths):
     vae = small(VariationalAutoencoder).fit(paths)
     np.testing.assert_array_equal(vae.reconstruct(paths), vae.reconstruct(array))
+
+
+class Items(torch.utils.data.Dataset):
+    """Images and labels, as most data sets of torch give them."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, row):
+        return self.images[row], 0
+
+
+def channels_first(images):
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+
+
+ITEMS = {
+    "tensors": (lambda X: torch.from_numpy(channels_first(X)), "first"),
+    "tensors (h, w, c)": (torch.from_numpy, "last"),
+    "arrays": (lambda X: X, "last"),
+    "arrays (c, h, w)": (channels_first, "first"),
+}
+
+
+@pytest.mark.parametrize("form", ITEMS)
+def test_the_order_of_channels_in_items(form):
+    X = make_images(12, 24, 24)
+    make, order = ITEMS[form]
+    images = Items(make(X))
+    expected = small(SimCLR).fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ImageShapeWarning)
+        told = small(SimCLR, channel_order=order).fit(images)
+    np.testing.assert_array_equal(told.transform(images), expected.transform(X))
+    if order == ("first" if form.startswith("tensors") else "last"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ImageShapeWarning)
+            small(SimCLR, max_epochs=0).fit(images)
+        return
+    for shape in (None, (16, 16)):
+        with pytest.warns(ImageShapeWarning, match=f"channel_order='{order}' or give image"):
+            small(SimCLR, max_epochs=0, image_shape=shape).fit(images)
+    with pytest.raises(ImageReadError, match=f"row 0 of X.*24 channels.*channel_order='{order}'"):
+        expected.transform(images)
+
+
+def test_arrays_of_several_sizes_are_pictures_of_these():
+    arrays = [smooth(20 + row, 30 - row, seed=row) for row in range(8)]
+    pictures = [Image.fromarray(array) for array in arrays]
+    learner = small(SimCLR, image_shape=(16, 16)).fit(pictures)
+    expected = learner.transform(pictures)
+    tensors = [torch.from_numpy(array).permute(2, 0, 1) for array in arrays]
+    objects = np.empty(8, dtype=object)
+    objects[:] = arrays
+    for X in (arrays, tensors, objects, pd.Series(arrays)):
+        assert small(SimCLR, max_epochs=0).fit(X).image_shape_ == (96, 96, 3)
+        same = small(SimCLR, image_shape=(16, 16)).fit(X)
+        features = same.transform(X)
+        np.testing.assert_allclose(features, expected, atol=0.02)
+        np.testing.assert_array_equal(same.transform(X[2:3]), features[2:3])
+    with pytest.raises(ValueError, match=r"one image, which is given as X\[None\]"):
+        learner.transform(list(make_images(1, 16, 16)[0]))
 
 
 # Sizes
@@ -678,7 +759,7 @@ class Stream(IterableDataset):
         (lambda folder: folder / "notes.txt", FileNotFoundError, "there are none"),
         (lambda folder: [str(folder / "gone.png")] * 4, ImageReadError, "gone.png: there is no"),
         (lambda folder: [str(folder)] * 4, ImageReadError, "Is a directory"),
-        (lambda folder: [b"", b"", b""], ImageReadError, "bytes: it is no image"),
+        (lambda folder: [b"", b"", b""], ImageReadError, "row 0 of X, given as bytes: it is no"),
         (lambda folder: [encoded(RGB), 3, None], TypeError, "row 1 of X is 3"),
         (
             lambda folder: pd.Series([*list_images(folder), None]),
@@ -686,6 +767,16 @@ class Stream(IterableDataset):
             "row 48 of X is (None|nan)",
         ),
         (lambda folder: Stream(), TypeError, "one order only"),
+        (lambda folder: (image for image in [RGB, RGB]), TypeError, r"generator, .*list\(X\)"),
+        (lambda folder: map(np.asarray, [RGB, RGB]), TypeError, r"map, .*list\(X\)"),
+        (lambda folder: DataLoader(WithLabels(RGB[None])), TypeError, r"X\.dataset"),
+        (
+            lambda folder: hugging_face([RGB]).with_transform(lambda b: {"label": b["label"]}),
+            TypeError,
+            "row 0 of the Dataset has the columns label, of which 0 hold images",
+        ),
+        (lambda folder: [(RGB, 0), RGB], TypeError, "row 1 of X is no tuple with an image"),
+        (lambda folder: Items([1, 2]), ImageReadError, "row 0 of X, given as int: it is no path"),
         (lambda folder: {"a": [1.0], "b": ["x"]}, TypeError, "of which 0 hold images"),
         (lambda folder: Image.fromarray(RGB), TypeError, "one PIL image"),
     ],
@@ -695,6 +786,35 @@ def test_what_is_no_collection_of_images(X, error, message, folder):
     with pytest.raises(error, match=message):
         learner.fit(X(folder))
     assert not hasattr(learner, "net_")
+
+
+BROKEN = {
+    "bytes": lambda contents: contents,
+    "pandas": pd.Series,
+    "Arrow": lambda contents: pa.table({"image": contents}),
+    "Arrow structs": lambda contents: pa.chunked_array(
+        [[{"bytes": content, "path": None} for content in contents]]
+    ),
+    "Hugging Face": lambda contents: datasets.Dataset.from_dict(
+        {"image": [{"bytes": content, "path": "a.png"} for content in contents]},
+        features=datasets.Features({"image": datasets.Image()}),
+    ),
+}
+
+
+@pytest.mark.parametrize("source", BROKEN)
+def test_broken_rows_have_a_number(array, source):
+    contents = [encoded(image) for image in array[:8]]
+    contents[5] = contents[5][:60]
+    X = BROKEN[source](contents)
+    with pytest.raises(ImageReadError, match=r"cannot read row 5 of X\b"):
+        small(SimCLR).fit(X)
+    with pytest.raises(ImageReadError, match=r"cannot read row 5 of X_unlabeled\b"):
+        small(SimCLR).fit(array, X_unlabeled=X)
+    learner = small(SimCLR, on_error="skip")
+    with pytest.warns(ImageReadWarning, match="row 5 of X"):
+        learner.fit(X)
+    assert list(learner.skipped_) == [5]
 
 
 def test_a_compressed_archive_is_refused(shard, tmp_path):
@@ -717,6 +837,29 @@ def test_one_decoder_in_workers():
     n_threads = Parallel(n_jobs=2)(delayed(Reading(n_jobs=-1).n_threads)() for _ in range(2))
     assert n_threads == [1, 1]
     assert Reading(n_jobs=3).n_threads() == 3
+
+
+def n_threads_in_silence(n_jobs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return Reading(n_jobs).n_threads()
+
+
+def test_one_decoder_in_daemons():
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.map(n_threads_in_silence, [-1, 3, None]) == [1, 1, 1]
+
+
+class Cluster(ThreadingBackend):
+    """Has cores elsewhere, where threads cannot decode."""
+
+    def effective_n_jobs(self, n_jobs):
+        return 99
+
+
+def test_decoders_are_counted_in_cores_of_this_machine():
+    with parallel_config(Cluster(), n_jobs=2):
+        assert [n_threads_in_silence(n_jobs) for n_jobs in (3, None)] == [3, 2]
 
 
 def test_arrays_and_files_together(array, paths):

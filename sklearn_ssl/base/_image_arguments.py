@@ -165,5 +165,6 @@ and time of change are the same. ``sklearn_ssl.images.prune_decoded`` shrinks it
         changeable=True,
         trains=False,
         doc="""int or None
-Threads that decode files; ``-1`` takes one for each core. It is one in the workers of joblib.""",
+Threads that decode files; ``-1`` takes one for each core. It is one in the workers of joblib
+and of ``multiprocessing.Pool``.""",
     )

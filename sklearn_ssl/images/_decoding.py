@@ -17,6 +17,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from sklearn_ssl.exceptions import ImageReadError
 from sklearn_ssl.images._archives import member_of
+from sklearn_ssl.images._arrays import as_array
+from sklearn_ssl.images._shapes import has_planes
 from sklearn_ssl.images._targets import (
     Pages,
     Planes,
@@ -46,43 +48,45 @@ def _installed(name: str) -> Any:
 
 @dataclass(frozen=True)
 class Header:
-    """What the first bytes of an image say."""
+    """What the first bytes of an image say, or the shape of an array (of NumPy or of torch)."""
 
     height: int
     width: int
     channels: int
     dtype: str
+    of_array: bool = False
+    of_torch: bool = False
 
 
-def name_of(item: Any) -> str:
-    """What to call an image in messages."""
+def name_of(item: Any, row: str) -> str:
+    """What to call an image in messages: its path, or its ``row``, as ``"row 3 of X"``."""
     if isinstance(item, (str, os.PathLike)):
         return os.fspath(item)
     if isinstance(item, dict) and item.get("path"):
-        return str(item["path"])
-    return f"an image given as {type(item).__name__}"
+        return f"{row} ({item['path']})"
+    return f"{row}, given as {type(item).__name__}"
 
 
-def look(item: Any, pages: Pages = None) -> Header:
+def look(item: Any, row: str, pages: Pages, channel_order: str) -> Header:
     """Height, width, channels and dtype of an image, without decoding it.
 
     Raises
     ------
     ImageReadError
-        If it cannot be read.
+        If it cannot be read; it names the path or the ``row``.
     """
-    return named(name_of(item), _look, item, pages)
+    return named(name_of(item, row), _look, item, pages, channel_order)
 
 
-def decode(item: Any, target: Target) -> np.ndarray:
+def decode(item: Any, row: str, target: Target) -> np.ndarray:
     """An image as an array (h, w, c).
 
     Raises
     ------
     ImageReadError
-        If it cannot be read.
+        If it cannot be read; it names the path or the ``row``.
     """
-    return named(name_of(item), _decode, item, target)
+    return named(name_of(item, row), _decode, item, target)
 
 
 def named(name: str, function: Any, *arguments: Any) -> Any:
@@ -108,11 +112,12 @@ def named(name: str, function: Any, *arguments: Any) -> Any:
     raise ImageReadError(f"cannot read {name}: {reason}")
 
 
-def _look(item: Any, pages: Pages) -> Header:
-    array = _as_array(item)
+def _look(item: Any, pages: Pages, channel_order: str) -> Header:
+    array = _as_array(item, channel_order)
     if array is not None:
         height, width, channels = array.shape
-        return Header(height, width, channels, type_of(array.dtype))
+        of_torch = isinstance(item, torch.Tensor)
+        return Header(height, width, channels, type_of(array.dtype), True, of_torch)
     with _opened(item) as file:
         image = _picture(item, file, pages)
         if isinstance(image, Planes):
@@ -126,9 +131,12 @@ def _look(item: Any, pages: Pages) -> Header:
 
 
 def _decode(item: Any, target: Target) -> np.ndarray:
-    array = _as_array(item)
+    array = _as_array(item, target.channel_order)
     if array is not None:
-        return fit_array(array, target)
+        try:
+            return fit_array(array, target)
+        except ValueError as error:
+            raise ValueError(f"{error}{_hint_of_order(item, target)}") from None
     with _opened(item) as file:
         image = _picture(item, file, target.pages)
         if isinstance(image, Planes):
@@ -147,19 +155,30 @@ def _opened(item: Any) -> Any:
         return nullcontext()
     if isinstance(item, (bytes, bytearray, memoryview)):
         return io.BytesIO(item)
+    if not isinstance(item, (str, os.PathLike)):
+        raise ValueError("it is no path, no bytes, no PIL image and no array")
     return member_of(os.fspath(item)) or open(item, "rb")
 
 
-def _as_array(item: Any) -> np.ndarray | None:
-    """What datasets give as tensors (c, h, w) or arrays (h, w, c), as (h, w, c)."""
-    if isinstance(item, torch.Tensor):
-        item = item.detach().cpu().numpy()
-        item = item.transpose(1, 2, 0) if item.ndim == 3 else item
-    if not isinstance(item, np.ndarray):
+def _as_array(item: Any, channel_order: str) -> np.ndarray | None:
+    """An array or a tensor as (h, w, c); None for another item."""
+    if not isinstance(item, (torch.Tensor, np.ndarray)):
         return None
-    if item.ndim not in (2, 3) or item.dtype.kind not in "biuf" or 0 in item.shape:
-        raise ValueError(f"an array of shape {item.shape} and dtype {item.dtype} is no image")
-    return item.reshape(*item.shape[:2], -1)
+    planes = has_planes(item, channel_order, ndim=3)
+    array = as_array(item)
+    if array.ndim not in (2, 3) or array.dtype.kind not in "biuf" or 0 in array.shape:
+        raise ValueError(f"an array of shape {array.shape} and dtype {array.dtype} is no image")
+    if planes and array.ndim == 3:
+        array = array.transpose(1, 2, 0)
+    return array.reshape(*array.shape[:2], -1)
+
+
+def _hint_of_order(item: Any, target: Target) -> str:
+    """What to say of an array that has the wanted channels in the other order."""
+    planes = has_planes(item, target.channel_order, ndim=3)
+    if item.ndim != 3 or item.shape[-1 if planes else 0] != target.channels:
+        return ""
+    return f"; channel_order='{'last' if planes else 'first'}' reads them the other way round"
 
 
 def _picture(item: Any, file: Any, pages: Pages) -> Image.Image | Planes:

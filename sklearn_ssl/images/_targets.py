@@ -46,6 +46,8 @@ class Target:
         them if it is larger, and nothing is cut off but the ends of very long ones.
     pages : int, "channels" or None
         Which pages of files are read.
+    channel_order : {"auto", "first", "last"}, default="auto"
+        Of items that are arrays.
     """
 
     height: int
@@ -54,6 +56,7 @@ class Target:
     dtype: str = "uint8"
     whole: bool = False
     pages: Pages = None
+    channel_order: str = "auto"
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:
         """Height and width to which an image is resized."""
