@@ -105,7 +105,11 @@ BAD_IMAGES = {
     "no rows": (lambda X: rows(X)[:0], ValueError, ["0 sample(s)", "minimum of"]),
     "empty list": (lambda X: [], ValueError, ["2D array", "[]"]),
     "no pixels": (lambda X: rows(X)[:, :0], ValueError, ["0 feature(s)", "minimum of 1"]),
-    "ragged list": (lambda X: [X[0], X[1][:7]], ValueError, ["different shapes", "one shape"]),
+    "ragged list": (
+        lambda X: [X[0].tolist(), X[1][:7].tolist()],
+        ValueError,
+        ["different shapes", "one shape"],
+    ),
     "ragged rows": (lambda X: [[1, 2], [1, 2, 3]], ValueError, ["different shapes"]),
     "5-D": (lambda X: X[None], ValueError, ["5 dimensions", "(n, height, width, channels)"]),
     "5-D tensor": (lambda X: tensor(X)[None], ValueError, ["5 dimensions", "(n, height, width"]),

@@ -2,10 +2,13 @@
 
 import errno
 import io
+import multiprocessing
 import os
+import struct
 import tarfile
 import warnings
 import zipfile
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -14,19 +17,21 @@ import pyarrow as pa
 import pytest
 import torch
 from conftest import LEARNERS, TinyNet, make_images, small
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
+from joblib.parallel import ThreadingBackend
 from PIL import Image
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
-from torch.utils.data import IterableDataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 
 from sklearn_ssl import PatchDictionary, SimCLR, VariationalAutoencoder, Views, load_images
 from sklearn_ssl.exceptions import (
     ImageReadError,
     ImageReadWarning,
+    ImageShapeWarning,
     MemoryWarning,
     PixelRangeWarning,
 )
@@ -34,6 +39,7 @@ from sklearn_ssl.images import Files, Images, Reading, list_images, prune_decode
 from sklearn_ssl.views import CenteredImages
 
 datasets = pytest.importorskip("datasets")
+tifffile = pytest.importorskip("tifffile")
 
 
 def encoded(image, format="PNG", **options):
@@ -146,10 +152,19 @@ SOURCES = {
     "tensors": lambda array, folder, shard: TensorDataset(
         torch.from_numpy(array).permute(0, 3, 1, 2)
     ),
+    "rows of tensors": lambda array, folder, shard: list(
+        TensorDataset(torch.from_numpy(array).permute(0, 3, 1, 2), torch.zeros(len(array)))
+    ),
+    "dictionaries": lambda array, folder, shard: [{"pixels": image, "y": 0} for image in array],
+    "Series of arrays": lambda array, folder, shard: pd.Series(list(array)),
     "Hugging Face": lambda array, folder, shard: hugging_face(array),
     "its column": lambda array, folder, shard: hugging_face(array)["image"],
     "its rows": lambda array, folder, shard: hugging_face(array)[list(range(len(array)))],
+    "list of its rows": lambda array, folder, shard: list(hugging_face(array)),
     "transformed": lambda array, folder, shard: hugging_face(array).with_transform(lambda b: b),
+    "transformed to other columns": lambda array, folder, shard: hugging_face(array).with_transform(
+        lambda batch: {"pixels": [np.asarray(image) for image in batch["image"]]}
+    ),
 }
 
 
@@ -197,6 +212,71 @@ def test_a_column_of_paths_beside_others(Learner, column, paths):
 def test_images_are_given_back_as_arrays(array, paths):
     vae = small(VariationalAutoencoder).fit(paths)
     np.testing.assert_array_equal(vae.reconstruct(paths), vae.reconstruct(array))
+
+
+class Items(torch.utils.data.Dataset):
+    """Images and labels, as most data sets of torch give them."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, row):
+        return self.images[row], 0
+
+
+def channels_first(images):
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+
+
+ITEMS = {
+    "tensors": (lambda X: torch.from_numpy(channels_first(X)), "first"),
+    "tensors (h, w, c)": (torch.from_numpy, "last"),
+    "arrays": (lambda X: X, "last"),
+    "arrays (c, h, w)": (channels_first, "first"),
+}
+
+
+@pytest.mark.parametrize("form", ITEMS)
+def test_the_order_of_channels_in_items(form):
+    X = make_images(12, 24, 24)
+    make, order = ITEMS[form]
+    images = Items(make(X))
+    expected = small(SimCLR).fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ImageShapeWarning)
+        told = small(SimCLR, channel_order=order).fit(images)
+    np.testing.assert_array_equal(told.transform(images), expected.transform(X))
+    if order == ("first" if form.startswith("tensors") else "last"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ImageShapeWarning)
+            small(SimCLR, max_epochs=0).fit(images)
+        return
+    for shape in (None, (16, 16)):
+        with pytest.warns(ImageShapeWarning, match=f"channel_order='{order}' or give image"):
+            small(SimCLR, max_epochs=0, image_shape=shape).fit(images)
+    with pytest.raises(ImageReadError, match=f"row 0 of X.*24 channels.*channel_order='{order}'"):
+        expected.transform(images)
+
+
+def test_arrays_of_several_sizes_are_pictures_of_these():
+    arrays = [smooth(20 + row, 30 - row, seed=row) for row in range(8)]
+    pictures = [Image.fromarray(array) for array in arrays]
+    learner = small(SimCLR, image_shape=(16, 16)).fit(pictures)
+    expected = learner.transform(pictures)
+    tensors = [torch.from_numpy(array).permute(2, 0, 1) for array in arrays]
+    objects = np.empty(8, dtype=object)
+    objects[:] = arrays
+    for X in (arrays, tensors, objects, pd.Series(arrays)):
+        assert small(SimCLR, max_epochs=0).fit(X).image_shape_ == (96, 96, 3)
+        same = small(SimCLR, image_shape=(16, 16)).fit(X)
+        features = same.transform(X)
+        np.testing.assert_allclose(features, expected, atol=0.02)
+        np.testing.assert_array_equal(same.transform(X[2:3]), features[2:3])
+    with pytest.raises(ValueError, match=r"one image, which is given as X\[None\]"):
+        learner.transform(list(make_images(1, 16, 16)[0]))
 
 
 # Sizes
@@ -392,24 +472,228 @@ def test_orientation(orientation, format, fast, monkeypatch):
     assert np.abs(found - np.asarray(upright)).mean() < 3
 
 
+def deep_png(pixels):
+    """Of 16 bits, written without any library."""
+
+    def chunk(kind, content):
+        checked = kind + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    height, width, channels = pixels.shape
+    color = {2: 4, 3: 2, 4: 6}[channels]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, color, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+def tiff(pixels, photometric="minisblack", **options):
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, photometric=photometric, **options)
+    return file.getvalue()
+
+
+def noise(*shape, dtype=np.uint16, seed=0):
+    info = np.iinfo(dtype)
+    return np.random.default_rng(seed).integers(info.min, info.max, shape, dtype, endpoint=True)
+
+
+def read(content, **options):
+    """One image, and the shape that is learned from it."""
+    images = read_images([content] * 2, estimator=SimCLR(), **options)
+    return images.arrays[0][np.arange(1)][0]
+
+
+DEEP = {
+    "PNG": (deep_png(noise(8, 6, 3)), noise(8, 6, 3)),
+    "TIFF": (tiff(noise(8, 6, 3), "rgb"), noise(8, 6, 3)),
+    "LZW": (tiff(noise(8, 6, 3), "rgb", compression="lzw"), noise(8, 6, 3)),
+    "big-endian": (tiff(noise(8, 6, 3), "rgb", byteorder=">"), noise(8, 6, 3)),
+    "planes": (tiff(noise(3, 8, 6), "rgb", planarconfig="separate"), noise(3, 8, 6)),
+    "turned": (
+        tiff(noise(8, 6, 3), "rgb", extratags=[(274, 3, 1, 6, True)]),
+        np.rot90(noise(8, 6, 3), -1),
+    ),
+    "infrared": (tiff(noise(8, 6, 4), "rgb", extrasamples=[0]), noise(8, 6, 4)),
+    "infrared of 8 bits": (
+        tiff(noise(8, 6, 4, dtype=np.uint8), "rgb", extrasamples=[0]),
+        noise(8, 6, 4, dtype=np.uint8),
+    ),
+    "two bands": (
+        tiff(noise(8, 6, 2, dtype=np.uint8), planarconfig="contig"),
+        noise(8, 6, 2, dtype=np.uint8),
+    ),
+    "signed": (tiff(noise(8, 6, dtype=np.int8)), noise(8, 6, dtype=np.int8)),
+    "unsigned": (tiff(noise(8, 6, dtype=np.uint32)), noise(8, 6, dtype=np.uint32)),
+    "doubles": (tiff(noise(8, 6).astype(float)), noise(8, 6)),
+}
+
+
+@pytest.mark.parametrize("kind", DEEP)
+def test_all_bits_and_bands_are_read(kind, monkeypatch):
+    content, expected = DEEP[kind]
+    if kind == "planes":
+        expected = expected.transpose(1, 2, 0)
+    expected = expected.reshape(*expected.shape[:2], -1).astype(np.float32)
+    np.testing.assert_array_equal(read(content), expected)
+    monkeypatch.setattr("sklearn_ssl.images._decoding._installed", lambda name: None)
+    with pytest.raises(ImageReadError, match="does not read whole; pip install"):
+        read(content)
+
+
+@pytest.mark.parametrize("make", [deep_png, lambda p: tiff(p, "rgb", extrasamples=[2])])
+def test_alpha_of_16_bits(make):
+    pixels = noise(8, 6, 4)
+    pixels[0, :3, 3] = 0, 65535, 65534
+    found = read(make(pixels))
+    assert found.shape == (8, 6, 3)
+    opacity = pixels[..., 3:] / 65535
+    expected = pixels[..., :3] * opacity + 65535 * (1 - opacity)
+    np.testing.assert_allclose(found, expected, atol=0.51)
+    np.testing.assert_array_equal(read(make(pixels), image_shape=(8, 6, 4)), pixels)
+    of_8_bits = read(encoded((pixels // 257).astype(np.uint8)))
+    assert np.abs(found // 257 - of_8_bits.astype(int)).max() <= 2
+
+
+def test_gray_and_alpha_of_16_bits():
+    pixels = noise(8, 6, 2)
+    opacity = pixels[..., 1:] / 65535
+    expected = pixels[..., :1] * opacity + 65535 * (1 - opacity)
+    np.testing.assert_allclose(read(deep_png(pixels)), expected, atol=0.51)
+    kept = read(deep_png(pixels), image_shape=(8, 6, 4))
+    np.testing.assert_array_equal(kept, pixels[..., [0, 0, 0, 1]])
+
+
+def test_a_fourth_channel_is_not_made_up():
+    """In an image without alpha it would be opaque; in a band it would be wrong."""
+    for content, most in ((encoded(RGB), 255), (deep_png(noise(8, 8, 3)), 65535)):
+        assert (read(content, image_shape=(8, 8, 4))[..., 3] == most).all()
+    for content in (encoded(RGB, "TIFF"), tiff(noise(8, 8, 3), "rgb")):
+        with pytest.raises(ImageReadError, match="has 3 channels, but 4 are wanted"):
+            read(content, image_shape=(8, 8, 4))
+    bands = tiff(noise(8, 8, 4, dtype=np.uint8), "rgb", extrasamples=[0])
+    with pytest.raises(ImageReadError, match="has 4 channels, but 3 are wanted"):
+        read(bands, image_shape=(8, 8, 3))
+
+
+def jpeg_2000(pixels):
+    return pytest.importorskip("imagecodecs").jpeg2k_encode(pixels)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: b"P6 8 6 65535\n" + noise(6, 8, 3).astype(">u2").tobytes(), "colors of 16 bits"),
+        (lambda: jpeg_2000(noise(8, 6, 3)), "colors of 16 bits"),
+        (lambda: tiff(noise(8, 6, 4), "separated"), "CMYK"),
+        (lambda: Image.open(io.BytesIO(DEEP["PNG"][0])), "16 bits, which PIL .* the path"),
+        (lambda: Image.open(io.BytesIO(DEEP["infrared"][0])), "4 bands, which PIL .* the path"),
+    ],
+)
+def test_what_would_lose_bits_is_refused(make, message):
+    with pytest.raises(ImageReadError, match=message):
+        read(make())
+
+
+# Pages and frames
+
+
 @pytest.mark.parametrize("format", ["GIF", "TIFF", "WEBP", "PNG"])
-def test_several_frames_are_refused(format):
-    frames = [Image.fromarray(make_images(1, seed=seed)[0]) for seed in range(3)]
-    content = encoded(frames[0], format, save_all=True, append_images=frames[1:])
+def test_frames_are_refused_or_chosen(format):
+    frames = [Image.fromarray(make_images(1, seed=seed)[0]).quantize(16) for seed in range(3)]
+    frames = [frame if format == "GIF" else frame.convert("RGB") for frame in frames]
+    lossless = {"lossless": True} if format == "WEBP" else {}
+    content = encoded(frames[0], format, save_all=True, append_images=frames[1:], **lossless)
     with pytest.raises(ImageReadError, match="frames or pages"):
         small(SimCLR).fit([content] * 4)
+    learner = small(SimCLR, pages=2).fit([content] * 4)
+    expected = learner.transform(np.stack([np.asarray(frames[2].convert("RGB"))]))
+    np.testing.assert_array_equal(learner.transform([content]), expected)
+    with pytest.raises(ImageReadError, match="pages=3 asks for page 3, but it has 3"):
+        small(SimCLR, pages=3).fit([content] * 4)
+    with pytest.raises(ImageReadError, match="frames or pages; give the one that you want"):
+        read(Image.open(io.BytesIO(content)))
+
+
+CHANNELS = {
+    "ImageJ": {"imagej": True},
+    "ImageJ, tags of the first page only": {"imagej": True, "truncate": True},
+    "OME": {"ome": True, "metadata": {"axes": "CYX"}},
+    "tifffile": {"metadata": {"axes": "CYX"}},
+}
+
+
+@pytest.mark.parametrize("options", CHANNELS.values(), ids=CHANNELS)
+def test_pages_that_are_channels(options):
+    pixels = noise(2, 8, 6)
+    content = tiff(pixels, **options)
+    np.testing.assert_array_equal(read(content), pixels.transpose(1, 2, 0))
+    learner = small(SimCLR, pages=1).fit([content] * 4)
+    assert learner.image_shape_ == (8, 6, 1)
+    np.testing.assert_array_equal(
+        learner.transform([content]), learner.transform(pixels[1:, ..., None])
+    )
+
+
+STACKS = {
+    "ImageJ": {"imagej": True, "metadata": {"axes": "ZYX"}},
+    "tags of the first page only": {"truncate": True},
+    "tifffile": {},
+    "pages": {"metadata": None},
+}
+
+
+@pytest.mark.parametrize("options", STACKS.values(), ids=STACKS)
+def test_pages_of_which_nothing_is_known(options):
+    pixels = noise(5, 8, 6)
+    content = tiff(pixels, **options)
+    with pytest.raises(ImageReadError, match=r"pages='channels' reads all.*pages=0"):
+        read(content)
+    for pages, expected in (("channels", pixels.transpose(1, 2, 0)), (4, pixels[4][..., None])):
+        found = read(content, reading=Reading(pages=pages))
+        np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ImageReadError, match="pages=5 asks for page 5, but it has 5"):
+        read(content, reading=Reading(pages=5))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("first", [True, False])
+def test_reduced_pages_and_masks_do_not_count(bits, first):
+    """GeoTIFFs have overviews."""
+    pixels = noise(64, 48, 3, dtype=f"u{bits // 8}")
+    pages = [(pixels, 0, "rgb"), (pixels[::2, ::2], 1, "rgb"), (pixels[..., 0] > 9, 4, "mask")]
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for values, kind, photometric in pages if first else pages[::-1]:
+            writer.write(values, subfiletype=kind, photometric=photometric, metadata=None)
+    np.testing.assert_array_equal(read(file.getvalue()), pixels)
+    np.testing.assert_array_equal(read(file.getvalue(), reading=Reading(pages=0)), pixels)
+
+
+def test_pages_that_go_round_in_a_circle():
+    content = bytearray(tiff(noise(8, 6)))
+    (start,) = struct.unpack_from("<I", content, 4)
+    (n,) = struct.unpack_from("<H", content, start)
+    struct.pack_into("<I", content, start + 2 + 12 * n, start)
+    np.testing.assert_array_equal(read(bytes(content))[..., 0], noise(8, 6))
+
+
+def test_many_bands_are_read_in_silence(caplog):
+    content = tiff(noise(8, 6, 13), planarconfig="contig")
+    assert read(content).shape == (8, 6, 13)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("order", ["contig", "separate"])
 def test_tiffs_of_many_bands(order):
-    tifffile = pytest.importorskip("tifffile")
     bands = make_images(4, channels=6).astype(np.uint16) * 100
     X = []
     for image in bands:
-        file = io.BytesIO()
         values = image if order == "contig" else image.transpose(2, 0, 1)
-        tifffile.imwrite(file, values, planarconfig=order, photometric="minisblack")
-        X.append(file.getvalue())
+        X.append(tiff(values, planarconfig=order))
     images = read_images(X, estimator=SimCLR())
     np.testing.assert_array_equal(images.arrays[0][np.arange(4)], bands)
     assert small(SimCLR).fit(X).transform(X).shape[0] == 4
@@ -490,11 +774,8 @@ def test_bombs_are_refused(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
     with pytest.raises(ImageReadError, match=r"exceeds limit .*Set PIL\.Image\.MAX_IMAGE_PIXELS"):
         small(SimCLR).fit([encoded(RGB)] * 4)
-    tifffile = pytest.importorskip("tifffile")
-    file = io.BytesIO()
-    tifffile.imwrite(file, np.zeros((8, 8, 6), np.uint16), photometric="minisblack")
     with pytest.raises(ImageReadError, match=r"Set PIL\.Image\.MAX_IMAGE_PIXELS"):
-        small(SimCLR).fit([file.getvalue()] * 4)
+        small(SimCLR).fit([tiff(noise(8, 8, 6), planarconfig="contig")] * 4)
 
 
 class Stream(IterableDataset):
@@ -509,7 +790,7 @@ class Stream(IterableDataset):
         (lambda folder: folder / "notes.txt", FileNotFoundError, "there are none"),
         (lambda folder: [str(folder / "gone.png")] * 4, ImageReadError, "gone.png: there is no"),
         (lambda folder: [str(folder)] * 4, ImageReadError, "Is a directory"),
-        (lambda folder: [b"", b"", b""], ImageReadError, "bytes: it is no image"),
+        (lambda folder: [b"", b"", b""], ImageReadError, "row 0 of X, given as bytes: it is no"),
         (lambda folder: [encoded(RGB), 3, None], TypeError, "row 1 of X is 3"),
         (
             lambda folder: pd.Series([*list_images(folder), None]),
@@ -517,6 +798,16 @@ class Stream(IterableDataset):
             "row 48 of X is (None|nan)",
         ),
         (lambda folder: Stream(), TypeError, "one order only"),
+        (lambda folder: (image for image in [RGB, RGB]), TypeError, r"generator, .*list\(X\)"),
+        (lambda folder: map(np.asarray, [RGB, RGB]), TypeError, r"map, .*list\(X\)"),
+        (lambda folder: DataLoader(WithLabels(RGB[None])), TypeError, r"X\.dataset"),
+        (
+            lambda folder: hugging_face([RGB]).with_transform(lambda b: {"label": b["label"]}),
+            TypeError,
+            "row 0 of the Dataset has the columns label, of which 0 hold images",
+        ),
+        (lambda folder: [(RGB, 0), RGB], TypeError, "row 1 of X is no tuple with an image"),
+        (lambda folder: Items([1, 2]), ImageReadError, "row 0 of X, given as int: it is no path"),
         (lambda folder: {"a": [1.0], "b": ["x"]}, TypeError, "of which 0 hold images"),
         (lambda folder: Image.fromarray(RGB), TypeError, "one PIL image"),
     ],
@@ -526,6 +817,35 @@ def test_what_is_no_collection_of_images(X, error, message, folder):
     with pytest.raises(error, match=message):
         learner.fit(X(folder))
     assert not hasattr(learner, "net_")
+
+
+BROKEN = {
+    "bytes": lambda contents: contents,
+    "pandas": pd.Series,
+    "Arrow": lambda contents: pa.table({"image": contents}),
+    "Arrow structs": lambda contents: pa.chunked_array(
+        [[{"bytes": content, "path": None} for content in contents]]
+    ),
+    "Hugging Face": lambda contents: datasets.Dataset.from_dict(
+        {"image": [{"bytes": content, "path": "a.png"} for content in contents]},
+        features=datasets.Features({"image": datasets.Image()}),
+    ),
+}
+
+
+@pytest.mark.parametrize("source", BROKEN)
+def test_broken_rows_have_a_number(array, source):
+    contents = [encoded(image) for image in array[:8]]
+    contents[5] = contents[5][:60]
+    X = BROKEN[source](contents)
+    with pytest.raises(ImageReadError, match=r"cannot read row 5 of X\b"):
+        small(SimCLR).fit(X)
+    with pytest.raises(ImageReadError, match=r"cannot read row 5 of X_unlabeled\b"):
+        small(SimCLR).fit(array, X_unlabeled=X)
+    learner = small(SimCLR, on_error="skip")
+    with pytest.warns(ImageReadWarning, match="row 5 of X"):
+        learner.fit(X)
+    assert list(learner.skipped_) == [5]
 
 
 def test_a_compressed_archive_is_refused(shard, tmp_path):
@@ -674,6 +994,29 @@ def test_one_decoder_in_workers():
     n_threads = Parallel(n_jobs=2)(delayed(Reading(n_jobs=-1).n_threads)() for _ in range(2))
     assert n_threads == [1, 1]
     assert Reading(n_jobs=3).n_threads() == 3
+
+
+def n_threads_in_silence(n_jobs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return Reading(n_jobs).n_threads()
+
+
+def test_one_decoder_in_daemons():
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.map(n_threads_in_silence, [-1, 3, None]) == [1, 1, 1]
+
+
+class Cluster(ThreadingBackend):
+    """Has cores elsewhere, where threads cannot decode."""
+
+    def effective_n_jobs(self, n_jobs):
+        return 99
+
+
+def test_decoders_are_counted_in_cores_of_this_machine():
+    with parallel_config(Cluster(), n_jobs=2):
+        assert [n_threads_in_silence(n_jobs) for n_jobs in (3, None)] == [3, 2]
 
 
 def test_arrays_and_files_together(array, paths):

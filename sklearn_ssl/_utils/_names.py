@@ -45,7 +45,7 @@ def naming(argument: str) -> Iterator[None]:
     except (ValueError, TypeError, OSError) as error:
         said = str(error)
         named = re.sub(r"^((?:Input |row \d+ of )?)X\b", rf"\g<1>{argument}", said)
-        error.args = (named if named != said else f"{argument}: {said}",)
+        error.args = (named if argument in named else f"{argument}: {said}",)
         raise
     except OverflowError as error:  # an integer that no float can hold
         raise ValueError(f"{argument}: {error}") from error

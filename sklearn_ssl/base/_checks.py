@@ -122,6 +122,7 @@ def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool
                 fitted_dtype=images.dtype,
                 min_images=1,
                 reading=learner._reading("replace"),
+                name="X_unlabeled",
             )
         if more.is_uint8 != images.is_uint8:
             raise ValueError(

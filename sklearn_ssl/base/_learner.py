@@ -99,8 +99,9 @@ class PretextLearner(
         X : array-like, or images in files
             An array of shape (n, pixels), (n, height, width) or (n, height, width, channels), in
             memory or not (HDF5, Zarr, xarray), a tensor of shape (n, channels, height, width), or
-            a data frame of pixels. Or a list or column of paths, bytes or PIL images, what
-            :func:`~sklearn_ssl.images.list_images` takes, or a data set of torch or Hugging Face.
+            a data frame of pixels. Or a list or column of paths, bytes, PIL images or arrays of
+            several sizes, what :func:`~sklearn_ssl.images.list_images` takes, or a data set of
+            torch or Hugging Face.
         y : ignored
         X_unlabeled : array-like, optional
             More images to pretrain on, of the same shape and dtype. This is how a pipeline that is

@@ -36,6 +36,7 @@ def read_images(
     fitted_dtype: np.dtype | None = None,
     min_images: int = 2,
     reading: Reading | None = None,
+    name: str = "X",
 ) -> Images:
     """Check X and make it batches of images.
 
@@ -59,6 +60,8 @@ def read_images(
     min_images : int, default=2
     reading : Reading, optional
         How files are read.
+    name : str, default="X"
+        What X is called in messages about one of its rows.
 
     Raises
     ------
@@ -67,9 +70,13 @@ def read_images(
     ImageReadError
         If files cannot be read.
     """
-    items = as_items(X)
+    sides = fitted_shape or image_shape
+    items = as_items(X, None if sides is None else tuple(sides), channel_order)
     if items is not None:
-        files = _as_files(items, image_shape, fitted_shape, fitted_dtype, reading or Reading())
+        options = {"channel_order": channel_order, "name": name}
+        files = _as_files(
+            items, image_shape, fitted_shape, fitted_dtype, reading or Reading(), options
+        )
         like = np.broadcast_to(np.uint8(0), (len(files), math.prod(files.shape)))
         reset = fitted_shape is None
         validate_data(estimator, like, reset=reset, ensure_min_samples=min_images)
@@ -128,15 +135,16 @@ def _as_files(
     fitted_shape: Shape | None,
     fitted_dtype: np.dtype | None,
     reading: Reading,
+    options: dict[str, str],
 ) -> Files:
     if len(items) == 0:
         raise ValueError("X has no images: Found 0 of them, while a minimum of 1 is required")
     if fitted_shape is not None:
         deep = fitted_dtype is not None and fitted_dtype in (np.uint8, np.uint16, np.float32)
-        return Files(items, reading, fitted_shape, str(fitted_dtype) if deep else None)
+        return Files(items, reading, fitted_shape, str(fitted_dtype) if deep else None, **options)
     if image_shape is not None:
         image_shape = complete_shape(image_shape)[: len(image_shape)]
-    return Files(items, reading, image_shape)
+    return Files(items, reading, image_shape, **options)
 
 
 def _check_values(X: Any, estimator: Any, **options: Any) -> Any:
