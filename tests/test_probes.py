@@ -19,7 +19,7 @@ from sklearn.datasets import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.kernel_ridge import KernelRidge
-from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, Ridge
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_validate
 from sklearn.multioutput import MultiOutputRegressor
@@ -47,6 +47,7 @@ from sklearn_ssl import (
     SimCLR,
     Views,
 )
+from sklearn_ssl.probes._leave_one_out import leave_one_out
 from sklearn_ssl.training._freezing import layer_of_parameters
 
 STILL = Views(crop_scale=None, flip=0, jitter=None, gray=0, blur=0)
@@ -176,6 +177,25 @@ def test_neighbors_are_those_of_scikit_learn(monkeypatch):
 
 
 # KernelProbe
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_leaving_one_out_is_fitting_without_it(weighted, intercept):
+    rng = np.random.default_rng(0)
+    features, targets = rng.normal(size=(12, 4)) + 3, rng.normal(size=(12, 2))
+    weights = rng.uniform(0.5, 2, 12) if weighted else np.ones(12)
+    vectors, values, _ = np.linalg.svd(weights[:, None] ** 0.5 * features, full_matrices=False)
+    found = leave_one_out(
+        *map(torch.from_numpy, (values**2, vectors, targets)), [0.1, 2.0],
+        weights=torch.from_numpy(weights) if weighted else None, intercept=intercept,
+    )  # fmt: skip
+    for alpha, predicted in zip([0.1, 2.0], found.numpy(), strict=True):
+        for i in range(12):
+            others = np.arange(12) != i
+            ridge = Ridge(alpha=alpha, fit_intercept=intercept)
+            ridge.fit(features[others], targets[others], weights[others])
+            np.testing.assert_allclose(predicted[i], ridge.predict(features[[i]])[0])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
