@@ -40,7 +40,7 @@ _COLLAPSED = 1e-3  # feature spread below which all images look the same
 
 
 def all_or_nothing(method: Callable) -> Callable:
-    """Have a fit that fails, also in its last line, leave the learner as it was.
+    """Have a fit that fails, also in its last line, leave the estimator as it was.
 
     What torch says of a CPU without memory becomes a MemoryError.
     """
@@ -48,7 +48,7 @@ def all_or_nothing(method: Callable) -> Callable:
     @functools.wraps(method)
     def fit(self, *args, **kwargs):
         before = {name: value for name, value in vars(self).items() if name.endswith("_")}
-        drawn_from = self.random_state
+        drawn_from: Any = getattr(self, "random_state", None)  # a probe draws nothing
         state = drawn_from.get_state() if hasattr(drawn_from, "get_state") else None
         try:
             return method(self, *args, **kwargs)
