@@ -27,7 +27,7 @@ def linear_cka(features: Any, others: Any) -> float:
     Returns
     -------
     float
-        0 if the features of one are the same for all images.
+        0 if all pairs of images are equally similar by one of the features.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def linear_cka(features: Any, others: Any) -> float:
     --------
     >>> import numpy as np
     >>> from sklearn_ssl.metrics import linear_cka
-    >>> features = np.eye(5)[:, :3]
+    >>> features = np.random.default_rng(0).normal(size=(20, 3))
     >>> round(linear_cka(features, 2 * features[:, ::-1] + 1), 3)
     1.0
     """
@@ -56,8 +56,13 @@ def linear_cka(features: Any, others: Any) -> float:
     if len(a) < 4:
         raise ValueError(f"{len(a)} images are too few to compare features on; give 4 or more")
     a, b = _centered(a), _centered(b.to(a.device))
-    lengths = (_dependence(a, a) * _dependence(b, b)).clamp(min=0).sqrt()
-    return float(_dependence(a, b) / lengths) if lengths > 0 else 0.0
+    lengths = []
+    for z in (a, b):
+        length = _dependence(z, z)
+        if length <= 1e-10 * z.square().sum().square():  # the same for all pairs, but for rounding
+            return 0.0
+        lengths.append(length.sqrt())
+    return float(_dependence(a, b) / (lengths[0] * lengths[1]))
 
 
 def _centered(z: Tensor) -> Tensor:
