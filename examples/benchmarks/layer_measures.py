@@ -28,6 +28,7 @@ from sklearn_ssl.metrics import alignment, alpha_req, lidar, rank_me, uniformity
 from data import lines_in, load_images, machine  # isort: skip
 
 SEEDS = (0, 1, 2)
+GRIDS = ("avg", 2, 3)
 LAYERS = ["layer1", "layer2", "layer3", "layer4"]
 CHOICES = {
     "layer1, 2 x 2": (["layer1"], 2),
@@ -69,22 +70,31 @@ def datasets(path):
         yield "cifar10", images[order], labels[order], 3000, 1000, learner
 
 
-def read(learner, transform):
+def features_of(learner, X):
     """Features of each layer and grid, encoded once a grid."""
     found = {}
-    for pool in ("avg", 2, 3):
-        learner.set_params(layer=LAYERS, pool=pool)
-        features = transform()
+    for pool in GRIDS:
+        features = learner.set_params(layer=LAYERS, pool=pool).transform(X)
         layers = np.array([name.split("_")[-2] for name in learner.get_feature_names_out()])
-        found |= {(layer, pool): features[..., layers == layer] for layer in LAYERS}
+        found |= {(layer, pool): features[:, layers == layer] for layer in LAYERS}
     return found
+
+
+def features_of_views(learner, X, seed):
+    """The same of views, whose maps may be smaller than the grid."""
+    return {
+        (layer, pool): learner.set_params(layer=layer, pool=pool).transform_views(
+            X, VIEWS, random_state=seed
+        )
+        for layer in LAYERS
+        for pool in GRIDS
+    }
 
 
 def lines_of(name, X, y, n_train, n_labels, learner, seed):
     learner.set_params(random_state=seed).fit(X[:n_train])
-    features = read(learner, lambda: learner.transform(X))
-    seen = X[:MEASURED]
-    views = read(learner, lambda: learner.transform_views(seen, VIEWS, random_state=seed))
+    features = features_of(learner, X)
+    views = features_of_views(learner, X[:MEASURED], seed)
     for number, (choice, (layers, pool)) in enumerate(CHOICES.items()):
         if name == "digits" and choice in ON_ONE_PIXEL:
             continue
