@@ -41,7 +41,7 @@ from sklearn_ssl.inspection import (
     layer_report,
     verdict,
 )
-from sklearn_ssl.metrics import alpha_req, rank_me, uniformity
+from sklearn_ssl.metrics import alpha_req, feature_spread, rank_me, uniformity
 
 X = make_images(60)
 y = np.arange(60) % 3
@@ -488,6 +488,8 @@ def test_monitors_write_into_the_history():
         ProbeMonitor(X[:30], y[:30], probe=LogisticRegression(), name="linear"),
         MeasureMonitor(X[:30], every=3),
         MeasureMonitor(X[:30], alpha_req, name="alpha", layer="conv", pool="avg"),
+        MeasureMonitor(X[:30], rank_me, name="rank"),
+        MeasureMonitor(X[:30], feature_spread, name="spread"),
     ]
     ssl = small(SimCLR, max_epochs=5, callbacks=callbacks).fit(X)
     having = {
@@ -498,6 +500,8 @@ def test_monitors_write_into_the_history():
         "probe": [2, 4, 5], "linear": [1, 2, 3, 4, 5], "rank_me": [3, 5], "alpha": [1, 2, 3, 4, 5],
     }  # fmt: skip
     assert ssl.history_[-1]["rank_me"] == pytest.approx(ssl.score(X[:30]))
+    assert ssl.history_[-1]["rank_me"] == ssl.history_[-1]["rank"]
+    assert 0 < ssl.history_[-1]["spread"] < 2
     again = clone(ssl).fit(X)
     assert again.history_[-1]["alpha"] == ssl.history_[-1]["alpha"]
 

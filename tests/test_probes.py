@@ -9,12 +9,14 @@ import pytest
 import torch
 from conftest import WholeNet, make_images, small
 from PIL import Image
+from scipy.special import log_softmax
 from skimage.feature import hog
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import (
     load_breast_cancer,
+    load_diabetes,
     load_digits,
     load_iris,
     load_wine,
@@ -23,8 +25,8 @@ from sklearn.datasets import (
 from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
 from sklearn.kernel_ridge import KernelRidge
-from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, RidgeCV
-from sklearn.metrics import r2_score
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, Ridge, RidgeCV
+from sklearn.metrics import log_loss, r2_score, roc_auc_score
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.model_selection import (
     GridSearchCV,
@@ -43,6 +45,7 @@ from sklearn.preprocessing import (
     label_binarize,
     normalize,
 )
+from sklearn.utils import compute_sample_weight
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_ssl import (
@@ -50,6 +53,7 @@ from sklearn_ssl import (
     FineTunedClassifier,
     FineTunedRegressor,
     KernelProbe,
+    KernelRegressor,
     LinearProbe,
     MoCo,
     NeighborsProbe,
@@ -61,6 +65,7 @@ from sklearn_ssl import (
 )
 from sklearn_ssl.exceptions import LabelWarning
 from sklearn_ssl.inspection import ProbeMonitor
+from sklearn_ssl.probes._leave_one_out import leave_one_out
 from sklearn_ssl.training._freezing import layer_of_parameters
 
 STILL = Views(crop_scale=None, flip=0, jitter=None, gray=0, blur=0)
@@ -79,6 +84,7 @@ def tuned(Tuned, learner=WholeNet, **params):
     [
         LinearProbe(),
         KernelProbe(),
+        KernelRegressor(),
         NeighborsProbe(n_neighbors=5),
         SelfSupervisedClassifier(small(SimCLR)),
         tuned(FineTunedClassifier),
@@ -93,6 +99,7 @@ def test_scikit_learn_check(estimator, check):
 @parametrize_with_checks(
     [
         LinearProbe(C=[0.1, 1.0], cv=2),
+        KernelProbe(alpha=0.1, gamma=1.0, class_weight="balanced"),
         SelfSupervisedRegressor(small(SimCLR)),
         tuned(FineTunedRegressor),
     ]
@@ -300,23 +307,191 @@ def test_neighbors_are_those_of_scikit_learn(monkeypatch):
 # KernelProbe
 
 
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_leaving_one_out_is_fitting_without_it(weighted, intercept):
+    rng = np.random.default_rng(0)
+    features, targets = rng.normal(size=(12, 4)) + 3, rng.normal(size=(12, 2))
+    weights = rng.uniform(0.5, 2, 12) if weighted else np.ones(12)
+    vectors, values, _ = np.linalg.svd(weights[:, None] ** 0.5 * features, full_matrices=False)
+    found = leave_one_out(
+        *map(torch.from_numpy, (values**2, vectors, targets)), [0.1, 2.0],
+        weights=torch.from_numpy(weights) if weighted else None, intercept=intercept,
+    )  # fmt: skip
+    for alpha, predicted in zip([0.1, 2.0], found.numpy(), strict=True):
+        for i in range(12):
+            others = np.arange(12) != i
+            ridge = Ridge(alpha=alpha, fit_intercept=intercept)
+            ridge.fit(features[others], targets[others], weights[others])
+            np.testing.assert_allclose(predicted[i], ridge.predict(features[[i]])[0])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_kernel_probe_is_the_kernel_ridge_regression_of_scikit_learn(monkeypatch, dtype):
     import sklearn_ssl.probes._kernel
 
     monkeypatch.setattr(sklearn_ssl.probes._kernel, "_PAIRS_AT_ONCE", 5000)
     features, labels = DIGITS.data.astype(dtype), DIGITS.target
-    probe = KernelProbe(alpha=0.1, gamma=2.0).fit(features[:1000], labels[:1000])
+    weights = np.random.default_rng(0).uniform(0.5, 2, 1000)
+    probe = KernelProbe(alpha=0.1, gamma=2.0).fit(features[:1000], labels[:1000], weights)
     distances = euclidean_distances(features[:1000].astype(float), squared=True)
-    mean = distances.sum() / (1000 * 999)
-    known = KernelRidge(alpha=0.1, kernel="rbf", gamma=2.0 / mean)
-    known.fit(
-        features[:1000].astype(float), label_binarize(labels[:1000], classes=range(10)) * 2 - 1
-    )
+    pairs = np.outer(weights, weights) * (1 - np.eye(1000))
+    known = KernelRidge(alpha=0.1, kernel="rbf", gamma=2.0 / np.average(distances, weights=pairs))
+    signs = label_binarize(labels[:1000], classes=range(10)) * 2 - 1
+    known.fit(features[:1000].astype(float), signs, weights)
     expected = known.predict(features[1000:].astype(float))
-    tolerance = 1e-3 if dtype == np.float32 else 1e-10
+    tolerance = 1e-4 if dtype == np.float32 else 1e-10
     np.testing.assert_allclose(probe.decision_function(features[1000:]), expected, atol=tolerance)
     assert (probe.predict(features[1000:]) == expected.argmax(1)).mean() > 0.999
+
+
+@pytest.mark.parametrize(("offset", "unit"), [(100, 1), (0, 1e20), (0, 1e-20), (1e4, 1)])
+def test_offset_and_unit_of_features_do_not_matter_to_a_kernel_probe(offset, unit):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(300, 16)).astype(np.float32)
+    labels = (features[:, 0] * features[:, 1] > 0).astype(int)
+    other = (features + np.float32(offset)) * np.float32(unit)
+    expected = KernelProbe().fit(features[:200], labels[:200]).decision_function(features[200:])
+    found = KernelProbe().fit(other[:200], labels[:200]).decision_function(other[200:])
+    np.testing.assert_allclose(found, expected, atol=1e-2 if offset == 1e4 else 1e-3)
+
+
+def test_alpha_and_gamma_are_those_of_the_best_predictions_with_one_left_out():
+    features, labels = DIGITS.data[:60], DIGITS.target[:60] % 3
+    probe = KernelProbe().fit(features, labels)
+    wanted = (60 * np.eye(3)[labels] + 1 / 3) / 61  # one sample more, of all classes
+    losses = {}
+    for alpha, gamma in [(probe.alpha_, probe.gamma_), (0.03, 0.5), (10.0, 4.0), (1e-4, 0.125)]:
+        scores = np.stack(
+            [
+                KernelProbe(alpha=alpha, gamma=gamma * _change_of_scale(features, i))
+                .fit(np.delete(features, i, 0), np.delete(labels, i))
+                .decision_function(features[[i]])[0]
+                for i in range(60)
+            ]
+        )
+        losses[alpha, gamma], temperature = min(
+            (-(wanted * log_softmax(scores / t, axis=1)).sum(), t)
+            for t in np.geomspace(0.05, 2, 100)
+        )
+        if (alpha, gamma) == (probe.alpha_, probe.gamma_):
+            assert probe.temperature_ == pytest.approx(temperature, rel=0.05)
+    assert min(losses, key=losses.get) == (probe.alpha_, probe.gamma_)
+    assert KernelProbe(gamma=1.0).fit(features, labels).gamma_ == 1.0
+
+
+def _change_of_scale(features, i):
+    """Mean squared distance without a sample to that with it."""
+    return np.delete(features, i, 0).var(0, ddof=1).sum() / features.var(0, ddof=1).sum()
+
+
+def test_a_kernel_probe_chooses_well_for_labels_that_are_wrong():
+    rng = np.random.default_rng(0)
+    wrong = np.where(rng.random(400) < 0.3, rng.integers(0, 10, 400), DIGITS.target[:400])
+    test = DIGITS.data[1000:], DIGITS.target[1000:]
+    fixed, chosen = (
+        KernelProbe(**params).fit(DIGITS.data[:400], wrong).score(*test)
+        for params in ({"alpha": 0.03, "gamma": 0.5}, {})
+    )
+    assert chosen > fixed + 0.05
+
+
+@pytest.mark.parametrize("n", [50, 250])
+def test_probabilities_of_a_kernel_probe_are_calibrated(n):
+    test = DIGITS.data[1000:], DIGITS.target[1000:]
+    probe = KernelProbe().fit(DIGITS.data[:n], DIGITS.target[:n])
+    logistic = make_pipeline(StandardScaler(), LogisticRegression(C=0.1))
+    logistic.fit(DIGITS.data[:n], DIGITS.target[:n])
+    found = probe.predict_proba(test[0])
+    np.testing.assert_allclose(found.sum(1), 1)
+    assert log_loss(test[1], found) < log_loss(test[1], logistic.predict_proba(test[0]))
+    assert abs(found.max(1).mean() - probe.score(*test)) < 0.15
+
+
+def test_one_label_a_class_leaves_nothing_to_choose_by():
+    features, labels = DIGITS.data[:10], DIGITS.target[:10]
+    assert len(np.unique(labels)) == 10
+    probe = KernelProbe().fit(features, labels)
+    assert (probe.alpha_, probe.gamma_, probe.temperature_) == (0.03, 0.5, 0.3)
+    assert KernelProbe(alpha=0.1).fit(features, labels).alpha_ == 0.1
+
+
+def test_many_samples_choose_by_some_of_each_class(monkeypatch):
+    import sklearn_ssl.probes._kernel
+
+    monkeypatch.setattr(sklearn_ssl.probes._kernel, "_CHOOSE_BY", 200)
+    order = np.argsort(DIGITS.target[:1000], kind="stable")  # sorted by class
+    probe = KernelProbe().fit(DIGITS.data[order], DIGITS.target[order])
+    test = DIGITS.data[1000:], DIGITS.target[1000:]
+    assert probe.score(*test) > 0.96
+    assert log_loss(test[1], probe.predict_proba(test[0])) < 0.2
+
+
+def test_copies_of_a_sample_do_not_tell_its_label():
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(40, 5)), rng.integers(0, 2, 40)  # nothing to learn
+    once = KernelProbe().fit(features, labels, np.full(40, 2.0))
+    twice = KernelProbe().fit(np.tile(features, (2, 1)), np.tile(labels, 2))
+    assert twice.alpha_ == once.alpha_ > 1e-4
+    np.testing.assert_allclose(twice.decision_function(features), once.decision_function(features))
+
+
+def test_class_weights_are_sample_weights():
+    features, labels = make_classification(
+        300, 5, n_informative=3, n_redundant=0, weights=[0.9], flip_y=0.1, random_state=0
+    )
+    probe = KernelProbe(class_weight="balanced").fit(features, labels)
+    same = KernelProbe().fit(features, labels, compute_sample_weight("balanced", labels))
+    np.testing.assert_allclose(probe.predict_proba(features), same.predict_proba(features))
+    plain = KernelProbe().fit(features, labels)
+    assert probe.predict(features).sum() > plain.predict(features).sum()  # more of the rare class
+
+
+def test_a_kernel_probe_of_several_labels():
+    features = DIGITS.data
+    labels = np.stack([DIGITS.target % 2, DIGITS.target > 4, DIGITS.target == 3], 1).astype(int)
+    probe = KernelProbe().fit(features[:600], labels[:600])
+    found = probe.predict_proba(features[600:])
+    np.testing.assert_array_equal(probe.predict(features[600:]), found > 0.5)
+    assert probe.score(features[600:], labels[600:]) > 0.9
+    assert roc_auc_score(labels[600:], found) > 0.99
+    assert log_loss(labels[600:, 2], found[:, 2]) < 0.1
+    with pytest.raises(ValueError, match="class_weight"):
+        KernelProbe(class_weight="balanced").fit(features, labels)
+
+
+@pytest.mark.parametrize("scoring", ["roc_auc_ovr", "neg_log_loss", "roc_auc_ovr_weighted"])
+def test_a_kernel_probe_is_scored_as_other_classifiers(scoring):
+    features, labels = DIGITS.data[:300], DIGITS.target[:300]
+    scores = cross_val_score(KernelProbe(), features, labels, scoring=scoring, cv=3)
+    known = cross_val_score(KNeighborsClassifier(), features, labels, scoring=scoring, cv=3)
+    assert (scores >= known - 0.03).all()
+    halves = cross_val_score(KernelProbe(), features, labels > 4, scoring="roc_auc", cv=3)
+    assert (halves > 0.95).all()
+
+
+def test_a_kernel_regressor():
+    features, target = load_diabetes(return_X_y=True)
+    one = KernelRegressor().fit(features[:300], target[:300])
+    known = RidgeCV(np.geomspace(1e-3, 10, 9)).fit(features[:300], target[:300])
+    score = known.score(features[300:], target[300:])
+    assert one.score(features[300:], target[300:]) > score - 0.02
+    two = KernelRegressor().fit(features[:300], np.stack([target, 1000 - 5 * target], 1)[:300])
+    found = two.predict(features)
+    np.testing.assert_allclose(found[:, 0], one.predict(features))
+    np.testing.assert_allclose(found[:, 1], 1000 - 5 * found[:, 0])
+    np.testing.assert_allclose(KernelRegressor().fit(features, target * 0 + 3).predict(features), 3)
+
+
+def test_a_failed_fit_leaves_a_kernel_probe_as_it_was():
+    features, labels = SETS["iris"]
+    probe = KernelProbe().fit(features, labels)
+    before = probe.predict(features)
+    with pytest.raises(ValueError, match="one class"):
+        probe.fit(features[:40, :2], labels[:40])
+    with pytest.raises(ValueError, match="alpha=1e-300 is too small"):
+        probe.set_params(alpha=1e-300, gamma=1e-9).fit(features[:, :2], labels)
+    np.testing.assert_array_equal(probe.predict(features), before)
 
 
 # Few labels

@@ -55,7 +55,7 @@ def all_or_nothing(method: Callable) -> Callable:
     @functools.wraps(method)
     def fit(self, *args, **kwargs):
         before = dict(vars(self))
-        drawn_from: Any = getattr(self, "random_state", None)
+        drawn_from: Any = getattr(self, "random_state", None)  # a probe draws nothing
         state = drawn_from.get_state() if hasattr(drawn_from, "get_state") else None
         try:
             return method(self, *args, **kwargs)

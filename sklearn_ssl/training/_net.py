@@ -299,4 +299,4 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
         self._set_training(False)
         with autocast(pixels.device, self.precision), current_ranks().splitting():
             features = self.encoder.embed(self.module_.images(pixels, *sizes))
-        return feature_spread(features).item()
+        return feature_spread(features)
