@@ -24,6 +24,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class DivergenceError(ArithmeticError):
     """The pretext loss became NaN or infinite; nothing was learned that is worth keeping."""
 

@@ -57,6 +57,8 @@ class LoadWatch(Callback):
     compute, has to have got less of them than one.
     """
 
+    began: tuple[float, float] | None = None  # on two clocks; None once it has looked
+
     def on_train_begin(self, net, **kwargs):
         self.began = time.monotonic(), time.process_time()
 
