@@ -120,7 +120,7 @@ def print_table(lines):
     seeds = sorted({line["seed"] for line in lines})
     groups = [(d, e) for d in datasets for e in (False, True)]
     names = [f"{d}, {'equal width' if e else 'several widths'}" for d, e in groups]
-    print(f"| chosen by | {' | | '.join(names)} | |")
+    print(f"| chosen by | {' | points lost | '.join(names)} | points lost |")
     print("|---" * (1 + 2 * len(groups)) + "|")
     for measure in MEASURES:
         cells = []
