@@ -184,9 +184,11 @@ class LayersDisplay(Display):
         return cls(report, "rank_me" if y is None else "accuracy").plot(ax)
 
     def _check(self) -> None:
+        if not isinstance(self.value, str):
+            raise TypeError(f"value={self.value!r} must be the name of a column of the report")
         error = ["spread"] if self.value == "accuracy" else []
         check_columns(self.report, "report", ["layer", "pool", *error])
-        if not isinstance(self.value, str) or self.value not in self.report.columns:
+        if self.value not in self.report.columns:
             has = list(map(str, self.report.columns))
             raise ValueError(
                 f"value={self.value!r} must be a column of the report, which has {', '.join(has)}."

@@ -270,7 +270,8 @@ class FeatureMapDisplay(Display):
 def _places(features: np.ndarray, reducer: Any) -> np.ndarray:
     """Positions (n, 2) of features."""
     if reducer is not None:
-        places = np.asarray(clone(reducer).fit_transform(features))
+        with naming("reducer"):
+            places = np.asarray(clone(reducer).fit_transform(features))
         if places.shape != (len(features), 2):
             raise ValueError(
                 f"reducer={reducer!r} gives an array of shape {places.shape} for {len(features)} "
