@@ -38,10 +38,11 @@ from sklearn_ssl.probes._labeled import labeled_samples
 __all__ = ["LinearProbe"]
 
 _VALUES_AT_ONCE = 2**24
+_VALUES_KEPT = 2**26  # scaled, in double precision
 # Inverse strengths of the penalty, where the variances of all features sum to 1
 _STRENGTHS = tuple(10.0**i for i in range(7))
 _ROUGHLY = 100  # iterations for each strength, from where the last one ended
-_HELD_OUT_ENOUGH = 1000  # samples, to choose among strengths
+_HELD_OUT_ENOUGH = 400  # samples, to choose among strengths
 
 
 class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
@@ -210,7 +211,8 @@ class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
             # what is tested on has a class that was trained on
             known = test[np.isin(samples.codes_here[test], samples.codes_here[train])]
             if len(known) and len(np.unique(samples.codes_here[train])) > 1:
-                parts.append((_Problem(self, samples.part(train)), samples.part(known)))
+                problem = _Problem(self, samples.part(train, torch.float32))  # enough to choose
+                parts.append((problem, samples.part(known, torch.float32)))
         if not parts:
             return math.inf, _STRENGTHS[0]
         losses: list[float] = []
@@ -246,7 +248,8 @@ class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
         for (train, test), some in zip(folds, learned, strict=True):
             if len(some) < 2:
                 continue
-            problem, held_out = _Problem(self, samples.part(train)), samples.part(test)
+            held_out = samples.part(test, samples.dtype)
+            problem = _Problem(self, samples.part(train, samples.dtype))
             accuracies = []
             for c in path:
                 problem.minimize(c * samples.total)
@@ -329,9 +332,12 @@ class _Samples:
         self.codes_here = codes  # on the CPU
         self.codes = torch.from_numpy(codes).to(device)
         self.weights = torch.from_numpy(weights).to(device, self.dtype)
+        self.are_scaled = False
         self.back: Tensor | None = None  # (n_features, n_dimensions)
         if X.shape[1] > len(X) and device.type != "mps":
             self._reduce()
+        elif X.size <= _VALUES_KEPT:
+            self.X, self.are_scaled = self.rows(slice(None)), True
 
     def _reduce(self) -> None:
         whole = (self.X.to(self.dtype) - self.shift) / self.scale
@@ -339,18 +345,20 @@ class _Samples:
         there = values > 1e-12 * values[-1]
         roots = values[there].sqrt()
         self.back = whole.T @ (vectors[:, there] / roots) / self.scale[:, None]
-        self.X = vectors[:, there] * roots
+        self.X, self.are_scaled = vectors[:, there] * roots, True
 
     def rows(self, here: slice) -> Tensor:
         """Some of the samples, scaled."""
         X = self.X[here].to(self.dtype)
-        return X if self.back is not None else (X - self.shift) / self.scale
+        return X if self.are_scaled else (X - self.shift) / self.scale
 
-    def part(self, rows: np.ndarray) -> "_Samples":
-        """Some of the samples, scaled as all of them."""
+    def part(self, rows: np.ndarray, dtype: torch.dtype) -> "_Samples":
+        """Some of the samples, scaled as all of them, to be held out or learned from."""
         some = copy.copy(self)
         where = torch.from_numpy(rows).to(self.X.device)
-        some.X, some.codes, some.weights = self.X[where], self.codes[where], self.weights[where]
+        some.X = self.X[where]
+        some.X, some.are_scaled, some.dtype = some.rows(slice(None)).to(dtype), True, dtype
+        some.codes, some.weights = self.codes[where], self.weights[where].to(dtype)
         some.codes_here = self.codes_here[rows]
         return some
 
