@@ -133,9 +133,10 @@ them first in torch tensors (n, channels, height, width), and last in arrays and
         StrOptions({"raise", "skip"}),
         default="raise",
         changeable=True,
+        trains=False,
         doc="""{"raise", "skip"}
 What becomes of files that cannot be read. ``"skip"`` trains on another image in their place, notes
-them in ``skipped_``, and gives rows of NaN for them in :meth:`transform`.""",
+them in ``skipped_``, and gives rows of NaN for them. Scores and monitors leave them out.""",
     )
     decoded_cache: str | os.PathLike | None = argument(
         str,

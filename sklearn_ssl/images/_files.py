@@ -68,6 +68,8 @@ class Files:
     ----------
     skipped : dict of int to str
         Rows that could not be read, and why.
+    stand_ins : dict of int to int
+        Rows that were taken in place of those that could not be read.
     changed : set of str
         Files that were another one when they were read again.
     """
@@ -84,6 +86,7 @@ class Files:
         self.n_threads = reading.n_threads()
         self.cache = None if reading.cache is None else DecodedCache(reading.cache)
         self.skipped: dict[int, str] = {}
+        self.stand_ins: dict[int, int] = {}
         self.changed: set[str] = set()
         self._stamps = np.zeros(len(items), np.int64)
         headers = [] if shape is not None and len(shape) == 3 and dtype else self._look_at_some()
@@ -142,6 +145,7 @@ class Files:
                 return error
 
         for row, image in zip(rows.tolist(), self._in_threads(read, rows.tolist()), strict=True):
+            self.stand_ins.pop(row, None)
             yield self._instead(row, image, target) if isinstance(image, OSError) else image
 
     def _read_one(self, row: int, target: Target) -> np.ndarray:
@@ -177,9 +181,12 @@ class Files:
         for step in range(1, len(self)):
             other = (row + step) % len(self)
             try:
-                return self._read_one(other, target)
+                image = self._read_one(other, target)
             except ImageReadError as another:
                 self.skipped[other] = str(another)
+            else:
+                self.stand_ins[row] = other
+                return image
         raise ImageReadError(f"none of the {len(self)} images can be read; the first one: {error}")
 
     def _look_at_some(self) -> list[Header]:

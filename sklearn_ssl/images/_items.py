@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, IterableDataset
 from sklearn_ssl.images._archives import list_members
 from sklearn_ssl.images._decoding import named
 
-__all__ = ["as_items", "list_images"]
+__all__ = ["Picked", "as_items", "list_images"]
 
 SUFFIXES = frozenset(
     (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -88,6 +88,8 @@ def as_items(X: Any) -> Any:
     """
     if isinstance(X, (str, os.PathLike)):
         return list_images(X)
+    if isinstance(X, (_First, Picked)):
+        return X
     if isinstance(X, IterableDataset) or type(X).__name__ == "IterableDataset":
         raise TypeError(
             f"X is a {type(X).__name__}, whose images come in one order only; give a data set with "
@@ -144,6 +146,20 @@ def _is_image(item: Any) -> bool:
 def _has_label(item: Any) -> bool:
     """Whether it is an image and its label, as data sets of torch give them."""
     return isinstance(item, tuple) and len(item) == 2 and _is_image(item[0]) > _is_image(item[1])
+
+
+class Picked:
+    """Some rows of a sequence, which are read when they are asked for."""
+
+    def __init__(self, items: Any, rows: np.ndarray):
+        self.items = items
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> Any:
+        return self.items[int(self.rows[row])]
 
 
 class _First:

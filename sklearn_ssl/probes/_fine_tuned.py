@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import column_or_1d
@@ -14,6 +15,7 @@ from sklearn_ssl._utils._arguments import argument
 from sklearn_ssl.probes._classes import encoded
 from sklearn_ssl.probes._fine_tuning import FineTuned
 from sklearn_ssl.probes._supervised import ClassificationLoss, squared_error
+from sklearn_ssl.probes._unread import of_read, score_of_read
 
 __all__ = ["FineTunedClassifier", "FineTunedRegressor"]
 
@@ -47,6 +49,8 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
         With the trained encoder; its ``transform`` gives features.
     history_ : list of dict
         For each epoch: loss, learning rate, and accuracy of images that were held out.
+    skipped_ : dict of int to str
+        With ``on_error="skip"``, rows of ``X`` that could not be trained on, and why.
     n_features_in_ : int
 
     Examples
@@ -77,7 +81,7 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
         return float((outputs.argmax(1) == targets).mean())
 
     def _strata(self, targets: np.ndarray) -> Any:
-        return targets if np.bincount(targets).min() > 1 else None
+        return targets
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Scores of classes.
@@ -119,9 +123,25 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
         Returns
         -------
         ndarray of shape (n,)
+            With ``on_error="skip"``, None for files that cannot be read.
         """
-        best = self._outputs(X).argmax(1)
-        return self.classes_[best]
+        return of_read(lambda outputs: self.classes_[outputs.argmax(1)], self._outputs(X))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy on those images that can be read.
+
+        Parameters
+        ----------
+        X : array-like
+            Images.
+        y : array-like of shape (n,)
+        sample_weight : array-like of shape (n,), optional
+
+        Returns
+        -------
+        float
+        """
+        return score_of_read(accuracy_score, y, self.predict(X), sample_weight)
 
 
 class FineTunedRegressor(RegressorMixin, FineTuned):
@@ -147,6 +167,8 @@ class FineTunedRegressor(RegressorMixin, FineTuned):
         With the trained encoder; its ``transform`` gives features.
     history_ : list of dict
         For each epoch: loss, learning rate, and R2 of images that were held out.
+    skipped_ : dict of int to str
+        With ``on_error="skip"``, rows of ``X`` that could not be trained on, and why.
     n_features_in_ : int
 
     Examples
@@ -191,9 +213,26 @@ class FineTunedRegressor(RegressorMixin, FineTuned):
         Returns
         -------
         ndarray of shape (n,) or (n, n_targets)
+            With ``on_error="skip"``, NaN for files that cannot be read.
         """
         outputs = self._outputs(X).astype(np.float64)
         return outputs.reshape(len(outputs), *self._shape) * self._scale + self._mean
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Coefficient of determination on those images that can be read.
+
+        Parameters
+        ----------
+        X : array-like
+            Images.
+        y : array-like of shape (n,) or (n, n_targets)
+        sample_weight : array-like of shape (n,), optional
+
+        Returns
+        -------
+        float
+        """
+        return score_of_read(r2_score, y, self.predict(X), sample_weight)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

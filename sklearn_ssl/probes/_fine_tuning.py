@@ -1,6 +1,5 @@
 """What fine-tuned classifiers and regressors share."""
 
-import os
 from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -10,19 +9,22 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
-from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklearn_ssl._utils._arguments import COUNT, DeclaredArguments, argument, plain
 from sklearn_ssl._utils._docstrings import fill_docstring
+from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.base._checks import all_or_nothing, draw_seed
 from sklearn_ssl.base._image_arguments import ImageArguments, WeightsArguments
 from sklearn_ssl.base._nested import NestedParameters
 from sklearn_ssl.base._training_arguments import DeviceArguments, RunArguments, TrainingArguments
-from sklearn_ssl.images import read_images
-from sklearn_ssl.inference import apply
+from sklearn_ssl.exceptions import LabelWarning
+from sklearn_ssl.images import opened, pick
+from sklearn_ssl.inference import apply_checked
 from sklearn_ssl.probes._supervised import Supervised
+from sklearn_ssl.probes._unread import read_rows
 from sklearn_ssl.views import Views
 
 __all__ = ["FineTuned"]
@@ -56,6 +58,7 @@ class FineTuned(
     def _default_views(self) -> Views:
         return Views(crop_scale=(0.3, 1.0), jitter=None, gray=0, blur=0)
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any) -> Self:
         """Train the encoder and a linear head on labeled images.
 
@@ -82,12 +85,13 @@ class FineTuned(
         if len(np.asarray(y)) == 0:
             raise ValueError("Found array with 0 sample(s) while a minimum of 2 is required")
         targets, learned, n_outputs, loss = self._learn_targets(y)
-        if not isinstance(X, (str, os.PathLike)):
-            check_consistent_length(X, targets)
+        X = opened(X)
+        check_consistent_length(X, targets)
         source = self._fitted_source(X)
-        callbacks = list(self.callbacks or ())
+        callbacks, rows = list(self.callbacks or ()), np.arange(len(targets))
         if self.early_stopping:
-            X, targets, stopping = self._hold_out(X, targets)
+            rows, stopping = self._hold_out(X, targets)
+            X, targets = pick(X, rows), targets[rows]
             callbacks += stopping
         shared = Supervised._arguments.keys() & self.get_params(deep=False).keys()
         params = {name: getattr(self, name) for name in shared - {"callbacks", "encoder"}}
@@ -100,6 +104,7 @@ class FineTuned(
         ).fit(X)  # fmt: skip
         trained.set_params(source=None, targets=None, callbacks=None)
         self.__dict__.update(learned, learner_=trained, history_=trained.history_)
+        self.skipped_ = {int(rows[row]): reason for row, reason in trained.skipped_.items()}
         for name in ("n_features_in_", "feature_names_in_"):
             self.__dict__.pop(name, None)
             if hasattr(trained, name):
@@ -125,33 +130,22 @@ class FineTuned(
             )
         return given
 
-    def _hold_out(self, X: Any, targets: np.ndarray) -> tuple[Any, np.ndarray, list]:
-        """What is left to train on, and callbacks that end it by the rest."""
+    def _hold_out(self, X: Any, targets: np.ndarray) -> tuple[np.ndarray, list]:
+        """Rows that are left to train on, and callbacks that end it by the others."""
         from skorch.callbacks import EarlyStopping, EpochScoring
         from skorch.utils import noop
 
-        rows, held_out = train_test_split(
-            np.arange(len(targets)),
-            test_size=self.validation_fraction,
-            random_state=0,
-            stratify=self._strata(targets),
-        )
-        X_held_out, wanted = _safe_indexing(X, held_out), targets[held_out]
+        rows, held_out = self._split(targets)
+        X_held_out, wanted = pick(X, held_out), targets[held_out]
 
         def measure(net: Any, *_: Any) -> float:
-            images = read_images(
-                X_held_out,
-                estimator=clone(self),
-                channel_order=self.channel_order,
-                fitted_shape=net.encoder.image_shape,
-                fitted_dtype=net.module_.pixels.dtype,
-                min_images=1,
-            )
-            images.origin = net.module_.pixels.origin
-            return self._quality(apply(net, net.module_.task.outputs, images), wanted)
+            images = net.read_(X_held_out)
+            outputs = apply_checked(net, net.module_.task.outputs, images)
+            read = read_rows(outputs)
+            return self._quality(outputs[read], wanted[read])
 
         name, patience = "valid_score", int(plain(self.patience))
-        stopping = [
+        return rows, [
             EpochScoring(
                 measure, lower_is_better=False, name=name, on_train=True, use_caching=False
             ),
@@ -159,7 +153,35 @@ class FineTuned(
                 name, patience, threshold=0, lower_is_better=False, load_best=True, sink=noop
             ),
         ]
-        return _safe_indexing(X, rows), targets[rows], stopping
+
+    def _split(self, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows to train on and rows that are held out, of all classes in both if that can be."""
+        n, seed = len(targets), draw_seed(self, continued=False)
+        n_held_out = int(np.ceil(plain(self.validation_fraction) * n))
+        strata = self._strata(targets)
+        counts = np.bincount(np.zeros(n, int) if strata is None else strata)
+        if counts.min() > 1 and len(counts) <= min(n_held_out, n - n_held_out):
+            rows, held_out = train_test_split(
+                np.arange(n), test_size=n_held_out, random_state=seed, stratify=strata
+            )
+            return np.sort(rows), np.sort(held_out)
+        order = np.random.RandomState(seed).permutation(n)
+        classes = np.zeros(n, int) if strata is None else strata[order]
+        _, first = np.unique(classes, return_index=True)  # of each class, which are trained on
+        held_out = np.sort(np.delete(order, first)[:n_held_out])
+        if not len(held_out):
+            raise ValueError(
+                f"early_stopping=True needs images to hold out, and {n} images of {len(counts)} "
+                "classes are too few; give more images, or early_stopping=False"
+            )
+        if strata is not None:
+            warn(
+                f"early_stopping judges by {len(held_out)} images, of "
+                f"{len(np.unique(strata[held_out]))} of {len(counts)} classes; give more images, "
+                "or a larger validation_fraction",
+                LabelWarning,
+            )
+        return np.delete(np.arange(n), held_out), held_out
 
     def _outputs(self, X: Any) -> np.ndarray:
         check_is_fitted(self)

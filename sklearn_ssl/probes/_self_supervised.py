@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils.multiclass import check_classification_targets
@@ -13,6 +14,7 @@ from sklearn.utils.validation import column_or_1d
 from sklearn_ssl._utils._arguments import argument
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.probes._semi_supervised import SelfSupervised, if_head_has
+from sklearn_ssl.probes._unread import score_of_read
 
 __all__ = ["SelfSupervisedClassifier", "SelfSupervisedRegressor"]
 
@@ -106,7 +108,7 @@ class SelfSupervisedClassifier(ClassifierMixin, SelfSupervised):
         -------
         ndarray of shape (n, n_classes)
         """
-        return self._fitted_head.predict_proba(self._features(X))
+        return self._of_read("predict_proba", X)
 
     @if_head_has("decision_function")
     def decision_function(self, X: Any) -> np.ndarray:
@@ -121,10 +123,10 @@ class SelfSupervisedClassifier(ClassifierMixin, SelfSupervised):
         -------
         ndarray of shape (n, n_classes), or (n,) for two classes
         """
-        return self._fitted_head.decision_function(self._features(X))
+        return self._of_read("decision_function", X)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy on those images that have a label.
+        """Accuracy on those images that have a label and can be read.
 
         Parameters
         ----------
@@ -137,7 +139,8 @@ class SelfSupervisedClassifier(ClassifierMixin, SelfSupervised):
         -------
         float
         """
-        return super().score(*self._labeled_only(X, y, sample_weight))
+        X, y, sample_weight = self._labeled_only(X, y, sample_weight)
+        return score_of_read(accuracy_score, y, self.predict(X), sample_weight)
 
 
 class SelfSupervisedRegressor(RegressorMixin, SelfSupervised):
@@ -195,7 +198,7 @@ class SelfSupervisedRegressor(RegressorMixin, SelfSupervised):
     _labeled_in_fit = _is_labeled
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Coefficient of determination on those images that have a target.
+        """Coefficient of determination on those images that have a target and can be read.
 
         Parameters
         ----------
@@ -208,7 +211,8 @@ class SelfSupervisedRegressor(RegressorMixin, SelfSupervised):
         -------
         float
         """
-        return super().score(*self._labeled_only(X, y, sample_weight))
+        X, y, sample_weight = self._labeled_only(X, y, sample_weight)
+        return score_of_read(r2_score, y, self.predict(X), sample_weight)
 
 
 def _scaling() -> tuple[MinMaxScaler, StandardScaler]:

@@ -9,6 +9,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ssl._utils._arguments import DeclaredArguments, argument
+from sklearn_ssl.images import opened, pick
+from sklearn_ssl.probes._unread import of_read, read_rows
 
 __all__ = ["SelfSupervised", "if_head_has"]
 
@@ -40,7 +42,7 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
             raise TypeError(
                 f"learner={self.learner!r} has no transform; give a learner, such as SimCLR()"
             )
-        y = self._check_y(y)
+        X, y = opened(X), self._check_y(y)
         labeled = self._labeled_in_fit(y)
         if not labeled.any():
             raise ValueError("no image has a label; mark only those that have none")
@@ -48,7 +50,10 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
         more = {} if X_unlabeled is None else {"X_unlabeled": X_unlabeled}
         learner.fit(X, **more)
         rows = np.flatnonzero(labeled)
-        features = learner.transform(X if labeled.all() else _safe_indexing(X, rows))
+        features = learner.transform(X if labeled.all() else pick(X, rows))
+        read = read_rows(features)
+        if not read.all():
+            features, rows = _safe_indexing(features, np.flatnonzero(read)), rows[read]
         head = self._make_head().fit(features, y[rows])
         self.learner_, self.n_labeled_ = learner, len(rows)
         setattr(self, f"{self._head}_", head)
@@ -72,6 +77,10 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
         check_is_fitted(self)
         return self.learner_.transform(X)
 
+    def _of_read(self, method: str, X: Any) -> np.ndarray:
+        """What the head gives for images, and NaN or None for those that cannot be read."""
+        return of_read(getattr(self._fitted_head, method), self._features(X))
+
     def predict(self, X: Any) -> np.ndarray:
         """What is predicted from the features of images.
 
@@ -83,15 +92,17 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
         Returns
         -------
         ndarray of shape (n,)
+            With ``on_error="skip"`` in the learner, NaN (or None among classes) for files that
+            cannot be read.
         """
-        return self._fitted_head.predict(self._features(X))
+        return self._of_read("predict", X)
 
     def _labeled_only(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, np.ndarray, Any]:
         """Those images that have labels."""
         y = self._check_y(y)
         rows = np.flatnonzero(self._is_labeled(y))
         if len(rows) < len(y):
-            X, y = _safe_indexing(X, rows), y[rows]
+            X, y = pick(X, rows), y[rows]
             sample_weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
         return X, y, sample_weight
 
