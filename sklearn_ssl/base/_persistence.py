@@ -8,26 +8,21 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from joblib import Memory
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import DeclaredArguments, plain
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import isolated, own_settings
 from sklearn_ssl._utils._storage import replaced, write_file
 from sklearn_ssl._utils._warnings import warn
-from sklearn_ssl.base._identity import name_of_code
+from sklearn_ssl.base._saved import FORMAT, packed_arguments
 from sklearn_ssl.encoders import BackboneEncoder, original_names
 from sklearn_ssl.exceptions import UnavailableDeviceWarning
 from sklearn_ssl.images import PixelRange
 from sklearn_ssl.inference import FeatureExtractor
 
-__all__ = ["FORMAT", "PersistenceMixin"]
-
-FORMAT = 1  # of the files; a higher one may hold what this version does not know
-_PLAIN = (bool, int, float, str, type(None))
+__all__ = ["PersistenceMixin"]
 
 
 class PersistenceMixin(BaseEstimator):
@@ -88,14 +83,7 @@ class PersistenceMixin(BaseEstimator):
         """What :meth:`save` writes: arguments, and what was learned."""
         net, pixels = self.net_, self.net_.module_.pixels
         names = getattr(self, "feature_names_in_", None)
-        arguments: dict[str, Any] = {}
-        code: dict[str, Any] = {}
-        for name in self._arguments:
-            value = getattr(self, name)
-            try:
-                arguments[name] = _packed(value)
-            except TypeError:
-                code[name] = name_of_code(value)
+        arguments, code = packed_arguments(self)
         return {
             "format": FORMAT,
             "version": version("sklearn-ssl"),
@@ -238,20 +226,3 @@ def _number_type(name: str) -> np.dtype:
     if dtype.kind not in "biuf":
         raise ValueError(f"{name} is no type of numbers")
     return dtype
-
-
-def _packed(value: Any) -> Any:
-    """Values that can be stored; TypeError for code."""
-    value = plain(value)
-    if isinstance(value, _PLAIN):
-        return value
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_packed, value))
-    if isinstance(value, (torch.device, os.PathLike)):
-        return str(value)
-    if isinstance(value, Memory):
-        return _packed(value.location)
-    if isinstance(value, DeclaredArguments):
-        arguments = {name: _packed(getattr(value, name)) for name in value._arguments}
-        return {"class": type(value).__name__, "arguments": arguments}
-    raise TypeError(f"{value!r} is code")

@@ -16,9 +16,10 @@ from sklearn_ssl._utils._arguments import COUNT, DeclaredArguments, argument, pl
 from sklearn_ssl._utils._docstrings import fill_docstring
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.base._checks import all_or_nothing, draw_seed
+from sklearn_ssl.base._checks import all_or_nothing, built_in, draw_seed
 from sklearn_ssl.base._image_arguments import ImageArguments, WeightsArguments
 from sklearn_ssl.base._nested import NestedParameters
+from sklearn_ssl.base._saved import SavedMixin
 from sklearn_ssl.base._training_arguments import DeviceArguments, RunArguments, TrainingArguments
 from sklearn_ssl.exceptions import LabelWarning
 from sklearn_ssl.images import opened, pick
@@ -32,6 +33,7 @@ __all__ = ["FineTuned"]
 
 class FineTuned(
     NestedParameters,
+    SavedMixin,
     RunArguments,  # dataclasses take the fields of the last base first
     DeviceArguments,
     TrainingArguments,
@@ -93,16 +95,9 @@ class FineTuned(
             rows, stopping = self._hold_out(X, targets)
             X, targets = pick(X, rows), targets[rows]
             callbacks += stopping
-        shared = Supervised._arguments.keys() & self.get_params(deep=False).keys()
-        params = {name: getattr(self, name) for name in shared - {"callbacks", "encoder"}}
-        if params["views"] is None:
-            params["views"] = self._default_views()
-        encoder = self.learner if source is None else "small_resnet"
-        trained = Supervised(
-            encoder=encoder, callbacks=callbacks, source=source, n_outputs=n_outputs,
-            targets=torch.as_tensor(targets), loss=loss, **params,
-        ).fit(X)  # fmt: skip
-        trained.set_params(source=None, targets=None, callbacks=None)
+        trained = self._supervised(source, torch.as_tensor(targets), n_outputs, loss)
+        trained.set_params(callbacks=callbacks).fit(X)
+        self._let_go(trained)
         self.__dict__.update(learned, learner_=trained, history_=trained.history_)
         self.skipped_ = {int(rows[row]): reason for row, reason in trained.skipped_.items()}
         for name in ("n_features_in_", "feature_names_in_"):
@@ -111,16 +106,29 @@ class FineTuned(
                 setattr(self, name, getattr(trained, name))
         return self
 
+    def _supervised(self, source: Any, targets: Any, n_outputs: int, loss: Any) -> Supervised:
+        """The learner that is trained."""
+        shared = Supervised._arguments.keys() & self.get_params(deep=False).keys()
+        params = {name: getattr(self, name) for name in shared - {"callbacks", "encoder"}}
+        if params["views"] is None:
+            params["views"] = self._default_views()
+        encoder = self.learner if source is None else "small_resnet"
+        of_task = {"source": source, "n_outputs": n_outputs, "targets": targets, "loss": loss}
+        return Supervised(encoder=encoder, **of_task, **params)
+
+    @staticmethod
+    def _let_go(trained: Supervised) -> None:
+        """Drop what it was trained with: labels, held-out images, the learner it started from."""
+        trained.set_params(source=None, targets=None, loss=None, callbacks=None)
+        trained._built_in_ = built_in(trained)
+        net, task = trained.net_, trained.net_.module_.task
+        net.callbacks, net.callbacks_ = None, []
+        task.targets, task.loss = task.targets[:0].clone(), None
+
     def _fitted_source(self, X: Any) -> Any:
         """The learner to start from, which is fitted first if it is not; None for a name."""
-        given = self.learner
-        if isinstance(given, FrozenEstimator):
-            given = given.estimator
-        if not isinstance(given, PretextLearner):
-            if not isinstance(given, str) and not callable(given):
-                raise TypeError(
-                    f"learner={given!r}: give a learner, or an encoder as a learner takes it"
-                )
+        given = self._given_learner()
+        if given is None:
             return None
         if not given.__sklearn_is_fitted__():
             given = clone(given).fit(X)
@@ -129,6 +137,19 @@ class FineTuned(
                 f"{type(given).__name__} has an encoder of its own kind, which cannot be tuned"
             )
         return given
+
+    def _given_learner(self) -> Any:
+        """The learner to start from; None for a name or a class of an encoder."""
+        given = self.learner
+        if isinstance(given, FrozenEstimator):
+            given = given.estimator
+        if isinstance(given, PretextLearner):
+            return given
+        if not isinstance(given, str) and not callable(given):
+            raise TypeError(
+                f"learner={given!r}: give a learner, or an encoder as a learner takes it"
+            )
+        return None
 
     def _hold_out(self, X: Any, targets: np.ndarray) -> tuple[np.ndarray, list]:
         """Rows that are left to train on, and callbacks that end it by the others."""
@@ -187,6 +208,25 @@ class FineTuned(
         check_is_fitted(self)
         task = self.learner_.net_.module_.task
         return self.learner_._apply(task.outputs, self.learner_._read_images(X))
+
+    # Files: the network is built anew, as that of a learner
+
+    def _state(self) -> dict[str, Any]:
+        return {**super()._state(), "learner": self.learner_._state()}
+
+    def _learned_values(self) -> dict[str, Any]:
+        learned = super()._learned_values()
+        return {n: v for n, v in learned.items() if n not in ("learner_", "history_")}
+
+    def _restore(self, values: dict[str, Any], rebuild: Callable[..., Any]) -> Self:
+        super()._restore(values, rebuild)
+        state = values["learner"]
+        targets, bias = (state["module"][f"task.{name}"] for name in ("targets", "head.bias"))
+        self.learner_ = self._supervised(self._given_learner(), targets, len(bias), None)
+        self.learner_._restore(state)
+        self._let_go(self.learner_)
+        self.history_ = self.learner_.history_
+        return self
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "learner_")

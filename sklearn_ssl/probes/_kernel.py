@@ -11,6 +11,7 @@ from torch import Tensor
 from sklearn_ssl._utils._arguments import POSITIVE, DeclaredArguments, argument
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
+from sklearn_ssl.base._saved import SavedMixin
 from sklearn_ssl.probes._classes import DecisionMixin, encoded
 
 __all__ = ["KernelProbe"]
@@ -18,7 +19,7 @@ __all__ = ["KernelProbe"]
 _PAIRS_AT_ONCE = 2**24
 
 
-class KernelProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
+class KernelProbe(DecisionMixin, SavedMixin, DeclaredArguments, BaseEstimator):
     """Kernel ridge regression of the classes, with a Gaussian kernel [1]_.
 
     Where all that counts is accuracy: it sees how features go together, which a linear probe does

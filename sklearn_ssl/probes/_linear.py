@@ -29,6 +29,7 @@ from sklearn_ssl._utils._arguments import COUNT, POSITIVE, DeclaredArguments, ar
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
 from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl.base._saved import SavedMixin
 from sklearn_ssl.probes._classes import DecisionMixin, best_of, encoded
 
 __all__ = ["LinearProbe"]
@@ -40,7 +41,7 @@ _ROUGHLY = 100  # iterations for each strength, from where the last one ended
 _HELD_OUT_ENOUGH = 1000  # samples, to choose among strengths
 
 
-class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
+class LinearProbe(DecisionMixin, SavedMixin, DeclaredArguments, BaseEstimator):
     """Multinomial logistic regression that chooses its regularization and scaling by itself.
 
     By default it treats all features alike, whatever their number and scale, so that methods can be

@@ -12,13 +12,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from sklearn_ssl._utils._arguments import COUNT, POSITIVE, DeclaredArguments, argument
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
+from sklearn_ssl.base._saved import SavedMixin
 
 __all__ = ["NeighborsProbe"]
 
 _PAIRS_AT_ONCE = 2**24
 
 
-class NeighborsProbe(ClassifierMixin, DeclaredArguments, BaseEstimator):
+class NeighborsProbe(ClassifierMixin, SavedMixin, DeclaredArguments, BaseEstimator):
     """Classes of the nearest features, weighted by their cosine similarity [1]_.
 
     It has nothing to train and one number to choose, so it is quick, and tells whether images of a

@@ -9,13 +9,14 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ssl._utils._arguments import DeclaredArguments, argument
+from sklearn_ssl.base._saved import SavedMixin
 from sklearn_ssl.images import opened, pick
 from sklearn_ssl.probes._unread import of_read, read_rows
 
 __all__ = ["SelfSupervised", "if_head_has"]
 
 
-class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
+class SelfSupervised(MetaEstimatorMixin, SavedMixin, DeclaredArguments, BaseEstimator):
     """A learner that is fitted to all images, and what is fitted to its features of some."""
 
     learner: Any = argument(kw_only=False)
