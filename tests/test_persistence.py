@@ -18,9 +18,11 @@ from safetensors import safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 from sklearn.base import clone, is_classifier
+from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import Lasso, LogisticRegression, PoissonRegressor, RidgeClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
@@ -40,6 +42,7 @@ from sklearn_ssl import (
 )
 from sklearn_ssl._utils._storage import read_file, write_file
 from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.probes._fine_tuning import FineTuned
 
 
 @pytest.fixture(scope="module")
@@ -434,6 +437,74 @@ def test_a_module_gives_the_features(Learner, offset, images, tmp_path):
     torch.save(module, tmp_path / "module.pt")
     again = torch.load(tmp_path / "module.pt", weights_only=False)
     torch.testing.assert_close(again(pixels), module(pixels))
+
+
+EXACT = small(SimCLR, precision="float32")
+PREDICTING = [
+    LinearProbe(),
+    NeighborsProbe(5),
+    SelfSupervisedClassifier(EXACT),
+    SelfSupervisedClassifier(
+        EXACT, make_pipeline(PCA(5, whiten=True), Normalizer(), LinearProbe())
+    ),
+    SelfSupervisedClassifier(make_pipeline(EXACT, MinMaxScaler(clip=True)), RidgeClassifier()),
+    SelfSupervisedClassifier(EXACT, make_pipeline(StandardScaler(), LogisticRegression())),
+    FineTunedClassifier(TinyNet, precision="float32", **BRIEF),
+    SelfSupervisedRegressor(EXACT),
+    SelfSupervisedRegressor(EXACT, Lasso(0.1)),
+    FineTunedRegressor(TinyNet, precision="float32", **BRIEF),
+]
+
+
+@pytest.mark.parametrize("estimator", PREDICTING, ids=str)
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_module_predicts(estimator, n_classes):
+    of_images = not hasattr(estimator, "device") or isinstance(estimator, FineTuned)
+    X = IMAGES if of_images else IMAGES.reshape(30, -1).astype(np.float32)
+    names = NAMES if n_classes == 3 else NAMES == "bee"
+    estimator = clone(estimator).fit(X, names if is_classifier(estimator) else BRIGHTNESS)
+    module = estimator.to_torch()
+    assert not module.training
+    given = torch.from_numpy(X)
+    found = module(given.permute(0, 3, 1, 2) if of_images else given).numpy()
+    if is_classifier(estimator):
+        np.testing.assert_array_equal(estimator.classes_[found.argmax(1)], estimator.predict(X))
+        assert found.shape == (30, n_classes)
+    if hasattr(estimator, "predict_proba"):
+        np.testing.assert_allclose(found, estimator.predict_proba(X), atol=1e-5)
+    if not is_classifier(estimator):
+        np.testing.assert_allclose(found, estimator.predict(X), rtol=1e-4)
+    assert not any(p.requires_grad for p in module.parameters())
+
+
+def test_what_cannot_be_a_module_says_so():
+    found = SelfSupervisedClassifier(small(SimCLR), DecisionTreeClassifier()).fit(IMAGES, NAMES)
+    with pytest.raises(TypeError, match="DecisionTreeClassifier cannot be made a module"):
+        found.to_torch()
+    found = SelfSupervisedRegressor(small(SimCLR), PoissonRegressor()).fit(IMAGES, BRIGHTNESS)
+    with pytest.raises(TypeError, match="PoissonRegressor cannot be made a module"):
+        found.to_torch()
+
+
+@pytest.mark.parametrize("estimator", [PREDICTING[i] for i in (1, 2, 6, 9)], ids=str)
+def test_classifiers_and_regressors_in_onnx(estimator, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    of_features = isinstance(estimator, NeighborsProbe)
+    X = IMAGES.reshape(30, -1).astype(np.float32) if of_features else IMAGES
+    estimator = clone(estimator).fit(X, NAMES if is_classifier(estimator) else BRIGHTNESS)
+    estimator.export_onnx(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    name = "features" if of_features else "pixels"
+    given = X if of_features else np.ascontiguousarray(X.transpose(0, 3, 1, 2))
+    for n in (1, 30):
+        found = session.run(None, {name: given[:n]})
+        if is_classifier(estimator):
+            classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
+            assert [classes[i] for i in found[0]] == estimator.predict(X[:n]).tolist()
+            np.testing.assert_allclose(found[1], estimator.predict_proba(X[:n]), atol=1e-3)
+        else:
+            np.testing.assert_allclose(found[0], estimator.predict(X[:n]), rtol=1e-3)
 
 
 ENCODERS = [

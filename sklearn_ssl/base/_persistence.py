@@ -3,7 +3,6 @@
 import os
 import warnings
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,13 +13,13 @@ from torch import Tensor, nn
 
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import isolated, own_settings
-from sklearn_ssl._utils._storage import replaced, write_file
+from sklearn_ssl._utils._storage import write_file
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._saved import FORMAT, packed_arguments
 from sklearn_ssl.encoders import BackboneEncoder, original_names
 from sklearn_ssl.exceptions import UnavailableDeviceWarning
 from sklearn_ssl.images import PixelRange
-from sklearn_ssl.inference import FeatureExtractor
+from sklearn_ssl.inference import FeatureExtractor, write_onnx
 
 __all__ = ["PersistenceMixin"]
 
@@ -176,26 +175,14 @@ class PersistenceMixin(BaseEstimator):
         ImportError
             Without ``pip install 'sklearn-ssl[onnx]'``.
         """
-        if not (find_spec("onnx") and find_spec("onnxscript")):
-            raise ImportError("export_onnx needs pip install 'sklearn-ssl[onnx]'")
-        module = self.to_torch()
+        write_onnx(self.to_torch(), path, self._example(), "pixels", "features")
+
+    def _example(self) -> Tensor:
+        """Two images, as :meth:`to_torch` takes them."""
         height, width, channels = self.image_shape_
         uint8 = self.net_.module_.pixels.dtype == "uint8"
-        example = torch.zeros(
-            2, channels, height, width, dtype=torch.uint8 if uint8 else torch.float32
-        )
-        with replaced(path) as beside, own_settings(torch.device("cpu")):
-            torch.onnx.export(
-                module,
-                (example,),
-                beside,
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-                input_names=["pixels"],
-                output_names=["features"],
-                dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-            )
+        dtype = torch.uint8 if uint8 else torch.float32
+        return torch.zeros(2, channels, height, width, dtype=dtype)
 
     def backbone_state_dict(self) -> dict[str, Tensor]:
         """Weights of the trained network, named as in torchvision or timm if it is from there.

@@ -2,7 +2,16 @@
 
 from sklearn_ssl.inference._apply import apply
 from sklearn_ssl.inference._checked import apply_checked, read_for
-from sklearn_ssl.inference._extractor import FeatureExtractor
+from sklearn_ssl.inference._extractor import FeatureExtractor, Predictor
 from sklearn_ssl.inference._frozen import FrozenNet
+from sklearn_ssl.inference._onnx import write_onnx
 
-__all__ = ["FeatureExtractor", "FrozenNet", "apply", "apply_checked", "read_for"]
+__all__ = [
+    "FeatureExtractor",
+    "FrozenNet",
+    "Predictor",
+    "apply",
+    "apply_checked",
+    "read_for",
+    "write_onnx",
+]

@@ -10,10 +10,12 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import column_or_1d
+from torch import nn
 
 from sklearn_ssl._utils._arguments import argument
 from sklearn_ssl.probes._classes import encoded
 from sklearn_ssl.probes._fine_tuning import FineTuned
+from sklearn_ssl.probes._modules import Linear
 from sklearn_ssl.probes._supervised import ClassificationLoss, squared_error
 from sklearn_ssl.probes._unread import of_read, score_of_read
 
@@ -82,6 +84,9 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
 
     def _strata(self, targets: np.ndarray) -> Any:
         return targets
+
+    def _finish(self) -> nn.Module:
+        return nn.Softmax(1)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Scores of classes.
@@ -198,6 +203,11 @@ class FineTunedRegressor(RegressorMixin, FineTuned):
 
     def _quality(self, outputs: np.ndarray, targets: np.ndarray) -> float:
         return 1 - float(((outputs - targets) ** 2).mean() / max(targets.var(), 1e-12))
+
+    def _finish(self) -> nn.Module:
+        flat = self._shape == ()
+        rescaled = Linear(np.diag(np.atleast_1d(self._scale)), self._mean, "values")
+        return nn.Sequential(rescaled, nn.Flatten(0)) if flat else rescaled
 
     def _strata(self, targets: np.ndarray) -> None:
         return None

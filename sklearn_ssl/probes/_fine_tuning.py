@@ -11,9 +11,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT, DeclaredArguments, argument, plain
 from sklearn_ssl._utils._docstrings import fill_docstring
+from sklearn_ssl._utils._isolation import own_settings
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.base._checks import all_or_nothing, built_in, draw_seed
@@ -23,7 +25,8 @@ from sklearn_ssl.base._saved import SavedMixin
 from sklearn_ssl.base._training_arguments import DeviceArguments, RunArguments, TrainingArguments
 from sklearn_ssl.exceptions import LabelWarning
 from sklearn_ssl.images import opened, pick
-from sklearn_ssl.inference import apply_checked
+from sklearn_ssl.inference import Predictor, apply_checked
+from sklearn_ssl.probes._modules import ExportMixin
 from sklearn_ssl.probes._supervised import Supervised
 from sklearn_ssl.probes._unread import read_rows
 from sklearn_ssl.views import Views
@@ -33,6 +36,7 @@ __all__ = ["FineTuned"]
 
 class FineTuned(
     NestedParameters,
+    ExportMixin,
     SavedMixin,
     RunArguments,  # dataclasses take the fields of the last base first
     DeviceArguments,
@@ -209,6 +213,25 @@ class FineTuned(
         task = self.learner_.net_.module_.task
         return self.learner_._apply(task.outputs, self.learner_._read_images(X))
 
+    # Modules of torch
+
+    def to_torch(self) -> nn.Module:
+        """The network as a module of torch alone.
+
+        Returns
+        -------
+        nn.Module
+            Takes pixels (n, channels, height, width) as they were fitted, in any type, and gives
+            probabilities of classes (n, n_classes), or targets, float32.
+        """
+        check_is_fitted(self)
+        net = self.learner_.net_
+        with own_settings(torch.device("cpu")):
+            return Predictor(net.module_.pixels, net.encoder, net.module_.task.head, self._finish())
+
+    def _example(self) -> tuple[Tensor, str]:
+        return self.learner_._example(), "pixels"
+
     # Files: the network is built anew, as that of a learner
 
     def _state(self) -> dict[str, Any]:
@@ -234,5 +257,6 @@ class FineTuned(
     # Of the kind of targets
 
     _learn_targets: ClassVar[Callable[..., tuple]]
+    _finish: ClassVar[Callable[..., nn.Module]]
     _quality: ClassVar[Callable[..., float]]
     _strata: ClassVar[Callable[..., Any]]

@@ -4,19 +4,22 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import DeclaredArguments, argument
 from sklearn_ssl.base._saved import SavedMixin
 from sklearn_ssl.images import opened, pick
+from sklearn_ssl.probes._modules import ExportMixin, as_module
 from sklearn_ssl.probes._unread import of_read, read_rows
 
 __all__ = ["SelfSupervised", "if_head_has"]
 
 
-class SelfSupervised(MetaEstimatorMixin, SavedMixin, DeclaredArguments, BaseEstimator):
+class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
     """A learner that is fitted to all images, and what is fitted to its features of some."""
 
     learner: Any = argument(kw_only=False)
@@ -106,6 +109,28 @@ class SelfSupervised(MetaEstimatorMixin, SavedMixin, DeclaredArguments, BaseEsti
             X, y = pick(X, rows), y[rows]
             sample_weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
         return X, y, sample_weight
+
+    def to_torch(self) -> nn.Module:
+        """The learner and what is fitted to its features, as one module of torch alone.
+
+        Returns
+        -------
+        nn.Module
+            Takes pixels (n, channels, height, width) as they were fitted, in any type. Of a
+            classifier it gives scores (n, n_classes), float32: probabilities, if it is a logistic
+            regression or of this package.
+
+        Raises
+        ------
+        TypeError
+            If it is not known how to make a module of a step.
+        """
+        check_is_fitted(self)
+        return nn.Sequential(as_module(self.learner_), as_module(self._fitted_head)).eval()
+
+    def _example(self) -> tuple[Tensor, str]:
+        first = self.learner_[0] if isinstance(self.learner_, Pipeline) else self.learner_
+        return (first._example(), "pixels") if hasattr(first, "_example") else super()._example()
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "learner_")
