@@ -17,6 +17,7 @@ from sklearn.base import clone
 from sklearn_ssl import (
     BYOL,
     Checkpoint,
+    FineTunedClassifier,
     InstanceDiscrimination,
     MoCo,
     MultiTask,
@@ -151,6 +152,39 @@ def test_other_arguments_are_refused(params, message, images, tmp_path):
     with pytest.raises(ValueError, match=f"of another training: {message}"):
         learner.fit(images)
     assert not hasattr(learner, "net_")
+
+
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_fine_tuning_goes_on(early_stopping, images, tmp_path):
+    y = np.arange(len(images)) % 2
+    ssl = small(SimCLR).fit(images)
+
+    def tune(*callbacks, **params):
+        tuned = FineTunedClassifier(
+            ssl, max_epochs=9, patience=3, early_stopping=early_stopping, lr=3e-3, batch_size=8,
+            validation_fraction=0.3, random_state=0, callbacks=list(callbacks), **params,
+        )  # fmt: skip
+        return tuned.fit(images, y)
+
+    class Die(skorch.callbacks.Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            if len(net.history) == 4:
+                raise RuntimeError("died")
+
+    whole = tune()
+    with pytest.raises(RuntimeError, match="died"):
+        tune(Die(), checkpoint=tmp_path)
+    resumed = tune(checkpoint=tmp_path)
+    again = tune(checkpoint=tmp_path)  # at once
+    for found in (resumed, again):
+        np.testing.assert_array_equal(found.predict_proba(images), whole.predict_proba(images))
+        assert [row["train_loss"] for row in found.history_] == [
+            row["train_loss"] for row in whole.history_
+        ]
+    with pytest.raises(ValueError, match="another training: targets was"):
+        FineTunedClassifier(**{**whole.get_params(deep=False), "checkpoint": tmp_path}).fit(
+            images, 1 - y
+        )
 
 
 def test_other_images_and_learners_are_refused(images, tmp_path):

@@ -42,6 +42,10 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
         Share of the images that are held out for it.
     patience : int, default=5
         Epochs without a better accuracy before it ends.
+    checkpoint : str, path, Checkpoint or None, default=None
+        Folder in which the training is saved, as of a learner: the same fit resumes from there,
+        with the same bits. A learner that is not fitted is pretrained anew, unless it has a
+        ``checkpoint`` or ``memory`` of its own.
     <shared parameters>
 
     Attributes
@@ -164,6 +168,10 @@ class FineTunedRegressor(RegressorMixin, FineTuned):
         Share of the images that are held out for it.
     patience : int, default=5
         Epochs without a better R2 before it ends.
+    checkpoint : str, path, Checkpoint or None, default=None
+        Folder in which the training is saved, as of a learner: the same fit resumes from there,
+        with the same bits. A learner that is not fitted is pretrained anew, unless it has a
+        ``checkpoint`` or ``memory`` of its own.
     <shared parameters>
 
     Attributes

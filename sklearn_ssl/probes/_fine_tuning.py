@@ -1,5 +1,6 @@
 """What fine-tuned classifiers and regressors share."""
 
+import os
 from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -14,6 +15,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT, DeclaredArguments, argument, plain
+from sklearn_ssl._utils._checkpoints import Checkpoint
 from sklearn_ssl._utils._docstrings import fill_docstring
 from sklearn_ssl._utils._isolation import own_settings
 from sklearn_ssl._utils._warnings import warn
@@ -54,6 +56,9 @@ class FineTuned(
     early_stopping: bool = argument("boolean", default=False)
     validation_fraction: float = argument(Interval(Real, 0, 1, closed="neither"), default=0.1)
     patience: int = argument(COUNT, default=5)
+    checkpoint: str | os.PathLike | Checkpoint | None = argument(
+        str, os.PathLike, Checkpoint, None, default=None, trains=False
+    )
 
     _usual_batch_size: ClassVar[int] = 128
 
@@ -157,8 +162,9 @@ class FineTuned(
 
     def _hold_out(self, X: Any, targets: np.ndarray) -> tuple[np.ndarray, list]:
         """Rows that are left to train on, and callbacks that end it by the others."""
-        from skorch.callbacks import EarlyStopping, EpochScoring
-        from skorch.utils import noop
+        from skorch.callbacks import EpochScoring
+
+        from sklearn_ssl.training import StopEarly
 
         rows, held_out = self._split(targets)
         X_held_out, wanted = pick(X, held_out), targets[held_out]
@@ -169,15 +175,10 @@ class FineTuned(
             read = read_rows(outputs)
             return self._quality(outputs[read], wanted[read])
 
-        name, patience = "valid_score", int(plain(self.patience))
-        return rows, [
-            EpochScoring(
-                measure, lower_is_better=False, name=name, on_train=True, use_caching=False
-            ),
-            EarlyStopping(
-                name, patience, threshold=0, lower_is_better=False, load_best=True, sink=noop
-            ),
-        ]
+        score = EpochScoring(
+            measure, lower_is_better=False, name="valid_score", on_train=True, use_caching=False
+        )
+        return rows, [score, StopEarly("valid_score", int(plain(self.patience)))]
 
     def _split(self, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows to train on and rows that are held out, of all classes in both if that can be."""

@@ -1,7 +1,7 @@
 """The training loop, and the batches and callbacks that it needs."""
 
 from sklearn_ssl.training._batches import Batches
-from sklearn_ssl.training._callbacks import ProgressBar, SklearnCallbacks
+from sklearn_ssl.training._callbacks import ProgressBar, SklearnCallbacks, StopEarly
 from sklearn_ssl.training._checkpoints import Checkpoints
 from sklearn_ssl.training._module import PretextModule
 from sklearn_ssl.training._net import PretextNet
@@ -15,4 +15,5 @@ __all__ = [
     "Progress",
     "ProgressBar",
     "SklearnCallbacks",
+    "StopEarly",
 ]

@@ -4,10 +4,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping
+from skorch.utils import noop
 from tqdm.auto import tqdm
 
-__all__ = ["ProgressBar", "SklearnCallbacks", "StopTraining"]
+__all__ = ["ProgressBar", "SklearnCallbacks", "StopEarly", "StopTraining"]
 
 
 class StopTraining(Exception):
@@ -38,6 +39,33 @@ class ProgressBar(Callback):
     def close(self):
         """End the bar where it is; its last line stays."""
         self.bar.close()
+
+
+class StopEarly(EarlyStopping):
+    """End a training when a value of the history does not rise, and take the best weights.
+
+    A training that is resumed from a checkpoint knows the best ones of before.
+    """
+
+    def __init__(self, monitor: str, patience: int):
+        super().__init__(
+            monitor, patience, threshold=0, lower_is_better=False, load_best=True, sink=noop
+        )
+        self.before: dict[str, Any] = {}
+
+    def on_train_begin(self, net, **kwargs):
+        super().on_train_begin(net, **kwargs)
+        self.__dict__.update(self.before)
+        self.before = {}
+
+    def kept(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        names = ("misses_", "dynamic_threshold_", "best_epoch_", "best_model_weights_")
+        return {name: value for name, value in vars(self).items() if name in names}
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        """Take what :meth:`kept` gave, for the training that begins."""
+        self.before = dict(kept)
 
 
 class SklearnCallbacks(Callback):

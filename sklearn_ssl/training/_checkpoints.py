@@ -84,6 +84,9 @@ class Checkpoints:
         done = len(state["history"]) - len(net.history)
         net.history = History(state["history"])
         self.draws.set_state(state["generators"])
+        for name, callback in net.callbacks_:
+            if name in state["callbacks"] and hasattr(callback, "restore"):
+                callback.restore(state["callbacks"][name])
         spent = sum(row["seconds"] for row in net.history[len(net.history) - done :])
         if state["epoch"] is not None:
             net.begun_ = Epoch.of(state["epoch"], torch.device(net.device))
@@ -132,6 +135,7 @@ class Checkpoints:
             "module": dict(net.module_.state_dict()),
             "optimizer": net.optimizer_.state_dict(),
             "generators": self.draws.state(),
+            "callbacks": {n: cb.kept() for n, cb in net.callbacks_ if hasattr(cb, "kept")},
             "epoch": begun,
         }
         self.checkpoint.write(net.progress_.done, values)
