@@ -38,7 +38,7 @@ def main():
     masked = MaskedAutoencoder(max_epochs=options.epochs, random_state=0).fit(X)
     for name, display in {
         "neighbors": NeighborsDisplay.from_estimator(ssl, X, X[rows[:5]]),
-        "feature_map": FeatureMapDisplay.from_estimator(ssl, X[rows[:500]]),
+        "feature_map": FeatureMapDisplay.from_estimator(ssl, X[rows[:500]], y[rows[:500]]),
         "training": TrainingDisplay.from_estimator(ssl),
         "layers": LayersDisplay.from_estimator(ssl, X[rows[:500]], y[rows[:500]]),
         "views": ViewsDisplay.from_estimator(ssl, X[rows[:4]]),

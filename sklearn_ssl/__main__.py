@@ -6,16 +6,20 @@ python -m sklearn_ssl embed photos/ --learner simclr.safetensors --output featur
 import argparse
 import hashlib
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from sklearn_ssl import list_images, load
-from sklearn_ssl._utils._storage import replaced
+from sklearn_ssl._utils._storage import expanded, place_for, read_file, replaced, write_file
+from sklearn_ssl.images import path_digest
 
 _ROWS_AT_ONCE = 4096
 
@@ -31,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     embed.add_argument("--layer", help="by default the learner's")
     embed.add_argument("--device", help="by default the learner's")
     embed.add_argument("--skip", action="store_true", help="NaN for files that cannot be read")
+    embed.add_argument("--quiet", action="store_true", help="no progress bar; warnings stay")
     options = parser.parse_args(arguments)
     try:
         _embed(options)
@@ -41,38 +46,57 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _embed(options: argparse.Namespace) -> None:
     """Write the features of some thousand images at a time, and then all of them as one table.
 
-    What was written before it was stopped is not done again.
+    What was written before it was stopped is not done again, but for images that were replaced.
     """
     open_writer = _writer_of(options.output.suffix)
+    output = place_for(options.output, "--output")
     given = {"layer": options.layer, "device": options.device}
     params = {name: value for name, value in given.items() if value is not None}
     if options.skip:
         params["on_error"] = "skip"
     learner = load(options.learner, **params)
     paths = list_images(options.images)
-    parts = options.output.with_name(f".{options.output.name}.parts")
+    parts = output.with_name(f".{output.name}.parts")
     task = json.dumps([_digest(options.learner), options.layer, options.skip, _digest(paths)])
     _begin(parts, task)
     names = [str(name) for name in learner.get_feature_names_out()]
-    starts = range(0, len(paths), _ROWS_AT_ONCE)
-    with tqdm(total=len(paths), unit="image") as bar:
-        for start in starts:
+    written = []
+    with tqdm(total=len(paths), unit="image", disable=options.quiet) as bar:
+        for start in range(0, len(paths), _ROWS_AT_ONCE):
             some = paths[start : start + _ROWS_AT_ONCE]
-            part = parts / f"{start:012d}.npy"
-            if not part.exists():
-                with open(parts / "part", "wb") as file:
-                    np.save(file, np.asarray(learner.transform(some)))
-                (parts / "part").replace(part)
+            part = parts / f"{start:012d}-{path_digest(some)}.safetensors"
+            if not _is_whole(part):
+                write_file(part, torch.from_numpy(np.array(learner.transform(some))))
+            written.append(part)
             bar.update(len(some))
-    _write(options.output, paths, starts, parts, names, open_writer)
+    _write(output, _in_unicode(paths), written, names, open_writer)
     shutil.rmtree(parts)
+
+
+def _is_whole(part: Path) -> bool:
+    try:
+        read_file(part)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _in_unicode(paths: np.ndarray) -> list[str]:
+    """Paths as a table can hold them: bytes that are not UTF-8 are written as ``\\xe9``."""
+    texts = [os.fsencode(path).decode("utf-8", errors="backslashreplace") for path in paths]
+    if changed := [text for text, path in zip(texts, paths, strict=True) if text != path]:
+        print(
+            f"{len(changed)} of {len(texts)} paths are not UTF-8; the table has their bytes as in "
+            f"{changed[0]}",
+            file=sys.stderr,
+        )
+    return texts
 
 
 def _write(
     output: Path,
-    paths: np.ndarray,
-    starts: range,
-    parts: Path,
+    paths: list[str],
+    parts: list[Path],
     names: list[str],
     open_writer: Callable[..., Any],
 ) -> None:
@@ -82,9 +106,11 @@ def _write(
     fields = [("path", pyarrow.string()), *((name, pyarrow.float32()) for name in names)]
     schema = pyarrow.schema(fields)
     with replaced(output) as beside, open_writer(beside, schema) as writer:
-        for start in starts:
-            features = np.load(parts / f"{start:012d}.npy")
+        start = 0
+        for part in parts:
+            features = read_file(part).numpy()
             columns = [paths[start : start + len(features)], *features.T]
+            start += len(features)
             writer.write_table(
                 pyarrow.Table.from_arrays(list(map(pyarrow.array, columns)), schema=schema)
             )
@@ -114,10 +140,10 @@ def _begin(parts: Path, task: str) -> None:
 def _digest(content: Any) -> str:
     digest = hashlib.blake2b(digest_size=16)
     if isinstance(content, str):
-        digest.update(Path(content).read_bytes())
+        digest.update(expanded(content, "--learner").read_bytes())
     else:
         for path in content:
-            digest.update(path.encode(errors="surrogateescape") + b"\0")
+            digest.update(os.fsencode(path) + b"\0")
     return digest.hexdigest()
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
 
+from sklearn_ssl._utils._names import did_you_mean
 from sklearn_ssl.base import PretextLearner
 
 __all__ = ["all_estimators"]
@@ -44,8 +45,11 @@ def all_estimators(type_filter: str | None = "learner") -> list[tuple[str, Any]]
     """
     import sklearn_ssl
 
-    if type_filter not in _KINDS:
-        raise ValueError(f"type_filter={type_filter!r} must be one of {list(_KINDS)}")
+    if not isinstance(type_filter, str | None) or type_filter not in _KINDS:
+        raise ValueError(
+            f"type_filter={type_filter!r} must be one of {list(_KINDS)}."
+            f"{did_you_mean(type_filter, filter(None, _KINDS))}"
+        )
     found = ((name, getattr(sklearn_ssl, name)) for name in sklearn_ssl.__all__)
     return sorted(
         (name, item)

@@ -5,11 +5,11 @@ from importlib.metadata import version
 from typing import Any
 
 from sklearn_ssl._discovery import all_estimators
-from sklearn_ssl._utils._checkpoints import Checkpoint
-from sklearn_ssl._utils._storage import read_file
+from sklearn_ssl._utils._storage import DAMAGED, expanded, read_file
 from sklearn_ssl.base import FORMAT
-from sklearn_ssl.base._saved import unpacked_argument
+from sklearn_ssl.base._saved import unpacked_arguments
 from sklearn_ssl.base._transformer import ImageTransformer
+from sklearn_ssl.encoders import is_elsewhere
 from sklearn_ssl.views import Views
 
 __all__ = ["load"]
@@ -19,7 +19,9 @@ def load(path: str | os.PathLike, *, learner_class: type | None = None, **params
     """Read an estimator of this package that was saved by its method ``save``.
 
     No code of the file is run, and nothing is downloaded: its network is built anew from the
-    arguments, and filled.
+    arguments, and filled. A network that is larger than what the file holds is not built. Folders
+    that the learner wrote to (``memory``, ``checkpoint``, ``decoded_cache``) are not taken from the
+    file; give them again.
 
     Parameters
     ----------
@@ -28,8 +30,8 @@ def load(path: str | os.PathLike, *, learner_class: type | None = None, **params
         For a learner that is not of this package.
     **params : object
         Arguments that are code and could not be saved (the class of an encoder, a learner with one,
-        callbacks, views that are a function, a ``RandomState``), and others that may be changed
-        after a fit.
+        callbacks, views that are a function, a ``RandomState``), an ``encoder`` that timm reads
+        from a hub (``"timm/hf-hub:..."``), and others that may be changed after a fit.
 
     Returns
     -------
@@ -57,7 +59,7 @@ def load(path: str | os.PathLike, *, learner_class: type | None = None, **params
     >>> bool((again.transform(X) == ssl.transform(X)).all())
     True
     """
-    values = read_file(path)
+    values = read_file(expanded(path))
     try:
         _check_format(path, values)
         classes = _known_classes(learner_class)
@@ -67,14 +69,9 @@ def load(path: str | os.PathLike, *, learner_class: type | None = None, **params
                 "as load(path, learner_class=...)"
             )
         return _rebuilt(values, params, classes)
-    except (
-        KeyError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        IndexError,
-        ArithmeticError,
-    ) as error:
+    except DAMAGED as error:
+        if isinstance(error, ValueError):
+            raise
         raise ValueError(
             f"{path} does not fit together: {type(error).__name__}: {error}"
         ) from error
@@ -83,8 +80,11 @@ def load(path: str | os.PathLike, *, learner_class: type | None = None, **params
 def _rebuilt(values: dict[str, Any], params: dict[str, Any], classes: dict[str, Any]) -> Any:
     """The estimator that has given these values."""
     found = classes[values["class"]]
-    arguments = unpacked_argument(values["arguments"], classes)
-    _check_params(found, values["code"], params)
+    arguments = unpacked_arguments(found, values["arguments"], classes)
+    code = values["code"]
+    if is_elsewhere(name := arguments.get("encoder")):
+        code = {**code, "encoder": name}
+    _check_params(found, code, params)
     made = found(**{**arguments, **params})
     if issubclass(found, ImageTransformer):
         return made._restore(values)
@@ -112,7 +112,6 @@ def _check_format(path: Any, values: Any) -> None:
 def _known_classes(learner_class: Any) -> dict[str, Any]:
     classes: dict[str, Any] = {
         "Views": Views,
-        "Checkpoint": Checkpoint,
         **dict(all_estimators(None)),
     }
     if learner_class is not None:
@@ -123,8 +122,8 @@ def _known_classes(learner_class: Any) -> dict[str, Any]:
 def _check_params(learner_class: Any, code: dict[str, Any], params: dict[str, Any]) -> None:
     if missing := [f"{name}= ({what})" for name, what in code.items() if name not in params]:
         raise ValueError(
-            f"arguments that are code were not saved; give them again: load(path, ...) needs "
-            f"{', '.join(missing)}"
+            "arguments that are code, or lead to a hub, are not taken from a file; give them "
+            f"again: load(path, ...) needs {', '.join(missing)}"
         )
     known = learner_class._arguments
     fixed = [

@@ -1,15 +1,20 @@
 """Errors and warnings with a name, so that they can be caught or filtered."""
 
+from sklearn.exceptions import ConvergenceWarning
+
 __all__ = [
+    "BusyMachineWarning",
     "CheckpointWarning",
     "CollapseWarning",
     "DivergenceError",
     "EncoderWarning",
+    "FileFormatWarning",
     "ImageReadError",
     "ImageReadWarning",
     "ImageShapeWarning",
     "InterruptionWarning",
     "LabelWarning",
+    "LittleTrainingWarning",
     "MemoryWarning",
     "PixelRangeWarning",
     "ProcessLostError",
@@ -17,6 +22,10 @@ __all__ = [
     "TrainingInterrupted",
     "UnavailableDeviceWarning",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class DivergenceError(ArithmeticError):
@@ -35,6 +44,10 @@ class TrainingInterrupted(KeyboardInterrupt):
     """Ctrl-C during a training; the learner keeps what it has learned so far."""
 
 
+class BusyMachineWarning(UserWarning):
+    """The machine has far more to do than it has cores for, and a training on it is slow."""
+
+
 class CheckpointWarning(UserWarning):
     """A checkpoint is damaged, and an earlier one was taken."""
 
@@ -51,6 +64,10 @@ class EncoderWarning(UserWarning):
     """An encoder is not quite what its name or its class says: weights or parts are left out."""
 
 
+class FileFormatWarning(UserWarning):
+    """The name of a file ends like those of another format than the one that it is written in."""
+
+
 class ImageReadWarning(UserWarning):
     """Images were left out because they cannot be read, or changed while they were read."""
 
@@ -63,8 +80,12 @@ class LabelWarning(UserWarning):
     """Labels may mean something else than they are taken for, or classes have too few of them."""
 
 
+class LittleTrainingWarning(ConvergenceWarning):
+    """A training was too short, or had too few images, for much to be learned."""
+
+
 class MemoryWarning(UserWarning):
-    """What ``memory`` should keep cannot be written, or what it kept cannot be read."""
+    """What ``memory`` or ``decoded_cache`` should keep cannot be kept, written or read again."""
 
 
 class PixelRangeWarning(UserWarning):

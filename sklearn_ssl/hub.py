@@ -14,7 +14,7 @@ from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ssl._loading import load
-from sklearn_ssl._utils._storage import replaced
+from sklearn_ssl._utils._storage import expanded, replaced
 from sklearn_ssl.base import ImageTransformer
 
 __all__ = ["from_pretrained", "push_to_hub", "save_pretrained"]
@@ -58,8 +58,8 @@ def save_pretrained(learner: Any, folder: str | os.PathLike) -> None:
     >>> bool((again.transform(X) == ssl.transform(X)).all())
     True
     """
-    check_is_fitted(learner)
-    folder = Path(folder)
+    _check_learner(learner)
+    folder = expanded(folder, "folder")
     folder.mkdir(parents=True, exist_ok=True)
     learner.save(folder / _FILE)
     if not (folder / "README.md").exists():
@@ -101,8 +101,8 @@ def push_to_hub(
     NotFittedError
         If the learner was not fitted.
     """
+    _check_learner(learner)
     api = _huggingface_hub().HfApi(token=token)
-    check_is_fitted(learner)
     with tempfile.TemporaryDirectory() as folder:
         save_pretrained(learner, folder)
         api.create_repo(repo_id, private=private, exist_ok=True)
@@ -146,13 +146,22 @@ def from_pretrained(
     ValueError
         As of :func:`sklearn_ssl.load`.
     """
-    if Path(name).is_dir():
-        if not Path(name, _FILE).exists():
+    folder = expanded(name, "name")
+    if folder.is_dir():
+        if not (folder / _FILE).exists():
             raise FileNotFoundError(f"{name} holds no {_FILE}, which save_pretrained writes")
-        return load(Path(name, _FILE), **params)
+        return load(folder / _FILE, **params)
     hub = _huggingface_hub()
     path = hub.hf_hub_download(os.fspath(name), _FILE, revision=revision, token=token)
     return load(path, **params)
+
+
+def _check_learner(learner: Any) -> None:
+    if isinstance(learner, type) or not hasattr(learner, "save"):
+        raise TypeError(
+            f"learner={learner!r} cannot be saved; give a fitted learner, as SimCLR().fit(X) is"
+        )
+    check_is_fitted(learner)
 
 
 def model_card(learner: Any) -> str:

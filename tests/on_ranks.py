@@ -38,7 +38,7 @@ class Noted(Callback):
 def said_of(learner, X, **options):
     """Losses, gradients, all that is learned, and features."""
     noted = Noted()
-    learner.set_params(callbacks=[noted], **EXACT, **options)
+    learner.set_params(callbacks=[noted], precision="float32", **options)
     learner.fit(X)
     batches = [batch["train_loss"] for epoch in learner.net_.history for batch in epoch["batches"]]
     return {
@@ -60,7 +60,8 @@ def on_one_gpu(folder):
     """Processes that share a GPU, over gloo: NCCL wants one for each."""
     if "RANK" in os.environ:
         torch.distributed.init_process_group("gloo")
-    return {name: said_of(learner, X, device="cuda") for name, learner, X in kinds_of(folder)}
+    options = {"device": "cuda", **EXACT}
+    return {name: said_of(learner, X, **options) for name, learner, X in kinds_of(folder)}
 
 
 def kinds(folder):
@@ -76,6 +77,7 @@ def kinds_of(folder):
         "dropped": RotationPrediction(encoder=DrawingNet, views=Views(size=8)),
         "views": SimCLR(encoder=TinyNet, views=Views(size=12, **all_of_it)),
         "files": SimCLR(encoder=TinyNet, image_shape=(8, 8, 3)),
+        "deep": SimCLR(encoder="small_resnet"),
     }
     files = write_files(Path(folder))
     for name, learner in learners.items():

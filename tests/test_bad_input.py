@@ -3,8 +3,10 @@
 import contextlib
 import copy
 import functools
+import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 import torch
@@ -18,11 +20,26 @@ from conftest import (
     one_of_each_kind,
     small,
 )
+from sklearn.base import clone, is_regressor
 from sklearn.exceptions import NotFittedError
 from skorch.callbacks import Callback
 from torch import nn
 
-from sklearn_ssl import CPC, DenoisingAutoencoder, InstanceDiscrimination, SimCLR, Views
+from sklearn_ssl import (
+    CPC,
+    DenoisingAutoencoder,
+    FineTunedClassifier,
+    FineTunedRegressor,
+    InstanceDiscrimination,
+    PatchDictionary,
+    PretrainedEncoder,
+    SelfSupervisedClassifier,
+    SelfSupervisedRegressor,
+    SimCLR,
+    Views,
+    all_estimators,
+)
+from sklearn_ssl.base._checks import all_or_nothing
 from sklearn_ssl.exceptions import DivergenceError
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_ssl.exceptions.ImageShapeWarning")
@@ -59,7 +76,13 @@ def with_value(value):
     return change
 
 
+def paths_beside_numbers(X):
+    return pd.DataFrame({"path": ["a.png"] * len(X), "age": np.arange(len(X))})
+
+
 # Images
+
+IN_ROW = "first in row 3; "
 
 BAD_IMAGES = {
     "sparse array": (lambda X: scipy.sparse.csr_array(rows(X)), TypeError, ["Sparse", "dense"]),
@@ -69,11 +92,11 @@ BAD_IMAGES = {
     "complex": (lambda X: X + 1j, ValueError, ["Complex data not supported"]),
     "complex rows": (lambda X: rows(X) + 1j, ValueError, ["Complex data not supported"]),
     "complex tensor": (lambda X: tensor(X) + 1j, ValueError, ["Complex data not supported"]),
-    "NaN": (with_value(np.nan), ValueError, ["NaN"]),
-    "NaN in rows": (lambda X: rows(with_value(np.nan)(X)), ValueError, ["NaN"]),
-    "NaN in a tensor": (lambda X: tensor(with_value(np.nan)(X)), ValueError, ["NaN"]),
-    "NaN in a list": (lambda X: with_value(np.nan)(X).tolist(), ValueError, ["NaN"]),
-    "infinity": (with_value(np.inf), ValueError, ["infinity"]),
+    "NaN": (with_value(np.nan), ValueError, ["NaN", IN_ROW]),
+    "NaN in rows": (lambda X: rows(with_value(np.nan)(X)), ValueError, ["NaN", IN_ROW]),
+    "NaN in a tensor": (lambda X: tensor(with_value(np.nan)(X)), ValueError, ["NaN", IN_ROW]),
+    "NaN in a list": (lambda X: with_value(np.nan)(X).tolist(), ValueError, ["NaN", IN_ROW]),
+    "infinity": (with_value(np.inf), ValueError, ["infinity", IN_ROW]),
     "minus infinity": (with_value(-np.inf), ValueError, ["infinity"]),
     "infinite as float32": (with_value(1e300), ValueError, ["too large", "float32"]),
     "objects": (lambda X: np.full(X.shape, "a", dtype=object), ValueError, ["to float", "'a'"]),
@@ -82,15 +105,22 @@ BAD_IMAGES = {
     "no rows": (lambda X: rows(X)[:0], ValueError, ["0 sample(s)", "minimum of"]),
     "empty list": (lambda X: [], ValueError, ["2D array", "[]"]),
     "no pixels": (lambda X: rows(X)[:, :0], ValueError, ["0 feature(s)", "minimum of 1"]),
-    "ragged list": (lambda X: [X[0], X[1][:7]], ValueError, ["different shapes", "one shape"]),
+    "ragged list": (
+        lambda X: [X[0].tolist(), X[1][:7].tolist()],
+        ValueError,
+        ["different shapes", "one shape"],
+    ),
     "ragged rows": (lambda X: [[1, 2], [1, 2, 3]], ValueError, ["different shapes"]),
     "5-D": (lambda X: X[None], ValueError, ["5 dimensions", "(n, height, width, channels)"]),
     "5-D tensor": (lambda X: tensor(X)[None], ValueError, ["5 dimensions", "(n, height, width"]),
     "1-D": (lambda X: X.ravel(), ValueError, ["Expected 2D array, got 1D array"]),
+    "labels": (lambda X: np.arange(len(X)) % 3, ValueError, ["has shape (48,), as labels"]),
+    "paths beside numbers": (paths_beside_numbers, ValueError, ["'path' holds str", "X['path']"]),
+    "paths beside more": (lambda X: np.array([["x", 1]] * 9, "O"), ValueError, ["X[:, 0]"]),
     "1-D list": (lambda X: [1, 2, 3], ValueError, ["Expected 2D array, got 1D array"]),
     "a number": (lambda X: 3, ValueError, ["Expected 2D array, got scalar array"]),
     "None": (lambda X: None, ValueError, ["Expected 2D array", "None"]),
-    "a path": (lambda X: "images.npy", FileNotFoundError, ["X='images.npy'", "there are none"]),
+    "a path": (lambda X: "images.npy", FileNotFoundError, ["='images.npy'", "there are none"]),
 }
 
 bad_images = pytest.mark.parametrize(
@@ -136,8 +166,32 @@ def test_transform_refuses(Learner, images, make, error, parts):
     [case for name, case in BAD_IMAGES.items() if name != "None"],  # which is no more images
 )
 def test_unlabeled_images_refuse(images, make, error, parts):
-    with refused(error, *parts):
+    with refused(error, *parts, "X_unlabeled"):
         small(SimCLR).fit(images.astype(np.float64), X_unlabeled=make(images))
+
+
+def test_no_advice_about_other_estimators(images):
+    with pytest.raises(ValueError, match="NaN") as caught:
+        small(SimCLR).fit(with_value(np.nan)(images))
+    assert "HistGradientBoosting" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "meant"),
+    [
+        ({"layer": "cov"}, "conv"),
+        ({"layer": ["conv", "uot"]}, "out"),
+        ({"layer": "conv", "pool": "mx"}, "max"),
+        ({"layer": ["conv", "out"], "pool": ["max", "avgg"]}, "avg"),
+        ({"precision": "bf16"}, "bfloat16"),
+        ({"optimizer": "adam-w"}, "adamw"),
+        ({"schedule": "Cosine"}, "cosine"),
+        ({"views": Views(blur="Auto")}, "auto"),
+    ],
+)
+def test_a_name_that_is_nearly_right(argument, meant, images):
+    with pytest.raises(ValueError, match=f" Did you mean '{meant}'"):
+        small(SimCLR, **argument).fit(images)
 
 
 @bad_images
@@ -641,6 +695,52 @@ def test_feature_names_survive_a_failed_refit(images):
         ssl.fit(make_images(height=10))
     assert list(ssl.feature_names_in_) == list(frame.columns)
     assert ssl.n_features_in_ == 192
+
+
+SOME_OF_ALL = {
+    **{name: small(Learner) for name, Learner in LEARNERS if name in KINDS},
+    "FineTunedClassifier": FineTunedClassifier(TinyNet, max_epochs=1),
+    "FineTunedRegressor": FineTunedRegressor(TinyNet, max_epochs=1),
+    "PatchDictionary": PatchDictionary(n_atoms=8, patch_size=3),
+    "PretrainedEncoder": PretrainedEncoder(encoder=TinyNet, weights=None),
+    "SelfSupervisedClassifier": SelfSupervisedClassifier(small(SimCLR)),
+    "SelfSupervisedRegressor": SelfSupervisedRegressor(small(SimCLR)),
+}
+SOME_OF_ALL |= {
+    name: Estimator()
+    for name, Estimator in all_estimators(None)
+    if hasattr(Estimator, "fit") and name not in {**SOME_OF_ALL, **dict(LEARNERS)}
+}
+
+
+@pytest.mark.parametrize("name", SOME_OF_ALL)
+@pytest.mark.parametrize("fault", ["image", "label", "late"])
+def test_a_failed_refit_of_any_estimator_leaves_it_as_it_was(name, fault, images, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    estimator = clone(SOME_OF_ALL[name])
+    use = "predict" if hasattr(estimator, "predict") else "transform"
+    frame = pandas.DataFrame(rows(images)).add_prefix("pixel")
+    other = pandas.DataFrame(rows(make_images(height=10, width=10)) / 255)
+    other = other.add_prefix("other")
+    labels = np.arange(48) % 3
+    with warnings.catch_warnings(action="ignore"):
+        estimator.fit(frame, labels)
+        before, given = dict(vars(estimator)), getattr(estimator, use)(frame)
+        if fault == "image":
+            other.iloc[-1, -1] = np.nan
+        elif fault == "label":
+            if name == "NeighborsProbe" or use == "transform" or is_regressor(estimator):
+                pytest.skip("takes one class")
+            labels = labels * 0
+        else:  # in what a fit sets last
+            fit = type(estimator).fit.__wrapped__
+            failing = all_or_nothing(lambda *args: 1 / fit(*args))
+            monkeypatch.setattr(type(estimator), "fit", failing)
+        with pytest.raises((ValueError, TypeError)):
+            estimator.fit(other, labels)
+    assert vars(estimator).keys() == before.keys()
+    assert all(vars(estimator)[key] is value for key, value in before.items())
+    np.testing.assert_array_equal(getattr(estimator, use)(frame), given)
 
 
 def test_a_failed_fit_can_be_repeated(images):

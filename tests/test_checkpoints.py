@@ -1,6 +1,7 @@
 """Trainings that are stopped go on to the same bits, or say why they cannot."""
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -11,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skorch
-from conftest import every_kind, make_images, small
+import torch
+from conftest import TinyNet, every_kind, make_images, small
 from sklearn.base import clone
 
 from sklearn_ssl import (
@@ -24,6 +26,7 @@ from sklearn_ssl import (
     SimCLR,
     Views,
 )
+from sklearn_ssl._utils._storage import read_file, write_file
 from sklearn_ssl.exceptions import CheckpointWarning, InterruptionWarning
 
 KEEPERS = [MoCo, BYOL, InstanceDiscrimination, MultiTask]  # queue, average, bank, several
@@ -202,6 +205,36 @@ def test_what_does_not_train_may_change(images, tmp_path):
     assert brief(SimCLR, checkpoint=tmp_path, **params).fit(images).n_epochs_ == 3
 
 
+def test_a_constant_schedule_takes_more_epochs(images, tmp_path):
+    params = {"schedule": "constant", "checkpoint": Checkpoint(tmp_path, every_seconds=0)}
+    brief(MoCo, **params).fit(images)
+    break_off(11, images, MoCo, max_epochs=5, **params)  # 9 steps were there
+    longer = brief(MoCo, max_epochs=5, **params).fit(images)
+    once = brief(MoCo, max_epochs=5, schedule="constant").fit(images)
+    np.testing.assert_array_equal(longer.transform(images), once.transform(images))
+    assert longer.n_epochs_ == 5
+    with pytest.raises(ValueError, match="5 epochs, which is more than max_epochs=4"):
+        brief(MoCo, max_epochs=4, **params).fit(images)
+
+
+def test_a_training_that_a_callback_ended_is_not_made_longer(images, tmp_path):
+    class Stops(skorch.callbacks.Callback):
+        def on_epoch_end(self, net, **kwargs):
+            raise KeyboardInterrupt
+
+    params = {"schedule": "constant", "checkpoint": tmp_path}
+    brief(SimCLR, callbacks=[Stops()], **params).fit(images)
+    assert brief(SimCLR, max_epochs=5, **params).fit(images).n_epochs_ == 1
+
+
+def test_digests_are_not_told_in_full(images, tmp_path):
+    break_off(5, images, checkpoint=tmp_path)
+    other = functools.partial(TinyNet)
+    with pytest.raises(ValueError, match=r"encoder was .*[0-9a-f]{8}\.\.\..* and is") as error:
+        brief(SimCLR, checkpoint=tmp_path, encoder=other).fit(images)
+    assert len(str(error.value)) < 300 + len(str(tmp_path))
+
+
 # Damage
 
 
@@ -218,6 +251,27 @@ def test_a_damaged_one_is_passed_over(images, tmp_path):
     for path in tmp_path.glob("step-*"):
         path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"delete .* to train anew"):
+        brief(SimCLR, checkpoint=tmp_path).fit(images)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v["optimizer"]["state"][0].update(exp_avg=torch.zeros(1)), "has shapes"),
+        (lambda v: v["module"].popitem(), "Missing key"),
+        (lambda v: v["epoch"]["order"].fill_(48), "order"),
+        (lambda v: v["epoch"]["order"][:1].fill_(-1), "rows that 48 images do not have"),
+        (lambda v: v.pop("generators"), "KeyError"),
+        (lambda v: v.pop("training"), "of another training"),
+    ],
+)
+def test_one_of_other_content_is_refused(change, message, images, tmp_path):
+    break_off(2, images, checkpoint=Checkpoint(tmp_path, every_seconds=0, keep=1))
+    (path,) = tmp_path.glob("step-*")
+    values = read_file(path)
+    change(values)
+    write_file(path, values)
+    with pytest.raises(ValueError, match=f"(?s)the checkpoints in .*{message}"):
         brief(SimCLR, checkpoint=tmp_path).fit(images)
 
 

@@ -16,7 +16,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_ssl import PatchDictionary, load
 from sklearn_ssl.clustering._patch_dictionary import cluster
-from sklearn_ssl.exceptions import ImageShapeWarning
+from sklearn_ssl.exceptions import CollapseWarning, ImageShapeWarning
 
 
 def tiny(**params):
@@ -169,6 +169,21 @@ def test_flat_images_have_finite_features():
     X = make_images(30)
     X[3] = 77
     assert np.isfinite(tiny().fit_transform(X)).all()
+
+
+@pytest.mark.parametrize("activation", ["soft_threshold", "triangle", "nearest"])
+def test_images_without_contrast_are_told(activation):
+    X = make_images(20, 10, 10)
+    flat = np.full_like(X, 7) + np.arange(20, dtype=np.uint8)[:, None, None, None]
+    params = {"n_atoms": 9, "patch_size": 4, "n_nearest": 3, "random_state": 0}
+    learned = PatchDictionary(activation=activation, **params)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CollapseWarning)
+        learned.fit(X).transform(np.concatenate([flat, X[:1]]))
+    with pytest.warns(CollapseWarning, match="each of the 20 images is of a single color"):
+        learned.transform(flat)
+    with pytest.warns(CollapseWarning, match="of a single color"):
+        learned.fit(flat)
 
 
 def test_saved_pickled_and_exported(tmp_path):

@@ -70,6 +70,44 @@ def test_it_goes_on_where_it_was_stopped(place, monkeypatch):
     assert transformed == [20, 20]  # of another layer nothing is there yet
 
 
+def test_images_that_were_replaced_are_read_again(place, monkeypatch):
+    """So are parts that a power cut has damaged."""
+    monkeypatch.setattr("sklearn_ssl.__main__._ROWS_AT_ONCE", 20)
+    embed(place, "once.csv")
+
+    def stopped(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sklearn_ssl.__main__._write", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            embed(place, "again.csv")
+    parts = sorted((place / ".again.csv.parts").glob("0*"))
+    assert len(parts) == 3
+    parts[0].write_bytes(b"")
+    os.replace(place / "photos" / "30.png", place / "photos" / "31.png")
+    Image.fromarray(make_images(1, seed=7)[0]).save(place / "photos" / "30.png")
+    embed(place, "again.csv")
+    embed(place, "anew.csv")
+    once, again, anew = (pd.read_csv(place / f"{name}.csv") for name in ("once", "again", "anew"))
+    assert again.equals(anew)
+    assert np.flatnonzero((again != once).any(axis=1)).tolist() == [30, 31]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are Unicode there")
+@pytest.mark.parametrize("output", ["features.parquet", "features.csv"])
+def test_names_that_are_not_unicode(output, place, capsys):
+    os.replace(
+        place / "photos" / "05.png", os.path.join(os.fsencode(place / "photos"), b"\xe9.png")
+    )
+    embed(place, output, "--quiet")
+    read = pd.read_parquet if output.endswith("parquet") else pd.read_csv
+    paths = read(place / output)["path"]
+    assert paths.iloc[-1] == str(place / "photos" / "\\xe9.png")
+    said = f"1 of 48 paths are not UTF-8; the table has their bytes as in {paths.iloc[-1]}\n"
+    assert capsys.readouterr().err == said  # and no progress
+
+
 def test_broken_files(place, capsys):
     (place / "photos" / "05.png").write_bytes(b"no image")
     with pytest.raises(SystemExit):
@@ -78,6 +116,21 @@ def test_broken_files(place, capsys):
     with pytest.warns(UserWarning, match="NaN"):
         embed(place, "features.parquet", "--skip")
     assert np.flatnonzero(pd.read_parquet(place / "features.parquet").isna().any(axis=1)) == [5]
+
+
+def test_the_home_directory(place, monkeypatch):
+    """Shells do not expand ``--output=~/features.csv``."""
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(place))
+    main(["embed", "~/photos", "--learner=~/learner", "--output=~/new/features.csv", "--quiet"])
+    assert len(pd.read_csv(place / "new" / "features.csv")) == 48
+
+
+def test_a_folder_as_output_is_refused_first(place, capsys):
+    (place / "features.csv").mkdir()
+    with pytest.raises(SystemExit):
+        embed(place, "features.csv")
+    assert "--output is a folder" in capsys.readouterr().err
 
 
 def test_from_a_shell(place):

@@ -1,12 +1,14 @@
 """Students of frozen teachers."""
 
 import pickle
+from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import TinyNet, make_images, random_batch, small
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import Ridge
@@ -15,7 +17,15 @@ from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 from torchvision import models
 
-from sklearn_ssl import Distillation, PretrainedEncoder, SimCLR, load
+from sklearn_ssl import (
+    CPC,
+    Distillation,
+    PatchDictionary,
+    PretrainedEncoder,
+    SimCLR,
+    Views,
+    load,
+)
 from sklearn_ssl.encoders import make_encoder
 from sklearn_ssl.joint_embedding._distillation import DistillationTask, EncoderTeacher
 
@@ -88,6 +98,10 @@ def test_a_student_comes_near_its_teacher(loss):
     student = Distillation(teacher, **params, batch_size=20, random_state=0).fit(X)
     assert student.history_[-1]["cosine"] > (0.9 if loss == "feature" else 0.5)
     assert student.history_[-1]["cosine"] > student.history_[0]["cosine"]
+
+
+def as_frame(X):
+    return pd.DataFrame(np.reshape(X, (len(X), -1)))
 
 
 def by_rows(X):
@@ -188,6 +202,75 @@ def test_x_unlabeled_has_targets_too(images):
     student = small(Distillation, teacher=pca, shared_views=False)
     student.fit(images, X_unlabeled=make_images(30, seed=1))
     assert student.n_images_seen_ >= 60
+
+
+class Counter(TransformerMixin, BaseEstimator):
+    """Notes how many images it was fitted to."""
+
+    seen: ClassVar[list] = []
+
+    def fit(self, X, y=None):
+        self.seen.append(np.shape(X))
+        self.fitted_ = True
+        return self
+
+    def transform(self, X):
+        return np.zeros((len(X), 3)) + np.arange(3)
+
+
+@pytest.mark.parametrize("form", [np.asarray, list, torch.as_tensor, as_frame])
+def test_a_teacher_is_fitted_to_all_images(form):
+    Counter.seen.clear()
+    X, more = (form(make_images(n, channels=1)[..., 0]) for n in (24, 16))
+    teacher = make_pipeline(Counter())
+    small(Distillation, teacher=teacher, shared_views=False).fit(X, X_unlabeled=more)
+    assert Counter.seen in ([(40, 8, 8)], [(40, 64)])
+
+
+def test_images_that_cannot_be_put_together_for_a_teacher():
+    X, more = list(make_images(24)), make_images(16)
+    student = small(Distillation, teacher=make_pipeline(Counter()), shared_views=False)
+    with pytest.raises(ValueError, match=r"Pipeline is not fitted.*list and ndarray.*Give arrays"):
+        student.fit(X, X_unlabeled=more)
+
+
+@pytest.mark.parametrize("shared_views", [True, False])
+def test_a_teacher_of_this_package_is_fitted_to_all_images(shared_views):
+    """Those of X_unlabeled have values that X has not, which the student has learned."""
+    X, more = make_images(24) / 255, make_images(16, seed=1) / 220
+    tiny = PretrainedEncoder(encoder=TinyNet, weights=None, pool="avg", random_state=0)
+    student = small(Distillation, teacher=tiny, shared_views=shared_views)
+    student.fit(X, X_unlabeled=more)
+    expected = small(Distillation, teacher=tiny.fit(X, X_unlabeled=more), shared_views=shared_views)
+    expected.fit(X, X_unlabeled=more)
+    np.testing.assert_array_equal(student.transform(X), expected.transform(X))
+
+
+@pytest.mark.parametrize("pool", [None, 4])
+@pytest.mark.parametrize(
+    "teacher",
+    [
+        PretrainedEncoder(encoder=TinyNet, weights=None, layer=["conv", "out"]),
+        PatchDictionary(n_atoms=5, patch_size=4),
+        small(CPC, patch_size=4, max_epochs=0),
+    ],
+)
+def test_views_of_another_size_have_features_of_the_same_width(teacher, pool):
+    X = make_images(24, 12, 12)
+    teacher = clone(teacher).set_params(pool=pool, random_state=0, precision="float32").fit(X)
+    features = teacher.transform(X)
+    for size in (5, 15):  # smaller and larger maps
+        student = small(Distillation, teacher=teacher, views=Views(size=size)).fit(X)
+        task = student.net_.module_.task
+        assert task.predictor[-1].out_features == features.shape[1]
+    images = student.net_.module_.images(torch.from_numpy(X).permute(0, 3, 1, 2))
+    np.testing.assert_allclose(task.teacher(images, None), features, rtol=1e-4, atol=1e-5)
+
+
+def test_views_that_are_smaller_than_a_patch(images):
+    teacher = small(CPC, patch_size=4, max_epochs=0).fit(images)
+    with pytest.raises(ValueError, match=r"views of 3 x 3 pixels are smaller than patches.*4 x 4"):
+        small(Distillation, teacher=teacher, views=Views(size=3)).fit(images)
 
 
 @pytest.mark.parametrize(

@@ -63,25 +63,33 @@ def joint(gradients):
     return torch.cat([g.flatten() for g in gradients.values()])
 
 
+def relative(found, expected):
+    """Length of the difference, relative to that of what is expected."""
+    return ((found - expected).norm() / expected.norm()).item()
+
+
 def errors_of_gradients(one, two):
     """Relative to the length of the gradient of all parameters; for each learner."""
     errors = {}
     for name, said in two.items():
-        expected, gradient = joint(one[name]["gradients"]), joint(said["gradients"])
-        errors[name] = ((gradient - expected).norm() / expected.norm()).item()
+        errors[name] = relative(joint(said["gradients"]), joint(one[name]["gradients"]))
     return errors
 
 
 def assert_equal_but_for_rounding(one, two):
+    """After four steps of the default optimizer, AdamW.
+
+    It makes large steps of small gradients, and of their rounding, too. In a network of two layers
+    this hardly matters, in a deep one every layer adds to it.
+    """
     for name, said in two.items():
         assert one[name]["gradients"].keys() == said["gradients"].keys()
-        losses = said["losses"], one[name]["losses"]
-        torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
-        features = said["features"], one[name]["features"]
-        atol = 1e-3 if name == "EMPSSL" else 1e-5  # its loss is 200 times as steep
-        torch.testing.assert_close(
-            *features, rtol=1e-4, atol=atol, msg=lambda m, n=name: f"{n}: {m}"
-        )
+        deep = name == "deep"
+        losses = relative(said["losses"], one[name]["losses"])
+        assert losses < (1e-2 if deep else 1e-4), (name, losses)
+        expected = one[name]["features"]
+        features = relative(said["features"] - expected.mean(0), expected - expected.mean(0))
+        assert features < (0.1 if deep else 1e-3), (name, features)
     # where the input of a ReLU is 0 but for rounding, its gradient is there or not
     errors = errors_of_gradients(one, two)
     assert max(errors.values()) < 0.02, errors

@@ -832,8 +832,28 @@ def test_a_network_without_maps_is_refused(images):
 
 
 def test_unknown_encoder(images):
-    with pytest.raises(ValueError, match=r"'nonesuch' is unknown.*small_resnet.*resnet18.*timm/"):
+    with pytest.raises(ValueError, match=r"'nonesuch' is unknown\. Give 'small_resnet'.*timm/"):
         small(SimCLR, encoder="nonesuch").fit(images)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "weights", "meant"),
+    [
+        ("resnet19", None, "'resnet18'"),
+        ("ResNet-50", None, "'resnet50'"),
+        ("small-vit", None, "'small_vit'"),
+        ("convnext_atto", None, "timm's, encoder='timm/convnext_atto'"),
+        ("resnet18.a1_in1k", None, "timm's, encoder='timm/resnet18.a1_in1k'"),
+        ("timm/convnext_ato", None, "'timm/convnext_atto'"),
+        ("timm/resnet18.a1_in2k", None, "'timm/resnet18.a1_in1k'"),
+        ("resnet18", "default", "'DEFAULT'"),
+        ("resnet50", "IMAGENET1K_V3", "'IMAGENET1K_V2'"),
+    ],
+)
+def test_an_encoder_that_is_nearly_right(encoder, weights, meant, images):
+    with pytest.raises(ValueError, match=f"Did you mean {meant}") as caught:
+        small(SimCLR, encoder=encoder, weights=weights).fit(images)
+    assert len(str(caught.value)) < 400  # not all the names that there are
 
 
 def test_unknown_layer(images):

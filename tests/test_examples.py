@@ -131,6 +131,21 @@ def test_methods_benchmark_takes_a_share_where_an_epoch_is_too_long(
     assert line["history"]["epoch"] == 1
 
 
+def test_costs_say_what_no_gpu_was_measured_for(benchmarks, monkeypatch, tmp_path, capsys):
+    import costs
+
+    measured = json.loads((ROOT / "examples" / "benchmarks" / "costs.json").read_text())
+    for of_gpu in ({}, {"step": 1e-3, "views": 1e-4, "transform": 3e-4}):
+        (tmp_path / "costs.json").write_text(json.dumps(measured | of_gpu))
+        monkeypatch.setattr(sys, "argv", ["costs.py", "--output", str(tmp_path / "costs.json")])
+        costs.main()
+        said = capsys.readouterr().out
+        assert "| 64 | 16,384 | 807 ms |" in said
+        assert ("has no figures of a GPU" in said) == (not of_gpu)
+        assert ("speedup" in said) == bool(of_gpu)
+    assert "| 1 | 256 | 230 ms | 26 ms | 0 ms | 1,000 | 1.0 | GPU |" in said
+
+
 @pytest.mark.slow
 def test_pictures_of_the_families(benchmarks, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(ROOT / "examples"))

@@ -1,9 +1,14 @@
 """Images in files: every source and format gives the features of the decoded array, or an error."""
 
+import errno
 import io
+import multiprocessing
 import os
+import struct
 import tarfile
 import warnings
+import zipfile
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -12,20 +17,23 @@ import pyarrow as pa
 import pytest
 import torch
 from conftest import LEARNERS, TinyNet, make_images, small
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
+from joblib.parallel import ThreadingBackend
 from PIL import Image
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback
-from torch.utils.data import IterableDataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 
 from sklearn_ssl import (
     Distillation,
     FineTunedClassifier,
     FineTunedRegressor,
+    PatchDictionary,
     PretrainedEncoder,
     SelfSupervisedClassifier,
     SelfSupervisedRegressor,
@@ -34,13 +42,20 @@ from sklearn_ssl import (
     Views,
     load_images,
 )
-from sklearn_ssl.exceptions import ImageReadError, ImageReadWarning, PixelRangeWarning
+from sklearn_ssl.exceptions import (
+    ImageReadError,
+    ImageReadWarning,
+    ImageShapeWarning,
+    MemoryWarning,
+    PixelRangeWarning,
+)
 from sklearn_ssl.images import Files, Images, Reading, list_images, prune_decoded, read_images
 from sklearn_ssl.inspection import MeasureMonitor, ProbeMonitor
 from sklearn_ssl.training import Batches
 from sklearn_ssl.views import CenteredImages
 
 datasets = pytest.importorskip("datasets")
+tifffile = pytest.importorskip("tifffile")
 
 STILL = Views(crop_scale=None, flip=0, jitter=None, gray=0, blur=0)
 
@@ -114,6 +129,15 @@ class WithLabels(torch.utils.data.Dataset):
         return Image.fromarray(self.images[row]), row % 2
 
 
+def zipped(folder, path):
+    """The images in a zip archive, stored and compressed in turn."""
+    with zipfile.ZipFile(path, "w") as file:
+        for row, image in enumerate(list_images(folder)):
+            how = zipfile.ZIP_DEFLATED if row % 2 else zipfile.ZIP_STORED
+            file.write(image, os.path.relpath(image, folder), how)
+    return path
+
+
 def hugging_face(array):
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
     rows = {"image": [Image.fromarray(image) for image in array], "label": [0] * len(array)}
@@ -126,6 +150,7 @@ SOURCES = {
     "pattern": lambda array, folder, shard: f"{folder}/**/*.png",
     "tar": lambda array, folder, shard: shard,
     "tars": lambda array, folder, shard: f"{shard.parent}/train-*.tar",
+    "zip": lambda array, folder, shard: zipped(folder, shard.parent / "photos.ZIP"),
     "paths": lambda array, folder, shard: list(list_images(folder)),
     "array": lambda array, folder, shard: np.array(list(list_images(folder))),
     "pandas": lambda array, folder, shard: pd.Series(list_images(folder)),
@@ -145,10 +170,19 @@ SOURCES = {
     "tensors": lambda array, folder, shard: TensorDataset(
         torch.from_numpy(array).permute(0, 3, 1, 2)
     ),
+    "rows of tensors": lambda array, folder, shard: list(
+        TensorDataset(torch.from_numpy(array).permute(0, 3, 1, 2), torch.zeros(len(array)))
+    ),
+    "dictionaries": lambda array, folder, shard: [{"pixels": image, "y": 0} for image in array],
+    "Series of arrays": lambda array, folder, shard: pd.Series(list(array)),
     "Hugging Face": lambda array, folder, shard: hugging_face(array),
     "its column": lambda array, folder, shard: hugging_face(array)["image"],
     "its rows": lambda array, folder, shard: hugging_face(array)[list(range(len(array)))],
+    "list of its rows": lambda array, folder, shard: list(hugging_face(array)),
     "transformed": lambda array, folder, shard: hugging_face(array).with_transform(lambda b: b),
+    "transformed to other columns": lambda array, folder, shard: hugging_face(array).with_transform(
+        lambda batch: {"pixels": [np.asarray(image) for image in batch["image"]]}
+    ),
 }
 
 
@@ -213,9 +247,91 @@ def test_files_go_through_splits_and_searches(paths):
     assert len(train) + len(test) == len(paths)
 
 
+@pytest.mark.parametrize("column", ["path", ["path"]])
+@pytest.mark.parametrize("Learner", [SimCLR, PatchDictionary])
+def test_a_column_of_paths_beside_others(Learner, column, paths):
+    frame = pd.DataFrame({"path": paths, "age": np.arange(len(paths)) / 7}, index=paths)
+    learner = Learner(encoder=TinyNet, max_epochs=0) if Learner is SimCLR else Learner(n_atoms=4)
+    columns = ColumnTransformer(
+        [("image", learner.set_params(pool="avg"), column), ("same", "passthrough", ["age"])]
+    )
+    found = columns.set_output(transform="pandas").fit_transform(frame)
+    names = columns.named_transformers_["image"].get_feature_names_out()
+    assert found.columns.tolist() == [*(f"image__{name}" for name in names), "same__age"]
+    assert columns.get_feature_names_out().tolist() == found.columns.tolist()
+    assert found.index.tolist() == list(paths)
+    with pytest.raises(ValueError, match=r"length equal to number of features \(192\), got 2"):
+        columns.named_transformers_["image"].get_feature_names_out(["path", "age"])
+
+
 def test_images_are_given_back_as_arrays(array, paths):
     vae = small(VariationalAutoencoder).fit(paths)
     np.testing.assert_array_equal(vae.reconstruct(paths), vae.reconstruct(array))
+
+
+class Items(torch.utils.data.Dataset):
+    """Images and labels, as most data sets of torch give them."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, row):
+        return self.images[row], 0
+
+
+def channels_first(images):
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+
+
+ITEMS = {
+    "tensors": (lambda X: torch.from_numpy(channels_first(X)), "first"),
+    "tensors (h, w, c)": (torch.from_numpy, "last"),
+    "arrays": (lambda X: X, "last"),
+    "arrays (c, h, w)": (channels_first, "first"),
+}
+
+
+@pytest.mark.parametrize("form", ITEMS)
+def test_the_order_of_channels_in_items(form):
+    X = make_images(12, 24, 24)
+    make, order = ITEMS[form]
+    images = Items(make(X))
+    expected = small(SimCLR).fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ImageShapeWarning)
+        told = small(SimCLR, channel_order=order).fit(images)
+    np.testing.assert_array_equal(told.transform(images), expected.transform(X))
+    if order == ("first" if form.startswith("tensors") else "last"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ImageShapeWarning)
+            small(SimCLR, max_epochs=0).fit(images)
+        return
+    for shape in (None, (16, 16)):
+        with pytest.warns(ImageShapeWarning, match=f"channel_order='{order}' or give image"):
+            small(SimCLR, max_epochs=0, image_shape=shape).fit(images)
+    with pytest.raises(ImageReadError, match=f"row 0 of X.*24 channels.*channel_order='{order}'"):
+        expected.transform(images)
+
+
+def test_arrays_of_several_sizes_are_pictures_of_these():
+    arrays = [smooth(20 + row, 30 - row, seed=row) for row in range(8)]
+    pictures = [Image.fromarray(array) for array in arrays]
+    learner = small(SimCLR, image_shape=(16, 16)).fit(pictures)
+    expected = learner.transform(pictures)
+    tensors = [torch.from_numpy(array).permute(2, 0, 1) for array in arrays]
+    objects = np.empty(8, dtype=object)
+    objects[:] = arrays
+    for X in (arrays, tensors, objects, pd.Series(arrays)):
+        assert small(SimCLR, max_epochs=0).fit(X).image_shape_ == (96, 96, 3)
+        same = small(SimCLR, image_shape=(16, 16)).fit(X)
+        features = same.transform(X)
+        np.testing.assert_allclose(features, expected, atol=0.02)
+        np.testing.assert_array_equal(same.transform(X[2:3]), features[2:3])
+    with pytest.raises(ValueError, match=r"one image, which is given as X\[None\]"):
+        learner.transform(list(make_images(1, 16, 16)[0]))
 
 
 # Sizes
@@ -411,24 +527,228 @@ def test_orientation(orientation, format, fast, monkeypatch):
     assert np.abs(found - np.asarray(upright)).mean() < 3
 
 
+def deep_png(pixels):
+    """Of 16 bits, written without any library."""
+
+    def chunk(kind, content):
+        checked = kind + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    height, width, channels = pixels.shape
+    color = {2: 4, 3: 2, 4: 6}[channels]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, color, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+def tiff(pixels, photometric="minisblack", **options):
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, photometric=photometric, **options)
+    return file.getvalue()
+
+
+def noise(*shape, dtype=np.uint16, seed=0):
+    info = np.iinfo(dtype)
+    return np.random.default_rng(seed).integers(info.min, info.max, shape, dtype, endpoint=True)
+
+
+def read(content, **options):
+    """One image, and the shape that is learned from it."""
+    images = read_images([content] * 2, estimator=SimCLR(), **options)
+    return images.arrays[0][np.arange(1)][0]
+
+
+DEEP = {
+    "PNG": (deep_png(noise(8, 6, 3)), noise(8, 6, 3)),
+    "TIFF": (tiff(noise(8, 6, 3), "rgb"), noise(8, 6, 3)),
+    "LZW": (tiff(noise(8, 6, 3), "rgb", compression="lzw"), noise(8, 6, 3)),
+    "big-endian": (tiff(noise(8, 6, 3), "rgb", byteorder=">"), noise(8, 6, 3)),
+    "planes": (tiff(noise(3, 8, 6), "rgb", planarconfig="separate"), noise(3, 8, 6)),
+    "turned": (
+        tiff(noise(8, 6, 3), "rgb", extratags=[(274, 3, 1, 6, True)]),
+        np.rot90(noise(8, 6, 3), -1),
+    ),
+    "infrared": (tiff(noise(8, 6, 4), "rgb", extrasamples=[0]), noise(8, 6, 4)),
+    "infrared of 8 bits": (
+        tiff(noise(8, 6, 4, dtype=np.uint8), "rgb", extrasamples=[0]),
+        noise(8, 6, 4, dtype=np.uint8),
+    ),
+    "two bands": (
+        tiff(noise(8, 6, 2, dtype=np.uint8), planarconfig="contig"),
+        noise(8, 6, 2, dtype=np.uint8),
+    ),
+    "signed": (tiff(noise(8, 6, dtype=np.int8)), noise(8, 6, dtype=np.int8)),
+    "unsigned": (tiff(noise(8, 6, dtype=np.uint32)), noise(8, 6, dtype=np.uint32)),
+    "doubles": (tiff(noise(8, 6).astype(float)), noise(8, 6)),
+}
+
+
+@pytest.mark.parametrize("kind", DEEP)
+def test_all_bits_and_bands_are_read(kind, monkeypatch):
+    content, expected = DEEP[kind]
+    if kind == "planes":
+        expected = expected.transpose(1, 2, 0)
+    expected = expected.reshape(*expected.shape[:2], -1).astype(np.float32)
+    np.testing.assert_array_equal(read(content), expected)
+    monkeypatch.setattr("sklearn_ssl.images._decoding._installed", lambda name: None)
+    with pytest.raises(ImageReadError, match="does not read whole; pip install"):
+        read(content)
+
+
+@pytest.mark.parametrize("make", [deep_png, lambda p: tiff(p, "rgb", extrasamples=[2])])
+def test_alpha_of_16_bits(make):
+    pixels = noise(8, 6, 4)
+    pixels[0, :3, 3] = 0, 65535, 65534
+    found = read(make(pixels))
+    assert found.shape == (8, 6, 3)
+    opacity = pixels[..., 3:] / 65535
+    expected = pixels[..., :3] * opacity + 65535 * (1 - opacity)
+    np.testing.assert_allclose(found, expected, atol=0.51)
+    np.testing.assert_array_equal(read(make(pixels), image_shape=(8, 6, 4)), pixels)
+    of_8_bits = read(encoded((pixels // 257).astype(np.uint8)))
+    assert np.abs(found // 257 - of_8_bits.astype(int)).max() <= 2
+
+
+def test_gray_and_alpha_of_16_bits():
+    pixels = noise(8, 6, 2)
+    opacity = pixels[..., 1:] / 65535
+    expected = pixels[..., :1] * opacity + 65535 * (1 - opacity)
+    np.testing.assert_allclose(read(deep_png(pixels)), expected, atol=0.51)
+    kept = read(deep_png(pixels), image_shape=(8, 6, 4))
+    np.testing.assert_array_equal(kept, pixels[..., [0, 0, 0, 1]])
+
+
+def test_a_fourth_channel_is_not_made_up():
+    """In an image without alpha it would be opaque; in a band it would be wrong."""
+    for content, most in ((encoded(RGB), 255), (deep_png(noise(8, 8, 3)), 65535)):
+        assert (read(content, image_shape=(8, 8, 4))[..., 3] == most).all()
+    for content in (encoded(RGB, "TIFF"), tiff(noise(8, 8, 3), "rgb")):
+        with pytest.raises(ImageReadError, match="has 3 channels, but 4 are wanted"):
+            read(content, image_shape=(8, 8, 4))
+    bands = tiff(noise(8, 8, 4, dtype=np.uint8), "rgb", extrasamples=[0])
+    with pytest.raises(ImageReadError, match="has 4 channels, but 3 are wanted"):
+        read(bands, image_shape=(8, 8, 3))
+
+
+def jpeg_2000(pixels):
+    return pytest.importorskip("imagecodecs").jpeg2k_encode(pixels)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: b"P6 8 6 65535\n" + noise(6, 8, 3).astype(">u2").tobytes(), "colors of 16 bits"),
+        (lambda: jpeg_2000(noise(8, 6, 3)), "colors of 16 bits"),
+        (lambda: tiff(noise(8, 6, 4), "separated"), "CMYK"),
+        (lambda: Image.open(io.BytesIO(DEEP["PNG"][0])), "16 bits, which PIL .* the path"),
+        (lambda: Image.open(io.BytesIO(DEEP["infrared"][0])), "4 bands, which PIL .* the path"),
+    ],
+)
+def test_what_would_lose_bits_is_refused(make, message):
+    with pytest.raises(ImageReadError, match=message):
+        read(make())
+
+
+# Pages and frames
+
+
 @pytest.mark.parametrize("format", ["GIF", "TIFF", "WEBP", "PNG"])
-def test_several_frames_are_refused(format):
-    frames = [Image.fromarray(make_images(1, seed=seed)[0]) for seed in range(3)]
-    content = encoded(frames[0], format, save_all=True, append_images=frames[1:])
+def test_frames_are_refused_or_chosen(format):
+    frames = [Image.fromarray(make_images(1, seed=seed)[0]).quantize(16) for seed in range(3)]
+    frames = [frame if format == "GIF" else frame.convert("RGB") for frame in frames]
+    lossless = {"lossless": True} if format == "WEBP" else {}
+    content = encoded(frames[0], format, save_all=True, append_images=frames[1:], **lossless)
     with pytest.raises(ImageReadError, match="frames or pages"):
         small(SimCLR).fit([content] * 4)
+    learner = small(SimCLR, pages=2).fit([content] * 4)
+    expected = learner.transform(np.stack([np.asarray(frames[2].convert("RGB"))]))
+    np.testing.assert_array_equal(learner.transform([content]), expected)
+    with pytest.raises(ImageReadError, match="pages=3 asks for page 3, but it has 3"):
+        small(SimCLR, pages=3).fit([content] * 4)
+    with pytest.raises(ImageReadError, match="frames or pages; give the one that you want"):
+        read(Image.open(io.BytesIO(content)))
+
+
+CHANNELS = {
+    "ImageJ": {"imagej": True},
+    "ImageJ, tags of the first page only": {"imagej": True, "truncate": True},
+    "OME": {"ome": True, "metadata": {"axes": "CYX"}},
+    "tifffile": {"metadata": {"axes": "CYX"}},
+}
+
+
+@pytest.mark.parametrize("options", CHANNELS.values(), ids=CHANNELS)
+def test_pages_that_are_channels(options):
+    pixels = noise(2, 8, 6)
+    content = tiff(pixels, **options)
+    np.testing.assert_array_equal(read(content), pixels.transpose(1, 2, 0))
+    learner = small(SimCLR, pages=1).fit([content] * 4)
+    assert learner.image_shape_ == (8, 6, 1)
+    np.testing.assert_array_equal(
+        learner.transform([content]), learner.transform(pixels[1:, ..., None])
+    )
+
+
+STACKS = {
+    "ImageJ": {"imagej": True, "metadata": {"axes": "ZYX"}},
+    "tags of the first page only": {"truncate": True},
+    "tifffile": {},
+    "pages": {"metadata": None},
+}
+
+
+@pytest.mark.parametrize("options", STACKS.values(), ids=STACKS)
+def test_pages_of_which_nothing_is_known(options):
+    pixels = noise(5, 8, 6)
+    content = tiff(pixels, **options)
+    with pytest.raises(ImageReadError, match=r"pages='channels' reads all.*pages=0"):
+        read(content)
+    for pages, expected in (("channels", pixels.transpose(1, 2, 0)), (4, pixels[4][..., None])):
+        found = read(content, reading=Reading(pages=pages))
+        np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ImageReadError, match="pages=5 asks for page 5, but it has 5"):
+        read(content, reading=Reading(pages=5))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("first", [True, False])
+def test_reduced_pages_and_masks_do_not_count(bits, first):
+    """GeoTIFFs have overviews."""
+    pixels = noise(64, 48, 3, dtype=f"u{bits // 8}")
+    pages = [(pixels, 0, "rgb"), (pixels[::2, ::2], 1, "rgb"), (pixels[..., 0] > 9, 4, "mask")]
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for values, kind, photometric in pages if first else pages[::-1]:
+            writer.write(values, subfiletype=kind, photometric=photometric, metadata=None)
+    np.testing.assert_array_equal(read(file.getvalue()), pixels)
+    np.testing.assert_array_equal(read(file.getvalue(), reading=Reading(pages=0)), pixels)
+
+
+def test_pages_that_go_round_in_a_circle():
+    content = bytearray(tiff(noise(8, 6)))
+    (start,) = struct.unpack_from("<I", content, 4)
+    (n,) = struct.unpack_from("<H", content, start)
+    struct.pack_into("<I", content, start + 2 + 12 * n, start)
+    np.testing.assert_array_equal(read(bytes(content))[..., 0], noise(8, 6))
+
+
+def test_many_bands_are_read_in_silence(caplog):
+    content = tiff(noise(8, 6, 13), planarconfig="contig")
+    assert read(content).shape == (8, 6, 13)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("order", ["contig", "separate"])
 def test_tiffs_of_many_bands(order):
-    tifffile = pytest.importorskip("tifffile")
     bands = make_images(4, channels=6).astype(np.uint16) * 100
     X = []
     for image in bands:
-        file = io.BytesIO()
         values = image if order == "contig" else image.transpose(2, 0, 1)
-        tifffile.imwrite(file, values, planarconfig=order, photometric="minisblack")
-        X.append(file.getvalue())
+        X.append(tiff(values, planarconfig=order))
     images = read_images(X, estimator=SimCLR())
     np.testing.assert_array_equal(images.arrays[0][np.arange(4)], bands)
     assert small(SimCLR).fit(X).transform(X).shape[0] == 4
@@ -636,11 +956,8 @@ def test_bombs_are_refused(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
     with pytest.raises(ImageReadError, match=r"exceeds limit .*Set PIL\.Image\.MAX_IMAGE_PIXELS"):
         small(SimCLR).fit([encoded(RGB)] * 4)
-    tifffile = pytest.importorskip("tifffile")
-    file = io.BytesIO()
-    tifffile.imwrite(file, np.zeros((8, 8, 6), np.uint16), photometric="minisblack")
     with pytest.raises(ImageReadError, match=r"Set PIL\.Image\.MAX_IMAGE_PIXELS"):
-        small(SimCLR).fit([file.getvalue()] * 4)
+        small(SimCLR).fit([tiff(noise(8, 8, 6), planarconfig="contig")] * 4)
 
 
 class Stream(IterableDataset):
@@ -655,7 +972,7 @@ class Stream(IterableDataset):
         (lambda folder: folder / "notes.txt", FileNotFoundError, "there are none"),
         (lambda folder: [str(folder / "gone.png")] * 4, ImageReadError, "gone.png: there is no"),
         (lambda folder: [str(folder)] * 4, ImageReadError, "Is a directory"),
-        (lambda folder: [b"", b"", b""], ImageReadError, "bytes: it is no image"),
+        (lambda folder: [b"", b"", b""], ImageReadError, "row 0 of X, given as bytes: it is no"),
         (lambda folder: [encoded(RGB), 3, None], TypeError, "row 1 of X is 3"),
         (
             lambda folder: pd.Series([*list_images(folder), None]),
@@ -663,6 +980,16 @@ class Stream(IterableDataset):
             "row 48 of X is (None|nan)",
         ),
         (lambda folder: Stream(), TypeError, "one order only"),
+        (lambda folder: (image for image in [RGB, RGB]), TypeError, r"generator, .*list\(X\)"),
+        (lambda folder: map(np.asarray, [RGB, RGB]), TypeError, r"map, .*list\(X\)"),
+        (lambda folder: DataLoader(WithLabels(RGB[None])), TypeError, r"X\.dataset"),
+        (
+            lambda folder: hugging_face([RGB]).with_transform(lambda b: {"label": b["label"]}),
+            TypeError,
+            "row 0 of the Dataset has the columns label, of which 0 hold images",
+        ),
+        (lambda folder: [(RGB, 0), RGB], TypeError, "row 1 of X is no tuple with an image"),
+        (lambda folder: Items([1, 2]), ImageReadError, "row 0 of X, given as int: it is no path"),
         (lambda folder: {"a": [1.0], "b": ["x"]}, TypeError, "of which 0 hold images"),
         (lambda folder: Image.fromarray(RGB), TypeError, "one PIL image"),
     ],
@@ -674,12 +1001,167 @@ def test_what_is_no_collection_of_images(X, error, message, folder):
     assert not hasattr(learner, "net_")
 
 
+BROKEN = {
+    "bytes": lambda contents: contents,
+    "pandas": pd.Series,
+    "Arrow": lambda contents: pa.table({"image": contents}),
+    "Arrow structs": lambda contents: pa.chunked_array(
+        [[{"bytes": content, "path": None} for content in contents]]
+    ),
+    "Hugging Face": lambda contents: datasets.Dataset.from_dict(
+        {"image": [{"bytes": content, "path": "a.png"} for content in contents]},
+        features=datasets.Features({"image": datasets.Image()}),
+    ),
+}
+
+
+@pytest.mark.parametrize("source", BROKEN)
+def test_broken_rows_have_a_number(array, source):
+    contents = [encoded(image) for image in array[:8]]
+    contents[5] = contents[5][:60]
+    X = BROKEN[source](contents)
+    with pytest.raises(ImageReadError, match=r"cannot read row 5 of X\b"):
+        small(SimCLR).fit(X)
+    with pytest.raises(ImageReadError, match=r"cannot read row 5 of X_unlabeled\b"):
+        small(SimCLR).fit(array, X_unlabeled=X)
+    learner = small(SimCLR, on_error="skip")
+    with pytest.warns(ImageReadWarning, match="row 5 of X"):
+        learner.fit(X)
+    assert list(learner.skipped_) == [5]
+
+
 def test_a_compressed_archive_is_refused(shard, tmp_path):
     packed = tmp_path / "packed.tar"
     with tarfile.open(packed, "w:gz") as tar:
         tar.add(shard)
     with pytest.raises(ValueError, match="unpack it"):
         list_images(packed)
+
+
+# What is an image in a folder
+
+
+def place(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(encoded(RGB))
+
+
+def names_of(folder, source=None):
+    return [os.path.relpath(path, folder) for path in list_images(source or folder)]
+
+
+HIDDEN = ("._0.jpg", ".ipynb_checkpoints/0.jpg", "__MACOSX/0.jpg", "a/@eaDir/0.jpg", "a/.x/0.jpg")
+
+
+def test_what_is_hidden_is_no_image(tmp_path):
+    place(tmp_path / ".photos", "0.jpg", "a/1.jpg", *HIDDEN)
+    assert names_of(tmp_path / ".photos") == ["0.jpg", "a/1.jpg"]
+    for pattern in ("**/*.jpg", "**", "*.jpg", "*/*.jpg"):
+        found = names_of(tmp_path / ".photos", f"{tmp_path}/.photos/{pattern}")
+        assert found == {"*.jpg": ["0.jpg"], "*/*.jpg": ["a/1.jpg"]}.get(
+            pattern, ["0.jpg", "a/1.jpg"]
+        )
+    assert names_of(tmp_path, f"{tmp_path}/.photos/a/.x/*.jpg") == [".photos/a/.x/0.jpg"]
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_what_is_hidden_in_archives_is_no_image(kind, tmp_path):
+    path = tmp_path / f"photos.{kind}"
+    names = ["./b.jpg", "a/1.jpg", *HIDDEN]
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as file:
+            for name in names:
+                file.writestr(name, encoded(RGB))
+    else:
+        with tarfile.open(path, "w") as file:
+            for name in names:
+                info = tarfile.TarInfo(name)
+                info.size = len(encoded(RGB))
+                file.addfile(info, io.BytesIO(encoded(RGB)))
+    assert names_of(tmp_path) == [f"photos.{kind}::./b.jpg", f"photos.{kind}::a/1.jpg"]
+
+
+def test_links_are_followed_and_may_form_loops(tmp_path):
+    place(tmp_path, "photos/a/0.png", "elsewhere/1.png", "elsewhere/deep/2.png")
+    links = {"a/up": "photos", "b": "elsewhere", "c": "elsewhere", "self": "photos/self"}
+    for link, target in links.items():
+        (tmp_path / "photos" / link).symlink_to(tmp_path / target)
+    (tmp_path / "photos" / "linked.png").symlink_to(tmp_path / "photos" / "a" / "0.png")
+    expected = ["a/0.png", "b/1.png", "b/deep/2.png", "linked.png"]
+    for pattern in ("", "/**", "/**/*.png", "/**/**/*.png"):
+        assert names_of(tmp_path / "photos", f"{tmp_path}/photos{pattern}") == expected
+
+
+def test_links_in_tars_are_followed(tmp_path):
+    place(tmp_path / "photos", "a/0.png")
+    os.link(tmp_path / "photos" / "a" / "0.png", tmp_path / "photos" / "a" / "1.png")
+    (tmp_path / "photos" / "b.png").symlink_to("a/0.png")
+    (tmp_path / "photos" / "gone.png").symlink_to("a/9.png")
+    with tarfile.open(tmp_path / "photos.tar", "w") as file:
+        file.add(tmp_path / "photos", "photos")
+    paths = list_images(tmp_path / "photos.tar")
+    assert sorted(path.rpartition("/")[2] for path in paths) == sorted(
+        ["0.png", "1.png", "b.png", "gone.png"]
+    )
+    *good, gone = sorted(paths)
+    images = read_images(good, estimator=SimCLR()).take(np.arange(3))
+    assert (images == images[0]).all()
+    with pytest.raises(ImageReadError, match=r"gone\.png: there is no such file"):
+        read_images([gone], estimator=SimCLR(), min_images=1)
+
+
+@pytest.mark.parametrize("pattern", ["", "/**/*.png", "/*/*.png"])
+def test_a_folder_that_cannot_be_listed(pattern, tmp_path, monkeypatch):
+    """As without the permission, which root does not need."""
+    place(tmp_path, "a/0.png", "b/1.png")
+    scandir = os.scandir
+
+    def refusing(path):
+        if os.fspath(path).endswith("b"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    learner = small(SimCLR)
+    with pytest.raises(PermissionError, match=r"cannot be listed \(Permission denied\).*/b'"):
+        learner.fit(f"{tmp_path}{pattern}")
+    assert not hasattr(learner, "net_")
+
+
+@pytest.mark.parametrize("suffix", ["avif", "jp2", "tga", "jpe", "pbm", "qoi"])
+def test_whatever_pillow_reads(suffix, tmp_path):
+    if Image.registered_extensions().get(f".{suffix}") not in Image.SAVE:
+        pytest.skip("this Pillow does not write it")
+    Image.fromarray(RGB).save(tmp_path / f"0.{suffix}")
+    assert len(list_images(tmp_path)) == 1
+    assert read_images(tmp_path, estimator=SimCLR(), min_images=1).shape[:2] == (8, 8)
+
+
+def test_what_is_left_out_is_counted(tmp_path):
+    place(tmp_path, "0.png", "1.png")
+    for name in ("2.heic", "3.HEIC", "4", "labels.csv", "5.h5", "6.mpg"):
+        (tmp_path / name).write_bytes(b"")
+    message = r"5 of 8 files of .* are left out.*: \.heic \(2\), without an ending \(1\), \.h5 "
+    with pytest.warns(ImageReadWarning, match=message):
+        assert names_of(tmp_path) == ["0.png", "1.png"]
+    with pytest.raises(FileNotFoundError, match=r"none that Pillow reads, but \.heic \(1\)"):
+        list_images(tmp_path / "2.heic")
+
+
+@pytest.mark.parametrize("damage", ["a bit", "not an archive", "encrypted"])
+def test_archives_that_cannot_be_read(damage, folder, tmp_path):
+    path = zipped(folder, tmp_path / "photos.zip")
+    content = bytearray(path.read_bytes())
+    if damage == "a bit":
+        content[100] ^= 8  # within the first image
+    elif damage == "encrypted":
+        content[content.index(b"PK\1\2") + 8] |= 1
+    path.write_bytes(b"no zip" if damage == "not an archive" else content)
+    error = ImageReadError if damage == "a bit" else ValueError
+    messages = {"a bit": "damaged in the archive", "encrypted": "encrypted"}
+    with pytest.raises(error, match=messages.get(damage, "is not a zip")):
+        read_images(path, estimator=SimCLR()).take(np.arange(1))
 
 
 # How they are read
@@ -696,6 +1178,29 @@ def test_one_decoder_in_workers():
     assert Reading(n_jobs=3).n_threads() == 3
 
 
+def n_threads_in_silence(n_jobs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return Reading(n_jobs).n_threads()
+
+
+def test_one_decoder_in_daemons():
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.map(n_threads_in_silence, [-1, 3, None]) == [1, 1, 1]
+
+
+class Cluster(ThreadingBackend):
+    """Has cores elsewhere, where threads cannot decode."""
+
+    def effective_n_jobs(self, n_jobs):
+        return 99
+
+
+def test_decoders_are_counted_in_cores_of_this_machine():
+    with parallel_config(Cluster(), n_jobs=2):
+        assert [n_threads_in_silence(n_jobs) for n_jobs in (3, None)] == [3, 2]
+
+
 def test_arrays_and_files_together(array, paths):
     learner = small(SimCLR).fit(array[:24], X_unlabeled=paths[24:])
     assert np.isfinite(learner.transform(paths)).all()
@@ -709,6 +1214,11 @@ def test_rows_of_files_are_read_in_any_order(array, paths):
     np.testing.assert_array_equal(files[rows], array[rows])
 
 
+def flipped(content):
+    """As a bad disk gives them back: one bit is another."""
+    return content[:-9] + bytes([content[-9] ^ 64]) + content[-8:]
+
+
 def test_the_decoded_cache(array, tmp_path):
     (tmp_path / "images").mkdir()
     for row, image in enumerate(array):
@@ -717,7 +1227,7 @@ def test_the_decoded_cache(array, tmp_path):
     plain = small(SimCLR, max_epochs=2).fit(paths)
     cached = small(SimCLR, max_epochs=2, decoded_cache=cache).fit(paths)
     np.testing.assert_array_equal(plain.transform(paths), cached.transform(paths))
-    places = sorted(cache.rglob("*.npy"))
+    places = sorted(place for place in cache.rglob("*") if place.is_file())
     assert len(places) >= len(paths)
 
     def decoding(**options):
@@ -726,14 +1236,40 @@ def test_the_decoded_cache(array, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sklearn_ssl.images._files.decode", decoding)
         np.testing.assert_array_equal(plain.transform(array), cached.transform(paths))
-    for place in places:  # what is damaged is decoded again
-        place.write_bytes(b"\x93NUMPY damaged")
-    np.testing.assert_array_equal(plain.transform(paths), cached.transform(paths))
+    for damage in (flipped, lambda whole: whole[:-9], lambda whole: b""):
+        for place in places:  # what is damaged is decoded again
+            place.write_bytes(damage(place.read_bytes()))
+        np.testing.assert_array_equal(plain.transform(paths), cached.transform(paths))
     Image.fromarray(array[1]).save(paths[0])  # and so is what has changed
     os.utime(paths[0], (1, 1))
     np.testing.assert_array_equal(cached.transform(paths[:1]), plain.transform(array[1:2]))
     left = prune_decoded(cache, 1000)
-    assert left == sum(place.stat().st_size for place in cache.rglob("*.npy")) <= 1000
+    assert left == sum(place.stat().st_size for place in cache.rglob("*.*")) <= 1000
+
+
+@pytest.mark.parametrize("n_jobs", [1, 3])
+def test_no_room_in_the_decoded_cache(n_jobs, array, paths, tmp_path, monkeypatch):
+    tried = []
+
+    def full(*args, **options):
+        tried.append(args)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("sklearn_ssl.images._cache.write_file", full)
+    learner = small(SimCLR, decoded_cache=tmp_path / "cache", n_jobs=n_jobs)
+    for call in (learner.fit, learner.transform):
+        with pytest.warns(MemoryWarning, match=r"decoded_cache= \(No space left") as seen:
+            call(paths)
+        assert len([w for w in seen if w.category is MemoryWarning]) == 1
+    assert len(tried) <= 2 * n_jobs
+
+
+def test_a_decoded_cache_that_is_no_folder(paths, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    learner = small(SimCLR, decoded_cache=tmp_path / "cache")
+    with pytest.raises(OSError, match=r"decoded_cache must be a folder.*/cache'"):
+        learner.fit(paths)
+    assert not hasattr(learner, "net_")
 
 
 def test_reading_a_million_paths_touches_few(paths, monkeypatch):

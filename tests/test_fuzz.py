@@ -1,11 +1,15 @@
 """What nobody meant works, or ends in an error that says something, and leaves nothing."""
 
 import contextlib
+import functools
 import io
 import random
 import signal
 import warnings
+from pathlib import Path
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,9 +17,28 @@ import scipy.sparse
 import torch
 from conftest import make_images, small
 from PIL import Image
+from sklearn.decomposition import PCA
 
-from sklearn_ssl import MoCo, RotationPrediction, SimCLR, VariationalAutoencoder, Views
+from sklearn_ssl import (
+    MoCo,
+    RotationPrediction,
+    SimCLR,
+    VariationalAutoencoder,
+    Views,
+    all_estimators,
+)
 from sklearn_ssl.exceptions import DivergenceError
+from sklearn_ssl.hub import save_pretrained
+from sklearn_ssl.inspection import (
+    FeatureMapDisplay,
+    LabelsDisplay,
+    LayersDisplay,
+    NeighborsDisplay,
+    ReconstructionDisplay,
+    TrainingDisplay,
+    ViewsDisplay,
+)
+from sklearn_ssl.probes import LinearProbe, NeighborsProbe
 
 REFUSED = (ValueError, TypeError, OSError, DivergenceError, MemoryError)
 LEARNERS = [SimCLR, MoCo, RotationPrediction, VariationalAutoencoder]
@@ -193,3 +216,117 @@ def test_some_cases(tmp_path, monkeypatch):
 def test_many_cases(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     check_all(range(150, 1400), tmp_path)
+
+
+# Arguments of pictures, probes and files
+
+
+F = np.random.default_rng(0).normal(size=(24, 5))
+Y = np.arange(24) % 3
+ODD = [
+    *STRANGE,
+    *(10**400, -(10**400), 1e-40, "~nobody/x", "a\0b", "fit", "pandas", Path("nowhere"), range(3)),
+    *(np.zeros((3, 0)), np.full((24, 5), np.nan), np.zeros((24, 5)), np.arange(24.0) + 0.5, Y, F),
+    *(make_images(24), make_images(3), make_images(1)[0], make_images(24)[:0]),
+    *([[1], [1, 2]], [3], [-1], [99], ["conv"], [("conv", "x")], [{}], [{"epoch": 1}], {"a": 1}),
+    *(np.array([None] * 24), ["cat"] * 24, pd.DataFrame({"a": ["x"]}), scipy.sparse.eye(5)),
+    *(SimCLR, SimCLR(), PCA(2)),
+]
+
+
+@functools.cache
+def fitted(Learner):
+    return small(Learner).fit(make_images(24))
+
+
+def drawn(Display):
+    """Calls with parameters of the class, and draws it."""
+    return lambda ax=None, **arguments: Display(**arguments).plot(ax)
+
+
+def probed(Probe):
+    """Calls with parameters of the class and of its fit."""
+
+    def fit(X=F, y=Y, sample_weight=None, X_unlabeled=None, **params):
+        more = {} if sample_weight is None else {"sample_weight": sample_weight}
+        more |= {} if X_unlabeled is None else {"X_unlabeled": X_unlabeled}
+        return Probe(**params).fit(X, y, **more).predict(F)
+
+    return fit
+
+
+def surfaces(folder):
+    """Functions, and arguments that they take, of which one is exchanged."""
+    ssl, images = fitted(SimCLR), make_images(24)
+    columns = {"layer": ["conv", "out"], "pool": ["avg", 2], "accuracy": [0.1, 0.2], "spread": 0.1}
+    gains = {"method": ["a", "b"], "kind": "rival", "n_labels": [10, 50], "accuracy": 0.5}
+    gains |= {"error": 0.1, "rival": "", "gain": 0.1, "gain_error": 0.1, "spread_fits": 0.1}
+    some = {"X": images, "n_neighbors": 3, "ax": None}
+    return {
+        TrainingDisplay.from_estimator: {"estimator": ssl, "ax": None},
+        drawn(TrainingDisplay): {"history": ssl.history_, "ax": None},
+        drawn(LayersDisplay): {"report": pd.DataFrame(columns), "value": "accuracy", "ax": None},
+        LabelsDisplay.from_table: {"table": pd.DataFrame(gains), "ax": None},
+        FeatureMapDisplay.from_estimator: {
+            "estimator": ssl, "X": images, "y": Y, "reducer": PCA(2), "ax": None,
+        },
+        FeatureMapDisplay.from_features: {
+            "features": F, "X": images, "y": Y, "reducer": PCA(2), "ax": None,
+        },
+        drawn(FeatureMapDisplay): {"places": F[:, :2], "images": images / 255, "labels": Y},
+        NeighborsDisplay.from_estimator: {"estimator": ssl, "queries": images[:2], **some},
+        NeighborsDisplay.from_features: {"features": F, "queries": [1, 2], **some},
+        drawn(NeighborsDisplay): {
+            "images": np.zeros((2, 3, 8, 8, 3)), "indices": [[1, 2]] * 2, "distances": [[0, 1]] * 2,
+        },
+        ViewsDisplay.from_estimator: {
+            "estimator": ssl, "X": images[:3], "n_views": 2, "random_state": 0, "ax": None,
+        },
+        ReconstructionDisplay.from_estimator: {
+            "estimator": fitted(VariationalAutoencoder), "X": images[:3], "method": "reconstruct",
+        },
+        probed(LinearProbe): {
+            **{"C": 1.0, "standardize": True, "cv": 3, "class_weight": None, "tol": 1e-3},
+            **{"max_iter": 5, "device": "cpu", "sample_weight": None, "X_unlabeled": None},
+        },
+        probed(NeighborsProbe): {"n_neighbors": 3, "temperature": 0.1, "device": "cpu"},
+        all_estimators: {"type_filter": "learner"},
+        save_pretrained: {"learner": ssl},
+    }  # fmt: skip
+
+
+def check_surface(case, folder):
+    """One argument of one surface is something strange: it works, or is named in the error."""
+    rng = random.Random(case)
+    function, arguments = rng.choice(list(surfaces(folder).items()))
+    name, value = rng.choice(list(arguments)), rng.choice(ODD)
+    if function is save_pretrained:
+        arguments = {**arguments, "folder": folder / "saved"}
+    if name == "n_views" and isinstance(value, int) and value > 9:
+        return True
+    said = None
+    with no_hang(60, case), warnings.catch_warnings(action="ignore"):
+        try:
+            function(**{**arguments, name: value})
+        except REFUSED as error:
+            said = str(error)
+    assert said is None or name in said or name in ("X", "y", "learner"), f"case {case}: {said}"
+    return said is None
+
+
+def check_surfaces(cases, folder):
+    mpl.use("Agg")
+    worked = []
+    for case in cases:
+        worked.append(check_surface(case, folder))
+        plt.close("all")
+    assert 0 < sum(worked) < len(worked)
+
+
+def test_some_arguments(tmp_path):
+    check_surfaces(range(150), tmp_path)
+
+
+@pytest.mark.slow
+def test_many_arguments(tmp_path):
+    check_surfaces(range(150, 4000), tmp_path)

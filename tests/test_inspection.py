@@ -1,5 +1,8 @@
 """Reports, comparisons, pictures, and monitors of a training."""
 
+import json
+
+import joblib
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,12 +13,20 @@ from PIL import Image
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics.pairwise import cosine_distances
 from sklearn.model_selection import cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from skorch.callbacks import EarlyStopping, TensorBoard
 
-from sklearn_ssl import Autoencoder, Colorization, ContextEncoder, LinearProbe, SimCLR
+from sklearn_ssl import (
+    Autoencoder,
+    Colorization,
+    ContextEncoder,
+    LinearProbe,
+    SimCLR,
+    inspection,
+)
 from sklearn_ssl.exceptions import PixelRangeWarning
 from sklearn_ssl.inspection import (
     FeatureMapDisplay,
@@ -31,7 +42,7 @@ from sklearn_ssl.inspection import (
     layer_report,
     verdict,
 )
-from sklearn_ssl.metrics import alpha_req, rank_me, uniformity
+from sklearn_ssl.metrics import alpha_req, feature_spread, rank_me, uniformity
 
 X = make_images(60)
 y = np.arange(60) % 3
@@ -303,13 +314,99 @@ def test_labels():
 def test_galleries(ssl):
     check(FeatureMapDisplay.from_estimator(ssl, X[:20]))
     check(FeatureMapDisplay.from_estimator(ssl, X, reducer=PCA(2)))
-    near = NeighborsDisplay.from_estimator(ssl, X, X[:3], n_neighbors=4)
-    check(near)
-    assert near.images.shape == (3, 5, 8, 8, 3)
-    assert (np.abs(near.images[:, :1] - near.images[:, 1:]).max((2, 3, 4)) > 0).all()
     views = ViewsDisplay.from_estimator(ssl, X[:3], n_views=4)
     check(views)
     np.testing.assert_allclose(views.images[:, 0], X[:3] / 255, atol=1e-6)
+
+
+def test_neighbors_are_the_nearest(ssl):
+    by_images = NeighborsDisplay.from_estimator(ssl, X, X[[5, 3, 9]], n_neighbors=4)
+    by_rows = NeighborsDisplay.from_features(ssl.transform(X), X, [5, 3, 9], n_neighbors=4)
+    distances = cosine_distances(ssl.transform(X))[[5, 3, 9]]
+    distances[range(3), [5, 3, 9]] = np.inf  # themselves
+    for display in (by_images, by_rows):
+        check(display)
+        np.testing.assert_array_equal(display.indices, distances.argsort(1)[:, :4])
+        np.testing.assert_allclose(display.distances, np.sort(distances, 1)[:, :4], atol=1e-6)
+        assert display.images.shape == (3, 5, 8, 8, 3)
+        np.testing.assert_allclose(display.images[:, 0], X[[5, 3, 9]] / 255, atol=1e-6)
+        np.testing.assert_allclose(display.images[:, 1:], X[display.indices] / 255, atol=1e-6)
+
+
+def test_another_copy_of_the_query_is_a_neighbor(ssl):
+    twice = np.concatenate([X[:9], X[:1]])
+    for display in (
+        NeighborsDisplay.from_estimator(ssl, twice, X[:1], n_neighbors=2),
+        NeighborsDisplay.from_features(ssl.transform(twice), twice, [0], n_neighbors=2),
+    ):
+        assert display.distances[0, 0] < 1e-6 < display.distances[0, 1]
+    others = NeighborsDisplay.from_estimator(ssl, X[1:9], X[:1], n_neighbors=7)  # it is not there
+    assert others.distances.min() > 1e-6
+
+
+def legend(display):
+    return [text.get_text() for text in display.ax_.get_legend().get_texts()]
+
+
+def test_a_map_has_the_colors_of_labels(ssl):
+    names = np.array(["cat", "dog", "emu"], dtype=object)[y]
+    names[:2] = None
+    by_estimator = FeatureMapDisplay.from_estimator(ssl, X, names, reducer=PCA(2))
+    by_features = FeatureMapDisplay.from_features(ssl.transform(X), X, names, reducer=PCA(2))
+    for display in (by_estimator, by_features):
+        check(display)
+        assert legend(display) == ["cat", "dog", "emu", "no label"]
+        colors = [patch.get_edgecolor() for patch in display.ax_.patches]
+        assert len(colors) == 60
+        assert colors[0] == colors[1]
+        assert len(set(colors[2:])) == 3
+        assert all(colors[i] == colors[i + 3] for i in range(2, 57))
+    np.testing.assert_array_equal(by_estimator.places, by_features.places)
+    np.testing.assert_allclose(by_estimator.images, by_features.images, atol=1e-6)
+    integers = FeatureMapDisplay.from_features(ssl.transform(X), None, y - 1, reducer=PCA(2))
+    assert legend(integers) == ["0", "1", "no label"]
+
+
+def test_a_map_has_a_color_bar_of_numbers(ssl):
+    ages = np.where(y == 0, np.nan, y + 0.5)
+    display = FeatureMapDisplay.from_features(ssl.transform(X), None, ages, reducer=PCA(2))
+    check(display)
+    assert len(display.figure_.axes) == 2  # the other one is the bar
+    low, high = display.figure_.axes[1].get_ylim()
+    assert (low, high) == (1.5, 2.5)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (2, 5), (3, 3), (4, 5), (9, 1), (9, 2)])
+def test_a_map_of_few_images_or_features(shape):
+    features = np.random.default_rng(0).normal(size=shape)
+    assert FeatureMapDisplay.from_features(features).places.shape == (shape[0], 2)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn_ssl.exceptions.ImageReadWarning")
+def test_files_that_are_skipped_are_left_out(tmp_path):
+    paths = []
+    for row, image in enumerate(X[:12]):
+        paths.append(tmp_path / f"{row}.png")
+        Image.fromarray(image).save(paths[-1])
+    paths[3].write_bytes(b"no image")
+    ssl = small(SimCLR, on_error="skip").fit(paths)
+    features = ssl.transform(paths)
+    shown = FeatureMapDisplay.from_estimator(ssl, paths, y[:12], reducer=PCA(2))
+    near = NeighborsDisplay.from_estimator(ssl, paths, paths[2:5], n_neighbors=10)
+    left = np.delete(np.arange(12), 3)
+    again = FeatureMapDisplay.from_features(features, paths, y[:12], reducer=PCA(2))
+    for display in (shown, again):
+        np.testing.assert_array_equal(display.rows, left)
+        np.testing.assert_array_equal(display.labels, y[left])
+        np.testing.assert_allclose(display.images, X[left] / 255, atol=1e-6)
+    by_rows = NeighborsDisplay.from_features(features, paths, [2, 3, 4], n_neighbors=10)
+    np.testing.assert_array_equal(near.rows, [0, 2])
+    np.testing.assert_array_equal(by_rows.rows, [2, 4])
+    for display in (near, by_rows):
+        assert not np.isnan(display.images).any()
+        np.testing.assert_array_equal(np.sort(display.indices[0]), np.delete(left, 2))
+    with pytest.raises(ValueError, match=r"n_neighbors=11 .* 11"):
+        NeighborsDisplay.from_features(features, paths, [2], n_neighbors=11)
 
 
 @pytest.mark.parametrize("Learner", [Autoencoder, ContextEncoder, Colorization])
@@ -321,6 +418,68 @@ def test_reconstructions(Learner):
         ReconstructionDisplay.from_estimator(small(SimCLR).fit(X), X)
 
 
+def test_what_a_display_hides_is_what_is_painted():
+    ssl = small(ContextEncoder).fit(X)
+    left = np.zeros((8, 8), bool)
+    left[:, :4] = True
+    display = ReconstructionDisplay.from_estimator(ssl, X[:2], mask=left.tolist())
+    np.testing.assert_array_equal(display.images[0, :, :, :4], 0.5)
+    np.testing.assert_array_equal(display.images[0, :, :, 4:], display.images[1, :, :, 4:])
+    with pytest.raises(ValueError, match=r"mask has shape \(3, 3\)"):
+        ReconstructionDisplay.from_estimator(ssl, X[:2], mask=np.ones((3, 3), bool))
+
+
+# No picture and no report changes what it looks at
+
+_LOOKS = {
+    "layer_report": lambda ssl: layer_report(ssl, X, y),
+    "compare": lambda ssl: compare({"it": ssl}, X, y, n_labels=(6,)),
+    "TrainingDisplay": TrainingDisplay.from_estimator,
+    "LayersDisplay": lambda ssl: LayersDisplay.from_estimator(ssl, X, y),
+    "FeatureMapDisplay": lambda ssl: FeatureMapDisplay.from_estimator(ssl, X[:9]),
+    "NeighborsDisplay": lambda ssl: NeighborsDisplay.from_estimator(ssl, X, X[:3]),
+    "ViewsDisplay": lambda ssl: ViewsDisplay.from_estimator(ssl, X[:3]),
+    "ReconstructionDisplay": lambda ssl: ReconstructionDisplay.from_estimator(ssl, X[:3]),
+}
+
+
+def test_all_ways_to_look_are_above():
+    others = {"LabelsDisplay", "MeasureMonitor", "ProbeMonitor", "verdict"}  # take none
+    assert set(inspection.__all__) - others == set(_LOOKS)
+
+
+def _saved(ssl, path):
+    """What is in the file: the header, whose keys come in any order, and the bits of tensors."""
+    ssl.save(path)
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:end]), content[end:]
+
+
+@pytest.mark.parametrize("look", _LOOKS.values(), ids=_LOOKS)
+def test_looking_changes_nothing(look, tmp_path):
+    ssl = small(Autoencoder, random_state=None).fit(X)
+    saved, hashed = _saved(ssl, tmp_path / "ssl"), joblib.hash(ssl)
+    look(ssl)
+    assert _saved(ssl, tmp_path / "ssl") == saved
+    assert joblib.hash(ssl) == hashed
+
+
+@pytest.mark.parametrize("method", ["fit", "fit_transform", "partial_fit", "transform", "save"])
+def test_a_display_calls_nothing_but_what_makes_images(method):
+    ssl = small(Autoencoder, random_state=None).fit(X)
+    before = joblib.hash(ssl)
+    with pytest.raises(ValueError, match=f"method='{method}' must be None or .*'reconstruct'"):
+        ReconstructionDisplay.from_estimator(ssl, X[:9], method=method)
+    assert joblib.hash(ssl) == before
+
+
+def test_a_reducer_is_fitted_as_a_clone(ssl):
+    reducer = PCA(2)
+    FeatureMapDisplay.from_estimator(ssl, X[:9], reducer=reducer)
+    assert not hasattr(reducer, "components_")
+
+
 # Monitors
 
 
@@ -330,10 +489,14 @@ def test_monitors_write_into_the_history():
         ProbeMonitor(X[:30], y[:30], probe=LogisticRegression(), name="linear"),
         MeasureMonitor(X[:30], every=3),
         MeasureMonitor(X[:30], alpha_req, name="alpha", layer="conv", pool="avg"),
+        MeasureMonitor(X[:30], rank_me, name="rank"),
+        MeasureMonitor(X[:30], feature_spread, name="spread"),
     ]
     ssl = small(SimCLR, max_epochs=5, callbacks=callbacks).fit(X)
     assert all({"probe", "linear", "rank_me", "alpha"} <= row.keys() for row in ssl.history_)
     assert ssl.history_[-1]["rank_me"] == pytest.approx(ssl.score(X[:30]))
+    assert ssl.history_[-1]["rank_me"] == ssl.history_[-1]["rank"]
+    assert 0 < ssl.history_[-1]["spread"] < 2
     again = clone(ssl).fit(X)
     assert again.history_[-1]["alpha"] == ssl.history_[-1]["alpha"]
 

@@ -488,6 +488,16 @@ def test_dino_teacher_temperature(warmup, progress, temperature):
     assert task.teacher_temp.item() == pytest.approx(temperature)
 
 
+@pytest.mark.parametrize("warmup", [0.3, 0])
+def test_dino_teacher_temperature_with_a_constant_schedule(images, warmup):
+    """It stays at the start, and what a training has reached does not jump afterwards."""
+    params = {"teacher_temps": (0.04, 0.08), "temp_warmup": warmup}
+    constant = small(DINO, schedule="constant", **params).fit(images)
+    reached = small(DINO, **params).fit(images).partial_fit(images)
+    temps = [learner.net_.module_.task.teacher_temp.item() for learner in (constant, reached)]
+    assert temps == pytest.approx([0.04 if warmup else 0.08, 0.08])
+
+
 def test_gradients_of_dino_can_be_clipped():
     """As the docstring says that the paper does."""
     norms = []

@@ -72,11 +72,29 @@ def test_what_minus_one_becomes_without_negative_numbers_is_told():
         read_labels(wrapped.astype(int))
 
 
+def test_several_labels():
+    y = [[0, 1], [1, None], [1, 1], [-1, -1], [np.nan, 0]]
+    for given in (y, pd.DataFrame(y), np.array(y, dtype=float)):
+        labels, is_labeled = read_labels(given, 5, multilabel=True)
+        assert labels.tolist() == [[0, 1], [1, 1]]
+        assert labels.dtype == np.int64
+        assert is_labeled.tolist() == [True, False, True, False, False]
+    for bad, said in (([[0, 2], [1, 0]], "2 in one"), ([[1, -1], [1, 1]], "write 0")):
+        with pytest.raises(ValueError, match=said):
+            read_labels(bad, multilabel=True)
+    assert read_labels([[1, 1], [1, -1]], classes=[0, 1], multilabel=True)[0].tolist() == [[1, 1]]
+    with pytest.raises(ValueError, match="1d array"):
+        read_labels(y)
+
+
 def test_targets_of_which_some_are_missing():
     for y in ([0.5, None, -1], [0.5, np.nan, -1], pd.Series([0.5, pd.NA, -1], dtype="Float64")):
         targets, is_labeled = read_targets(y, 3)
         assert targets.tolist() == [0.5, -1]
         assert is_labeled.tolist() == [True, False, True]
+    targets, is_labeled = read_targets([[0.5, 1], [None, 2], [3, 4]])
+    assert targets.tolist() == [[0.5, 1], [3, 4]]
+    assert is_labeled.tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import joblib
@@ -23,6 +24,7 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from sklearn_ssl import BYOL, CPC, DINO, ExemplarCNN, MoCo, SimCLR, SwAV
+from sklearn_ssl._utils._storage import read_file, write_file
 from sklearn_ssl.exceptions import MemoryWarning
 from sklearn_ssl.images import image_digest, read_images
 
@@ -137,7 +139,6 @@ def view_of(size):
         ({}, {"temperature": 0.3}),
         ({}, {"max_epochs": 2}),
         ({}, {"random_state": 1}),
-        ({}, {"random_state": None}),
         ({}, {"precision": "float32"}),
         ({}, {"encoder": LoggedNet}),
         ({}, {"views__size": 6}),
@@ -196,9 +197,13 @@ def test_methods_of_one_family_do_not_mix(tmp_path, log):
     assert count(log) == 4
 
 
-def test_without_a_seed_the_first_one_counts(tmp_path):
-    a, b = (learner(tmp_path, random_state=None).fit(X).transform(X) for _ in range(2))
-    np.testing.assert_array_equal(a, b)
+def test_without_a_seed_every_fit_is_another_one(tmp_path, log):
+    with pytest.warns(MemoryWarning, match="give a random_state"):
+        a, b = (learner(tmp_path, random_state=None).fit(X) for _ in range(2))
+    assert count(log) == 2
+    assert not np.array_equal(a.transform(X), b.transform(X))
+    assert not list((tmp_path / "memory").rglob("epochs-*"))
+    assert list((tmp_path / "memory").rglob("*-*.*"))  # features, which are told by the weights
 
 
 def test_joblibs_memory(tmp_path, log):
@@ -388,14 +393,42 @@ def test_a_damaged_entry_is_made_anew(tmp_path, log):
     learner(tmp_path).fit(X).transform(X)
     for file in (tmp_path / "memory").rglob("*.safetensors"):
         file.write_bytes(file.read_bytes()[:-10])
-    for file in (tmp_path / "memory").rglob("*.npy"):
-        file.write_bytes(file.read_bytes()[:-10])
     with pytest.warns(MemoryWarning, match="training anew"):
         again = learner(tmp_path).fit(X)
     assert count(log) == 2
     np.testing.assert_array_equal(again.transform(X), small(SimCLR).fit(X).transform(X))
     learner(tmp_path).fit(X)
     assert count(log) == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda file: b"", lambda file: file[:-9], lambda file: file[:-1] + bytes([file[-1] ^ 1])],
+    ids=["empty", "cut", "a bit"],
+)
+def test_damaged_features_are_computed_again(damage, tmp_path):
+    ssl = learner(tmp_path).fit(X)
+    expected = ssl.transform(X)
+    files = list((tmp_path / "memory").rglob("00?-*.safetensors"))
+    for file in files:
+        file.write_bytes(damage(file.read_bytes()))
+    with pytest.warns(MemoryWarning, match="features are computed again"):
+        np.testing.assert_array_equal(ssl.transform(X), expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MemoryWarning)
+        np.testing.assert_array_equal(ssl.transform(X), expected)
+
+
+def test_an_entry_of_other_content_is_made_anew(tmp_path, log):
+    learner(tmp_path).fit(X)
+    (path,) = (tmp_path / "memory").rglob("epochs-*")
+    values = read_file(path)
+    values["optimizer"]["state"][0]["exp_avg"] = torch.zeros(1)
+    write_file(path, values)
+    with pytest.warns(MemoryWarning, match="has shapes.*training anew"):
+        again = learner(tmp_path).fit(X)
+    assert count(log) == 2
+    np.testing.assert_array_equal(again.transform(X), small(SimCLR).fit(X).transform(X))
 
 
 SCRIPT = """

@@ -14,6 +14,7 @@ from sklearn_ssl.metrics import (
     alignment_scorer,
     alpha_req,
     alpha_req_scorer,
+    feature_spread,
     lidar,
     lidar_scorer,
     linear_cka,
@@ -79,7 +80,7 @@ def test_alpha_against_numpy():
 
 
 def naive_lidar(z, delta=1e-4, eps=1e-8):
-    """The definition, term by term."""
+    """The definition, term by term, less what the noise of means adds."""
     n, views, d = z.shape
     grand = z.mean((0, 1))
     between, within = np.zeros((d, d)), np.zeros((d, d))
@@ -88,9 +89,10 @@ def naive_lidar(z, delta=1e-4, eps=1e-8):
         between += np.outer(mean - grand, mean - grand) / (n - 1)
         for q in range(views):
             within += np.outer(z[i, q] - mean, z[i, q] - mean) / (n * (views - 1))
-    values, vectors = np.linalg.eigh(within + delta * np.eye(d))
+    within += delta * (np.trace(within) + np.trace(between)) / d * np.eye(d)
+    values, vectors = np.linalg.eigh(within)
     root = vectors @ np.diag(values**-0.5) @ vectors.T
-    found = np.linalg.eigvalsh(root @ between @ root)
+    found = np.linalg.eigvalsh(root @ (between - within / views) @ root)
     p = found / np.abs(found).sum() + eps
     return np.exp(-(p * np.log(p)).sum())
 
@@ -105,6 +107,20 @@ def test_lidar_counts_what_tells_images_apart(k):
     z = 1e-2 * RNG.normal(size=(500, 4, 10))
     z[..., :k] += RNG.normal(size=(500, 1, k))
     assert lidar(z) == pytest.approx(k, rel=0.05)
+
+
+@pytest.mark.parametrize(("d", "noise"), [(512, 0.2), (512, 1.0), (1152, 0.5)])
+def test_lidar_does_not_count_noise(d, noise):
+    z = noise * np.random.default_rng(0).normal(size=(1000, 4, d))
+    assert lidar(z) == pytest.approx(1, abs=0.1)
+    z[..., :20] += np.random.default_rng(1).normal(size=(1000, 1, 20))
+    assert lidar(z) == pytest.approx(20, abs=0.5)
+    assert lidar(1e-3 * z + 5) == pytest.approx(lidar(z))  # whatever the unit
+
+
+def test_lidar_wants_enough_views():
+    with pytest.raises(ValueError, match=r"10 images in 3 views are too few for 20 dimensions"):
+        lidar(RNG.normal(size=(10, 3, 20)))
 
 
 def test_alignment_and_uniformity_against_loops():
@@ -130,18 +146,54 @@ def test_uniformity_of_an_isotropic_gaussian(monkeypatch):
     assert uniformity(z) == pytest.approx(-4, abs=0.05)
 
 
-def test_alignment_of_kernels_is_that_of_gram_matrices():
-    a, b = (torch.from_numpy(RNG.normal(size=(50, d))) + 3 for d in (7, 5))
-    center = torch.eye(50, dtype=torch.float64) - 1 / 50
-    kernels = [center @ f @ f.T @ center for f in (a, b)]
-    norms = [torch.trace(k @ k) ** 0.5 for k in kernels]
-    expected = float(torch.trace(kernels[0] @ kernels[1]) / norms[0] / norms[1])
-    assert linear_cka(a, b) == pytest.approx(expected)
-    turned = torch.from_numpy(np.linalg.qr(RNG.normal(size=(7, 7)))[0])
+def unbiased_dependence(k, m):
+    """Song et al. (2012), equation 5, term by term."""
+    n = len(k)
+    k, m = k - np.diag(np.diag(k)), m - np.diag(np.diag(m))
+    ones = np.ones(n)
+    both = (ones @ k @ ones) * (ones @ m @ ones) / ((n - 1) * (n - 2))
+    return (np.trace(k @ m) + both - 2 / (n - 2) * (ones @ k @ m @ ones)) / (n * (n - 3))
+
+
+@pytest.mark.parametrize("d", [7, 80])
+def test_alignment_of_kernels_is_that_of_gram_matrices(d):
+    a, b = (RNG.normal(size=(50, d)) + 3 for d in (d, 5))
+    k, m = a @ a.T, b @ b.T
+    scale = (unbiased_dependence(k, k) * unbiased_dependence(m, m)) ** 0.5
+    assert linear_cka(a, b) == pytest.approx(unbiased_dependence(k, m) / scale)
+    turned = np.linalg.qr(RNG.normal(size=(d, d)))[0]
     assert linear_cka(a, 3 * a @ turned - 1) == pytest.approx(1)
-    assert linear_cka(a, torch.ones(50, 2)) == 0
+    assert linear_cka(a, np.full((50, 2), 1.1)) == linear_cka(np.eye(6), np.eye(6)) == 0
     with pytest.raises(ValueError, match="50 and of 49 images"):
         linear_cka(a, b[1:])
+    with pytest.raises(ValueError, match="3 images are too few"):
+        linear_cka(a[:3], b[:3])
+
+
+@pytest.mark.parametrize("d", [512, 2048])
+def test_independent_features_are_not_aligned(d):
+    rng = np.random.default_rng(0)
+    assert abs(linear_cka(rng.normal(size=(512, d)), rng.normal(size=(512, d)))) < 0.01
+
+
+MEASURES = [alpha_req, feature_spread, rank_me, uniformity, lambda z: linear_cka(z, z[:, :3])]
+OF_VIEWS = [lidar, alignment]
+
+
+@pytest.mark.parametrize("measure", [*MEASURES, *OF_VIEWS])
+def test_measures_take_arrays_and_tensors(measure):
+    shape = (40, 3, 5) if measure in OF_VIEWS else (40, 5)
+    features = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    found = measure(features)
+    assert isinstance(found, float)
+    assert found == measure(torch.from_numpy(features)) == measure(features.astype(np.float64))
+    if measure in (alignment, alpha_req, feature_spread, rank_me, uniformity):
+        assert found == measure(features.tolist())
+    features[3] = np.nan
+    with pytest.raises(ValueError, match=r"1 of 40 rows .* row 3"):
+        measure(features)
+    with pytest.raises(ValueError, match="of shape"):
+        measure(features[:, 0, 0] if measure in OF_VIEWS else features[:, 0:0])
 
 
 @pytest.mark.parametrize("measure", [lidar, alignment])

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib.util
 import json
 import os
 import pickle
@@ -9,6 +10,7 @@ import random
 import subprocess
 import sys
 import textwrap
+import warnings
 
 import numpy as np
 import pytest
@@ -28,9 +30,11 @@ from torch import nn
 
 from sklearn_ssl import (
     CPC,
+    Checkpoint,
     FineTunedClassifier,
     FineTunedRegressor,
     KernelProbe,
+    KernelRegressor,
     LinearProbe,
     NeighborsProbe,
     PatchDictionary,
@@ -40,8 +44,11 @@ from sklearn_ssl import (
     Views,
     load,
 )
+from sklearn_ssl._utils._bounds import NoLargerThan
 from sklearn_ssl._utils._storage import read_file, write_file
 from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.exceptions import FileFormatWarning
+from sklearn_ssl.hub import from_pretrained, save_pretrained
 from sklearn_ssl.probes._fine_tuning import FineTuned
 
 
@@ -122,6 +129,73 @@ def test_code_is_given_again(images, tmp_path):
         load(tmp_path / "file", encoder=build, optimizer=torch.optim.SGD, temperature=0.2)
 
 
+def test_a_file_has_no_others_written(images, tmp_path):
+    """Folders to write to are not in it, and not taken from a file that has them."""
+    folders = {
+        "memory": str(tmp_path / "memory"),
+        "checkpoint": Checkpoint(tmp_path / "checkpoint"),
+        "decoded_cache": str(tmp_path / "cache"),
+    }
+    small(SimCLR, encoder="small_resnet").set_params(**folders).fit(images).save(tmp_path / "file")
+    values = read_file(tmp_path / "file")
+    assert not folders.keys() & values["arguments"].keys()
+    values["arguments"] |= {name: str(tmp_path / "tampered") for name in folders}
+    write_file(tmp_path / "tampered file", values)
+    for file in ("file", "tampered file"):
+        learner = load(tmp_path / file)
+        assert [getattr(learner, name) for name in folders] == [None] * 3
+    learner = load(tmp_path / "file", memory=tmp_path / "mine")
+    learner.transform(images)
+    assert (tmp_path / "mine").exists()
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_the_home_directory_is_meant_by_its_sign(fitted, images, home):
+    """And folders that are missing are made."""
+    expected = fitted.transform(images)
+    fitted.save("~/models/learner")
+    save_pretrained(fitted, "~/pretrained")
+    for again in (load("~/models/learner"), from_pretrained("~/pretrained")):
+        np.testing.assert_array_equal(again.transform(images), expected)
+    torch.save(fitted.backbone_state_dict(), home / "models" / "weights.pth")
+    small(SimCLR, encoder="small_resnet", weights="~/models/weights.pth").fit(images)
+    if importlib.util.find_spec("onnxscript"):
+        fitted.export_onnx("~/onnx/learner.onnx")
+        assert (home / "onnx" / "learner.onnx").exists()
+    assert os.listdir(home.parent) == ["home"]
+
+
+def test_paths_that_cannot_be_written(fitted, images, home):
+    for place in (".", home.parent):
+        with pytest.raises(IsADirectoryError, match="give the name of a file"):
+            fitted.save(place)
+    for call in (fitted.save, load, from_pretrained, lambda path: save_pretrained(fitted, path)):
+        with pytest.raises(FileNotFoundError, match="names a home directory that does not exist"):
+            call("~nobody-of-this-name/x")
+    for argument in ("memory", "checkpoint", "weights"):
+        with pytest.raises(FileNotFoundError, match=f"{argument} names a home directory"):
+            small(SimCLR).set_params(**{argument: "~nobody-of-this-name/x"}).fit(images)
+    assert os.listdir(home.parent) == []
+
+
+@pytest.mark.parametrize("name", ["x.pkl", "x.PT", "x.onnx", "x.safetensors", "x.model", "x"])
+def test_names_of_another_format_are_warned_of(name, fitted, images, tmp_path):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fitted.save(tmp_path / name)
+    said = [str(w.message) for w in caught if w.category is FileFormatWarning]
+    assert len(said) == (name in ("x.pkl", "x.PT", "x.onnx"))
+    assert all("format of safetensors" in text and "name it x.safetensors" in text for text in said)
+    assert load(tmp_path / name).n_epochs_ == fitted.n_epochs_
+
+
 class Mine(SimCLR):
     """A learner of the user's."""
 
@@ -182,6 +256,7 @@ OF_FEATURES = [
     LinearProbe(),
     LinearProbe(C=[0.1, 1.0], class_weight={"ant": 1.0, "bee": 2.0, "cat": 1}, cv=2),
     KernelProbe(),
+    KernelRegressor(),
     NeighborsProbe(5),
 ]
 OF_IMAGES = [
@@ -271,8 +346,9 @@ def test_fine_tuned_files_hold_no_targets(tmp_path):
 def test_errors_of_the_file_system(fitted, tmp_path):
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "missing")
-    with pytest.raises(FileNotFoundError):
-        fitted.save(tmp_path / "missing" / "file")
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="the folder of path cannot be made"):
+        fitted.save(tmp_path / "file" / "learner")
     with pytest.raises(IsADirectoryError):
         load(tmp_path)
 
@@ -314,12 +390,43 @@ def changed(path, change):
         (lambda v: v.pop("pixels"), "does not fit together: KeyError: 'pixels'"),
         (lambda v: v["pixels"].update(dtype="object"), "no type of numbers"),
         (lambda v: v["attributes"].update(image_shape_=(8, 8)), "does not fit together"),
+        (lambda v: v["attributes"].update(image_shape_=(8, 8, 2**40)), "other channels"),
+        (
+            lambda v: v["optimizer"]["state"][0].update(exp_avg=torch.zeros(1)),
+            r"has shapes.*\(1,\)",
+        ),
+        (lambda v: v["optimizer"]["state"][0].update(step=torch.zeros(0)), r"has shapes.*\(0,\)"),
+        (lambda v: v["optimizer"]["state"][0].pop("exp_avg"), "has shapes"),
+        (lambda v: v["optimizer"]["param_groups"][0]["params"].reverse(), "other parameters"),
+        (lambda v: v["optimizer"]["param_groups"][0].pop("betas"), "another optimizer"),
+        (lambda v: v["arguments"].update(hidden_dim=2**30), "larger than the one in the file"),
+        (lambda v: v["arguments"].update(encoder="timm/hf-hub:a/b"), "lead to a hub.* encoder="),
     ],
 )
 def test_other_content_is_refused(change, message, saved):
     changed(saved, change)
     with pytest.raises(ValueError, match=message):
         load(saved)
+
+
+def test_networks_are_no_larger_than_the_file():
+    with NoLargerThan([torch.zeros(10)], image=3) as bounded:
+        bounded.left = 200  # instead of what any network may have
+        nn.Linear(10, 10)
+        nn.BatchNorm1d(10)
+        with pytest.raises(ValueError, match="larger"):
+            nn.Linear(10, 10)
+    nn.Linear(10, 10)
+
+
+def test_a_file_may_change_after_it_was_loaded(saved, fitted, images):
+    loaded = load(saved)
+    with open(saved, "r+b") as file:  # in place
+        file.write(bytes(saved.stat().st_size))
+    loaded.save(saved)
+    np.testing.assert_array_equal(load(saved).transform(images), fitted.transform(images))
+    both = (pickle.loads(pickle.dumps(one)).partial_fit(images) for one in (loaded, fitted))
+    np.testing.assert_array_equal(*(one.transform(images) for one in both))
 
 
 def test_a_file_of_something_else(tmp_path):
@@ -442,6 +549,8 @@ def test_a_module_gives_the_features(Learner, offset, images, tmp_path):
 EXACT = small(SimCLR, precision="float32")
 PREDICTING = [
     LinearProbe(),
+    KernelProbe(),
+    KernelRegressor(),
     NeighborsProbe(5),
     SelfSupervisedClassifier(EXACT),
     SelfSupervisedClassifier(
@@ -477,6 +586,27 @@ def test_a_module_predicts(estimator, n_classes):
     assert not any(p.requires_grad for p in module.parameters())
 
 
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        SelfSupervisedClassifier(EXACT),
+        SelfSupervisedClassifier(EXACT, KernelProbe()),
+        FineTunedClassifier(TinyNet, precision="float32", **BRIEF),
+    ],
+    ids=str,
+)
+def test_a_module_of_several_labels(estimator, tmp_path):
+    several = np.stack([NAMES == "bee", NAMES != "cat"], 1).astype(int)
+    estimator = clone(estimator).fit(IMAGES, several)
+    found = estimator.to_torch()(torch.from_numpy(IMAGES).permute(0, 3, 1, 2)).numpy()
+    np.testing.assert_allclose(found, estimator.predict_proba(IMAGES), atol=1e-5)
+    assert estimator._class_names() is None
+    estimator.save(tmp_path / "file")
+    given = {name: getattr(estimator, name) for name in read_file(tmp_path / "file")["code"]}
+    again = load(tmp_path / "file", **given)
+    np.testing.assert_array_equal(again.predict(IMAGES), estimator.predict(IMAGES))
+
+
 def test_what_cannot_be_a_module_says_so():
     found = SelfSupervisedClassifier(small(SimCLR), DecisionTreeClassifier()).fit(IMAGES, NAMES)
     with pytest.raises(TypeError, match="DecisionTreeClassifier cannot be made a module"):
@@ -486,11 +616,11 @@ def test_what_cannot_be_a_module_says_so():
         found.to_torch()
 
 
-@pytest.mark.parametrize("estimator", [PREDICTING[i] for i in (1, 2, 6, 9)], ids=str)
+@pytest.mark.parametrize("estimator", [PREDICTING[i] for i in (1, 2, 3, 4, -4, -1)], ids=str)
 def test_classifiers_and_regressors_in_onnx(estimator, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    of_features = isinstance(estimator, NeighborsProbe)
+    of_features = isinstance(estimator, (KernelProbe, KernelRegressor, NeighborsProbe))
     X = IMAGES.reshape(30, -1).astype(np.float32) if of_features else IMAGES
     estimator = clone(estimator).fit(X, NAMES if is_classifier(estimator) else BRIGHTNESS)
     estimator.export_onnx(tmp_path / "model.onnx")

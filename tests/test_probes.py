@@ -4,24 +4,37 @@ import pickle
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import WholeNet, make_images, small
+from PIL import Image
+from scipy.special import log_softmax
+from skimage.feature import hog
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import (
     load_breast_cancer,
+    load_diabetes,
     load_digits,
     load_iris,
     load_wine,
     make_classification,
 )
+from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
 from sklearn.kernel_ridge import KernelRidge
-from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, Ridge, RidgeCV
+from sklearn.metrics import log_loss, r2_score, roc_auc_score
 from sklearn.metrics.pairwise import euclidean_distances
-from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_validate
+from sklearn.model_selection import (
+    GridSearchCV,
+    KFold,
+    cross_val_score,
+    cross_validate,
+    train_test_split,
+)
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -32,6 +45,7 @@ from sklearn.preprocessing import (
     label_binarize,
     normalize,
 )
+from sklearn.utils import compute_sample_weight
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_ssl import (
@@ -39,15 +53,19 @@ from sklearn_ssl import (
     FineTunedClassifier,
     FineTunedRegressor,
     KernelProbe,
+    KernelRegressor,
     LinearProbe,
     MoCo,
     NeighborsProbe,
+    PatchDictionary,
     SelfSupervisedClassifier,
     SelfSupervisedRegressor,
     SimCLR,
     Views,
 )
 from sklearn_ssl.exceptions import DivergenceError, LabelWarning
+from sklearn_ssl.inspection import ProbeMonitor
+from sklearn_ssl.probes._leave_one_out import leave_one_out
 from sklearn_ssl.training._freezing import layer_of_parameters
 
 STILL = Views(crop_scale=None, flip=0, jitter=None, gray=0, blur=0)
@@ -66,6 +84,7 @@ def tuned(Tuned, learner=WholeNet, **params):
     [
         LinearProbe(),
         KernelProbe(),
+        KernelRegressor(),
         NeighborsProbe(n_neighbors=5),
         SelfSupervisedClassifier(small(SimCLR)),
         tuned(FineTunedClassifier),
@@ -80,6 +99,7 @@ def test_scikit_learn_check(estimator, check):
 @parametrize_with_checks(
     [
         LinearProbe(C=[0.1, 1.0], cv=2),
+        KernelProbe(alpha=0.1, gamma=1.0, class_weight="balanced"),
         SelfSupervisedRegressor(small(SimCLR)),
         tuned(FineTunedRegressor),
     ]
@@ -146,6 +166,23 @@ def test_path_is_that_of_scikit_learn():
     np.testing.assert_allclose(probe.coef_, once.coef_, atol=1e-3)
 
 
+@pytest.mark.parametrize("cv", [None, 2])
+def test_a_path_with_classes_rarer_than_folds(cv):
+    features = np.random.default_rng(0).normal(size=(42, 5))
+    labels = np.r_[np.arange(40) % 2, 2, 3]
+    features[:, 0] += 4 * labels
+    with pytest.warns(LabelWarning, match="1 of 4 classes have no label in the training part"):
+        probe = LinearProbe(C=[1e-3, 1.0], cv=cv).fit(features, labels)
+    assert probe.scores_.shape == (cv or 5, 2)
+    assert probe.scores_.min() > 0.7
+    assert probe.predict_proba(features).shape == (42, 4)
+    few = LinearProbe(C=[1e-3, 1.0], cv=cv).fit(features[:4], labels[:4])  # two labels a class
+    assert few.scores_.shape == (2, 2)
+    with pytest.warns(LabelWarning, match="none can be held out"):
+        one = LinearProbe(C=[1e-3, 1.0, 1e3], cv=cv).fit(features[39:], labels[39:])
+    assert one.C_ == 1.0
+
+
 def test_bad_arguments_of_the_linear_probe():
     features, labels = SETS["iris"]
     for params in ({"C": 0.0}, {"C": [1.0, -1.0]}, {"max_iter": 0}, {"class_weight": "some"}):
@@ -153,6 +190,97 @@ def test_bad_arguments_of_the_linear_probe():
             LinearProbe(**params).fit(features, labels)
     with pytest.warns(UserWarning, match="did not converge"):
         LinearProbe(max_iter=1).fit(features, labels)
+
+
+def features_of_digits():
+    """Six kinds of features, and which rows may be learned from."""
+    images = DIGITS.images
+    rest, test = train_test_split(np.arange(1797), test_size=449, random_state=0)
+    rows = DIGITS.data
+    gradients = np.stack([hog(x, pixels_per_cell=(2, 2), cells_per_block=(2, 2)) for x in images])
+    views = Views(flip=0, crop_scale=(0.3, 1.0))
+    transformers = {
+        "random encoder": SimCLR(max_epochs=0, random_state=0),
+        "SimCLR": SimCLR(views=views, max_epochs=4, random_state=0),
+        "dictionary": PatchDictionary(n_atoms=200, random_state=0),
+    }
+    features = {"pixels": rows, "PCA": PCA(30).fit(rows[rest]).transform(rows), "HOG": gradients}
+    features |= {name: t.fit(images[rest]).transform(images) for name, t in transformers.items()}
+    return features, rest, test
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_usual_probe_is_nearly_as_good_as_the_best_fixed_one_for_all_features():
+    features, rest, test = features_of_digits()
+    y = DIGITS.target
+    for name, values in features.items():
+        values = values.astype(np.float64)
+        off = values - values[rest].mean(0)
+        variance = off[rest].var(0)
+        deviation = np.sqrt(variance + 0.01 * variance.mean())
+        scaled = [off / np.sqrt(variance.sum())]
+        scaled.append(off / deviation / np.sqrt((variance / deviation**2).sum()))
+        for n, n_draws in ((10, 10), (50, 10), (250, 4), (1000, 2)):
+            found, probed = {}, []
+            for seed in range(n_draws):
+                order = np.random.default_rng(seed).permutation(rest)
+                _, first = np.unique(y[order], return_index=True)
+                some = np.concatenate([order[first], np.delete(order, first)])[:n]
+                probe = LinearProbe().fit(values[some], y[some], X_unlabeled=values[rest])
+                probed.append(probe.score(values[test], y[test]))
+                for i, each in enumerate(scaled):
+                    known, others = in_span(each[some], each[test])
+                    for C in (1, 1e2, 1e4):
+                        model = LogisticRegression(C=C, max_iter=200).fit(known, y[some])
+                        found.setdefault((i, C), []).append(model.score(others, y[test]))
+            best = max(np.mean(scores) for scores in found.values())
+            assert np.mean(probed) > best - 0.03, (name, n)
+
+
+def in_span(known, others):
+    """The same inner products in fewer dimensions, where regression is quicker."""
+    values, vectors = np.linalg.eigh(known @ known.T)
+    there = values > 1e-12 * values[-1]
+    values, vectors = values[there], vectors[:, there]
+    return vectors * np.sqrt(values), others @ known.T @ (vectors / np.sqrt(values))
+
+
+def test_more_features_than_samples_give_the_same_solution():
+    features, labels = DIGITS.data[:40], DIGITS.target[:40]
+    probe = LinearProbe(C=0.1, tol=1e-9, max_iter=10_000).fit(features, labels)
+    known = LogisticRegression(C=0.1, tol=1e-9, max_iter=10_000).fit(features, labels)
+    np.testing.assert_allclose(probe.coef_, known.coef_, atol=1e-3 * np.abs(known.coef_).max())
+    np.testing.assert_allclose(
+        probe.decision_function(DIGITS.data), known.decision_function(DIGITS.data), atol=1e-2
+    )
+
+
+@pytest.mark.parametrize("standardize", [True, "auto"])
+def test_the_usual_probe_does_not_depend_on_scale_and_place(standardize):
+    features, labels = DIGITS.data[:200], DIGITS.target[:200]
+    probe = LinearProbe(standardize=standardize).fit(features, labels)
+    moved = LinearProbe(standardize=standardize).fit(1e6 * features + 1e7, labels)
+    assert probe.standardized_ == moved.standardized_
+    assert pytest.approx(probe.C_ * (1.0 if probe.standardized_ else 1e-12)) == moved.C_
+    rest = DIGITS.data[200:]
+    agree = probe.predict(rest) == moved.predict(1e6 * rest + 1e7)
+    assert agree.mean() > 0.99
+
+
+def test_with_one_label_a_class_nothing_depends_on_the_number_of_features():
+    order = np.random.default_rng(0).permutation(1797)
+    _, first = np.unique(DIGITS.target[order], return_index=True)
+    features, labels = DIGITS.data[order[first]], DIGITS.target[order[first]]
+    options = {"X_unlabeled": DIGITS.data}
+    probe = LinearProbe().fit(features, labels, **options)
+    variance = np.concatenate([features, DIGITS.data]).var(0).sum()
+    assert pytest.approx(1 / variance) == probe.C_
+    assert not probe.standardized_
+    thrice = LinearProbe().fit(np.tile(features, 3), labels, X_unlabeled=np.tile(DIGITS.data, 3))
+    np.testing.assert_allclose(
+        thrice.predict_proba(np.tile(DIGITS.data, 3)), probe.predict_proba(DIGITS.data), atol=1e-3
+    )
 
 
 # NeighborsProbe
@@ -179,23 +307,191 @@ def test_neighbors_are_those_of_scikit_learn(monkeypatch):
 # KernelProbe
 
 
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_leaving_one_out_is_fitting_without_it(weighted, intercept):
+    rng = np.random.default_rng(0)
+    features, targets = rng.normal(size=(12, 4)) + 3, rng.normal(size=(12, 2))
+    weights = rng.uniform(0.5, 2, 12) if weighted else np.ones(12)
+    vectors, values, _ = np.linalg.svd(weights[:, None] ** 0.5 * features, full_matrices=False)
+    found = leave_one_out(
+        *map(torch.from_numpy, (values**2, vectors, targets)), [0.1, 2.0],
+        weights=torch.from_numpy(weights) if weighted else None, intercept=intercept,
+    )  # fmt: skip
+    for alpha, predicted in zip([0.1, 2.0], found.numpy(), strict=True):
+        for i in range(12):
+            others = np.arange(12) != i
+            ridge = Ridge(alpha=alpha, fit_intercept=intercept)
+            ridge.fit(features[others], targets[others], weights[others])
+            np.testing.assert_allclose(predicted[i], ridge.predict(features[[i]])[0])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_kernel_probe_is_the_kernel_ridge_regression_of_scikit_learn(monkeypatch, dtype):
     import sklearn_ssl.probes._kernel
 
     monkeypatch.setattr(sklearn_ssl.probes._kernel, "_PAIRS_AT_ONCE", 5000)
     features, labels = DIGITS.data.astype(dtype), DIGITS.target
-    probe = KernelProbe(alpha=0.1, gamma=2.0).fit(features[:1000], labels[:1000])
+    weights = np.random.default_rng(0).uniform(0.5, 2, 1000)
+    probe = KernelProbe(alpha=0.1, gamma=2.0).fit(features[:1000], labels[:1000], weights)
     distances = euclidean_distances(features[:1000].astype(float), squared=True)
-    mean = distances.sum() / (1000 * 999)
-    known = KernelRidge(alpha=0.1, kernel="rbf", gamma=2.0 / mean)
-    known.fit(
-        features[:1000].astype(float), label_binarize(labels[:1000], classes=range(10)) * 2 - 1
-    )
+    pairs = np.outer(weights, weights) * (1 - np.eye(1000))
+    known = KernelRidge(alpha=0.1, kernel="rbf", gamma=2.0 / np.average(distances, weights=pairs))
+    signs = label_binarize(labels[:1000], classes=range(10)) * 2 - 1
+    known.fit(features[:1000].astype(float), signs, weights)
     expected = known.predict(features[1000:].astype(float))
-    tolerance = 1e-3 if dtype == np.float32 else 1e-10
+    tolerance = 1e-4 if dtype == np.float32 else 1e-10
     np.testing.assert_allclose(probe.decision_function(features[1000:]), expected, atol=tolerance)
     assert (probe.predict(features[1000:]) == expected.argmax(1)).mean() > 0.999
+
+
+@pytest.mark.parametrize(("offset", "unit"), [(100, 1), (0, 1e20), (0, 1e-20), (1e4, 1)])
+def test_offset_and_unit_of_features_do_not_matter_to_a_kernel_probe(offset, unit):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(300, 16)).astype(np.float32)
+    labels = (features[:, 0] * features[:, 1] > 0).astype(int)
+    other = (features + np.float32(offset)) * np.float32(unit)
+    expected = KernelProbe().fit(features[:200], labels[:200]).decision_function(features[200:])
+    found = KernelProbe().fit(other[:200], labels[:200]).decision_function(other[200:])
+    np.testing.assert_allclose(found, expected, atol=1e-2 if offset == 1e4 else 1e-3)
+
+
+def test_alpha_and_gamma_are_those_of_the_best_predictions_with_one_left_out():
+    features, labels = DIGITS.data[:60], DIGITS.target[:60] % 3
+    probe = KernelProbe().fit(features, labels)
+    wanted = (60 * np.eye(3)[labels] + 1 / 3) / 61  # one sample more, of all classes
+    losses = {}
+    for alpha, gamma in [(probe.alpha_, probe.gamma_), (0.03, 0.5), (10.0, 4.0), (1e-4, 0.125)]:
+        scores = np.stack(
+            [
+                KernelProbe(alpha=alpha, gamma=gamma * _change_of_scale(features, i))
+                .fit(np.delete(features, i, 0), np.delete(labels, i))
+                .decision_function(features[[i]])[0]
+                for i in range(60)
+            ]
+        )
+        losses[alpha, gamma], temperature = min(
+            (-(wanted * log_softmax(scores / t, axis=1)).sum(), t)
+            for t in np.geomspace(0.05, 2, 100)
+        )
+        if (alpha, gamma) == (probe.alpha_, probe.gamma_):
+            assert probe.temperature_ == pytest.approx(temperature, rel=0.05)
+    assert min(losses, key=losses.get) == (probe.alpha_, probe.gamma_)
+    assert KernelProbe(gamma=1.0).fit(features, labels).gamma_ == 1.0
+
+
+def _change_of_scale(features, i):
+    """Mean squared distance without a sample to that with it."""
+    return np.delete(features, i, 0).var(0, ddof=1).sum() / features.var(0, ddof=1).sum()
+
+
+def test_a_kernel_probe_chooses_well_for_labels_that_are_wrong():
+    rng = np.random.default_rng(0)
+    wrong = np.where(rng.random(400) < 0.3, rng.integers(0, 10, 400), DIGITS.target[:400])
+    test = DIGITS.data[1000:], DIGITS.target[1000:]
+    fixed, chosen = (
+        KernelProbe(**params).fit(DIGITS.data[:400], wrong).score(*test)
+        for params in ({"alpha": 0.03, "gamma": 0.5}, {})
+    )
+    assert chosen > fixed + 0.05
+
+
+@pytest.mark.parametrize("n", [50, 250])
+def test_probabilities_of_a_kernel_probe_are_calibrated(n):
+    test = DIGITS.data[1000:], DIGITS.target[1000:]
+    probe = KernelProbe().fit(DIGITS.data[:n], DIGITS.target[:n])
+    logistic = make_pipeline(StandardScaler(), LogisticRegression(C=0.1))
+    logistic.fit(DIGITS.data[:n], DIGITS.target[:n])
+    found = probe.predict_proba(test[0])
+    np.testing.assert_allclose(found.sum(1), 1)
+    assert log_loss(test[1], found) < log_loss(test[1], logistic.predict_proba(test[0]))
+    assert abs(found.max(1).mean() - probe.score(*test)) < 0.15
+
+
+def test_one_label_a_class_leaves_nothing_to_choose_by():
+    features, labels = DIGITS.data[:10], DIGITS.target[:10]
+    assert len(np.unique(labels)) == 10
+    probe = KernelProbe().fit(features, labels)
+    assert (probe.alpha_, probe.gamma_, probe.temperature_) == (0.03, 0.5, 0.3)
+    assert KernelProbe(alpha=0.1).fit(features, labels).alpha_ == 0.1
+
+
+def test_many_samples_choose_by_some_of_each_class(monkeypatch):
+    import sklearn_ssl.probes._kernel
+
+    monkeypatch.setattr(sklearn_ssl.probes._kernel, "_CHOOSE_BY", 200)
+    order = np.argsort(DIGITS.target[:1000], kind="stable")  # sorted by class
+    probe = KernelProbe().fit(DIGITS.data[order], DIGITS.target[order])
+    test = DIGITS.data[1000:], DIGITS.target[1000:]
+    assert probe.score(*test) > 0.96
+    assert log_loss(test[1], probe.predict_proba(test[0])) < 0.2
+
+
+def test_copies_of_a_sample_do_not_tell_its_label():
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(40, 5)), rng.integers(0, 2, 40)  # nothing to learn
+    once = KernelProbe().fit(features, labels, np.full(40, 2.0))
+    twice = KernelProbe().fit(np.tile(features, (2, 1)), np.tile(labels, 2))
+    assert twice.alpha_ == once.alpha_ > 1e-4
+    np.testing.assert_allclose(twice.decision_function(features), once.decision_function(features))
+
+
+def test_class_weights_are_sample_weights():
+    features, labels = make_classification(
+        300, 5, n_informative=3, n_redundant=0, weights=[0.9], flip_y=0.1, random_state=0
+    )
+    probe = KernelProbe(class_weight="balanced").fit(features, labels)
+    same = KernelProbe().fit(features, labels, compute_sample_weight("balanced", labels))
+    np.testing.assert_allclose(probe.predict_proba(features), same.predict_proba(features))
+    plain = KernelProbe().fit(features, labels)
+    assert probe.predict(features).sum() > plain.predict(features).sum()  # more of the rare class
+
+
+def test_a_kernel_probe_of_several_labels():
+    features = DIGITS.data
+    labels = np.stack([DIGITS.target % 2, DIGITS.target > 4, DIGITS.target == 3], 1).astype(int)
+    probe = KernelProbe().fit(features[:600], labels[:600])
+    found = probe.predict_proba(features[600:])
+    np.testing.assert_array_equal(probe.predict(features[600:]), found > 0.5)
+    assert probe.score(features[600:], labels[600:]) > 0.9
+    assert roc_auc_score(labels[600:], found) > 0.99
+    assert log_loss(labels[600:, 2], found[:, 2]) < 0.1
+    with pytest.raises(ValueError, match="class_weight"):
+        KernelProbe(class_weight="balanced").fit(features, labels)
+
+
+@pytest.mark.parametrize("scoring", ["roc_auc_ovr", "neg_log_loss", "roc_auc_ovr_weighted"])
+def test_a_kernel_probe_is_scored_as_other_classifiers(scoring):
+    features, labels = DIGITS.data[:300], DIGITS.target[:300]
+    scores = cross_val_score(KernelProbe(), features, labels, scoring=scoring, cv=3)
+    known = cross_val_score(KNeighborsClassifier(), features, labels, scoring=scoring, cv=3)
+    assert (scores >= known - 0.03).all()
+    halves = cross_val_score(KernelProbe(), features, labels > 4, scoring="roc_auc", cv=3)
+    assert (halves > 0.95).all()
+
+
+def test_a_kernel_regressor():
+    features, target = load_diabetes(return_X_y=True)
+    one = KernelRegressor().fit(features[:300], target[:300])
+    known = RidgeCV(np.geomspace(1e-3, 10, 9)).fit(features[:300], target[:300])
+    score = known.score(features[300:], target[300:])
+    assert one.score(features[300:], target[300:]) > score - 0.02
+    two = KernelRegressor().fit(features[:300], np.stack([target, 1000 - 5 * target], 1)[:300])
+    found = two.predict(features)
+    np.testing.assert_allclose(found[:, 0], one.predict(features))
+    np.testing.assert_allclose(found[:, 1], 1000 - 5 * found[:, 0])
+    np.testing.assert_allclose(KernelRegressor().fit(features, target * 0 + 3).predict(features), 3)
+
+
+def test_a_failed_fit_leaves_a_kernel_probe_as_it_was():
+    features, labels = SETS["iris"]
+    probe = KernelProbe().fit(features, labels)
+    before = probe.predict(features)
+    with pytest.raises(ValueError, match="one class"):
+        probe.fit(features[:40, :2], labels[:40])
+    with pytest.raises(ValueError, match="alpha=1e-300 is too small"):
+        probe.set_params(alpha=1e-300, gamma=1e-9).fit(features[:, :2], labels)
+    np.testing.assert_array_equal(probe.predict(features), before)
 
 
 # Few labels
@@ -223,7 +519,7 @@ def test_regression_with_few_targets():
     found = SelfSupervisedRegressor(small(SimCLR)).fit(X, few)
     assert found.n_labeled_ == 30
     assert found.score(X, few) == pytest.approx(found.score(X[:30], target[:30]))
-    with pytest.raises(ValueError, match="no image has a label"):
+    with pytest.raises(ValueError, match="y has no label"):
         SelfSupervisedRegressor(small(SimCLR)).fit(X, np.full(60, np.nan))
 
 
@@ -274,11 +570,139 @@ def test_no_leak():
 
 def test_minus_one_and_one_are_two_classes_with_a_warning():
     labels = np.where(np.arange(60) % 2, 1, -1)
-    with pytest.warns(UserWarning, match="two classes"):
+    with pytest.warns(LabelWarning, match="two classes"):
         found = SelfSupervisedClassifier(small(SimCLR)).fit(X, labels)
     assert found.n_labeled_ == 60
-    names = np.where(np.arange(60) % 2, "a", "-1")
-    assert SelfSupervisedClassifier(small(SimCLR)).fit(X, names).n_labeled_ == 60
+    assert found.score(X, labels) == (found.predict(X) == labels).mean()
+
+
+# All that takes labels
+
+WITH_LABELS = {
+    "linear": LinearProbe(),
+    "kernel": KernelProbe(),
+    "neighbors": NeighborsProbe(5),
+    "few": SelfSupervisedClassifier(small(SimCLR)),
+    "fine-tuned": tuned(FineTunedClassifier, max_epochs=2),
+}
+WITH_TARGETS = {
+    "few": SelfSupervisedRegressor(small(SimCLR)),
+    "fine-tuned": tuned(FineTunedRegressor, max_epochs=2),
+}
+ROWS = X.reshape(60, -1)
+
+
+@pytest.mark.parametrize("name", WITH_LABELS)
+@pytest.mark.parametrize(
+    "hide",
+    [
+        lambda y, has: np.where(has, y, -1),
+        lambda y, has: [one if there else None for one, there in zip(y, has, strict=True)],
+        lambda y, has: np.where(has, y, np.nan),
+        lambda y, has: np.where(has, np.array(["a", "b", "c"])[y], "-1"),
+        lambda y, has: pd.Series(np.array(["a", "b", "c"])[y], dtype="category").where(has),
+        lambda y, has: pd.Series(y, dtype="Int64").where(has),
+    ],
+    ids=["-1", "None", "NaN", "text", "category", "nullable"],
+)
+def test_what_has_no_label_is_left_out(name, hide):
+    has = np.arange(60) % 4 > 0
+    labels = hide(y, has)
+    found = clone(WITH_LABELS[name]).fit(ROWS, labels)
+    assert len(found.classes_) == 3
+    known = clone(WITH_LABELS[name]).set_params(
+        **({"learner": FrozenEstimator(small(SimCLR).fit(ROWS))} if name == "few" else {})
+    )
+    known.fit(ROWS[has], np.asarray(labels)[has].tolist())
+    np.testing.assert_array_equal(found.predict(ROWS), known.predict(ROWS))
+    expected = known.score(ROWS[has], np.asarray(labels)[has].tolist())
+    assert found.score(ROWS, labels) == expected
+    weights = np.arange(60.0)
+    of_weights = known.score(ROWS[has], np.asarray(labels)[has].tolist(), weights[has])
+    assert found.score(ROWS, labels, weights) == of_weights
+
+
+@pytest.mark.parametrize("name", WITH_TARGETS)
+def test_what_has_no_target_is_left_out(name):
+    target = X.mean((1, 2, 3)).astype(float) - X.mean()
+    has = np.arange(60) % 4 > 0
+    few = [value if there else None for value, there in zip(target, has, strict=True)]
+    few[1] = -1.0
+    found = clone(WITH_TARGETS[name]).fit(X, few)
+    assert found.n_labeled_ == has.sum()
+    assert found.score(X, few) == found.score(X[has], [value for value in few if value is not None])
+
+
+@pytest.mark.parametrize("n", [40, 80])
+@pytest.mark.parametrize("estimator", [*WITH_LABELS.values(), *WITH_TARGETS.values()])
+def test_labels_and_images_have_the_same_number(estimator, n, monkeypatch):
+    labels = np.where(np.arange(n) % 4, np.arange(n) % 3, np.nan)
+    fitted = clone(estimator).fit(ROWS, y)
+    monkeypatch.setattr(SimCLR, "_fit", lambda *_, **__: pytest.fail("was trained"))
+    for fit in (clone(estimator).fit, fitted.score):
+        with pytest.raises(ValueError, match=f"60 rows, but y has {n}"):
+            fit(ROWS, labels)
+
+
+def test_labels_and_images_in_a_folder_have_the_same_number(tmp_path):
+    for i, image in enumerate(X[:20]):
+        Image.fromarray(image).save(tmp_path / f"{i:02}.png")
+    for estimator in (
+        SelfSupervisedClassifier(small(SimCLR)),
+        tuned(FineTunedClassifier, small(SimCLR)),
+    ):
+        with pytest.raises(ValueError, match="20 rows, but y has 60"):
+            estimator.fit(str(tmp_path), y)
+    monitor = ProbeMonitor(X[:20], y)
+    with pytest.raises(ValueError, match="20 rows, but y has 60"):
+        small(SimCLR, callbacks=[monitor]).fit(X)
+
+
+def test_a_monitor_leaves_out_what_has_no_label():
+    has = np.arange(60) % 4 > 0
+    callbacks = [
+        ProbeMonitor(X, np.where(has, y, -1)),
+        ProbeMonitor(X[has], y[has], name="known"),
+    ]
+    row = small(SimCLR, callbacks=callbacks).fit(X).history_[0]
+    assert row["probe"] == row["known"]
+
+
+def test_several_targets_with_few_of_them():
+    targets = np.stack([X.mean((1, 2, 3)), X[:, 0, 0, 0]], 1).astype(float)
+    few = np.where(np.arange(60)[:, None] < [30, 40], targets, np.nan)
+    found = SelfSupervisedRegressor(small(SimCLR)).fit(X, few)
+    assert found.n_labeled_ == 30
+    assert found.predict(X).shape == (60, 2)
+    assert found.score(X, few) == r2_score(targets[:30], found.predict(X[:30]))
+    one = SelfSupervisedRegressor(small(SimCLR), RidgeCV()).fit(X, few[:, 0])
+    assert one.predict(X).shape == (60,)
+
+
+def test_several_labels_with_few_of_them():
+    labels = np.stack([y == 0, y < 2, X.mean((1, 2, 3)) > X.mean()], 1).astype(int)
+    few = np.where(np.arange(60)[:, None] < 40, labels, -1)
+    found = SelfSupervisedClassifier(small(SimCLR)).fit(X, few)
+    assert found.n_labeled_ == 40
+    assert found.predict(X).shape == found.predict_proba(X).shape == (60, 3)
+    assert found.score(X, few) == (found.predict(X[:40]) == labels[:40]).all(1).mean()
+    assert found.score(X, few) > 0.2
+    fine = tuned(FineTunedClassifier, early_stopping=True, max_epochs=60).fit(X, few)
+    assert fine.n_labeled_ == 40
+    assert fine.predict(X).shape == fine.predict_proba(X).shape == (60, 3)
+    np.testing.assert_array_equal(fine.predict(X), fine.decision_function(X) > 0)
+    assert fine.score(X, few) > 0.3
+    with pytest.raises(ValueError, match="class_weight"):
+        tuned(FineTunedClassifier, class_weight="balanced").fit(X, few)
+    neighbors = SelfSupervisedClassifier(small(SimCLR), KNeighborsClassifier(3)).fit(X, few)
+    assert neighbors.predict(X).shape == (60, 3)
+
+
+def test_labels_of_one_class_are_refused_before_anything_is_trained(monkeypatch):
+    monkeypatch.setattr(SimCLR, "_fit", lambda *_, **__: pytest.fail("was trained"))
+    for estimator in (SelfSupervisedClassifier, FineTunedClassifier):
+        with pytest.raises(ValueError, match="one class"):
+            estimator(small(SimCLR)).fit(X, np.where(y == 0, 0, -1))
 
 
 def test_other_heads():
@@ -410,7 +834,7 @@ def test_targets_of_several_values():
     assert found.score(X, targets) > 0.5
     several = MultiOutputRegressor(tuned(FineTunedRegressor, max_epochs=1)).fit(X, targets)
     assert several.predict(X).shape == (60, 2)
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match="y has no label"):
         tuned(FineTunedRegressor).fit(X, np.full(60, np.nan))
 
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,9 +18,10 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from sklearn_ssl import SimCLR
+from sklearn_ssl import Distillation, FineTunedClassifier, SelfSupervisedClassifier, SimCLR
 from sklearn_ssl._utils._isolation import isolated
 from sklearn_ssl.exceptions import DivergenceError, InterruptionWarning
 
@@ -256,7 +258,7 @@ def test_a_callback_may_wait_for_a_fit_in_another_thread(images, expected):
 FORKED = """
 import multiprocessing, threading, time, sys, numpy as np, torch
 torch.set_num_threads(2)
-from sklearn_ssl import SimCLR
+from sklearn_ssl import Distillation, FineTunedClassifier, SelfSupervisedClassifier, SimCLR
 X = np.random.default_rng(0).integers(0, 255, (64, 32, 32, 3)).astype(np.uint8)
 learner = SimCLR(max_epochs={epochs}, random_state=0)
 
@@ -366,11 +368,55 @@ def test_ctrl_c_reaches_the_user_wherever_it_falls(hook, images):
     """At the end of an epoch it passed for a callback that ends the training."""
     learner = small(SimCLR, max_epochs=3, batch_size=24, callbacks=[PressesCtrlC(hook)])
     said = "after [12] epochs; SimCLR has what it learned"
-    with pytest.warns(InterruptionWarning, match=said), pytest.raises(KeyboardInterrupt):
+    told = r"interrupted after \d steps, and [12] whole epochs"
+    with (
+        pytest.warns(InterruptionWarning, match=said),
+        pytest.raises(KeyboardInterrupt, match=told),
+    ):
         learner.fit(images)
     assert np.isfinite(learner.transform(images)).all()
     assert learner.n_epochs_ == len(learner.history_) == 1 + (hook == "on_epoch_end")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def interrupted():
+    return small(SimCLR, max_epochs=3, callbacks=[PressesCtrlC("on_epoch_end")])
+
+
+@pytest.mark.parametrize("wrap", [FineTunedClassifier, SelfSupervisedClassifier])
+def test_ctrl_c_leaves_what_an_estimator_around_a_learner_learned(wrap, images):
+    labels = np.arange(48) % 3
+    if wrap is SelfSupervisedClassifier:
+        estimator = wrap(interrupted())
+    else:
+        estimator = wrap(TinyNet, max_epochs=3, callbacks=[PressesCtrlC("on_epoch_end")])
+    said = f"after 2 epochs; {wrap.__name__} has what it learned until then$"
+    with pytest.warns(InterruptionWarning) as caught, pytest.raises(KeyboardInterrupt):
+        estimator.fit(images, labels)
+    assert [re.search(said, str(one.message)) is not None for one in caught] == [True]
+    assert estimator.learner_.n_epochs_ == 2
+    assert estimator.predict(images).shape == (48,)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "within"),
+    [
+        (FineTunedClassifier(interrupted()), "SimCLR"),
+        (small(Distillation, teacher=interrupted()), "SimCLR"),
+        (
+            SelfSupervisedClassifier(make_pipeline(interrupted(), StandardScaler())),
+            "Pipeline",
+        ),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_a_training_that_only_prepares_another_is_said_to_be_lost(estimator, within, images):
+    before = dict(vars(estimator))
+    said = f"training of {within} within {type(estimator).__name__} was interrupted"
+    with pytest.warns(InterruptionWarning) as caught, pytest.raises(KeyboardInterrupt):
+        estimator.fit(images, np.arange(48) % 3)
+    assert [said in str(one.message) for one in caught] == [True]
+    assert vars(estimator) == before
 
 
 def test_a_callback_that_ends_the_training_keeps_what_was_learned(images):

@@ -1,25 +1,40 @@
 """The loop: on any device, without syncs, and honest about failures."""
 
+import os
+import re
 import subprocess
 import sys
 import time
 import warnings
+from inspect import getmodule, getsource
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import skorch
 import torch
-from conftest import Constant, TinyNet, every_learner, make_images, small
+from conftest import LEARNERS, Constant, TinyNet, Transpose, every_learner, make_images, small
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
-from sklearn_ssl import Distillation, SimCLR
-from sklearn_ssl._utils._device import autocast, bfloat16_is_native, resolve_device
+from sklearn_ssl import BYOL, DINO, IJEPA, Distillation, MoCo, MultiTask, SimCLR
+from sklearn_ssl._utils._device import (
+    autocast,
+    bfloat16_is_native,
+    resolve_device,
+    synchronize,
+)
 from sklearn_ssl._utils._isolation import OwnRandomNumbers, isolated, own_settings
-from sklearn_ssl.exceptions import CollapseWarning, DivergenceError
-from sklearn_ssl.nn import LARS
+from sklearn_ssl.exceptions import (
+    BusyMachineWarning,
+    CollapseWarning,
+    DivergenceError,
+    LittleTrainingWarning,
+)
+from sklearn_ssl.nn import LARS, MomentumCopy
 from sklearn_ssl.training import Progress
 
 
@@ -81,6 +96,30 @@ def test_values_are_read_once_an_epoch(Learner, images, monkeypatch):
     assert counts[0] == counts[1]
 
 
+def test_an_epoch_ends_when_its_device_has_done_all(images, monkeypatch):
+    """A device that takes steps in no time, and is busy with them for 5 seconds an epoch."""
+    clock, waits = Clock(monkeypatch), []
+
+    def wait(device):
+        waits.append(device)
+        clock.now += 5.0
+
+    monkeypatch.setattr("sklearn_ssl.training._net.synchronize", wait)
+    monkeypatch.setattr("sklearn_ssl.training._net.time.perf_counter", lambda: clock.now)
+    learner = small(SimCLR, batch_size=6, max_epochs=2).fit(images)  # 8 steps an epoch
+    assert waits == [torch.device("cpu")] * 2
+    assert [row["seconds"] for row in learner.history_] == [5.0, 5.0]
+    assert [row["images_per_second"] for row in learner.history_] == [48 / 5] * 2
+
+
+def test_an_accelerator_is_waited_for(monkeypatch):
+    waits = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", waits.append)
+    for name in ("cpu", "meta", "cuda:1", "mps"):
+        synchronize(torch.device(name))
+    assert waits == [torch.device("cuda:1"), torch.device("mps")]
+
+
 @every_learner
 def test_infinite_loss_stops_with_advice(Learner, images):
     with pytest.raises(DivergenceError, match=r"smaller lr .*1e\+20.*warmup.*precision") as caught:
@@ -98,6 +137,13 @@ def test_divergence_in_the_last_step_does_not_pass(method, images):
 def test_collapse_warns(images):
     with pytest.warns(CollapseWarning, match="collapsed.*smaller lr"):
         small(SimCLR, encoder=Constant).fit(images)
+
+
+def test_identical_images_are_named_and_no_learning_rate_is_blamed(images):
+    said = "256 images of X were compared, and all are the same. Look at how they were read"
+    with pytest.warns(CollapseWarning, match=said) as caught:
+        small(SimCLR).fit(np.repeat(images[:1], 300, 0))
+    assert not any("lr" in str(warning.message) for warning in caught)
 
 
 @pytest.mark.filterwarnings("error::sklearn_ssl.exceptions.CollapseWarning")
@@ -211,6 +257,67 @@ def test_importing_the_package_leaves_torchvision_out():
     assert out.stdout.strip() == "set()"
 
 
+# Parts that are held
+
+
+class NormedViT(nn.Sequential):
+    """A transformer whose patch embedding has a batch norm."""
+
+    def __init__(self, in_channels, image_shape):
+        patches = nn.Conv2d(in_channels, 16, 2, 2), nn.BatchNorm2d(16), nn.Flatten(2), Transpose()
+        super().__init__()
+        self.patches = nn.Sequential(*patches)
+        self.block = nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True)
+
+
+HAVE_A_COPY = [
+    small(BYOL),
+    small(DINO),
+    small(MoCo),
+    small(MoCo, version=3),
+    small(IJEPA, encoder=NormedViT),
+    small(MultiTask, learners=[("a", SimCLR(), 1.0), ("b", BYOL(), 1.0)]),
+]
+
+
+def test_all_learners_with_a_copy_are_listed():
+    found = {name for name, cls in LEARNERS if "MomentumCopy" in getsource(getmodule(cls))}
+    assert found | {"MultiTask"} == {type(learner).__name__ for learner in HAVE_A_COPY}
+
+
+@pytest.mark.parametrize("learner", HAVE_A_COPY)
+@pytest.mark.parametrize("held", [{"frozen_batch_norm": True}, {"frozen_epochs": 1}])
+def test_momentum_copies_are_held_as_the_encoder_is(learner, held, images):
+    """Targets by statistics of the batch, and predictions by others, would teach the difference."""
+    modes = []
+
+    class Modes(skorch.callbacks.Callback):
+        def on_epoch_end(self, net, **kwargs):
+            modes.extend(part.training for part in net.encoder.modules())
+
+    ssl = clone(learner).set_params(max_epochs=0, warm_start=True).fit(images)
+    before = {name: v.clone() for name, v in ssl.encoder_.named_buffers()}
+    ssl.set_params(max_epochs=1, callbacks=[Modes()], **held).fit(images)
+    task = ssl.net_.module_.task
+    copies = [part.module for part in task.modules() if isinstance(part, MomentumCopy)]
+    copies = [copy for copy in copies if type(copy) is type(task.encoder)]
+    assert len(copies) == 1
+    for network in (task.encoder, *copies):
+        buffers = dict(network.named_buffers())
+        assert any("running_mean" in name for name in buffers)
+        assert all(torch.equal(value, before[name]) for name, value in buffers.items())
+    if "frozen_epochs" in held:
+        for weight, copied in zip(task.encoder.parameters(), copies[0].parameters(), strict=True):
+            assert torch.equal(weight, copied)
+    assert modes
+    assert not any(modes)  # callbacks may look at features
+    ssl.set_params(**{name: type(value)(0) for name, value in held.items()}).fit(images)
+    task = ssl.net_.module_.task
+    moved = [part.module for part in task.modules() if isinstance(part, MomentumCopy)]
+    name = next(name for name in before if "running_mean" in name)
+    assert not torch.equal(dict(moved[0].named_buffers())[name], before[name])
+
+
 # A training that has so many seconds
 
 
@@ -280,7 +387,73 @@ def test_a_time_budget_that_ends_while_the_encoder_is_held(monkeypatch, budget, 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             learner.fit(make_images(56))  # 7 steps, 14 seconds an epoch
-        assert [w.category for w in caught] == [ConvergenceWarning] * over
+        found = [w.category for w in caught if issubclass(w.category, ConvergenceWarning)]
+        assert found == [ConvergenceWarning] * over
+
+
+def little_of(fit):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit()
+    return [str(w.message) for w in caught if w.category is LittleTrainingWarning]
+
+
+@pytest.mark.parametrize(
+    ("budget", "batch_size", "said"),
+    [
+        (0.01, 8, "time_budget=0.01 was over after a single step: .* each image 0.14 times"),
+        (0.01, 56, "a single step: .* each image 1 times"),
+        (8.0, 8, "time_budget=8 was over after 4 steps: .* each image 0.57 times.*more time"),
+        (14.0, 8, None),
+    ],
+)
+def test_little_training_is_told(monkeypatch, budget, batch_size, said):
+    ticks = Ticks(Clock(monkeypatch))
+    params = {"time_budget": budget, "batch_size": batch_size, "callbacks": [ticks]}
+    found = little_of(lambda: small(SimCLR, **params).fit(make_images(56)))
+    assert len(found) == (said is not None)
+    assert said is None or re.search(said, found[0])
+
+
+@pytest.mark.parametrize(("n", "told"), [(2, True), (5, True), (10, False)])
+def test_few_images_are_told(n, told):
+    found = little_of(lambda: small(SimCLR).fit(make_images(n)))
+    assert found == told * [
+        f"the training had {n} images, of which little can be learned; give it more, or take a "
+        "PretrainedEncoder, which needs none"
+    ]
+    assert little_of(lambda: small(SimCLR, max_epochs=0).fit(make_images(n))) == []
+    assert little_of(lambda: small(SimCLR).partial_fit(make_images(n))) == []  # of a stream
+
+
+@pytest.mark.parametrize(
+    ("load", "of_cpu", "seconds", "told"),
+    [
+        (9.0, 1.0, 30.0, True),
+        (9.0, 1.9, 30.0, False),  # it has its cores, so the load is of another kind
+        (3.0, 1.0, 30.0, False),
+        (9.0, 1.0, 0.1, False),  # over before it matters
+    ],
+)
+def test_a_busy_machine_is_told_once(images, monkeypatch, load, of_cpu, seconds, told):
+    now = [100.0]
+
+    class Passes(skorch.callbacks.Callback):
+        def on_batch_end(self, net, **kwargs):
+            now[0] += seconds
+
+    clocks = "sklearn_ssl.training._callbacks.time"
+    monkeypatch.setattr(f"{clocks}.monotonic", lambda: now[0])
+    monkeypatch.setattr(f"{clocks}.process_time", lambda: of_cpu * now[0])
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        small(SimCLR, batch_size=8, callbacks=[Passes()]).fit(images)
+    found = [str(w.message) for w in caught if w.category is BusyMachineWarning]
+    assert len(found) == told
+    assert not told or "is 9 on 2 cores, and this training gets 50 % of the 2" in found[0]
 
 
 def test_real_time(images):
@@ -291,6 +464,41 @@ def test_real_time(images):
     assert time.monotonic() - began < 20  # of an unlimited number of epochs
     assert learner.transform(images).shape[0] == 48
     assert learner.partial_fit(images).n_images_seen_ > 48
+
+
+COUNTED_IMPORTS = """
+import sys
+sys.path[:0] = {path!r}
+from conftest import make_images, small
+from sklearn_ssl import Distillation, PretrainedEncoder, SimCLR
+from sklearn_ssl.base import _learner
+from sklearn_ssl.joint_embedding import _distillation
+
+known = []
+clock_started = _learner.clock_started
+
+def started(*encoders):
+    began = clock_started(*encoders)
+    known.append(set(sys.modules))
+    return began
+
+_learner.clock_started = _distillation.clock_started = started
+X = make_images(24, 32, 32)
+if {distilled}:
+    teacher = PretrainedEncoder(encoder="resnet18", weights=None, random_state=0)
+    small(Distillation, teacher=teacher, time_budget=0.1).fit(X)
+else:
+    small(SimCLR, encoder="mobilenet_v3_small", time_budget=0.1).fit(X)
+assert len(known) == 1
+print(sorted(set(sys.modules) - known[0]))
+"""
+
+
+@pytest.mark.parametrize("distilled", [False, True])
+def test_imports_take_nothing_of_a_time_budget(distilled):
+    code = COUNTED_IMPORTS.format(path=[str(Path(__file__).parent)], distilled=distilled)
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert out.stdout.strip() == "[]"
 
 
 def test_a_training_by_time_goes_on_where_it_was_stopped(monkeypatch, tmp_path):

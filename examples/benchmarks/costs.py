@@ -52,9 +52,12 @@ def measure(folder, batch_size, n_steps):
     """Seconds an image (two views of it, in training), and of all-gathers of some sizes."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pixels = np.random.default_rng(0).integers(256, size=(batch_size, SIDE, SIDE, 3), dtype="uint8")
-    ssl = SimCLR(encoder="resnet50", batch_size=batch_size, max_epochs=n_steps, random_state=0)
-    ssl.set_params(views=Views(size=SIDE)).fit(pixels)
-    steps = [1 / row["images_per_second"] for row in ssl.history_[1:]]
+    ssl = SimCLR(encoder="resnet50", batch_size=batch_size, max_epochs=4, random_state=0)
+    # a GPU is given steps before it has done earlier ones: only whole epochs, which wait for it,
+    # can be timed
+    several = np.tile(pixels, (n_steps, 1, 1, 1))
+    ssl.set_params(views=Views(size=SIDE)).fit(several)
+    steps = [1 / row["images_per_second"] for row in ssl.history_[1:]]  # of an image
     batch = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float().div(255)
 
     def views():
@@ -66,7 +69,7 @@ def measure(folder, batch_size, n_steps):
         "batch": batch_size,
         "step": statistics.median(steps),
         "views": seconds(views) / batch_size,
-        "transform": seconds(lambda: ssl.transform(pixels)) / batch_size,
+        "transform": seconds(lambda: ssl.transform(several)) / len(several),
         "decode": decoding(folder),
         "gather": gathering(),
     }
@@ -111,15 +114,25 @@ def gather(rank, address, sizes, found):
     dist.destroy_process_group()
 
 
-def step_costs(costs, n_gpus, batch_size, options):
-    """Seconds of a step on so many GPUs, by what takes them."""
+def batch_on(n_gpus, options):
+    return options.batch_a_gpu * n_gpus if options.batch is None else options.batch
+
+
+def exchange(n_gpus, options):
+    """Seconds in which the processes exchange what they have to in a step."""
     n_machines = math.ceil(n_gpus / options.gpus_a_machine)
     link = options.network if n_machines > 1 else options.link
-    moved = (BYTES_OF_VIEWS + BYTES_OF_EMBEDDINGS) * batch_size + 2 * BYTES_OF_GRADIENTS
+    of_images = (BYTES_OF_VIEWS + BYTES_OF_EMBEDDINGS) * batch_on(n_gpus, options)
+    return (of_images + 2 * BYTES_OF_GRADIENTS) * (n_gpus - 1) / n_gpus / link
+
+
+def step_costs(costs, n_gpus, options):
+    """Seconds of a step on so many GPUs, by what takes them."""
+    batch_size = batch_on(n_gpus, options)
     return {
         "encoder": (costs["step"] - costs["views"]) * batch_size / n_gpus,
         "views": costs["views"] * batch_size / n_gpus,
-        "exchange": moved * (n_gpus - 1) / n_gpus / link,
+        "exchange": exchange(n_gpus, options),
     }
 
 
@@ -140,13 +153,29 @@ def duration(took):
     return f"{took:.0f} s"
 
 
-def print_tables(costs, options):
-    print("| GPUs | batch | encoder | views | exchange | images a second | speedup | waits for |")
+def print_limits(costs, options):
+    """What does not depend on how fast the GPUs are."""
+    print("| GPUs | batch | exchange | decoded, images a second | read, images a second |")
+    print("|---|---|---|---|---|")
+    for n in GPUS:
+        supplied = " | ".join(f"{rate:,.0f}" for rate in supply(costs, n, options).values())
+        took = 1000 * exchange(n, options)
+        print(f"| {n} | {batch_on(n, options):,} | {took:.0f} ms | {supplied} |")
+    print("\n| images | paths, GB a process | read and decoded on the cores of 1 | 8 | 64 GPUs |")
+    print("|---|---|---|---|---|")
+    for images in IMAGES:
+        rates = [min(supply(costs, n, options).values()) for n in GPUS]
+        took = " | ".join(duration(images / rate) for rate in rates)
+        print(f"| {images:,.0f} | {images * BYTES_OF_A_PATH / 1e9:,.1f} | {took} |")
+
+
+def print_speeds(costs, options):
+    print("\n| GPUs | batch | encoder | views | exchange | images a second | speedup | waits for |")
     print("|---|---|---|---|---|---|---|---|")
     rates, alone = {}, 1 / costs["step"]
     for n in GPUS:
-        batch_size = options.batch_a_gpu * n if options.batch is None else options.batch
-        parts = step_costs(costs, n, batch_size, options)
+        batch_size = batch_on(n, options)
+        parts = step_costs(costs, n, options)
         possible = {"GPU": batch_size / sum(parts.values()), **supply(costs, n, options)}
         slowest = min(possible, key=possible.get)
         rates[n] = possible[slowest]
@@ -155,18 +184,15 @@ def print_tables(costs, options):
             f"| {n} | {batch_size:,} | {cells} | {rates[n]:,.0f} | {rates[n] / alone:.1f} | "
             f"{slowest} |"
         )
-    print(
-        "\n| images | paths, GB a process | an epoch on 1 | 8 | 64 GPUs | features on 1 | 8 | 64 |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    print("\n| images | an epoch on 1 | 8 | 64 GPUs | features on 1 | 8 | 64 |")
+    print("|---|---|---|---|---|---|---|")
     for images in IMAGES:
         epochs = [duration(images / rates[n]) for n in GPUS]
         features = []
         for n in GPUS:  # every worker for itself
             of_gpus = n / costs["transform"]
             features.append(duration(images / min(of_gpus, *supply(costs, n, options).values())))
-        paths = images * BYTES_OF_A_PATH / 1e9
-        print(f"| {images:,.0f} | {paths:,.1f} | {' | '.join(epochs + features)} |")
+        print(f"| {images:,.0f} | {' | '.join(epochs + features)} |")
 
 
 def main():
@@ -189,7 +215,12 @@ def main():
         costs = measure(options.measure, options.measured_batch, options.measured_steps)
         options.output.write_text(json.dumps(costs, indent=1) + "\n")
         print(json.dumps(costs, indent=1))
-    print_tables(json.loads(options.output.read_text()), options)
+    costs = json.loads(options.output.read_text())
+    print_limits(costs, options)
+    if "step" in costs:
+        print_speeds(costs, options)
+    else:
+        print(f"\n{options.output} has no figures of a GPU: measure them with --measure, on one")
 
 
 if __name__ == "__main__":

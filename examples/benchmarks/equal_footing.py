@@ -177,6 +177,8 @@ def train_peer(name, X, epochs, seed):
                 momentum = cosine_schedule(step, steps + 1, *model.momentum)
                 update_momentum(model.backbone, model.average[0], momentum)
                 update_momentum(model.projector, model.average[1], momentum)
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
     return model.backbone, (time.perf_counter() - began) / steps
 
 

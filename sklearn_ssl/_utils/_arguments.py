@@ -8,7 +8,14 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, cast, dataclass_transform
 
 import numpy as np
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import (
+    Interval,
+    InvalidParameterError,
+    StrOptions,
+    validate_parameter_constraints,
+)
+
+from sklearn_ssl._utils._names import did_you_mean
 
 __all__ = [
     "COUNT",
@@ -19,6 +26,7 @@ __all__ = [
     "DeclaredArguments",
     "are_finite",
     "argument",
+    "check_arguments",
     "plain",
 ]
 
@@ -28,6 +36,8 @@ POSITIVE = Interval(Real, 0, None, closed="neither")
 NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 SHARE = Interval(Real, 0, 1, closed="both")
 
+_MOST_BITS = 1000  # of integers, which all become floats or tensors somewhere
+
 
 def argument(
     *constraints: Any,
@@ -35,6 +45,7 @@ def argument(
     doc: str = "",
     changeable: bool = False,
     trains: bool = True,
+    writes: bool = False,
     kw_only: bool = True,
 ) -> Any:
     """Declare an argument of a learner, as the value of an annotated class attribute.
@@ -52,6 +63,9 @@ def argument(
         Whether it acts after the fit or in a continued one; what is built in cannot change.
     trains : bool, default=True
         Whether what is learned depends on it.
+    writes : bool, default=False
+        Whether it says where files are written. A saved learner comes without it, so that no file
+        can have others written.
     kw_only : bool, default=True
 
     Examples
@@ -70,6 +84,7 @@ def argument(
         "doc": doc,
         "changeable": changeable,
         "trains": trains,
+        "writes": writes,
     }
     return field(default=default, kw_only=kw_only, metadata=metadata)
 
@@ -85,6 +100,11 @@ class DeclaredArguments:
 
     _arguments: ClassVar[dict[str, dict[str, Any]]] = {}  # what was declared, by name
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
+
+    def _validate_params(self: Any) -> None:
+        """Raise ValueError for arguments that are not what was declared."""
+        values = self.get_params(deep=False)
+        check_arguments(self._parameter_constraints, values, type(self).__name__)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make the class take its arguments.
@@ -115,12 +135,28 @@ class DeclaredArguments:
         declared = fields(cast(Any, cls))
         new = {f.name: dict(f.metadata) for f in declared if f.metadata}
         known = inherited | {name: new[name] for name in types if name in new}
-        unchecked = {"constraints": [], "doc": "", "changeable": False, "trains": True}
+        unchecked = dict(argument().metadata)
         cls._arguments = {f.name: known.get(f.name, unchecked) for f in declared}
         cls._parameter_constraints = {
             name: known["constraints"] or "no_validation" for name, known in cls._arguments.items()
         }
         super().__init_subclass__(**kwargs)
+
+
+def check_arguments(constraints: dict[str, Any], values: dict[str, Any], owner: str) -> None:
+    """Raise ValueError, which is also a TypeError, for values that break the constraints.
+
+    scikit-learn says it, and what name may have been meant is added.
+    """
+    for name, value in values.items():
+        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            raise ValueError(f"The {name!r} parameter of {owner} is too large for a float")
+        try:
+            validate_parameter_constraints({name: constraints[name]}, {name: value}, owner)
+        except InvalidParameterError as error:
+            known = [c.options for c in constraints[name] if isinstance(c, StrOptions)]
+            hint = did_you_mean(value, set().union(*known))
+            raise InvalidParameterError(f"{error}{hint}") from None
 
 
 def are_finite(values: Sequence, n: int) -> bool:

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 
 from sklearn_ssl._utils._arguments import DeclaredArguments, argument
-from sklearn_ssl._utils._storage import read_file, write_file
+from sklearn_ssl._utils._storage import expanded, read_file, write_file
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.exceptions import CheckpointWarning
 
@@ -59,7 +59,7 @@ class Checkpoint(DeclaredArguments, BaseEstimator):
     @property
     def path(self) -> Path:
         """The folder."""
-        return Path(self.folder).expanduser()
+        return expanded(self.folder, "checkpoint")
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:

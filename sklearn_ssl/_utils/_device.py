@@ -23,6 +23,7 @@ __all__ = [
     "interrupts_deferred",
     "n_ranks",
     "resolve_device",
+    "synchronize",
     "threads_that_survive_a_fork",
 ]
 
@@ -68,6 +69,12 @@ def resolve_device(device: str | torch.device) -> torch.device:
             f"device={str(device)!r} is not available here; use 'auto' or one of {found}"
         )
     return wanted
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a device has done all that it was given, as who reads a clock has to."""
+    if device.type not in ("cpu", "meta"):  # which are never behind
+        torch.accelerator.synchronize(device)
 
 
 # Number formats, and numbers

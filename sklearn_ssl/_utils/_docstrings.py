@@ -17,8 +17,8 @@ _ATTRIBUTES = """
     history_ : list of dict
         For each epoch: the terms of the loss, learning rate, seconds, images, images per second,
         and the feature spread (0 when all features are the same). After a fit from pretrained
-        weights the last one says, too, how far it ``moved`` features, from 0 to 1: 1 minus their
-        linear centered kernel alignment (:func:`sklearn_ssl.metrics.linear_cka`).
+        weights the last one says, too, how far it ``moved`` features, from 0 to about 1: 1 minus
+        their debiased linear centered kernel alignment (:func:`sklearn_ssl.metrics.linear_cka`).
     n_epochs_ : int
         Number of epochs that the encoder was trained for.
     n_images_seen_ : int

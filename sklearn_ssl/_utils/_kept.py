@@ -11,6 +11,8 @@ from typing import Any
 from filelock import FileLock
 from joblib import Memory
 
+from sklearn_ssl._utils._storage import expanded
+
 __all__ = ["Kept", "key_of"]
 
 
@@ -33,7 +35,7 @@ class Kept:
 
     def __init__(self, memory: str | os.PathLike | Memory):
         location = memory.location if isinstance(memory, Memory) else memory
-        self.folder = Path(location).expanduser() / "joblib" / "sklearn_ssl"
+        self.folder = expanded(location, "memory") / "joblib" / "sklearn_ssl"
 
     @contextlib.contextmanager
     def opened(self, key: str) -> Iterator[Path]:

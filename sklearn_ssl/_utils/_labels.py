@@ -11,6 +11,7 @@ from numbers import Number
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
@@ -25,7 +26,7 @@ _ONE_AS_TEXT = ("1", "1.0")
 
 
 def read_labels(
-    y: Any, n_rows: int | None = None, *, classes: Any = None
+    y: Any, n_rows: int | None = None, *, classes: Any = None, multilabel: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels of the rows that have one, and which rows those are.
 
@@ -37,10 +38,13 @@ def read_labels(
     classes : ndarray, optional
         Those that an estimator was fitted to: -1 is a label if it is one of them. Without them it
         is a label only where 1 is the only other one, with a warning.
+    multilabel : bool, default=False
+        Whether ``y`` may have several columns, of 1 where an image is of a class and 0 elsewhere.
+        A row has labels if all of its values are there.
 
     Returns
     -------
-    labels : ndarray of shape (n_labeled,)
+    labels : ndarray of shape (n_labeled,), or (n_labeled, n_classes) of integers
         Numbers or text, in the order of the rows.
     is_labeled : ndarray of shape (n,), bool
 
@@ -51,6 +55,8 @@ def read_labels(
     """
     values = _as_array(y)
     _check_number(values, n_rows)
+    if multilabel and _has_columns(values):
+        return _read_indicators(values, is_fit=classes is None)
     values = column_or_1d(values, warn=True)
     absent, minus_one = _where(values, _is_absent), _where(values, _is_minus_one)
     others = _of_one_type(values[~(absent | minus_one)])
@@ -76,17 +82,18 @@ def read_labels(
 def read_targets(y: Any, n_rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Targets of a regression in the rows that have one, and which rows those are.
 
-    None, NaN, NA and masked entries mean that there is none; -1 is a number like others.
+    None, NaN, NA and masked entries mean that there is none; -1 is a number like others. A row of
+    several targets has some if all of them are there.
 
     Parameters
     ----------
-    y : array-like of shape (n,)
+    y : array-like of shape (n,) or (n, n_targets)
     n_rows : int, optional
         Number of images or samples, which ``y`` has to have, too.
 
     Returns
     -------
-    targets : ndarray of shape (n_labeled,), float64
+    targets : ndarray of shape (n_labeled,) or (n_labeled, n_targets), float64
     is_labeled : ndarray of shape (n,), bool
 
     Raises
@@ -96,8 +103,10 @@ def read_targets(y: Any, n_rows: int | None = None) -> tuple[np.ndarray, np.ndar
     """
     values = _as_array(y)
     _check_number(values, n_rows)
-    values = column_or_1d(values, warn=True)
-    is_labeled = ~_where(values, _is_absent)
+    if not _has_columns(values):
+        values = column_or_1d(values, warn=True)
+    absent = _where(values, _is_absent).reshape(len(values), -1)
+    is_labeled = ~np.asarray(absent.any(axis=1))
     targets = values[is_labeled].astype(np.float64)
     _check_some(targets, len(values))
     if np.isinf(targets).any():
@@ -109,6 +118,8 @@ def _as_array(y: Any) -> np.ndarray:
     """Labels as they are: NumPy writes those of a mixed list as text, and forgets masks."""
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
+    if issparse(y):
+        y = y.toarray()
     if np.ma.isMaskedArray(y):
         values = np.array(y.data, dtype=object)
         values[np.ma.getmaskarray(y)] = None
@@ -119,6 +130,32 @@ def _as_array(y: Any) -> np.ndarray:
     if (values.dtype.kind in "US" and isinstance(y, (list, tuple))) or values.dtype.kind == "T":
         return np.array(y, dtype=object)
     return values
+
+
+def _has_columns(values: np.ndarray) -> bool:
+    return values.ndim == 2 and values.shape[1] > 1
+
+
+def _read_indicators(values: np.ndarray, is_fit: bool) -> tuple[np.ndarray, np.ndarray]:
+    """0 and 1 in the rows in which all are there."""
+    minus_one = _where(values, _is_minus_one)
+    missing = minus_one | _where(values, _is_absent)
+    is_labeled = ~missing.any(1)
+    labels = _of_one_type(values[is_labeled])
+    known = _of_one_type(values[~missing])
+    if known.dtype.kind not in "biuf" or not np.isin(known, (0, 1)).all():
+        strange = next(value for value in known.tolist() if value not in (0, 1))
+        raise ValueError(
+            f"y has several columns, and {strange!r} in one of them; write 1 where an image is of "
+            "the class of a column, 0 where it is not, and -1 or NaN where nobody knows"
+        )
+    if is_fit and minus_one.any() and len(known) and known.all():
+        raise ValueError(
+            "y has several columns of 1 and -1, and -1 means that nobody knows; write 0 where an "
+            "image is not of the class of a column"
+        )
+    _check_some(labels, len(values))
+    return labels.astype(np.int64), is_labeled
 
 
 def _check_number(values: np.ndarray, n_rows: int | None) -> None:

@@ -1,6 +1,7 @@
 """Values and tensors in one file: safetensors with JSON in its header. Reading it runs no code."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -11,33 +12,79 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
-__all__ = ["read_file", "replaced", "write_file"]
+__all__ = ["DAMAGED", "expanded", "place_for", "read_file", "replaced", "write_file"]
 
 _KEY = "sklearn_ssl"  # of the header's metadata, under which our JSON is
 _CHECKSUM = "checksum"
-_OTHER = (AttributeError, RuntimeError, StopIteration, TypeError, ValueError)  # of damaged files
+# what comes of a file that is damaged, or was written by somebody else
+DAMAGED = (
+    *(ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, StopIteration),
+    *(TypeError, ValueError),
+)
+
+
+def expanded(path: str | os.PathLike, argument: str = "path") -> Path:
+    """A path with the home directory in place of ``~``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it names the home directory of a user that there is not; ``argument`` is in the message.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise FileNotFoundError(
+            errno.ENOENT, f"{argument} names a home directory that does not exist", os.fspath(path)
+        ) from error
+
+
+def place_for(path: str | os.PathLike, argument: str = "path") -> Path:
+    """Where a file that a user names is written: ``~`` is expanded, and its folder is made.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be made, or if the path itself is a folder.
+    """
+    place = expanded(path, argument)
+    if place.is_dir():
+        raise IsADirectoryError(
+            errno.EISDIR, f"{argument} is a folder; give the name of a file in it", str(place)
+        )
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"the folder of {argument} cannot be made ({error.strerror})", str(place)
+        ) from error
+    return place
 
 
 @contextlib.contextmanager
-def replaced(path: str | os.PathLike) -> Iterator[Path]:
-    """A new file beside ``path``, which takes its place when all is written, or leaves no trace."""
+def replaced(path: str | os.PathLike, synced: bool = True) -> Iterator[Path]:
+    """A new file beside ``path``, which takes its place when all is written, or leaves no trace.
+
+    Unless ``synced``, a power cut may leave it empty or damaged.
+    """
     path = Path(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
     beside = Path(name)
     try:
         yield beside
-        with open(beside, "rb+") as file:
-            os.fsync(file.fileno())
+        if synced:
+            with open(beside, "rb+") as file:
+                os.fsync(file.fileno())
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    if os.name == "posix":  # the folder's entry, too
+    if synced and os.name == "posix":  # the folder's entry, too
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -45,8 +92,10 @@ def replaced(path: str | os.PathLike) -> Iterator[Path]:
             os.close(folder)
 
 
-def write_file(path: str | os.PathLike, values: Any) -> None:
+def write_file(path: str | os.PathLike, values: Any, synced: bool = True) -> None:
     """Write nested dictionaries, lists and tuples of numbers, strings and tensors, all or nothing.
+
+    Unless ``synced``, a power cut may damage the file, which :func:`read_file` then refuses.
 
     Raises
     ------
@@ -58,12 +107,14 @@ def write_file(path: str | os.PathLike, values: Any) -> None:
     tensors: dict[str, Tensor] = {}
     text = json.dumps(_packed(values, tensors))
     content = save(tensors, metadata={_KEY: text, _CHECKSUM: _checksum(text, tensors)})
-    with replaced(path) as beside:
+    with replaced(path, synced) as beside:
         beside.write_bytes(content)
 
 
 def read_file(path: str | os.PathLike) -> Any:
     """What :func:`write_file` wrote.
+
+    The file is not mapped into memory: it may be changed or deleted afterwards.
 
     Raises
     ------
@@ -72,18 +123,16 @@ def read_file(path: str | os.PathLike) -> Any:
     OSError
         If it cannot be read.
     """
-    with open(path, "rb"):  # a clear error if there is none
-        pass
+    content = Path(path).read_bytes()
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            names = file.keys()
-            tensors = {name: file.get_tensor(name) for name in names}
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        metadata = header["__metadata__"]
         text = metadata[_KEY]
         if metadata[_CHECKSUM] != _checksum(text, tensors):
             raise ValueError("its checksum is another one")
         return _unpacked(json.loads(text), tensors)
-    except (SafetensorError, ArithmeticError, LookupError, *_OTHER) as error:
+    except (SafetensorError, *DAMAGED) as error:
         raise ValueError(
             f"{os.fspath(path)} is not a file of sklearn_ssl, or it is damaged: "
             f"{type(error).__name__}: {error}"

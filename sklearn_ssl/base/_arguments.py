@@ -5,6 +5,7 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from torch.optim import Optimizer
 
+from sklearn_ssl._utils._arguments import DeclaredArguments
 from sklearn_ssl.base._image_arguments import (
     EncoderArguments,
     FeatureArguments,
@@ -46,6 +47,8 @@ class SharedArguments(
     def _make_views(self, size: Any = None) -> Any:
         """The user's views, or the method's; ``size`` is for views that have none."""
         return as_views(self._default_views() if self.views is None else self.views, size)
+
+    _validate_params = DeclaredArguments._validate_params  # before that of BaseEstimator
 
     def _validate(self) -> None:
         self._validate_params()

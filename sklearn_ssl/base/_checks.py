@@ -1,12 +1,15 @@
 """What a learner checks and decides before it trains."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
 
+from sklearn_ssl._utils._names import naming
 from sklearn_ssl._utils._ranks import Ranks, current_ranks
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._identity import image_fingerprint, training_arguments
@@ -26,7 +29,9 @@ __all__ = [
     "choose_batch_size",
     "draw_seed",
     "fingerprint",
+    "inner_training",
     "keep_or_forget",
+    "lost_if_interrupted",
     "read_training_images",
     "refuse_images",
     "warn_of_features",
@@ -35,35 +40,37 @@ __all__ = [
 
 _NO_MEMORY = ("allocate memory", "Storage size calculation overflowed")  # of torch on a CPU
 
+_IS_INNER: ContextVar[bool] = ContextVar("_IS_INNER", default=False)
 _ALIKE_BY = 16  # images that processes compare
+_COMPARED = 256  # images, evenly spread, to say whether all are the same
 _COLLAPSED = 1e-3  # feature spread below which all images look the same
 
 
 def all_or_nothing(method: Callable) -> Callable:
-    """Have a fit that fails, also in its last line, leave the learner as it was.
+    """Have a fit that fails, also in its last line, leave the estimator as it was.
 
     What torch says of a CPU without memory becomes a MemoryError.
     """
 
     @functools.wraps(method)
     def fit(self, *args, **kwargs):
-        before = {name: value for name, value in vars(self).items() if name.endswith("_")}
-        drawn_from = self.random_state
+        before = dict(vars(self))
+        drawn_from: Any = getattr(self, "random_state", None)  # a probe draws nothing
         state = drawn_from.get_state() if hasattr(drawn_from, "get_state") else None
         try:
             return method(self, *args, **kwargs)
         except TrainingInterrupted:
             raise
         except BaseException as error:
-            for name in [name for name in vars(self) if name.endswith("_")]:
-                delattr(self, name)
-            self.__dict__.update(before)
+            vars(self).clear()
+            vars(self).update(before)
             if state is not None:
                 drawn_from.set_state(state)
             if type(error) is RuntimeError and any(said in str(error) for said in _NO_MEMORY):
-                raise MemoryError(
-                    f"{error}; try smaller views, a smaller batch_size or a smaller network"
-                ) from error
+                less = "fewer samples or features"
+                if hasattr(self, "batch_size"):
+                    less = "smaller views, a smaller batch_size or a smaller network"
+                raise MemoryError(f"{error}; try {less}") from error
             raise
 
     return fit
@@ -106,15 +113,17 @@ def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool
         reading=learner._reading("replace"),
     )
     if X_unlabeled is not None:
-        more = read_images(
-            X_unlabeled,
-            estimator=learner,
-            channel_order=order,
-            fitted_shape=images.shape,
-            fitted_dtype=images.dtype,
-            min_images=1,
-            reading=learner._reading("replace"),
-        )
+        with naming("X_unlabeled"):
+            more = read_images(
+                X_unlabeled,
+                estimator=learner,
+                channel_order=order,
+                fitted_shape=images.shape,
+                fitted_dtype=images.dtype,
+                min_images=1,
+                reading=learner._reading("replace"),
+                name="X_unlabeled",
+            )
         if more.is_uint8 != images.is_uint8:
             raise ValueError(
                 f"X has dtype {images.dtype} and X_unlabeled {more.dtype}; give both in one range "
@@ -132,12 +141,48 @@ def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool
     return images
 
 
-def warn_of_interruption(learner: Any) -> None:
-    """Say what an interrupted training leaves."""
+@contextlib.contextmanager
+def inner_training() -> Iterator[None]:
+    """Have the learners that are fitted in the block leave it to the caller to warn.
+
+    The user never sees them: what Ctrl-C leaves is what the estimator around them keeps.
+    """
+    token = _IS_INNER.set(True)
+    try:
+        yield
+    finally:
+        _IS_INNER.reset(token)
+
+
+@contextlib.contextmanager
+def lost_if_interrupted(outer: Any, inner: Any) -> Iterator[None]:
+    """Say that ``outer`` keeps nothing of a training in the block, which only prepares its own."""
+    try:
+        with inner_training():
+            yield
+    except TrainingInterrupted:
+        within, name = type(outer).__name__, type(inner).__name__
+        goes_on = ""
+        if getattr(inner, "checkpoint", None) is not None:
+            goes_on = "; the same fit goes on from its checkpoint"
+        warn(
+            f"the training of {name} within {within} was interrupted, and {within} keeps nothing "
+            f"of it. To keep what {name} learns, fit it first, and give FrozenEstimator(...) of "
+            f"it{goes_on}",
+            InterruptionWarning,
+        )
+        raise
+
+
+def warn_of_interruption(learner: Any, kept_by: Any = None) -> None:
+    """Say what an interrupted training leaves, of the learner or of an estimator around it."""
+    if _IS_INNER.get():
+        return
     goes_on = "" if learner.checkpoint is None else "; the same fit goes on from its checkpoint"
+    name = type(learner if kept_by is None else kept_by).__name__
     warn(
-        f"the training was interrupted after {learner.n_epochs_} epochs; {type(learner).__name__} "
-        f"has what it learned until then{goes_on}",
+        f"the training was interrupted after {learner.n_epochs_} epochs; {name} has what it "
+        f"learned until then{goes_on}",
         InterruptionWarning,
     )
 
@@ -224,14 +269,20 @@ def refuse_images(y: Any, X: Any) -> None:
         )
 
 
-def warn_of_features(learner: Any, continued: bool, trained: bool) -> None:
+def warn_of_features(learner: Any, images: Images, continued: bool, trained: bool) -> None:
     """Warn of features that are the same for all images, or that others hold in an older state."""
     name = type(learner).__name__
     if trained and (spread := learner.history_[-1]["feature_spread"]) < _COLLAPSED:
+        why = (
+            f"{min(len(images), _COMPARED)} images of X were compared, and all are the same. Look "
+            "at how they were read and scaled"
+            if _are_identical(images)
+            else "the representation has collapsed. Try a smaller lr, a larger batch_size, or "
+            "another random_state"
+        )
         warn(
-            f"the features of {name} are nearly the same for all images (spread {spread:.1e}): the "
-            "representation has collapsed. Try a smaller lr, a larger batch_size, or another "
-            "random_state",
+            f"the features of {name} are nearly the same for all images (spread {spread:.1e}): "
+            f"{why}",
             CollapseWarning,
         )
     given = learner.__dict__.pop("_features_given_", False)
@@ -241,6 +292,13 @@ def warn_of_features(learner: Any, continued: bool, trained: bool) -> None:
             "as the later steps of a pipeline, has to be fitted again",
             StaleFeaturesWarning,
         )
+
+
+def _are_identical(images: Images) -> bool:
+    """Whether no image differs from the first, of as many as are compared."""
+    rows = np.linspace(0, len(images) - 1, min(len(images), _COMPARED)).astype(int)
+    some = images.take(rows)
+    return bool((some == some[:1]).all())
 
 
 def _shape(given: Any) -> tuple[int, ...]:

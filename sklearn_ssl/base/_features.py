@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import TransformerMixin
-from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sklearn_ssl._utils._arguments import plain
+from sklearn_ssl._utils._arguments import check_arguments, plain
 from sklearn_ssl._utils._isolation import isolated
+from sklearn_ssl._utils._names import did_you_mean
 from sklearn_ssl.base._memory import is_on, kept_features
 from sklearn_ssl.encoders import Encoder, Pair, pooled_width
 from sklearn_ssl.images import Images, complete_shape
@@ -44,6 +44,7 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
     @property
     def encoder_(self) -> Any:
         """The trained encoder."""
+        check_is_fitted(self)
         return self.net_.encoder
 
     def transform(self, X: Any) -> np.ndarray:
@@ -191,12 +192,13 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
         if layer == "all" and layer not in encoder.layers:
             layer = list(encoder.layers)
         layers = list(layer) if isinstance(layer, (list, tuple)) else [layer]
-        unknown = [repr(name) for name in layers if name not in encoder.layers]
+        unknown = [name for name in layers if name not in encoder.layers]
         if unknown or not layers:
             name = f"encoder={self.encoder!r}" if hasattr(self, "encoder") else type(self).__name__
+            hint = did_you_mean(unknown[0], encoder.layers) if unknown else ""
             raise ValueError(
-                f"layer={layer!r}: {', '.join(unknown) or 'none'} is not a layer of {name}, which "
-                f"has {', '.join(encoder.layers)}"
+                f"layer={layer!r}: {', '.join(map(repr, unknown)) or 'none'} is not a layer of "
+                f"{name}, which has {', '.join(encoder.layers)}.{hint}"
             )
         if not isinstance(pool, (list, tuple)):
             pool = [pool] * len(layers)
@@ -206,9 +208,7 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
                 "for all, or one for each"
             )
         for one in pool:
-            validate_parameter_constraints(
-                {"pool": self._parameter_constraints["pool"]}, {"pool": one}, type(self).__name__
-            )
+            check_arguments(self._parameter_constraints, {"pool": one}, type(self).__name__)
         return list(zip(layers, pool, strict=True))
 
     @property
@@ -226,12 +226,15 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
         Parameters
         ----------
         input_features : array-like of str, optional
-            Only compared with the names that were seen in :meth:`fit`.
+            Only compared with what was seen in :meth:`fit`: one name for each pixel, or the name of
+            the column that holds the images.
 
         Returns
         -------
         ndarray of str, as objects
         """
+        if not hasattr(self, "feature_names_in_") and np.size(input_features) == 1:
+            input_features = None  # a column of files, which is no pixel
         names = super().get_feature_names_out(input_features)
         if self.layer is None or (isinstance(self.layer, str) and self.layer != "all"):
             return names

@@ -14,6 +14,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ssl._utils._arguments import plain
+from sklearn_ssl._utils._storage import expanded
 from sklearn_ssl.encoders import is_file
 from sklearn_ssl.images import Images
 
@@ -27,8 +28,9 @@ _KNOWN = {"builtins", "sklearn_ssl", "sklearn", "skorch", "torch", "torchvision"
 def training_arguments(learner: Any) -> dict[str, Any]:
     """The arguments that a training depends on, in plain values."""
     params = learner.get_params(deep=False)
-    if is_file(params.get("weights")):  # which is told by what is in it, if it is still there
-        with contextlib.suppress(OSError), open(params["weights"], "rb") as file:
+    weights = params.get("weights")
+    if is_file(weights) and expanded(weights).is_file():  # told by what is in it, if it is there
+        with contextlib.suppress(OSError), open(expanded(weights), "rb") as file:
             params["weights"] = hashlib.file_digest(file, "blake2b").hexdigest()
     return {
         name: describe(value)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from numbers import Integral
 
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from sklearn_ssl._utils._arguments import COUNT, DeclaredArguments, argument
@@ -38,7 +38,7 @@ class WeightsArguments(DeclaredArguments):
         doc="""str, path or None
 Pretrained weights to start from, by torchvision's names; ``"DEFAULT"`` takes the best ones, or
 those that the name of a model of timm ends in. Or a file of torch or safetensors with a
-``state_dict``, in which prefixes (``module.``, ``backbone.``, ``encoder.``) do not matter. The
+``state_dict``, below any keys and prefixes: a checkpoint of lightly, MoCo, DINO or timm, say. The
 first layer is adapted to the number of channels: one or two share the sum of its filters for red,
 green and blue, more than three take them in turn.""",
     )
@@ -129,6 +129,16 @@ Whether ``X`` has the channels before height and width, as planes, or after them
 them first in torch tensors (n, channels, height, width), and last in arrays and in rows of a 2-D
 ``X``. ``"first"`` reads rows as planes: all red, all green, all blue.""",
     )
+    pages: int | str | None = argument(
+        Interval(Integral, 0, None, closed="left"),
+        StrOptions({"channels"}),
+        None,
+        default=None,
+        doc="""int, "channels" or None
+Which pages or frames of a file make its image: the one of this number, from 0, or all of them, as
+channels. ``None`` takes files of one page, and those that call their pages channels (ImageJ, OME).
+Reduced copies and masks do not count.""",
+    )
     on_error: str = argument(
         StrOptions({"raise", "skip"}),
         default="raise",
@@ -145,6 +155,7 @@ them in ``skipped_``, and gives rows of NaN for them. Scores and monitors leave 
         default=None,
         changeable=True,
         trains=False,
+        writes=True,
         doc="""str, path or None
 Folder where decoded files are kept for later epochs and fits, in any process, as long as path, size
 and time of change are the same. ``sklearn_ssl.images.prune_decoded`` shrinks it.""",
@@ -156,5 +167,6 @@ and time of change are the same. ``sklearn_ssl.images.prune_decoded`` shrinks it
         changeable=True,
         trains=False,
         doc="""int or None
-Threads that decode files; ``-1`` takes one for each core. It is one in the workers of joblib.""",
+Threads that decode files; ``-1`` takes one for each core. It is one in the workers of joblib
+and of ``multiprocessing.Pool``.""",
     )

@@ -1,6 +1,5 @@
 """The learner: scikit-learn's face of a pretext method."""
 
-import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -15,10 +14,10 @@ from sklearn_ssl._utils._ranks import current_ranks, joined
 from sklearn_ssl.base import _checks
 from sklearn_ssl.base._arguments import SharedArguments
 from sklearn_ssl.base._measures import MeasuresMixin
-from sklearn_ssl.base._memory import is_on, pretrain_once
+from sklearn_ssl.base._memory import keeps_trainings, pretrain_once
 from sklearn_ssl.base._moved import Moved
 from sklearn_ssl.base._task import PretextTask
-from sklearn_ssl.base._training import train
+from sklearn_ssl.base._training import clock_started, train
 from sklearn_ssl.base._transformer import ImageTransformer
 from sklearn_ssl.encoders import Encoder
 from sklearn_ssl.exceptions import TrainingInterrupted
@@ -100,8 +99,9 @@ class PretextLearner(
         X : array-like, or images in files
             An array of shape (n, pixels), (n, height, width) or (n, height, width, channels), in
             memory or not (HDF5, Zarr, xarray), a tensor of shape (n, channels, height, width), or
-            a data frame of pixels. Or a list or column of paths, bytes or PIL images, what
-            :func:`~sklearn_ssl.images.list_images` takes, or a data set of torch or Hugging Face.
+            a data frame of pixels. Or a list or column of paths, bytes, PIL images or arrays of
+            several sizes, what :func:`~sklearn_ssl.images.list_images` takes, or a data set of
+            torch or Hugging Face.
         y : ignored
         X_unlabeled : array-like, optional
             More images to pretrain on, of the same shape and dtype. This is how a pipeline that is
@@ -179,7 +179,7 @@ class PretextLearner(
         streamed: bool = False,
         began: float | None = None,
     ) -> Self:
-        began = time.monotonic() if began is None else began
+        began = clock_started(self.encoder) if began is None else began
         self._validate()
         continued = continued and self.__sklearn_is_fitted__()
         if continued:
@@ -219,12 +219,12 @@ class PretextLearner(
                 self._keep(net, images)
 
             epochs_before = self.n_epochs_ if continued else 0
-            if continued or not is_on(self.memory):
+            if continued or not keeps_trainings(self):
                 learn(epochs, continued)
             else:
                 pretrain_once(self, images, seed, epochs, draws, learn)
         warn_of_files(images, "others were taken in their place; see skipped_")
-        _checks.warn_of_features(self, continued, trained=self.n_epochs_ > epochs_before)
+        _checks.warn_of_features(self, images, continued, trained=self.n_epochs_ > epochs_before)
         return self
 
     def _next_net(

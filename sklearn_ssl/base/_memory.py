@@ -15,14 +15,14 @@ from joblib import Memory
 from sklearn_ssl._utils._isolation import OwnRandomNumbers
 from sklearn_ssl._utils._kept import Kept, key_of
 from sklearn_ssl._utils._ranks import current_ranks
-from sklearn_ssl._utils._storage import read_file, replaced, write_file
+from sklearn_ssl._utils._storage import DAMAGED, read_file, write_file
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._identity import describe, training_arguments
 from sklearn_ssl.encoders import Pair, pooled_width
 from sklearn_ssl.exceptions import MemoryWarning
 from sklearn_ssl.images import Images, image_digest
 
-__all__ = ["is_on", "kept_features", "pretrain_once"]
+__all__ = ["is_on", "keeps_trainings", "kept_features", "pretrain_once"]
 
 _POOLS: tuple[str | int, ...] = ("avg", "max", 1, 2, 3, 4)  # what a search mostly asks for
 _BYTES_AT_MOST = 2**30  # of features that were not asked for yet
@@ -31,6 +31,18 @@ _BYTES_AT_MOST = 2**30  # of features that were not asked for yet
 def is_on(memory: Any) -> bool:
     """Whether anything is kept: a ``joblib.Memory(None)`` keeps nothing."""
     return (memory.location if isinstance(memory, Memory) else memory) is not None
+
+
+def keeps_trainings(learner: Any) -> bool:
+    """Whether trainings are kept: without a seed, with a warning, they are not."""
+    if not is_on(learner.memory) or learner.random_state is not None:
+        return is_on(learner.memory)
+    warn(
+        "memory= keeps features, and no training, as every fit with random_state=None is another "
+        "one; give a random_state to train once",
+        MemoryWarning,
+    )
+    return False
 
 
 def pretrain_once(
@@ -48,7 +60,7 @@ def pretrain_once(
     what = {
         "version": version("sklearn-ssl"),
         "class": describe(type(learner)),
-        "seed": None if learner.random_state is None else seed,
+        "seed": seed,
         "images": f"{images.shape} {images.dtype} {image_digest(images)}",
         "names": [str(name) for name in getattr(learner, "feature_names_in_", ())],
         **training_arguments(learner),
@@ -60,18 +72,33 @@ def pretrain_once(
     with contextlib.ExitStack() as stack:
         folder = ranks.first(lambda: stack.enter_context(opened))
         done = ranks.first(lambda: _longest(folder, sys.maxsize if timed else epochs))
-        if done is not None:
-            n_epochs, values = done
-            learner._restore(values)
-            draws.set_state(values["generators"])
-            if timed or n_epochs == epochs:
-                return
+        if done is not None and not _restored(learner, done[1], draws):
+            done = None
+        if done is not None and (timed or done[0] == epochs):
+            return
         train(epochs - (done[0] if done else 0), done is not None)
         whole = timed or learner.n_epochs_ == epochs  # no callback stopped it
         if whole and ranks.rank == 0:
             values = {**learner._state(), "generators": draws.state()}
             with kept_or_warned("the pretraining"):
                 write_file(folder / f"epochs-{learner.n_epochs_:06d}.safetensors", values)
+
+
+def _restored(learner: Any, values: Any, draws: OwnRandomNumbers) -> bool:
+    """Whether a learner took what was kept of its training."""
+    before = draws.state()
+    try:
+        learner._restore(values)
+        draws.set_state(values["generators"])
+    except DAMAGED as error:
+        draws.set_state(before)
+        warn(
+            f"what memory={str(learner.memory)!r} has of this training does not fit: "
+            f"{type(error).__name__}: {error}; training anew",
+            MemoryWarning,
+        )
+        return False
+    return True
 
 
 def _longest(folder: Path, epochs: int) -> tuple[int, Any] | None:
@@ -111,21 +138,24 @@ def kept_features(
             return encode(wanted)
         mirrored = "-mirror" if learner.mirror else ""
         places = {
-            (layer, pool): folder / f"{order.index(layer):03d}-{pool}{mirrored}.npy"
+            (layer, pool): folder / f"{order.index(layer):03d}-{pool}{mirrored}.safetensors"
             for layer in order
             for pool in (*_POOLS, *(pool for _, pool in wanted))
         }
-        found: dict[Pair, Any] = {pair: _read(places[pair], n) for pair in wanted}
+
+        def width(pair: Pair) -> int:
+            return pooled_width(encoder.layers[pair[0]], pair[1])
+
+        found: dict[Pair, Any] = {pair: _read(places[pair], (n, width(pair))) for pair in wanted}
         if missing := [pair for pair in found if found[pair] is None]:
             pairs = _with_more(missing, encoder.layers, n)
-            widths = [pooled_width(encoder.layers[layer], pool) for layer, pool in pairs]
-            parts = np.split(encode(pairs), np.cumsum(widths)[:-1], axis=1)
+            parts = np.split(encode(pairs), np.cumsum([*map(width, pairs)])[:-1], axis=1)
             found |= zip(pairs, parts, strict=True)
             if not images.skipped:  # they may be there the next time
                 with kept_or_warned("features"):
                     for pair, part in zip(pairs, parts, strict=True):
-                        with replaced(places[pair]) as beside, open(beside, "wb") as file:
-                            np.save(file, part)
+                        rows = torch.from_numpy(np.ascontiguousarray(part))
+                        write_file(places[pair], rows)
         return np.concatenate([found[pair] for pair in wanted], axis=1)
 
 
@@ -141,12 +171,18 @@ def _with_more(missing: list[Pair], shapes: dict[str, Any], n_images: int) -> li
     return pairs
 
 
-def _read(place: Path, n_images: int) -> np.ndarray | None:
+def _read(place: Path, shape: tuple[int, int]) -> np.ndarray | None:
+    """Features that are there; None if there are none, or with a warning if they are damaged."""
     try:
-        rows = np.load(place, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
+        rows = read_file(place)
+        if not isinstance(rows, torch.Tensor) or (rows.shape, rows.dtype) != (shape, torch.float32):
+            raise ValueError(f"{place} holds other than features of shape {shape}")
+    except FileNotFoundError:
         return None
-    return rows if rows.ndim == 2 and len(rows) == n_images else None
+    except (OSError, ValueError) as error:
+        warn(f"{error}; features are computed again", MemoryWarning)
+        return None
+    return rows.numpy()
 
 
 @contextlib.contextmanager

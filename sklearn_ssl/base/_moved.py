@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import torch
 
 from sklearn_ssl.images import Images
 from sklearn_ssl.inference import apply
@@ -12,6 +11,7 @@ from sklearn_ssl.metrics import linear_cka
 __all__ = ["Moved"]
 
 _IMAGES_SEEN = 512
+_IMAGES_NEEDED = 4  # by the debiased estimator
 
 
 class Moved:
@@ -32,12 +32,14 @@ class Moved:
         self.before = self._features(net)
 
     def record(self, net: Any) -> None:
-        """Add ``moved`` to the last epoch of the net's history: 1 minus linear CKA, 0 to 1."""
-        after = self._features(net)
-        net.history.record("moved", 1 - linear_cka(self.before, after))
+        """Add ``moved`` to the last epoch of the net's history: 1 minus debiased linear CKA.
 
-    def _features(self, net: Any) -> torch.Tensor:
+        Of fewer than four images it is not known, and not added.
+        """
+        if len(self.before) >= _IMAGES_NEEDED:
+            net.history.record("moved", 1 - linear_cka(self.before, self._features(net)))
+
+    def _features(self, net: Any) -> np.ndarray:
         encoder = net.encoder
         wanted = [(encoder.default_layer, "avg")]
-        features = apply(net, lambda pixels: encoder.features(pixels, wanted), self.images)
-        return torch.from_numpy(features)
+        return apply(net, lambda pixels: encoder.features(pixels, wanted), self.images)

@@ -1,5 +1,6 @@
 """What is taken out of a fitted learner: files, and modules of torch."""
 
+import math
 import os
 import warnings
 from importlib.metadata import version
@@ -11,11 +12,11 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from sklearn_ssl._utils._bounds import NoLargerThan
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import isolated, own_settings
-from sklearn_ssl._utils._storage import write_file
 from sklearn_ssl._utils._warnings import warn
-from sklearn_ssl.base._saved import FORMAT, packed_arguments
+from sklearn_ssl.base._saved import FORMAT, packed_arguments, write_estimator
 from sklearn_ssl.encoders import BackboneEncoder, original_names
 from sklearn_ssl.exceptions import UnavailableDeviceWarning
 from sklearn_ssl.images import PixelRange
@@ -63,20 +64,27 @@ class PersistenceMixin(BaseEstimator):
 
         It is in the format of safetensors, with the rest as JSON in its header. Reading it runs no
         code. It holds what :meth:`transform` and a continued fit need; of arguments that are code
-        (an encoder's class, callbacks) only the name, so they are given again to ``load``.
+        (an encoder's class, callbacks) only the name, so they are given again to ``load``. Folders
+        to write to (``memory``, ``checkpoint``, ``decoded_cache``) are not in it.
 
         Parameters
         ----------
         path : str or path
-            What is there is replaced when all is written, or stays if that fails.
+            What is there is replaced when all is written, or stays if that fails. Its folder is
+            made if it is missing.
 
         Raises
         ------
         OSError
             If the file cannot be written.
+
+        Warns
+        -----
+        FileFormatWarning
+            If the name ends like those of another format, as ``".pkl"``.
         """
         check_is_fitted(self)
-        write_file(path, self._state())
+        write_estimator(self, path)
 
     def _state(self) -> dict[str, Any]:
         """What :meth:`save` writes: arguments, and what was learned."""
@@ -105,6 +113,8 @@ class PersistenceMixin(BaseEstimator):
         self._validate()
         shape = tuple(values["attributes"]["image_shape_"])
         channels, described = shape[2], values["pixels"]
+        if len(values["module"]["pixels.base"]) != channels:
+            raise ValueError(f"image_shape_ is {shape}, but pixels are of other channels")
         pixels = PixelRange(
             torch.zeros(channels),
             torch.ones(channels),
@@ -116,7 +126,8 @@ class PersistenceMixin(BaseEstimator):
         cpu, blank = torch.device("cpu"), ([0.0] * channels, [1.0] * channels)
         plainly = self._plainly()
         plainly._filled = False
-        with isolated(cpu, seed=0), warnings.catch_warnings(action="ignore"):
+        bounded = NoLargerThan(values["module"].values(), math.prod(shape))
+        with isolated(cpu, seed=0), bounded, warnings.catch_warnings(action="ignore"):
             net = plainly._assemble(
                 pixels, *blank, shape, described["n_images"], values.get("batch_size"), cpu
             )
@@ -169,6 +180,7 @@ class PersistenceMixin(BaseEstimator):
         Parameters
         ----------
         path : str or path
+            Its folder is made if it is missing.
 
         Raises
         ------

@@ -8,17 +8,25 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from joblib import Memory
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ssl._utils._arguments import DeclaredArguments, plain
-from sklearn_ssl._utils._storage import write_file
+from sklearn_ssl._utils._storage import place_for, write_file
+from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._identity import name_of_code
+from sklearn_ssl.exceptions import FileFormatWarning
 
-__all__ = ["FORMAT", "SavedMixin", "packed_arguments", "unpacked_argument"]
+__all__ = ["FORMAT", "SavedMixin", "packed_arguments", "unpacked_arguments", "write_estimator"]
 
 FORMAT = 1  # of the files; a higher one may hold what this version does not know
+_OTHER_FORMATS = {  # by the ending of a name: what writes it
+    **dict.fromkeys((".joblib", ".pickle", ".pkl"), "joblib.dump(learner, path)"),
+    **dict.fromkeys((".pt", ".pth"), "torch.save(learner.backbone_state_dict(), path)"),
+    ".onnx": "learner.export_onnx(path)",
+    ".skops": "skops.io.dump(learner, path)",
+}
+_WRITES = "memory"  # an argument of scikit-learn's pipelines
 _PLAIN = (bool, int, float, str, type(None))
 
 Rebuild = Callable[..., Any]  # from what ``_state`` gave, and estimators that may lend their code
@@ -39,7 +47,8 @@ class SavedMixin(BaseEstimator):
         Parameters
         ----------
         path : str or path
-            What is there is replaced when all is written, or stays if that fails.
+            What is there is replaced when all is written, or stays if that fails. Its folder is
+            made if it is missing.
 
         Raises
         ------
@@ -48,9 +57,14 @@ class SavedMixin(BaseEstimator):
             arrays and numbers.
         OSError
             If the file cannot be written.
+
+        Warns
+        -----
+        FileFormatWarning
+            If the name ends like those of another format, as ``".pkl"``.
         """
         check_is_fitted(self)
-        write_file(path, self._state())
+        write_estimator(self, path)
 
     def _state(self) -> dict[str, Any]:
         """Arguments, and what was learned."""
@@ -78,11 +92,29 @@ class SavedMixin(BaseEstimator):
         return self
 
 
+def write_estimator(estimator: Any, path: str | os.PathLike) -> None:
+    """Write what ``_state`` gives to a file, and warn if its name is that of another format."""
+    place = place_for(path)
+    if other := _OTHER_FORMATS.get(place.suffix.lower()):
+        warn(
+            f"{place.name} is written in the format of safetensors, which sklearn_ssl.load "
+            f"reads; name it {place.stem}.safetensors, or use {other} to write what its "
+            "ending says",
+            FileFormatWarning,
+        )
+    write_file(place, estimator._state())
+
+
 def packed_arguments(estimator: Any) -> tuple[dict[str, Any], dict[str, str]]:
-    """Arguments that can be stored, and the names of those that are code."""
+    """Arguments that can be stored, and the names of those that are code.
+
+    Folders that are written to are in neither.
+    """
     arguments: dict[str, Any] = {}
     code: dict[str, str] = {}
-    for name in estimator._arguments:
+    for name, known in estimator._arguments.items():
+        if known["writes"]:
+            continue
         value = getattr(estimator, name)
         try:
             arguments[name] = _packed_argument(value)
@@ -102,30 +134,45 @@ def _packed_argument(value: Any) -> Any:
         return {plain(key): _packed_argument(item) for key, item in value.items()}
     if isinstance(value, (torch.device, os.PathLike)):
         return str(value)
-    if isinstance(value, Memory):
-        return _packed_argument(value.location)
     if isinstance(value, DeclaredArguments):
-        arguments = {name: _packed_argument(getattr(value, name)) for name in value._arguments}
+        arguments = {
+            name: _packed_argument(getattr(value, name))
+            for name, known in value._arguments.items()
+            if not known["writes"]
+        }
         return {"class": type(value).__name__, "arguments": arguments}
     if _is_of_sklearn(type(value)):
         params = value.get_params(deep=False).items()
         return {
             "sklearn": _path_of(type(value)),
-            "arguments": {name: _packed_argument(item) for name, item in params},
+            "arguments": {n: _packed_argument(item) for n, item in params if n != _WRITES},
         }
     raise TypeError(f"{value!r} is code")
 
 
-def unpacked_argument(value: Any, classes: dict[str, Any]) -> Any:
+def unpacked_arguments(
+    kind: Any, packed: dict[str, Any], classes: dict[str, Any]
+) -> dict[str, Any]:
+    """Arguments of a class, without those by which a file would have others written."""
+    known = getattr(kind, "_arguments", {_WRITES: {"writes": True}})
+    return {
+        name: _unpacked_argument(value, classes)
+        for name, value in packed.items()
+        if not known.get(name, {"writes": False})["writes"]
+    }
+
+
+def _unpacked_argument(value: Any, classes: dict[str, Any]) -> Any:
     """What was packed, with the classes that a file may name."""
     if isinstance(value, (list, tuple)):
-        return type(value)(unpacked_argument(item, classes) for item in value)
+        return type(value)(_unpacked_argument(item, classes) for item in value)
     if not isinstance(value, dict):
         return value
     for kind, find in (("class", classes.__getitem__), ("sklearn", _sklearn_class)):
         if value.keys() == {kind, "arguments"} and isinstance(value[kind], str):
-            return find(value[kind])(**unpacked_argument(value["arguments"], classes))
-    return {name: unpacked_argument(item, classes) for name, item in value.items()}
+            found = find(value[kind])
+            return found(**unpacked_arguments(found, value["arguments"], classes))
+    return {name: _unpacked_argument(item, classes) for name, item in value.items()}
 
 
 def _packed_value(value: Any) -> Any:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_ssl._utils._checkpoints import Checkpoint
@@ -13,13 +14,29 @@ from sklearn_ssl._utils._isolation import OwnRandomNumbers
 from sklearn_ssl._utils._ranks import current_ranks
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._identity import image_hashes, training_arguments
+from sklearn_ssl.encoders import import_library
+from sklearn_ssl.exceptions import LittleTrainingWarning
 from sklearn_ssl.images import Images
 from sklearn_ssl.inference import read_for
 
 if TYPE_CHECKING:
     from sklearn_ssl.training import Checkpoints
 
-__all__ = ["train"]
+__all__ = ["clock_started", "train"]
+
+_FEW_IMAGES = 10
+_SEEN_ONCE = 0.95  # a last, smaller batch is left out of an epoch
+
+
+def clock_started(*encoders: Any) -> float:
+    """The monotonic clock, once all is imported that the first training of a process imports."""
+    import sklearn_ssl.training  # noqa: F401
+
+    for encoder in encoders:
+        import_library(encoder)
+    # with its first optimizer torch imports its compiler, 900 modules
+    torch.optim.SGD([torch.zeros(1, device="cpu")], lr=1.0)
+    return time.monotonic()
 
 
 def train(
@@ -38,7 +55,7 @@ def train(
 
     A stream has no end, and no checkpoints.
     """
-    from sklearn_ssl.training import ProgressBar, SklearnCallbacks
+    from sklearn_ssl.training import LoadWatch, ProgressBar, SklearnCallbacks
 
     shown = learner.verbose if current_ranks().rank == 0 else 0
     bar = ProgressBar(type(learner).__name__, shown)
@@ -47,6 +64,8 @@ def train(
         fitted = functools.partial(learner._fitted_attributes, net, images)
         known = epochs if deadline is None else None
         watchers.append(SklearnCallbacks(learner, X, known, fitted))
+    if net.device == "cpu" and current_ranks().rank == 0:
+        watchers.append(LoadWatch())
     checkpoint = None if streamed else learner.checkpoint
     with contextlib.closing(bar), _opened(checkpoint, learner, net, images, seed, draws) as saved:
         constant = streamed or learner.schedule == "constant"
@@ -70,6 +89,25 @@ def train(
             f"time_budget={learner.time_budget:g} was over in the first {net.frozen_epochs} "
             "epochs, in which frozen_epochs holds the encoder: it is as it was; give it more time",
             ConvergenceWarning,
+        )
+    elif deadline is not None:
+        _warn_of_little_time(learner, net, len(images))
+    if not streamed and (epochs or deadline is not None) and len(images) < _FEW_IMAGES:
+        warn(
+            f"the training had {len(images)} images, of which little can be learned; give it more, "
+            "or take a PretrainedEncoder, which needs none",
+            LittleTrainingWarning,
+        )
+
+
+def _warn_of_little_time(learner: Any, net: Any, n_images: int) -> None:
+    seen = sum(row["images"] for row in net.history[net.epochs_before_ :])
+    if seen <= net.batch_size or seen < _SEEN_ONCE * n_images:
+        steps = "a single step" if seen <= net.batch_size else f"{seen // net.batch_size} steps"
+        warn(
+            f"time_budget={learner.time_budget:g} was over after {steps}: the training saw each "
+            f"image {seen / n_images:.2g} times. Give it more time, or a smaller network or views",
+            LittleTrainingWarning,
         )
 
 

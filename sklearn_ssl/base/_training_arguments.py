@@ -58,9 +58,11 @@ compare with.""",
         default=None,
         changeable=True,
         doc="""float or None
-Seconds that :meth:`fit` may take, in place of ``max_epochs``. Learning rate and what the method
-schedules go by time, so that a training always ends with a whole schedule; ``n_images_seen_`` says
-how far it came. Another run comes elsewhere, and its features are not the same bits.""",
+Seconds that :meth:`fit` may take, in place of ``max_epochs``; imports, which the first fit of a
+process waits for, are not among them. Learning rate and what the method schedules go by time, so
+that a training always ends with a whole schedule; ``n_images_seen_`` says how far it came, and a
+warning if it did not come over all images once. Another run comes elsewhere, and its features are
+not the same bits.""",
     )
     batch_size: int | None = argument(
         Interval(Integral, 2, None, closed="left"),
@@ -135,7 +137,8 @@ their batch norms. ``None`` trains all.""",
         changeable=True,
         doc="""bool
 Whether batch norms of the encoder keep the statistics that they have: for pretrained weights, whose
-features are of images, where views and small batches have others.""",
+features are of images, where views and small batches have others. A moving average of the encoder,
+which some methods have, keeps them with it, also where an argument above holds layers.""",
     )
     layer_decay: float = argument(
         Interval(Real, 0, 1, closed="right"),
@@ -230,10 +233,12 @@ method run anew over the epochs of each fit.""",
         default=None,
         changeable=True,
         trains=False,
+        writes=True,
         doc="""str, path, Checkpoint or None
 Folder in which :meth:`fit` saves the training after each epoch, or a ``Checkpoint`` that says how
 often. The same fit, called again after it was stopped, goes on from there and ends with the same
-bits; other arguments or images are refused. :meth:`partial_fit` saves nothing.""",
+bits; other arguments or images are refused. With ``schedule="constant"``, a larger ``max_epochs``
+goes on from what is there. :meth:`partial_fit` saves nothing.""",
     )
 
 
@@ -248,9 +253,11 @@ class MemoryArguments(DeclaredArguments):
         default=None,
         changeable=True,
         trains=False,
+        writes=True,
         doc="""str, path, joblib.Memory or None
 Folder in which pretrainings and features are kept: :meth:`fit` with the same images and arguments,
 but for those that do not train (``layer``, ``pool``, ``device``, ``callbacks``, ``verbose``, ...),
-takes what it learned before, in any process; callbacks do not see it then.
+takes what it learned before, in any process; callbacks do not see it then. With
+``random_state=None`` every fit is another training, and only features are kept.
 ``joblib.Memory(folder).reduce_size(bytes_limit=...)`` deletes what was not used for long.""",
     )

@@ -36,6 +36,7 @@ class ImageTransformer(
     n_jobs: Any
     normalization: Any
     on_error: Any
+    pages: Any
     weights: Any
 
     _filled: ClassVar[bool] = True  # False while the encoder is made to restore weights into
@@ -77,7 +78,7 @@ class ImageTransformer(
     def _reading(self, broken: str) -> Reading:
         """How files are read; ``broken`` is for those that cannot be, if they are to be skipped."""
         broken = broken if self.on_error == "skip" else "raise"
-        return Reading(plain(self.n_jobs), broken, self.decoded_cache)
+        return Reading(plain(self.n_jobs), broken, self.decoded_cache, plain(self.pages))
 
     def _plainly(self) -> Self:
         """This learner with Python's numbers where it was given NumPy's."""

@@ -11,16 +11,19 @@ from torch import Tensor
 
 from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE, POSITIVE, argument, plain
 from sklearn_ssl._utils._device import deterministic_kernels
+from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base import FrozenTransformer
 from sklearn_ssl.base._image_arguments import FeatureArguments
 from sklearn_ssl.clustering._encoder import DictionaryEncoder
 from sklearn_ssl.encoders import size_for
+from sklearn_ssl.exceptions import CollapseWarning
 from sklearn_ssl.images import Images
 
 __all__ = ["PatchDictionary"]
 
 _IMAGES_SEEN = 10_000
 _ROWS_AT_ONCE = 2**12
+_NO_CONTRAST = 1e-6  # largest variance of normalized patches; those of images have about 1
 
 
 class PatchDictionary(FeatureArguments, FrozenTransformer):
@@ -133,6 +136,8 @@ class PatchDictionary(FeatureArguments, FrozenTransformer):
             patches = self._draw_patches(net, images)
             # their mean is almost zero, as that of each patch is
             values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+            if values.max() < _NO_CONTRAST:
+                _warn_of_no_contrast(len(images))
             scales = (values.clamp(min=0) + self.regularization).rsqrt()
             encoder.whitening.copy_(vectors * scales @ vectors.T)
             patches = patches @ encoder.whitening
@@ -142,6 +147,18 @@ class PatchDictionary(FeatureArguments, FrozenTransformer):
             if self.activation != "triangle":
                 atoms = F.normalize(atoms, dim=1)
             encoder.atoms.copy_(atoms)
+
+    def _encode(self, images, wanted, finish=None):
+        encoder, mirror, flat = self.encoder_, self.mirror, []
+
+        def features(pixels: Tensor) -> Tensor:
+            flat.append((pixels.amax((2, 3)) == pixels.amin((2, 3))).all(1))
+            return encoder.features(pixels, wanted, mirror)
+
+        found = self._apply(features, images, finish=finish)
+        if flat and torch.cat(flat).all():
+            _warn_of_no_contrast(len(images))
+        return found
 
     def _draw_patches(self, net: Any, images: Images) -> Tensor:
         """Normalized patches (n_patches, d), in random order."""
@@ -163,6 +180,15 @@ class PatchDictionary(FeatureArguments, FrozenTransformer):
         patches = torch.cat(drawn)
         order = torch.randperm(len(patches), device=device)
         return patches[order[: max(self.n_patches, self.n_atoms)]]
+
+
+def _warn_of_no_contrast(n_images: int) -> None:
+    warn(
+        f"each of the {n_images} images is of a single color. Patches are compared without their "
+        "mean, so nothing is left of these, and all features are 0 or noise. Look at how the "
+        "images were read and scaled",
+        CollapseWarning,
+    )
 
 
 def cluster(patches: Tensor, centers: Tensor, n_iter: int) -> Tensor:

@@ -1,12 +1,18 @@
 """Networks with named layers, each giving a feature map that can be pooled."""
 
 from sklearn_ssl.encoders._encoder import BackboneEncoder, Encoder
-from sklearn_ssl.encoders._factory import encoder_names, make_encoder, original_names, size_for
+from sklearn_ssl.encoders._factory import (
+    encoder_names,
+    import_library,
+    make_encoder,
+    original_names,
+    size_for,
+)
 from sklearn_ssl.encoders._layers import LayerReader, layer_reader
 from sklearn_ssl.encoders._patches import PatchEncoder
-from sklearn_ssl.encoders._pooling import Pair, pool_features, pooled_width
+from sklearn_ssl.encoders._pooling import Pair, fixed_pool, pool_features, pooled_width
 from sklearn_ssl.encoders._resnet import SmallResNet
-from sklearn_ssl.encoders._timm import build_timm
+from sklearn_ssl.encoders._timm import build_timm, is_elsewhere
 from sklearn_ssl.encoders._tokens import (
     TokenPredictor,
     at_positions,
@@ -35,6 +41,9 @@ __all__ = [
     "check_transformer",
     "encode_positions",
     "encoder_names",
+    "fixed_pool",
+    "import_library",
+    "is_elsewhere",
     "is_file",
     "layer_reader",
     "make_encoder",

@@ -5,14 +5,16 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 from torch import nn
 
+from sklearn_ssl._utils._names import did_you_mean
 from sklearn_ssl.encoders._encoder import BackboneEncoder
 from sklearn_ssl.encoders._resnet import SmallResNet
-from sklearn_ssl.encoders._timm import build_timm, expected_by_timm
+from sklearn_ssl.encoders._timm import build_timm, expected_by_timm, is_model_of_timm
 from sklearn_ssl.encoders._torchvision import (
     build_torchvision,
     expected_by_torchvision,
@@ -79,7 +81,8 @@ def make_encoder(
             mean, std = _given_for(normalization, channels)
         return BackboneEncoder(backbone, image_shape, mean, std, size)
     except (RuntimeError, AssertionError, ValueError) as error:
-        if not isinstance(encoder, str) or f"encoder={encoder!r}" in str(error):
+        said = any(start in str(error) for start in (f"encoder={encoder!r}", "weights="))
+        if said or not isinstance(encoder, str):
             raise
         height, width, channels = image_shape
         raise ValueError(
@@ -155,8 +158,10 @@ def _build_backbone(
         if encoder in torchvision_names():
             return build_torchvision(encoder, channels, (height, width), weights, filled)
         raise ValueError(
-            f"encoder={encoder!r} is unknown. Known are {', '.join(encoder_names())}, "
-            "'timm/NAME' for a model of timm, a class, or a function that builds a module"
+            f"encoder={encoder!r} is unknown.{_meant(encoder)} Give 'small_resnet', 'small_vit', "
+            "the name of a torchvision classification model, 'timm/NAME' for a model of timm, a "
+            "class, or a function that builds a module; "
+            "sklearn_ssl.encoders.encoder_names() lists the names"
         )
     if weights is not None and not is_file(weights):
         raise ValueError(
@@ -166,6 +171,13 @@ def _build_backbone(
     if weights is not None and filled:
         load_weights(backbone, weights)
     return backbone
+
+
+def _meant(name: str) -> str:
+    """A sentence that says which encoder an unknown name may stand for."""
+    if is_model_of_timm(name):
+        return f" Did you mean timm's, encoder='timm/{name}'?"
+    return did_you_mean(name, encoder_names())
 
 
 def _build_own(encoder: str | Callable, image_shape: tuple[int, int, int]) -> nn.Module:
@@ -189,6 +201,14 @@ def _batch_to_layer_norm(module: nn.Module) -> None:
             setattr(module, name, nn.Sequential(norm, activation) if activation else norm)
         else:
             _batch_to_layer_norm(child)
+
+
+def import_library(encoder: Any) -> None:
+    """Import the library that an encoder of this name is from, if it is there."""
+    if isinstance(encoder, str) and encoder not in _OWN:
+        name = "timm" if encoder.startswith("timm/") else "torchvision.models"
+        if find_spec(name.partition(".")[0]):
+            import_module(name)
 
 
 def original_names(encoder: str | Callable, state: dict[str, Any]) -> dict[str, Any]:

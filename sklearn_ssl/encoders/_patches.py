@@ -1,5 +1,7 @@
 """Images as grids of overlapping patches, each encoded alone."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from sklearn_ssl._utils._ranks import by_rank
@@ -27,17 +29,26 @@ class PatchEncoder(Encoder):
         self.patch_size = patch_size
         self.stride = stride
         self.image_shape = encoder.image_shape
-        rows, columns = (
-            (side - patch) // step + 1
-            for side, patch, step in zip(self.image_shape, patch_size, stride, strict=False)
-        )
-        self.grid = (rows, columns)
+        self.grid = self.grid_of(self.image_shape[:2])
         # how many patches ahead is the first one without a pixel in common
         self.apart = tuple(
             -(-patch // step) for patch, step in zip(patch_size, stride, strict=True)
         )
         self.layers = {name: (d, *self.grid) for name, (d, _, _) in encoder.layers.items()}
         self.default_layer = encoder.default_layer
+
+    def grid_of(self, size: Sequence[int]) -> tuple[int, int]:
+        """Rows and columns of patches that images of a size have."""
+        if any(side < patch for side, patch in zip(size, self.patch_size, strict=True)):
+            raise ValueError(
+                f"views of {size[0]} x {size[1]} pixels are smaller than patches, which have "
+                f"{self.patch_size[0]} x {self.patch_size[1]}; give larger views"
+            )
+        rows, columns = (
+            (side - patch) // step + 1
+            for side, patch, step in zip(size, self.patch_size, self.stride, strict=True)
+        )
+        return rows, columns
 
     def patches(self, images: Tensor) -> Tensor:
         """(n, c, h, w) -> ``(n * rows * columns, c, *patch_size)``."""
@@ -64,4 +75,5 @@ class PatchEncoder(Encoder):
 
     def maps(self, images: Tensor, *layers: str) -> list[Tensor]:
         """Maps (n, d, rows, columns) of patch encodings, of several layers in one pass."""
-        return self.encode(self.patches(images), self.grid, *layers)
+        grid = self.grid_of(images.shape[2:])
+        return self.encode(self.patches(images), grid, *layers)

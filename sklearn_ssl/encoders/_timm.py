@@ -1,6 +1,7 @@
 """Networks of timm, by name."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -8,6 +9,7 @@ from urllib.parse import urlparse
 import torch
 from torch import nn
 
+from sklearn_ssl._utils._names import did_you_mean
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.encoders._weights import (
     Expected,
@@ -18,9 +20,14 @@ from sklearn_ssl.encoders._weights import (
 )
 from sklearn_ssl.exceptions import EncoderWarning
 
-__all__ = ["build_timm", "expected_by_timm"]
+__all__ = ["build_timm", "expected_by_timm", "is_elsewhere", "is_model_of_timm"]
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # what timm's files on the hub are called
+
+
+def is_elsewhere(encoder: Any) -> bool:
+    """Whether timm has to read what a model is: from a hub, or from a folder."""
+    return isinstance(encoder, str) and encoder.startswith("timm/") and ":" in encoder
 
 
 def expected_by_timm(name: str) -> Expected | None:
@@ -48,9 +55,10 @@ def build_timm(
         raise ImportError(
             f"encoder='timm/{name}' needs timm: pip install 'sklearn-ssl[timm]'"
         ) from None
-    if ":" not in name and not timm.is_model(name.partition(".")[0]):  # "hf-hub:" is left to timm
+    if ":" not in name and not is_model_of_timm(name):  # "hf-hub:" is left to timm
         raise ValueError(
-            f"encoder='timm/{name}' is unknown to timm; timm.list_models() gives the names"
+            f"encoder='timm/{name}' is unknown to timm.{_meant(name, timm.list_models())} "
+            "timm.list_models() gives the names"
         )
     if not is_file(weights) and weights not in (None, "DEFAULT"):
         raise ValueError(
@@ -61,7 +69,10 @@ def build_timm(
     try:
         config = timm.get_pretrained_cfg(name)
     except RuntimeError as error:  # a tag that is unknown
-        raise ValueError(f"encoder='timm/{name}' is unknown to timm: {error}") from None
+        known = timm.list_pretrained(f"{name.partition('.')[0]}.*")
+        raise ValueError(
+            f"encoder='timm/{name}' is unknown to timm: {error}{_meant(name, known)}"
+        ) from None
     if weights is None and ("." in name or ":" in name):
         warn(
             f"encoder='timm/{name}' names weights, but starts from random ones; "
@@ -91,6 +102,19 @@ def build_timm(
             "upgrade timm, or use another model"
         )
     return model
+
+
+def is_model_of_timm(name: str) -> bool:
+    """Whether timm is there and has a model of this name, which may end in that of weights."""
+    if not find_spec("timm"):
+        return False
+    import timm
+
+    return timm.is_model(name.partition(".")[0])
+
+
+def _meant(name: str, known: list[str]) -> str:
+    return did_you_mean(f"timm/{name}", (f"timm/{one}" for one in known))
 
 
 def _heads_of(model: Any) -> set[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sklearn_ssl._utils._names import did_you_mean
 from sklearn_ssl.encoders._resnet import _Stem
 from sklearn_ssl.encoders._weights import (
     Expected,
@@ -49,7 +50,7 @@ def _known(name: str, weights: str | os.PathLike) -> str:
     if weights not in known.__members__:
         raise ValueError(
             f"weights={weights!r} is unknown for encoder={name!r}; use None, 'DEFAULT', a file or "
-            f"one of {[w.name for w in known]}"
+            f"one of {[w.name for w in known]}.{did_you_mean(weights, known.__members__)}"
         )
     return str(weights)
 

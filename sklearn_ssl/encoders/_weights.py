@@ -3,23 +3,26 @@
 import contextlib
 import os
 import pickle
+import re
+import threading
+import zipfile
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from sklearn_ssl._utils._storage import DAMAGED, expanded
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.exceptions import EncoderWarning
 
 __all__ = ["Expected", "adapt_first_conv", "downloading", "is_file", "load_weights"]
 
 _SUFFIXES = {".bin", ".ckpt", ".pt", ".pth", ".safetensors", ".tar"}
-_INSIDE = ("state_dict", "model_state_dict", "model", "teacher", "student", "net")  # of checkpoints
-_PREFIXES = ("module.", "model.", "backbone.", "encoder.", "encoder_q.", "net.", "0.")
+_AVERAGES = {"ema", "teacher"}
 _NAMED = 5  # of names in a message
 
 
@@ -59,7 +62,7 @@ def is_file(weights: str | os.PathLike | None) -> bool:
     """Whether weights are a file, and not the name that a library has for them."""
     if weights is None:
         return False
-    path = Path(weights)
+    path = expanded(weights, "weights")
     named = path.suffix.lower() in _SUFFIXES or os.sep in os.fspath(weights)
     return isinstance(weights, os.PathLike) or named or path.is_file()
 
@@ -67,9 +70,10 @@ def is_file(weights: str | os.PathLike | None) -> bool:
 def load_weights(model: nn.Module, path: str | os.PathLike, heads: Collection[str] = ()) -> None:
     """Fill a network from a file of torch or safetensors, which runs no code.
 
-    Prefixes that all names share (``module.``, ``backbone.``, ``encoder.``) are taken off. A head,
-    a child of one of the names in ``heads``, may be missing. What is left over is named in
-    a warning.
+    Its tensors may lie in dictionaries, and below any prefix (``state_dict``, ``module.``,
+    ``teacher.backbone.``), under their names or, as ``nn.Sequential(*model.children())`` has them,
+    under numbers. A head, a child of one of the names in ``heads``, may be missing. What is left
+    over is named in a warning.
 
     Raises
     ------
@@ -79,7 +83,8 @@ def load_weights(model: nn.Module, path: str | os.PathLike, heads: Collection[st
         If it is no file of weights, or if they are not those of this network.
     """
     wanted = model.state_dict()
-    given = _without_prefix(_state_in(path), wanted)
+    tensors = _tensors_in(path)
+    prefix, given = _best_match(tensors, wanted, [name for name, _ in model.named_children()])
     missing = [
         name
         for name in wanted
@@ -87,11 +92,13 @@ def load_weights(model: nn.Module, path: str | os.PathLike, heads: Collection[st
         and name.partition(".")[0] not in heads
         and not name.endswith("num_batches_tracked")
     ]
-    name = type(model).__name__
+    name, left = type(model).__name__, [key for key in given if key not in wanted]
     if missing:
+        below = f" below {prefix!r}" if prefix else ""
+        there = f"{_some(left or list(given))} {'left over' if left else 'there'}"
         raise ValueError(
-            f"weights={str(path)!r} are not those of {name}: {_some(missing)} missing, "
-            f"{_some([key for key in given if key not in wanted]) or 'nothing'} left over"
+            f"weights={str(path)!r} are not those of {name}: {_some(missing)} missing{below}, "
+            f"{there}"
         )
     others = {
         key: f"{key} has shape {tuple(given[key].shape)} and not {tuple(wanted[key].shape)}"
@@ -100,56 +107,135 @@ def load_weights(model: nn.Module, path: str | os.PathLike, heads: Collection[st
     }
     if wrong := [text for key, text in others.items() if key.partition(".")[0] not in heads]:
         raise ValueError(f"weights={str(path)!r} do not fit {name}: {_some(wrong)}")
-    left = [key for key in given if key not in wanted and key.partition(".")[0] not in heads]
-    if left:
+    if left := [key for key in left if key.partition(".")[0] not in heads]:
         warn(f"weights={str(path)!r}: {_some(left)} left over, not in {name}", EncoderWarning)
     usable = {key: given[key] for key in wanted if key in given and key not in others}
     model.load_state_dict(usable, strict=False)
 
 
-def _state_in(path: str | os.PathLike) -> dict[str, Tensor]:
-    """The tensors of a file by name."""
+def _tensors_in(path: str | os.PathLike) -> dict[str, Tensor]:
+    """All tensors of a file, each under the keys that lead to it, joined by dots."""
     found: Any
+    unknown: list[str] = []
+    file = expanded(path, "weights")
     try:
-        if Path(path).suffix.lower() == ".safetensors":
-            from safetensors.torch import load_file
+        if file.suffix.lower() == ".safetensors":
+            from safetensors.torch import load
 
-            found = load_file(path)
+            found = load(file.read_bytes())  # which is not mapped, as load_file has it
         else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            found, unknown = _unpickled(file)
     except OSError as error:
         raise OSError(f"weights={str(path)!r} cannot be read: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
         raise ValueError(
-            f"weights={str(path)!r} hold more than tensors, and reading them would run code; save "
-            "the network's state_dict() instead"
+            f"weights={str(path)!r} hold {named[1] if named else 'more than tensors'}, and reading "
+            "that would run code; save the network's state_dict() instead"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
+    except (SafetensorError, zipfile.BadZipFile, EOFError, *DAMAGED) as error:
         raise ValueError(f"weights={str(path)!r} are no file of weights: {error}") from error
-    while isinstance(found, Mapping):
-        if inner := [found[key] for key in _INSIDE if isinstance(found.get(key), Mapping)]:
-            found = inner[0]
+    tensors: dict[str, Tensor] = {}
+    seen, ahead = set(), [("", found)]  # a dictionary may be there twice, or hold itself
+    while ahead:
+        prefix, values = ahead.pop(0)
+        if not isinstance(values, Mapping) or id(values) in seen:
             continue
-        if state := {key: value for key, value in found.items() if isinstance(value, Tensor)}:
-            return state
-        break
-    raise ValueError(f"weights={str(path)!r} hold no state_dict, a dictionary of tensors")
+        seen.add(id(values))
+        for key, value in values.items():
+            if isinstance(value, Tensor) and value.layout == torch.strided:
+                tensors[f"{prefix}{key}"] = value
+            else:
+                ahead.append((f"{prefix}{key}.", value))
+    if not tensors:
+        held = f", but {_some(unknown)}, and reading that would run code" if unknown else ""
+        names = [*map(str, found)] if isinstance(found, Mapping) else []
+        keys = f"; its keys are {_some(names)}" if names else ""
+        raise ValueError(
+            f"weights={str(path)!r} hold no state_dict, a dictionary of tensors{held}{keys}; save "
+            "the network's state_dict()"
+        )
+    return tensors
 
 
-def _without_prefix(given: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The entries under the prefix, or none, below which most names are those of the network."""
-    best, tried, left = given, {""}, [""]
-    while left:
-        prefix = left.pop()
-        state = {k.removeprefix(prefix): v for k, v in given.items() if k.startswith(prefix)}
-        if len(state.keys() & wanted.keys()) > len(best.keys() & wanted.keys()):
-            best = state
-        for more in _PREFIXES:
-            longer = prefix + more
-            if longer not in tried and any(key.startswith(longer) for key in given):
-                tried.add(longer)
-                left.append(longer)
-    return best
+# Pickles. A stand-in takes the place of whatever is neither a tensor nor a plain value, so that no
+# code but torch's is run: settings of a training (argparse.Namespace, omegaconf), NumPy's numbers.
+
+
+class _Ignored:
+    """Stands in for an object whose state may be anything."""
+
+    def __init__(self, *args: Any):
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _Emptied:
+    """Stands in for what may be a kind of dictionary, and is one afterwards."""
+
+    def __new__(cls, *args: Any) -> Any:
+        return OrderedDict()
+
+
+_OFTEN = (  # in files of the old format, which cannot be asked what is in them
+    *("argparse.Namespace", "numpy.dtype", "numpy.ndarray"),
+    *(f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")),
+    *(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")),
+)
+_allowing = threading.Lock()  # torch's list is that of the process
+
+
+def _unpickled(path: str | os.PathLike) -> tuple[Any, list[str]]:
+    """What is in a file of ``torch.save``, and what in it are stand-ins."""
+    names = list(_OFTEN)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > os.path.getsize(path):
+            raise ValueError("it is compressed, which torch.save does not do")
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    stand_ins: list[Any] = [
+        (_Ignored if name.startswith("numpy.") else _Emptied, name) for name in names
+    ]
+    with _allowing, torch.serialization.safe_globals(stand_ins):
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    return found, names
+
+
+def _best_match(
+    tensors: dict[str, Tensor], wanted: Collection[str], children: Sequence[str]
+) -> tuple[str, dict[str, Tensor]]:
+    """The prefix below which most names are those of a network, and what is there by name.
+
+    Of several, an average of weights (``state_dict_ema``, DINO's teacher) comes first.
+    """
+    by_number = dict(zip(map(str, range(len(children))), children, strict=True))
+
+    def named(key: str, numbered: bool) -> str:
+        first, dot, rest = key.partition(".")
+        return by_number.get(first, first) + dot + rest if numbered else key
+
+    matches: Counter[tuple[str, bool]] = Counter()
+    for key in tensors:
+        parts = key.split(".")
+        for start in range(len(parts)):
+            prefix, name = ".".join([*parts[:start], ""]), ".".join(parts[start:])
+            for numbered in (False, True):
+                matches[prefix, numbered] += named(name, numbered) in wanted
+
+    def rank(match: tuple[str, bool]) -> tuple[int, bool, bool]:
+        return matches[match], bool(_AVERAGES & set(re.split(r"[._]", match[0]))), not match[1]
+
+    prefix, numbered = max(matches, key=rank)
+    if not matches[prefix, numbered]:
+        return "", tensors
+    return prefix, {
+        named(key.removeprefix(prefix), numbered): value
+        for key, value in tensors.items()
+        if key.startswith(prefix)
+    }
 
 
 def _some(names: Sequence[str]) -> str:

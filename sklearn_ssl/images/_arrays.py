@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sklearn_ssl.images._images import unmasked
 
-__all__ = ["as_array", "as_numbers", "is_stored", "stacked"]
+__all__ = ["as_array", "as_numbers", "check_finite", "is_stored", "not_finite", "stacked"]
 
 _OF_NUMPY = (torch.float16, torch.float32, torch.float64)
 
@@ -99,6 +99,29 @@ def is_stored(X: Any) -> bool:
     return False
 
 
+def not_finite(row: int, is_nan: bool, name: str = "X") -> ValueError:
+    """The error for images of which one has NaN, or what is infinite as float32."""
+    if is_nan:
+        return ValueError(
+            f"Input {name} contains NaN, first in row {row}; every pixel needs a value: fill it, "
+            "as with np.nan_to_num, or leave the image out"
+        )
+    return ValueError(
+        f"Input {name} contains infinity or values that are too large for float32, first in row "
+        f"{row}; scale it down first"
+    )
+
+
+def check_finite(rows: np.ndarray) -> None:
+    """Raise ValueError for rows of numbers of which one is NaN or infinite."""
+    with np.errstate(all="ignore"):
+        if rows.dtype.kind != "f" or np.isfinite(rows.sum()):  # which is quicker
+            return
+    strange = np.flatnonzero(~np.isfinite(rows).all(1))
+    if len(strange):
+        raise not_finite(int(strange[0]), bool(np.isnan(rows).any()))
+
+
 def as_numbers(array: np.ndarray, names: Any = None) -> np.ndarray:
     """A 2-D array of numbers.
 
@@ -121,6 +144,8 @@ def as_numbers(array: np.ndarray, names: Any = None) -> np.ndarray:
         numbers = array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise type(error)(f"X has values that are no numbers: {error}") from error
+    except OverflowError as error:
+        raise ValueError(f"X has values that no float can hold: {error}") from error
     missing = np.flatnonzero(np.isnan(numbers).any(0))
     if len(missing):
         where = missing[:5].tolist() if names is None else names[missing[:5]].tolist()

@@ -2,11 +2,12 @@
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from sklearn_ssl._utils._storage import expanded, read_file, write_file
 from sklearn_ssl.images._targets import Target
 
 __all__ = ["DecodedCache", "prune_decoded"]
@@ -16,42 +17,55 @@ class DecodedCache:
     """Decoded images in files of their own, by path, size, time of change and what they become.
 
     A file is written beside its place and then moved there, so that other processes never see a
-    part of it. Whatever cannot be read is decoded again.
+    part of it. Its checksum is compared when it is read, and a damaged one is decoded again; so
+    files are not synced, which would take longer than most of them take to decode.
 
     Parameters
     ----------
     folder : str or path
         Made if it is missing.
+
+    Raises
+    ------
+    OSError
+        If it is no folder, and cannot be made.
     """
 
     def __init__(self, folder: str | os.PathLike):
-        self.folder = Path(folder).expanduser()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = expanded(folder, "decoded_cache")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"decoded_cache must be a folder, and cannot be made one ({error.strerror})",
+                str(self.folder),
+            ) from error
 
     def place_of(self, path: str, stat: os.stat_result, target: Target) -> Path:
         """Where an image is, or will be."""
         key = f"{os.path.abspath(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\0{target}"
         name = hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=16).hexdigest()
-        return self.folder / name[:2] / f"{name[2:]}.npy"
+        return self.folder / name[:2] / f"{name[2:]}.safetensors"
 
     def load(self, place: Path) -> np.ndarray | None:
-        """The image there, memory-mapped; None if there is none."""
+        """The image there; None if there is none, or if its file is damaged."""
         try:
-            return np.load(place, mmap_mode="r", allow_pickle=False)
+            image = read_file(place)
         except (OSError, ValueError):
             return None
+        return image.numpy() if isinstance(image, torch.Tensor) and image.ndim == 3 else None
 
     def keep(self, place: Path, image: np.ndarray) -> None:
-        """Put an image there."""
-        place.parent.mkdir(exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=place.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.save(file, image, allow_pickle=False)
-            os.replace(beside, place)
-        except BaseException:
-            os.unlink(beside)
-            raise
+        """Put an image there.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written, as on a full disk.
+        """
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_file(place, torch.from_numpy(np.array(image, order="C")), synced=False)
 
 
 def prune_decoded(folder: str | os.PathLike, max_bytes: int) -> int:
@@ -77,8 +91,8 @@ def prune_decoded(folder: str | os.PathLike, max_bytes: int) -> int:
     0
     """
     entries = []
-    for path in Path(folder).expanduser().glob("??/*"):
-        if path.suffix in (".npy", ".part"):
+    for path in expanded(folder, "folder").glob("??/*"):
+        if path.suffix in (".npy", ".part", ".safetensors"):  # .npy of earlier versions
             stat = path.stat()
             entries.append((max(stat.st_atime, stat.st_mtime), stat.st_size, path))
     left = sum(size for _, size, _ in entries)

@@ -1,7 +1,6 @@
 """Files, bytes and pictures, decoded at the size at which they are wanted."""
 
 import io
-import math
 import os
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,16 +12,32 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from sklearn_ssl.exceptions import ImageReadError
 from sklearn_ssl.images._archives import member_of
-from sklearn_ssl.images._targets import Target, fit_array, fit_picture, kind_of, type_of
+from sklearn_ssl.images._arrays import as_array
+from sklearn_ssl.images._shapes import has_planes
+from sklearn_ssl.images._targets import (
+    Pages,
+    Planes,
+    Target,
+    fit_array,
+    fit_picture,
+    fit_planes,
+    kind_of,
+    turned,
+    type_of,
+)
+from sklearn_ssl.images._tiff import layout_of, loss_of, open_planes, too_few
 
 __all__ = ["Header", "decode", "look", "name_of", "named"]
 
 _KEPT = 2  # times the wanted size that a scaled JPEG has at least, so as to look like a whole one
 _TURNED = (5, 6, 7, 8)  # values of EXIF that swap height and width, which Pillow does for TIFF
 _ORIENTATION = 0x0112
+_MORE = "more kinds of TIFF are read after pip install 'sklearn-ssl[tiff]'"
 
 
 @cache
@@ -33,43 +48,45 @@ def _installed(name: str) -> Any:
 
 @dataclass(frozen=True)
 class Header:
-    """What the first bytes of an image say."""
+    """What the first bytes of an image say, or the shape of an array (of NumPy or of torch)."""
 
     height: int
     width: int
     channels: int
     dtype: str
+    of_array: bool = False
+    of_torch: bool = False
 
 
-def name_of(item: Any) -> str:
-    """What to call an image in messages."""
+def name_of(item: Any, row: str) -> str:
+    """What to call an image in messages: its path, or its ``row``, as ``"row 3 of X"``."""
     if isinstance(item, (str, os.PathLike)):
         return os.fspath(item)
     if isinstance(item, dict) and item.get("path"):
-        return str(item["path"])
-    return f"an image given as {type(item).__name__}"
+        return f"{row} ({item['path']})"
+    return f"{row}, given as {type(item).__name__}"
 
 
-def look(item: Any) -> Header:
+def look(item: Any, row: str, pages: Pages, channel_order: str) -> Header:
     """Height, width, channels and dtype of an image, without decoding it.
 
     Raises
     ------
     ImageReadError
-        If it cannot be read.
+        If it cannot be read; it names the path or the ``row``.
     """
-    return named(name_of(item), _look, item)
+    return named(name_of(item, row), _look, item, pages, channel_order)
 
 
-def decode(item: Any, target: Target) -> np.ndarray:
+def decode(item: Any, row: str, target: Target) -> np.ndarray:
     """An image as an array (h, w, c).
 
     Raises
     ------
     ImageReadError
-        If it cannot be read.
+        If it cannot be read; it names the path or the ``row``.
     """
-    return named(name_of(item), _decode, item, target)
+    return named(name_of(item, row), _decode, item, target)
 
 
 def named(name: str, function: Any, *arguments: Any) -> Any:
@@ -85,23 +102,27 @@ def named(name: str, function: Any, *arguments: Any) -> Any:
     except UnidentifiedImageError:
         reason = "it is no image that Pillow knows"
         if not _installed("tifffile") and name.lower().endswith((".tif", ".tiff")):
-            reason += "; more kinds of TIFF are read after pip install 'sklearn-ssl[tiff]'"
+            reason += f"; {_MORE}"
     except OSError as error:
         reason = error.strerror or str(error)
+    except ValueError as error:
+        reason = str(error)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
     raise ImageReadError(f"cannot read {name}: {reason}")
 
 
-def _look(item: Any) -> Header:
-    array = _as_array(item)
+def _look(item: Any, pages: Pages, channel_order: str) -> Header:
+    array = _as_array(item, channel_order)
     if array is not None:
-        return _header_of(array)
+        height, width, channels = array.shape
+        of_torch = isinstance(item, torch.Tensor)
+        return Header(height, width, channels, type_of(array.dtype), True, of_torch)
     with _opened(item) as file:
-        image = _picture(item, file)
-        if image is None:
-            return _header_of(_read_tiff(file))
-        _refuse_frames(image)
+        image = _picture(item, file, pages)
+        if isinstance(image, Planes):
+            height, width, channels = image.shape
+            return Header(height, width, channels - image.transparent, type_of(image.dtype))
         width, height = image.size
         if image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _TURNED:
             height, width = width, height
@@ -109,20 +130,17 @@ def _look(item: Any) -> Header:
         return Header(height, width, channels, dtype)
 
 
-def _header_of(array: np.ndarray) -> Header:
-    height, width, channels = array.shape
-    return Header(height, width, channels, type_of(array.dtype))
-
-
 def _decode(item: Any, target: Target) -> np.ndarray:
-    array = _as_array(item)
+    array = _as_array(item, target.channel_order)
     if array is not None:
-        return fit_array(array, target)
+        try:
+            return fit_array(array, target)
+        except ValueError as error:
+            raise ValueError(f"{error}{_hint_of_order(item, target)}") from None
     with _opened(item) as file:
-        image = _picture(item, file)
-        if image is None:
-            return fit_array(_read_tiff(file), target)
-        _refuse_frames(image)
+        image = _picture(item, file, target.pages)
+        if isinstance(image, Planes):
+            return fit_planes(image, target)
         return fit_picture(_load(image, file, target), target)
 
 
@@ -137,44 +155,148 @@ def _opened(item: Any) -> Any:
         return nullcontext()
     if isinstance(item, (bytes, bytearray, memoryview)):
         return io.BytesIO(item)
+    if not isinstance(item, (str, os.PathLike)):
+        raise ValueError("it is no path, no bytes, no PIL image and no array")
     return member_of(os.fspath(item)) or open(item, "rb")
 
 
-def _as_array(item: Any) -> np.ndarray | None:
-    """What datasets give as tensors (c, h, w) or arrays (h, w, c), as (h, w, c)."""
-    if isinstance(item, torch.Tensor):
-        item = item.detach().cpu().numpy()
-        item = item.transpose(1, 2, 0) if item.ndim == 3 else item
-    if not isinstance(item, np.ndarray):
+def _as_array(item: Any, channel_order: str) -> np.ndarray | None:
+    """An array or a tensor as (h, w, c); None for another item."""
+    if not isinstance(item, (torch.Tensor, np.ndarray)):
         return None
-    if item.ndim not in (2, 3) or item.dtype.kind not in "biuf" or 0 in item.shape:
-        raise ValueError(f"an array of shape {item.shape} and dtype {item.dtype} is no image")
-    return item.reshape(*item.shape[:2], -1)
+    planes = has_planes(item, channel_order, ndim=3)
+    array = as_array(item)
+    if array.ndim not in (2, 3) or array.dtype.kind not in "biuf" or 0 in array.shape:
+        raise ValueError(f"an array of shape {array.shape} and dtype {array.dtype} is no image")
+    if planes and array.ndim == 3:
+        array = array.transpose(1, 2, 0)
+    return array.reshape(*array.shape[:2], -1)
 
 
-def _picture(item: Any, file: Any) -> Image.Image | None:
-    """The image, not yet decoded; None if it is a TIFF that Pillow does not know."""
+def _hint_of_order(item: Any, target: Target) -> str:
+    """What to say of an array that has the wanted channels in the other order."""
+    planes = has_planes(item, target.channel_order, ndim=3)
+    if item.ndim != 3 or item.shape[-1 if planes else 0] != target.channels:
+        return ""
+    return f"; channel_order='{'last' if planes else 'first'}' reads them the other way round"
+
+
+def _picture(item: Any, file: Any, pages: Pages) -> Image.Image | Planes:
+    """The image, not yet decoded."""
     if isinstance(item, Image.Image):
+        loss = loss_of(item.tag_v2) if isinstance(item, TiffImageFile) else _lost_of(item)
+        if loss:
+            raise ValueError(
+                f"it has {loss}, which PIL images do not hold; give the path of the file"
+            )
+        if _n_frames(item) > 1:
+            raise ValueError(
+                f"it has {_n_frames(item)} frames or pages; give the one that you want, as "
+                "image.copy(), or the path of the file"
+            )
         return item
+    layout = layout_of(file, pages)
+    if layout is not None and layout.loss:
+        if not _installed("tifffile"):
+            raise ValueError(_not_whole(layout.loss))
+        return open_planes(file, pages)
     try:
-        return Image.open(file)
+        image = Image.open(file)
     except UnidentifiedImageError:
         file.seek(0)
         if not _installed("tifffile") or file.read(4)[:2] not in (b"II", b"MM"):
             raise
-        file.seek(0)
-        return None
+        return open_planes(file, pages)
+    if layout is not None:
+        image.seek(layout.page)
+    else:
+        _seek(image, pages)
+    loss = _lost_of(image)
+    if not loss:
+        return image
+    if image.format != "PNG":
+        raise ValueError(f"it has {loss}, which Pillow does not read whole; save it as TIFF or PNG")
+    if not _installed("imagecodecs"):
+        raise ValueError(_not_whole(loss))
+    return _deep_png(image, file)
 
 
-def _refuse_frames(image: Image.Image) -> None:
-    if getattr(image, "is_animated", False) and image.format != "MPO":  # a photo and its preview
-        raise ValueError(
-            f"it has {getattr(image, 'n_frames', 'several')} frames or pages; save those that you "
-            "want as files of their own"
-        )
+def _not_whole(loss: str) -> str:
+    kind = "those that are channels" if "pages" in loss else "them"
+    return (
+        f"it has {loss}, which Pillow does not read whole; pip install 'sklearn-ssl[tiff]' reads "
+        f"{kind}"
+    )
+
+
+def _n_frames(image: Image.Image) -> int:
+    if image.format == "MPO" or not getattr(image, "is_animated", False):  # a photo and its preview
+        return 1
+    return getattr(image, "n_frames", 2)
+
+
+def _seek(image: Image.Image, pages: Pages) -> None:
+    """Go to the frame that is wanted."""
+    n = _n_frames(image)
+    if isinstance(pages, int):
+        if pages >= n:
+            raise ValueError(too_few(n, pages))
+        if pages > 0:
+            image.seek(pages)
+    elif n > 1:
+        raise ValueError(f"it has {n} frames or pages; pages=0 reads the first one")
+
+
+def _lost_of(image: Image.Image) -> str:
+    """What Pillow does not read whole of an image that is no TIFF, or nothing."""
+    if image.format == "JPEG2000":
+        return _lost_of_jpeg_2000(image)
+    if not isinstance(image, ImageFile):
+        return ""
+    for codec, _, _, how in image.tile:
+        how = how if isinstance(how, tuple) else (how,)
+        deep = codec == "SGI16" or ";16B" in str(how[0])
+        deep = deep or (codec.startswith("ppm") and len(how) > 1 and how[1] > 255)
+        if deep and kind_of(image.mode)[1] == "uint8":
+            return "colors of 16 bits"
+    return ""
+
+
+def _lost_of_jpeg_2000(image: Image.Image) -> str:
+    file = getattr(image, "fp", None)
+    if file is None or image.mode == "CMYK":  # it is decoded
+        return ""
+    place = file.tell()
+    file.seek(0)
+    start = file.read(4096)
+    file.seek(place)
+    at = start.find(b"\xff\x4f\xff\x51")  # the parts of an image, and their bits
+    if at < 0:
+        return ""
+    parts = int.from_bytes(start[at + 40 : at + 42], "big")
+    bits = (start[at + 42] & 0x7F) + 1
+    if parts in (2, 4) and b"cdef" not in start[:at]:
+        return f"{parts} bands"
+    return f"colors of {bits} bits" if parts > 1 and bits > 8 else ""
 
 
 # Decoders
+
+
+def _deep_png(image: Any, file: Any) -> Planes:
+    """A PNG of colors of 16 bits, by imagecodecs."""
+    channels = {"RGB;16B": 3, "LA;16B": 2, "RGBA;16B": 4}[image.tile[0][3]]
+    if "transparency" in image.info:
+        raise ValueError("it has a transparent color of 16 bits; save it with an alpha channel")
+    orientation = image.getexif().get(_ORIENTATION)
+    height, width = image.size if orientation in _TURNED else image.size[::-1]
+
+    def read() -> np.ndarray:
+        file.seek(0)
+        return turned(_installed("imagecodecs").png_decode(file.read()), orientation)
+
+    alpha = "none" if channels == 3 else "straight"
+    return Planes((height, width, channels), np.dtype(np.uint16), read, alpha)
 
 
 def _load(image: Image.Image, file: Any, target: Target) -> Image.Image:
@@ -182,8 +304,8 @@ def _load(image: Image.Image, file: Any, target: Target) -> Image.Image:
     orientation = image.getexif().get(_ORIENTATION)
     if image.format in ("JPEG", "MPO") and file is not None:
         width, height = image.size
-        turned = orientation in _TURNED
-        sides = target.size_of(width, height)[::-1] if turned else target.size_of(height, width)
+        sideways = orientation in _TURNED
+        sides = target.size_of(width, height)[::-1] if sideways else target.size_of(height, width)
         needed = _KEPT * sides[0], _KEPT * sides[1]
         fast = _load_fast(image, file, needed)
         if fast is not None:
@@ -215,30 +337,3 @@ def _load_fast(image: Image.Image, file: Any, needed: tuple[int, int]) -> Image.
     except ValueError:
         return None
     return Image.fromarray(array[..., 0] if image.mode == "L" else array)
-
-
-def _read_tiff(file: Any) -> np.ndarray:
-    """By tifffile: any number of bands, in any type."""
-    with _installed("tifffile").TiffFile(file) as tiff:
-        series = tiff.series[0]
-        _refuse_bombs(series.shape)
-        if len(tiff.series) > 1 or any(axis not in "YXSC" for axis in series.axes):
-            raise ValueError(
-                f"it has several pages or axes ({series.axes}, {series.shape}); save those that "
-                "you want as files of their own"
-            )
-        array = series.asarray()
-        if series.axes in ("SYX", "CYX"):
-            array = array.transpose(1, 2, 0)
-    if array.ndim not in (2, 3):
-        raise ValueError(f"it is an array of shape {series.shape}, which is no image")
-    return array.reshape(*array.shape[:2], -1)
-
-
-def _refuse_bombs(shape: tuple[int, ...]) -> None:
-    """As Pillow does for the files that it reads."""
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and math.prod(shape) > 2 * limit:
-        raise Image.DecompressionBombError(
-            f"{math.prod(shape)} values are more than the limit of {2 * limit} pixels"
-        )

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +14,7 @@ from sklearn_ssl.images._archives import file_of
 from sklearn_ssl.images._files import Files
 from sklearn_ssl.images._images import Images
 
-__all__ = ["image_digest"]
+__all__ = ["image_digest", "path_digest"]
 
 _BYTES_AT_ONCE = 2**24
 
@@ -38,6 +38,11 @@ def image_digest(images: Images) -> str:
             for hashed in waiting:
                 found.update(hashed.result())
     return found.hexdigest()
+
+
+def path_digest(paths: Iterable[str]) -> str:
+    """A name for files: of path, size and time of change of each."""
+    return hashlib.blake2b(b"\0".join(map(_stamp, paths)), digest_size=16).hexdigest()
 
 
 def _hashed(part: Any) -> bytes:

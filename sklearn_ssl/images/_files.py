@@ -3,18 +3,21 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from multiprocessing import current_process
 from typing import Any, TypeVar
 
 import numpy as np
-from joblib import effective_n_jobs
-from joblib.parallel import get_active_backend
+from joblib.parallel import ThreadingBackend, get_active_backend
 
 from sklearn_ssl.exceptions import ImageReadError
+from sklearn_ssl.images._archives import is_member
 from sklearn_ssl.images._cache import DecodedCache
-from sklearn_ssl.images._decoding import Header, decode, look, name_of
+from sklearn_ssl.images._decoding import Header, decode, look
 from sklearn_ssl.images._images import Shape
-from sklearn_ssl.images._targets import Target
+from sklearn_ssl.images._items import row_in_full
+from sklearn_ssl.images._shapes import warn_of_channel_order
+from sklearn_ssl.images._targets import Pages, Target
 
 __all__ = ["Files", "Reading", "read_ahead"]
 
@@ -33,21 +36,28 @@ class Reading:
     Parameters
     ----------
     n_jobs : int or None
-        Threads that decode, as in joblib; one where joblib runs several jobs already.
+        Threads that decode, as in joblib; one where joblib runs several jobs already, and in a
+        daemon, as workers of ``multiprocessing.Pool`` are.
     broken : {"raise", "replace", "blank"}
         What becomes of an image that cannot be read: an error, the next one that can be read in its
         place, or zeros.
     cache : str or path, optional
         Folder for decoded images.
+    pages : int, "channels" or None
+        Which pages of files are read.
     """
 
     n_jobs: int | None = -1
     broken: str = "raise"
     cache: str | os.PathLike | None = None
+    pages: Pages = None
 
     def n_threads(self) -> int:
-        backend, _ = get_active_backend()
-        return 1 if backend.nesting_level else effective_n_jobs(self.n_jobs)
+        backend, configured = get_active_backend()
+        if backend.nesting_level or current_process().daemon:
+            return 1
+        n_jobs = configured if self.n_jobs is None else self.n_jobs
+        return ThreadingBackend().effective_n_jobs(n_jobs)
 
 
 class Files:
@@ -63,6 +73,10 @@ class Files:
         all have one, of up to 256 pixels a side, and are 96 x 96 pixels otherwise.
     dtype : str, optional
         uint8, uint16 or float32; by default what holds all values.
+    channel_order : {"auto", "first", "last"}, default="auto"
+        Of items that are arrays. ``"auto"`` warns where it looks wrong.
+    name : str, default="X"
+        What the items are called in messages.
 
     Attributes
     ----------
@@ -72,6 +86,8 @@ class Files:
         Rows that were taken in place of those that could not be read.
     changed : set of str
         Files that were another one when they were read again.
+    not_kept : set of str
+        Why decoded images could not be kept; after the first time it is not tried again.
     """
 
     def __init__(
@@ -80,19 +96,31 @@ class Files:
         reading: Reading,
         shape: tuple[int, ...] | None = None,
         dtype: str | None = None,
+        *,
+        channel_order: str = "auto",
+        name: str = "X",
     ):
         self.items = items
         self.broken = reading.broken
+        self.pages = reading.pages
+        self.channel_order = channel_order
+        self.name = name
         self.n_threads = reading.n_threads()
         self.cache = None if reading.cache is None else DecodedCache(reading.cache)
         self.skipped: dict[int, str] = {}
         self.stand_ins: dict[int, int] = {}
         self.changed: set[str] = set()
+        self.not_kept: set[str] = set()
         self._stamps = np.zeros(len(items), np.int64)
         headers = [] if shape is not None and len(shape) == 3 and dtype else self._look_at_some()
         height, width = _common_size(headers) if shape is None else shape[:2]
+        if channel_order == "auto" and (shape is None or len(shape) == 2):
+            _warn_of_channel_order(headers)
         channels = shape[2] if shape and len(shape) == 3 else max(h.channels for h in headers)
-        self.target = Target(height, width, channels, dtype or _common_type(headers))
+        dtype = dtype or _common_type(headers)
+        self.target = Target(
+            height, width, channels, dtype, pages=self.pages, channel_order=channel_order
+        )
 
     def __len__(self) -> int:
         return len(self.items)
@@ -126,16 +154,19 @@ class Files:
         sizes : ndarray of shape (n, 2), float32
             Height and width of each.
         """
-        height, width, channels = self.shape
-        target = Target(
-            round(zoom * height), round(zoom * width), channels, self.target.dtype, whole=True
+        height, width, _ = self.shape
+        target = replace(
+            self.target, height=round(zoom * height), width=round(zoom * width), whole=True
         )
         images = list(self._read(rows, target))
         sizes = np.array([image.shape[:2] for image in images])
-        batch = np.zeros((len(rows), *sizes.max(0), channels), self.dtype)
+        batch = np.zeros((len(rows), *sizes.max(0), self.shape[2]), self.dtype)
         for at, (image, (h, w)) in enumerate(zip(images, sizes, strict=True)):
             batch[at, :h, :w] = image
         return batch, sizes.astype(np.float32)
+
+    def _name_of(self, row: int) -> str:
+        return f"row {row_in_full(self.items, row)} of {self.name}"
 
     def _read(self, rows: np.ndarray, target: Target) -> Iterator[np.ndarray]:
         def read(row: int) -> np.ndarray | ImageReadError:
@@ -150,24 +181,28 @@ class Files:
 
     def _read_one(self, row: int, target: Target) -> np.ndarray:
         item = self.items[row]
-        path = name_of(item) if isinstance(item, (str, os.PathLike)) else None
-        if path is None or ".tar::" in path:
-            return decode(item, target)
+        path = os.fspath(item) if isinstance(item, (str, os.PathLike)) else None
+        if path is None or is_member(path):
+            return decode(item, self._name_of(row), target)
         try:
             stat = os.stat(path)
         except OSError:
-            return decode(item, target)  # which says what is wrong
+            return decode(item, path, target)  # which says what is wrong
         stamp = stat.st_mtime_ns ^ stat.st_size
         if self._stamps[row] not in (0, stamp):
             self.changed.add(path)
         self._stamps[row] = stamp
         if self.cache is None:
-            return decode(item, target)
+            return decode(item, path, target)
         place = self.cache.place_of(path, stat, target)
         image = self.cache.load(place)
         if image is None:
-            image = decode(item, target)
-            self.cache.keep(place, image)
+            image = decode(item, path, target)
+            if not self.not_kept:
+                try:
+                    self.cache.keep(place, image)
+                except OSError as error:
+                    self.not_kept.add(error.strerror or str(error))
         return image
 
     def _instead(self, row: int, error: ImageReadError, target: Target) -> np.ndarray:
@@ -195,7 +230,7 @@ class Files:
 
         def see(row: int) -> Header | ImageReadError:
             try:
-                return look(self.items[row])
+                return look(self.items[row], self._name_of(row), self.pages, self.channel_order)
             except ImageReadError as error:
                 return error
 
@@ -243,6 +278,15 @@ def _common_size(headers: Sequence[Header]) -> tuple[int, int]:
     if len(sizes) > 1 or max(headers[0].height, headers[0].width) > _NATIVE_UP_TO:
         return (_USUAL_SIDE, _USUAL_SIDE)
     return sizes.pop()
+
+
+def _warn_of_channel_order(headers: Sequence[Header]) -> None:
+    """Warn of the first array among images, if its channels look like a side."""
+    for header in headers:
+        if header.of_array:
+            shape = (header.height, header.width, header.channels)
+            warn_of_channel_order(shape, header.of_torch, apart=True)
+            return
 
 
 def _common_type(headers: Sequence[Header]) -> str:

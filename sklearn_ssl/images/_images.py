@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sklearn_ssl._utils._warnings import warn
-from sklearn_ssl.exceptions import ImageReadWarning
+from sklearn_ssl.exceptions import ImageReadWarning, MemoryWarning
 
 __all__ = ["Images", "Shape", "Stored", "channels_last", "unmasked", "warn_of_files"]
 
@@ -87,16 +87,22 @@ class Images(Dataset):
         return [name for array in self.arrays for name in getattr(array, "changed", ())]
 
     @property
-    def troubles(self) -> list[tuple[dict[int, str], set[str]]]:
-        """What was skipped, and what changed, of each array of files."""
-        return [(array.skipped, array.changed) for array in self._files]
+    def not_kept(self) -> list[str]:
+        """Why decoded images could not be kept."""
+        return [reason for array in self.arrays for reason in getattr(array, "not_kept", ())]
 
-    def know(self, troubles_of_all: list[list[tuple[dict[int, str], set[str]]]]) -> None:
+    @property
+    def troubles(self) -> list[tuple[dict[int, str], set[str], set[str]]]:
+        """What was skipped, what changed, and why nothing was kept, of each array of files."""
+        return [(array.skipped, array.changed, array.not_kept) for array in self._files]
+
+    def know(self, troubles_of_all: list[list[tuple[dict[int, str], set[str], set[str]]]]) -> None:
         """Add the troubles of other processes, which read other files."""
         for troubles in troubles_of_all:
-            for array, (skipped, changed) in zip(self._files, troubles, strict=True):
+            for array, (skipped, changed, not_kept) in zip(self._files, troubles, strict=True):
                 array.skipped |= skipped
                 array.changed |= changed
+                array.not_kept |= not_kept
 
     @property
     def _files(self) -> list[Any]:
@@ -193,7 +199,7 @@ def unmasked(values: Any) -> Any:
 
 
 def warn_of_files(images: Images, what: str) -> None:
-    """Warn once of all files that could not be read, and of those that changed meanwhile."""
+    """Warn once of files that could not be read, that changed meanwhile, and were not cached."""
     for names, happened in (
         (list(images.skipped.values()), f"could not be read, and {what}"),
         (sorted(images.changed), "changed while they were read"),
@@ -201,3 +207,9 @@ def warn_of_files(images: Images, what: str) -> None:
         if names:
             some = "; ".join(names[:3]) + ("; ..." if names[3:] else "")
             warn(f"{len(names)} of {len(images)} images {happened}: {some}", ImageReadWarning)
+    if images.not_kept:
+        warn(
+            f"decoded images cannot be kept in decoded_cache= ({images.not_kept[0]}), so they are "
+            "decoded each time",
+            MemoryWarning,
+        )

@@ -1,85 +1,43 @@
 """Collections of images that are not arrays: what they are made of."""
 
-import glob
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from scipy.sparse import issparse
-from torch.utils.data import Dataset, IterableDataset
+from sklearn.utils.validation import _num_samples
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from sklearn_ssl.images._archives import list_members
 from sklearn_ssl.images._decoding import named
+from sklearn_ssl.images._listing import list_images
+from sklearn_ssl.images._shapes import complete_shape, has_planes, hint_of_one_image
 
-__all__ = ["Picked", "as_items", "list_images"]
+__all__ = ["Picked", "as_items", "count_images", "row_in_full"]
 
-SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-)
+_OF_FILES = {"bytes", "path"}  # keys of Hugging Face's images that are not decoded
+_OF_ROWS = ("__getitem__", "__array__", "shape")  # what has any of these has rows
 _ITEMS = (str, os.PathLike, bytes, bytearray, Image.Image, dict)
 
 
-def list_images(source: Any) -> np.ndarray:
-    """Paths of all images in a folder, its subfolders, a pattern or tar archives.
+def count_images(X: Any) -> int:
+    """The number of images in X, which are not read."""
+    items = as_items(X)
+    return _num_samples(X) if items is None else len(items)
 
-    They are what scikit-learn can split, and every learner reads.
+
+def as_items(X: Any, sides: tuple[int, ...] | None = None, channel_order: str = "auto") -> Any:
+    """A sequence of paths, bytes, pictures or arrays; None if X is an array of pixels.
 
     Parameters
     ----------
-    source : str or path
-        A folder, a pattern (``"photos/**/*.jpg"``), or a tar archive, as WebDataset has them; a
-        pattern may also name several archives.
-
-    Returns
-    -------
-    ndarray of str, as objects
-        Sorted; those in archives are named ``"shard.tar::member"``, in the order of the archive.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there are none.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from PIL import Image
-    >>> from sklearn_ssl.images import list_images
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     Image.new("RGB", (8, 8)).save(Path(folder, "one.png"))
-    ...     Image.new("RGB", (8, 8)).save(Path(folder, "two.jpg"))
-    ...     [Path(path).name for path in list_images(folder)]
-    ['one.png', 'two.jpg']
-    """
-    source = os.path.expanduser(os.fspath(source))
-    if os.path.isdir(source):
-        found = [
-            os.path.join(folder, name) for folder, _, names in os.walk(source) for name in names
-        ]
-    elif os.path.exists(source):
-        found = [source]
-    else:
-        found = glob.glob(source, recursive=True)
-    paths: list[str] = []
-    for path in sorted(found):
-        suffix = os.path.splitext(path)[1].lower()
-        if suffix == ".tar":
-            paths.extend(list_members(path, SUFFIXES))
-        elif suffix in SUFFIXES:
-            paths.append(path)
-    if not paths:
-        raise FileNotFoundError(
-            f"X={source!r} is read as a folder, a pattern or an archive of images, and there are "
-            f"none: files that end in {', '.join(sorted(SUFFIXES))}"
-        )
-    return np.array(paths, dtype=object)
-
-
-def as_items(X: Any) -> Any:
-    """A sequence of paths, bytes, pictures or arrays; None if X is an array of pixels.
+    X : array-like
+    sides : tuple of int, optional
+        (h, w) or (h, w, c) that images are to have. Arrays in a list are items if they have
+        several shapes, or other sides than these.
+    channel_order : {"auto", "first", "last"}, default="auto"
 
     Raises
     ------
@@ -90,11 +48,7 @@ def as_items(X: Any) -> Any:
         return list_images(X)
     if isinstance(X, (_First, Picked)):
         return X
-    if isinstance(X, IterableDataset) or type(X).__name__ == "IterableDataset":
-        raise TypeError(
-            f"X is a {type(X).__name__}, whose images come in one order only; give a data set with "
-            "a length and an index, or what it reads from (list_images reads tar archives)"
-        )
+    _refuse_streams(X)
     if isinstance(X, Dataset):
         return _of_dataset(X)
     if type(X).__module__.partition(".")[0] == "datasets":
@@ -104,10 +58,11 @@ def as_items(X: Any) -> Any:
     column = None if isinstance(X, torch.Tensor) else _as_column(X)
     if column is None or len(column) == 0:
         return None
-    if _has_label(column[0]):
-        column = [item[0] for item in column]
-    if isinstance(column[0], (torch.Tensor, np.ndarray)):
-        return None
+    images = _without_labels(column)
+    if isinstance(images[0], (torch.Tensor, np.ndarray)):
+        apart = images is not column or _are_apart(X, images, sides, channel_order)
+        return images if apart else None
+    column = images
     if not isinstance(column[0], _ITEMS):
         return None
     for row, item in enumerate(column):
@@ -117,6 +72,57 @@ def as_items(X: Any) -> Any:
                 "give paths, bytes or PIL images"
             )
     return column
+
+
+def _without_labels(column: Any) -> Any:
+    """The images of rows as data sets give them, (image, label) or dictionaries."""
+    first = column[0]
+    if _has_label(first):
+        key: Any = 0
+    elif isinstance(first, dict) and not first.keys() & _OF_FILES:
+        key = _image_column(first, "row 0 of X")
+    else:
+        return column
+    for row, item in enumerate(column):
+        if not isinstance(item, type(first)) or (isinstance(item, dict) and key not in item):
+            raise TypeError(
+                f"row {row} of X is no {type(first).__name__} with an image, as row 0 is"
+            )
+    return [item[key] for item in column]
+
+
+def _refuse_streams(X: Any) -> None:
+    """Raise TypeError for images that come one after the other, and have no rows."""
+    if isinstance(X, DataLoader):
+        raise TypeError("X is a DataLoader; give the data set that it reads from, as X.dataset")
+    if isinstance(X, IterableDataset) or type(X).__name__ == "IterableDataset":
+        raise TypeError(
+            f"X is a {type(X).__name__}, whose images come in one order only; give a data set with "
+            "a length and an index, or what it reads from (list_images reads tar and zip archives)"
+        )
+    if isinstance(X, Iterable) and not any(hasattr(X, name) for name in _OF_ROWS):
+        raise TypeError(
+            f"X is of type {type(X).__name__}, whose images come in one order only; give list(X), "
+            "or a torch Dataset that makes each image when it is asked for"
+        )
+
+
+def _are_apart(X: Any, column: Any, sides: tuple[int, ...] | None, channel_order: str) -> bool:
+    """Whether arrays are images each on its own, and not parts of one array."""
+    if not all(isinstance(item, (torch.Tensor, np.ndarray)) for item in column):
+        return False
+    if not all(item.ndim in (2, 3) for item in column):
+        return False
+    shapes = {tuple(item.shape) for item in column}
+    if len(shapes) > 1 or not isinstance(X, (list, tuple)):
+        return True
+    (shape,) = shapes
+    first = has_planes(column[0], channel_order, ndim=3) and len(shape) == 3
+    return bool(
+        sides is not None
+        and (shape[1:] if first else shape[:2]) != sides[:2]
+        and not hint_of_one_image((len(column), *shape), complete_shape(sides))
+    )
 
 
 def _as_column(X: Any) -> Any:
@@ -140,6 +146,7 @@ def _as_column(X: Any) -> Any:
 
 
 def _is_image(item: Any) -> bool:
+    """Whether it looks like one, and not like a label."""
     return isinstance(item, (Image.Image, bytes, dict)) or getattr(item, "ndim", 0) >= 2
 
 
@@ -162,6 +169,13 @@ class Picked:
         return self.items[int(self.rows[row])]
 
 
+def row_in_full(items: Any, row: int) -> int:
+    """The row of what images were picked from."""
+    while isinstance(items, Picked):
+        items, row = items.items, int(items.rows[row])
+    return row
+
+
 class _First:
     """The images of a data set, without what comes with them."""
 
@@ -175,9 +189,8 @@ class _First:
     def __getitem__(self, row: int) -> Any:
         name = f"row {row} of the {type(self.dataset).__name__}"
         item = named(name, self.dataset.__getitem__, int(row))
-        if isinstance(item, dict):
-            key = self.key or _image_column({k: [value] for k, value in item.items()})
-            return item[key]
+        if isinstance(item, dict) and not item.keys() & _OF_FILES:
+            return item[self.key if self.key in item else _image_column(item, name)]
         return item[0] if isinstance(item, (tuple, list)) and item else item
 
 
@@ -195,6 +208,8 @@ def _of_hugging_face(X: Any) -> Any:
     if not isinstance(features, dict):  # one of its columns
         return _First(X)
     names = [name for name, feature in features.items() if type(feature).__name__ == "Image"]
+    if X.format["type"] == "custom":  # a transform, which gives what it likes
+        return _First(X, names[0] if len(names) == 1 else None)
     if len(names) != 1:
         raise TypeError(
             f"X is a data set with {len(names)} columns of images ({', '.join(features)}); "
@@ -206,14 +221,16 @@ def _of_hugging_face(X: Any) -> Any:
 
 
 def _of_columns(X: dict[str, Any]) -> Any:
-    return X[_image_column(X)]
+    rows = {name: values[0] for name, values in X.items() if len(values)}
+    return X[_image_column(rows, "X")]
 
 
-def _image_column(columns: dict[str, Any]) -> str:
-    found = [name for name, values in columns.items() if len(values) and _is_image(values[0])]
+def _image_column(row: dict[str, Any], name: str) -> str:
+    """The only key of a row that has an image."""
+    found = [key for key, value in row.items() if _is_image(value)]
     if len(found) != 1:
         raise TypeError(
-            f"X has the columns {', '.join(map(str, columns))}, of which {len(found)} hold images; "
-            "give one of them"
+            f"{name} has the columns {', '.join(map(str, row))}, of which {len(found)} hold "
+            "images; give one of them"
         )
     return found[0]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import StrOptions, validate_params
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from sklearn_ssl._utils._arguments import plain
 from sklearn_ssl.images._files import Reading
@@ -19,6 +19,7 @@ __all__ = ["load_images"]
 @validate_params(
     {
         "image_shape": [tuple, list, None],
+        "pages": [Interval(Integral, 0, None, closed="left"), StrOptions({"channels"}), None],
         "channel_order": [StrOptions({"auto", "first", "last"})],
         "on_error": [StrOptions({"raise", "skip"})],
         "decoded_cache": [str, os.PathLike, None],
@@ -31,6 +32,7 @@ def load_images(
     image_shape: tuple[int, ...] | None = None,
     *,
     channel_order: str = "auto",
+    pages: int | str | None = None,
     on_error: str = "raise",
     decoded_cache: str | os.PathLike | None = None,
     n_jobs: int | None = -1,
@@ -51,6 +53,8 @@ def load_images(
         The ``image_shape_`` of a fitted learner gives images of its shape.
     channel_order : {"auto", "first", "last"}, default="auto"
         Order of the axes in ``X``, as for learners.
+    pages : int, "channels" or None, default=None
+        Pages or frames of a file that make its image, as for learners.
     on_error : {"raise", "skip"}, default="raise"
         ``"skip"`` gives NaN, and the whole array as float32, if some files cannot be read.
     decoded_cache : str or path, optional
@@ -86,7 +90,10 @@ def load_images(
         channel_order=channel_order,
         min_images=1,
         reading=Reading(
-            plain(n_jobs), "blank" if on_error == "skip" else "raise", plain(decoded_cache)
+            plain(n_jobs),
+            "blank" if on_error == "skip" else "raise",
+            plain(decoded_cache),
+            plain(pages),
         ),
     )
     (array,) = images.arrays
@@ -96,5 +103,5 @@ def load_images(
     if images.skipped:
         array = array.astype(np.float32)
         array[list(images.skipped)] = np.nan
-        warn_of_files(images, "are NaN")
+    warn_of_files(images, "are NaN")
     return array

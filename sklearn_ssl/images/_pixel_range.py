@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.exceptions import PixelRangeWarning
+from sklearn_ssl.images._arrays import not_finite
 from sklearn_ssl.images._files import Files
 from sklearn_ssl.images._images import Images
 from sklearn_ssl.nn import ChannelScaling
@@ -46,31 +47,34 @@ class Extremes:
     high: Tensor
     lows: Tensor
     highs: Tensor
+    _not_finite: Tensor  # row of the first image that is not, or -1
 
     def __init__(self) -> None:
         self.n = 0
 
-    def add(self, images: Tensor) -> None:
-        """Take images (n, c, h, w) into account."""
+    def add(self, images: Tensor, rows: np.ndarray | None = None) -> None:
+        """Take images (n, c, h, w) into account, of these rows or the next ones."""
+        if rows is None:
+            rows = np.arange(self.n, self.n + len(images))
         low, high = images.contiguous().flatten(2).aminmax(dim=2)  # of many small dims it is slow
+        strange = ~(low.isfinite() & high.isfinite()).all(1)
+        row = torch.from_numpy(rows).to(images.device)[strange.int().argmax()]
+        row = torch.where(strange.any(), row, -1)  # nothing is read from the device
         if self.n == 0:
+            self._not_finite = row
             self.low, self.high = low.amin(0), high.amax(0)
             self.lows, self.highs = low.sum(0), high.sum(0)
         else:
+            self._not_finite = torch.where(self._not_finite < 0, row, self._not_finite)
             self.low = torch.minimum(self.low, low.amin(0))
             self.high = torch.maximum(self.high, high.amax(0))
             self.lows, self.highs = self.lows + low.sum(0), self.highs + high.sum(0)
         self.n += len(images)
 
-    def check_finite(self) -> None:
+    def check_finite(self, name: str = "X") -> None:
         """Raise ValueError for NaN, and for what is infinite as float32."""
-        if self.low.isnan().any():
-            raise ValueError("Input X contains NaN; every pixel needs a value")
-        if not (self.low.isfinite().all() and self.high.isfinite().all()):
-            raise ValueError(
-                "Input X contains infinity or values that are too large for float32; scale it "
-                "down first"
-            )
+        if (row := int(self._not_finite)) >= 0:
+            raise not_finite(row, bool(self.low.isnan().any()), name)
 
 
 class PixelRange(ChannelScaling):
@@ -124,8 +128,8 @@ class PixelRange(ChannelScaling):
         if images.dtype == self.dtype == np.uint8:
             return
         seen = Extremes()
-        for batch in _chunks(images):
-            seen.add(self(batch.to(self.offset.device)))
+        for rows, batch in _chunks(images):
+            seen.add(self(batch.to(self.offset.device)), rows)
         self.compare(seen, images.dtype, name)
 
     def compare(self, seen: Extremes, dtype: np.dtype, name: str = "X") -> None:
@@ -133,7 +137,7 @@ class PixelRange(ChannelScaling):
 
         uint8 has its range by its type.
         """
-        seen.check_finite()
+        seen.check_finite(name)
         if dtype == self.dtype == np.uint8:
             return
         low, high = seen.low.min().item(), seen.high.max().item()
@@ -182,9 +186,9 @@ def learn_pixels(images: Images) -> tuple[PixelRange, list[float], list[float]]:
     images.origin = _find_origin(images)
     seen = Extremes()
     count, total, square = 0, torch.zeros(()), torch.zeros(())
-    for batch in _chunks(images):
+    for rows, batch in _chunks(images):
         batch = batch.float()
-        seen.add(batch)
+        seen.add(batch, rows)
         values = batch.double()
         count += values[:, 0].numel()
         total = total + values.sum((0, 2, 3))
@@ -213,14 +217,15 @@ def learn_pixels(images: Images) -> tuple[PixelRange, list[float], list[float]]:
     return pixels, ((mean - low) / extent).tolist(), std.tolist()
 
 
-def _chunks(images: Images) -> Iterator[Tensor]:
-    """All images, a few at a time; of files, a sample."""
+def _chunks(images: Images) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """All images and their rows, a few at a time; of files, a sample."""
     rows = np.arange(len(images))
     if len(rows) > _FILES_SEEN and any(isinstance(array, Files) for array in images.arrays):
         rows = np.sort(np.random.default_rng(0).choice(rows, _FILES_SEEN, replace=False))
     size = max(1, _VALUES_AT_ONCE // math.prod(images.shape))
     for start in range(0, len(rows), size):
-        yield images.take(rows[start : start + size])
+        some = rows[start : start + size]
+        yield some, images.take(some)
 
 
 def _find_origin(images: Images) -> np.ndarray | None:

@@ -1,13 +1,15 @@
 """The one door through which images come in."""
 
+import contextlib
 import math
+import os
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from sklearn_ssl.images._arrays import as_array, as_numbers, is_stored, stacked
+from sklearn_ssl.images._arrays import as_array, as_numbers, check_finite, is_stored, stacked
 from sklearn_ssl.images._files import Files, Reading
 from sklearn_ssl.images._images import Images, Shape, Stored, channels_last
 from sklearn_ssl.images._items import as_items
@@ -34,6 +36,7 @@ def read_images(
     fitted_dtype: np.dtype | None = None,
     min_images: int = 2,
     reading: Reading | None = None,
+    name: str = "X",
 ) -> Images:
     """Check X and make it batches of images.
 
@@ -57,6 +60,8 @@ def read_images(
     min_images : int, default=2
     reading : Reading, optional
         How files are read.
+    name : str, default="X"
+        What X is called in messages about one of its rows.
 
     Raises
     ------
@@ -65,9 +70,13 @@ def read_images(
     ImageReadError
         If files cannot be read.
     """
-    items = as_items(X)
+    sides = fitted_shape or image_shape
+    items = as_items(X, None if sides is None else tuple(sides), channel_order)
     if items is not None:
-        files = _as_files(items, image_shape, fitted_shape, fitted_dtype, reading or Reading())
+        options = {"channel_order": channel_order, "name": name}
+        files = _as_files(
+            items, image_shape, fitted_shape, fitted_dtype, reading or Reading(), options
+        )
         like = np.broadcast_to(np.uint8(0), (len(files), math.prod(files.shape)))
         reset = fitted_shape is None
         validate_data(estimator, like, reset=reset, ensure_min_samples=min_images)
@@ -94,6 +103,12 @@ def read_images(
             warn_of_channel_order(shape, of_torch)
     elif fitted_shape is not None:
         _check_width(X, fitted_shape, estimator)
+    if ndim == 1 and len(X):
+        raise ValueError(
+            f"Expected 2D array, got 1D array instead: X has shape {tuple(X.shape)}, as labels or "
+            "one image have. Reshape your data to (n, pixels), (n, height, width) or (n, height, "
+            "width, channels)"
+        )
     reset = fitted_shape is None
     X = _check_values(X, estimator, reset=reset, ensure_min_samples=min_images)
     if shape is None:
@@ -120,15 +135,16 @@ def _as_files(
     fitted_shape: Shape | None,
     fitted_dtype: np.dtype | None,
     reading: Reading,
+    options: dict[str, str],
 ) -> Files:
     if len(items) == 0:
         raise ValueError("X has no images: Found 0 of them, while a minimum of 1 is required")
     if fitted_shape is not None:
         deep = fitted_dtype is not None and fitted_dtype in (np.uint8, np.uint16, np.float32)
-        return Files(items, reading, fitted_shape, str(fitted_dtype) if deep else None)
+        return Files(items, reading, fitted_shape, str(fitted_dtype) if deep else None, **options)
     if image_shape is not None:
         image_shape = complete_shape(image_shape)[: len(image_shape)]
-    return Files(items, reading, image_shape)
+    return Files(items, reading, image_shape, **options)
 
 
 def _check_values(X: Any, estimator: Any, **options: Any) -> Any:
@@ -140,10 +156,49 @@ def _check_values(X: Any, estimator: Any, **options: Any) -> Any:
         like = np.broadcast_to(np.zeros((), X.dtype), (X.shape[0], math.prod(X.shape[1:])))
         as_numbers(validate_data(estimator, like, ensure_all_finite=False, **options))
         return X
-    if in_memory and X.ndim == 2 and X.dtype.kind == "O":
-        X = as_numbers(X)
-    X = validate_data(estimator, X, dtype="numeric", **options)
-    return as_numbers(X, getattr(estimator, "feature_names_in_", None))
+    try:
+        if in_memory and X.ndim == 2 and X.dtype.kind == "O":
+            X = as_numbers(X)
+        # scikit-learn would advise estimators that take NaN
+        rows = validate_data(estimator, X, dtype="numeric", ensure_all_finite=False, **options)
+        rows = as_numbers(rows, getattr(estimator, "feature_names_in_", None))
+    except (TypeError, ValueError):
+        _refuse_text_beside_others(X)
+        raise
+    check_finite(rows)
+    return rows
+
+
+def _refuse_text_beside_others(X: Any) -> None:
+    """Say which column of a table to give, if one holds text, as paths are, beside others."""
+    is_table = isinstance(X, np.ndarray) or hasattr(X, "columns")
+    first = np.asarray(X[:1], dtype=object) if is_table and np.ndim(X) else np.empty(0)
+    if first.ndim != 2 or len(first) == 0 or first.shape[1] == 1:
+        return
+    names = getattr(X, "column_names", getattr(X, "columns", None))  # of Arrow, and of others
+    kinds = {i: type(value).__name__ for i, value in enumerate(first[0]) if _is_text(value)}
+    if not kinds or (names is None and len(kinds) == first.shape[1]):
+        return
+    column, kind = next(iter(kinds.items()))
+    which, give = f"column {column}", f"X[:, {column}]"
+    if names is not None:
+        which = f"column {names[column]!r}"
+        give = (
+            f"X[{names[column]!r}], or use a ColumnTransformer that gives the learner this column"
+        )
+    raise ValueError(
+        f"X has {first.shape[1]} columns, and {which} holds {kind}, not numbers. If these are the "
+        f"images, give {give}"
+    )
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is text, a path or a file, and no number in letters."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            float(value)
+            return False
+    return isinstance(value, (str, bytes, os.PathLike))
 
 
 def _check_width(X: Any, fitted_shape: Shape, estimator: Any) -> None:
@@ -155,6 +210,7 @@ def _check_width(X: Any, fitted_shape: Shape, estimator: Any) -> None:
         raise ValueError(f"Expected 2D array, got 1D array instead. Reshape your data{hint}")
     if len(shape) != 2 or hasattr(X, "columns") or shape[1] in (0, n_values):
         return
+    _refuse_text_beside_others(X)
     raise ValueError(
         f"X has {shape[1]} features, but {type(estimator).__name__} is expecting {n_values} "
         f"features as input: images of {fitted_shape} (height, width, channels) in rows"

@@ -26,10 +26,10 @@ _VALUES_COMPARED = 2**18
 _SMALLEST_SIDE = 4  # of images whose neighboring pixels are compared
 
 
-def has_planes(X: Any, channel_order: str) -> bool:
-    """Whether channels come before height and width."""
+def has_planes(X: Any, channel_order: str, ndim: int = 4) -> bool:
+    """Whether channels come before height and width in images of so many dimensions, or in one."""
     if channel_order == "auto":
-        return isinstance(X, Tensor) and X.ndim == 4
+        return isinstance(X, Tensor) and X.ndim == ndim
     return channel_order == "first"
 
 
@@ -105,8 +105,11 @@ def hint_of_one_image(given: tuple[int, ...], wanted: Shape) -> str:
     return "; it looks like one image, which is given as X[None]" if given in of_one else ""
 
 
-def warn_of_channel_order(shape: Shape, of_torch: bool) -> None:
-    """Warn of many channels and a short side, which mostly come from the other order."""
+def warn_of_channel_order(shape: Shape, of_torch: bool, apart: bool = False) -> None:
+    """Warn of many channels and a short side, which mostly come from the other order.
+
+    ``apart`` says that each image is an array of its own.
+    """
     height, width, channels = shape
     short, *others = (width, height, channels) if of_torch else (height, width, channels)
     looks_right = (
@@ -120,6 +123,8 @@ def warn_of_channel_order(shape: Shape, of_torch: bool) -> None:
     now, other = ("first", "last") if of_torch else ("last", "first")
     kind = "torch tensors" if of_torch else "NumPy arrays"
     change = "X.permute(0, 3, 1, 2)" if of_torch else "X.transpose(0, 2, 3, 1)"
+    if apart:
+        change = "image.permute(2, 0, 1)" if of_torch else "image.transpose(1, 2, 0)"
     warn(
         f"images of {height} x {width} pixels with {channels} channels: channels come {now} in "
         f"{kind} here; if yours do not, set channel_order='{other}' or give {change}. "

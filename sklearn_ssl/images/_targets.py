@@ -1,16 +1,30 @@
 """What decoded images become: a size, a number of channels, a type of numbers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-__all__ = ["Target", "fit_array", "fit_picture", "kind_of", "type_of"]
+__all__ = [
+    "Pages",
+    "Planes",
+    "Target",
+    "fit_array",
+    "fit_picture",
+    "fit_planes",
+    "kind_of",
+    "turned",
+    "type_of",
+]
+
+Pages = int | str | None  # as the argument of learners
 
 _GRAY = ("1", "L", "LA", "La")
 _DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
 _FLOATS = ("I", "F")
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
+_OF_BANDS = ("TIFF", "JPEG2000")  # formats whose fourth channel may be something else than alpha
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # as Pillow weighs red, green and blue
 _FAR = 16  # times what is given out of an image: beyond it nothing is resized
 _LONGEST = 1.5  # of a whole image, times its shorter side
@@ -30,6 +44,10 @@ class Target:
     whole : bool
         Whether height and width are only the least that is needed: the image is shrunk to cover
         them if it is larger, and nothing is cut off but the ends of very long ones.
+    pages : int, "channels" or None
+        Which pages of files are read.
+    channel_order : {"auto", "first", "last"}, default="auto"
+        Of items that are arrays.
     """
 
     height: int
@@ -37,6 +55,8 @@ class Target:
     channels: int
     dtype: str = "uint8"
     whole: bool = False
+    pages: Pages = None
+    channel_order: str = "auto"
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:
         """Height and width to which an image is resized."""
@@ -66,6 +86,32 @@ class Target:
         return array[top : top + sides[0], left : left + sides[1]]
 
 
+@dataclass(frozen=True)
+class Planes:
+    """An image of channels that Pillow does not hold, and that is not yet read.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        h, w, c; with alpha.
+    dtype : dtype
+    read : callable
+        Gives the array (h, w, c).
+    alpha : {"straight", "premultiplied", "none"} or None
+        What the last channel says of transparency; ``"none"`` if the image is opaque and can be
+        given one that says so, and None if its channels are no colors.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype
+    read: Callable[[], np.ndarray]
+    alpha: str | None = None
+
+    @property
+    def transparent(self) -> bool:
+        return self.alpha in ("straight", "premultiplied")
+
+
 def kind_of(mode: str) -> tuple[int, str]:
     """Channels (1 or 3) and type of the images that Pillow calls by this mode."""
     dtype = "float32" if mode in _FLOATS else "uint16" if mode in _DEEP else "uint8"
@@ -83,8 +129,10 @@ def fit_picture(image: Image.Image, target: Target) -> np.ndarray:
     """A picture as the target wants it, (h, w, c)."""
     channels, dtype = kind_of(image.mode)
     if not dtype == target.dtype == "uint8":
-        array = np.asarray(image if dtype != "uint8" else _in_mode(image, channels))
-        return fit_array(array.reshape(*array.shape[:2], -1), target)
+        wanted = 4 if target.channels == 4 else channels
+        array = np.asarray(image if dtype != "uint8" else _in_mode(image, wanted))
+        alpha = None if image.format in _OF_BANDS else "none"
+        return fit_array(array.reshape(*array.shape[:2], -1), target, alpha)
     image = _in_mode(image, target.channels)
     middle = target.middle_of(image.height, image.width)
     if middle != (0, 0, *image.size):
@@ -96,12 +144,16 @@ def fit_picture(image: Image.Image, target: Target) -> np.ndarray:
     return target.cut(array.reshape(*array.shape[:2], -1))
 
 
-def fit_array(array: np.ndarray, target: Target) -> np.ndarray:
-    """An array (h, w, c) as the target wants it."""
-    array = _of_type(array, target.dtype)
-    if array.dtype == np.uint8 and array.shape[2] == 4 and target.channels in (1, 3):
-        return fit_picture(Image.fromarray(np.ascontiguousarray(array)), target)
-    array = _with_channels(array, target.channels)
+def fit_planes(planes: Planes, target: Target) -> np.ndarray:
+    """An image of any channels as the target wants it, (h, w, c)."""
+    return fit_array(planes.read(), target, planes.alpha)
+
+
+def fit_array(array: np.ndarray, target: Target, alpha: str | None = None) -> np.ndarray:
+    """An array (h, w, c) as the target wants it; ``alpha`` as :class:`Planes` has it."""
+    if alpha is not None:
+        array = _with_alpha(array, alpha) if target.channels == 4 else _on_white(array, alpha)
+    array = _with_channels(_of_type(array, target.dtype), target.channels)
     left, top, right, bottom = target.middle_of(*array.shape[:2])
     array = array[top:bottom, left:right]
     height, width = target.size_of(*array.shape[:2])
@@ -114,12 +166,39 @@ def _in_mode(image: Image.Image, channels: int) -> Image.Image:
     """As gray (1), RGB (3) or RGBA (4); transparent parts are white without an alpha channel."""
     if channels not in (1, 3, 4):
         raise ValueError(f"it has no {channels} channels (mode {image.mode})")
+    transparent = image.mode in _TRANSPARENT or "transparency" in image.info
     if channels == 4:
+        if image.format in _OF_BANDS and not transparent:
+            raise ValueError(f"it has {kind_of(image.mode)[0]} channels, but 4 are wanted")
         return image.convert("RGBA")
-    if image.mode in _TRANSPARENT or "transparency" in image.info:
+    if transparent:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("L" if channels == 1 else "RGB")
+
+
+def _with_alpha(array: np.ndarray, alpha: str) -> np.ndarray:
+    """Red, green, blue and alpha."""
+    if alpha == "none":
+        if array.shape[2] > 3:
+            return array
+        array = np.dstack([array, np.full_like(array[..., :1], _most(array))])
+    return array[..., [0, 0, 0, 1]] if array.shape[2] == 2 else array
+
+
+def _on_white(array: np.ndarray, alpha: str) -> np.ndarray:
+    """Without alpha; transparent parts are white."""
+    if alpha == "none":
+        return array
+    most = _most(array)
+    opacity = array[..., -1:] / np.float32(most)
+    shares = opacity if alpha == "straight" else np.float32(1)
+    colors = array[..., :-1] * shares + np.float32(most) * (1 - opacity)
+    return colors.round().clip(0, most).astype(array.dtype)
+
+
+def _most(array: np.ndarray) -> float:
+    return 1.0 if array.dtype.kind == "f" else float(np.iinfo(array.dtype).max)
 
 
 def _of_type(array: np.ndarray, dtype: str) -> np.ndarray:
@@ -158,3 +237,14 @@ def _resize(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     ]
     resized = np.stack([np.asarray(plane) for plane in planes], axis=2)
     return resized if array.dtype.kind == "f" else resized.round().astype(array.dtype)
+
+
+def turned(array: np.ndarray, orientation: int | None) -> np.ndarray:
+    """An array (h, w, c) upright, as EXIF says."""
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return array

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._isolation import own_settings
-from sklearn_ssl._utils._storage import replaced
+from sklearn_ssl._utils._storage import place_for, replaced
 
 __all__ = ["write_onnx"]
 
@@ -41,6 +41,7 @@ def write_onnx(
     ----------
     module : nn.Module
     path : str or path
+        Its folder is made if it is missing.
     example : Tensor
         Of its input, with two rows.
     input_name, output_name : str
@@ -58,7 +59,7 @@ def write_onnx(
     outputs = [output_name]
     if classes is not None:
         module, outputs = _WithClass(module), ["class", output_name]
-    with replaced(path) as beside, own_settings(torch.device("cpu")):
+    with replaced(place_for(path)) as beside, own_settings(torch.device("cpu")):
         torch.onnx.export(
             module,
             (example,),

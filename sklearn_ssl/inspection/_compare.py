@@ -109,7 +109,8 @@ def compare(
         - ``spread`` and ``spread_fits``: standard deviations over draws of labels and over fits
           (NaN where there is only one);
         - ``test_error``: the part of ``error`` that is due to the number of test images;
-        - ``rival``: the best of the rivals, but for the method itself; ``gain``: by how much the
+        - ``rival``: the best of the rivals, but for the method itself (learners are no rivals of
+          others unless all are); ``gain``: by how much the
           method is above it; and ``gain_error``, the standard error of this difference, with draws
           and test images paired;
         - ``width``: number of features (0 for a classifier of images), and ``seconds`` of a fit
@@ -132,7 +133,7 @@ def compare(
     >>> methods = {"pixels": "passthrough", "SimCLR": SimCLR(max_epochs=5, random_state=0)}
     >>> table = compare(methods, X, y, n_labels=50, n_splits=3, n_fits=1)
     >>> table[["method", "rival"]].values.tolist()
-    [['pixels', 'SimCLR'], ['SimCLR', 'pixels']]
+    [['pixels', ''], ['SimCLR', 'pixels']]
     """
     X = _indexable(X)
     n = len(X)
@@ -291,7 +292,7 @@ def _hog(images: np.ndarray) -> np.ndarray:
     sides = images.shape[1:3]
     cell = [max(2, round(side / 8)) for side in sides]
     block = [min(2, side // c) for side, c in zip(sides, cell, strict=True)]
-    options = {"pixels_per_cell": cell, "cells_per_block": block}
+    options: dict[str, Any] = {"pixels_per_cell": cell, "cells_per_block": block}
     options["channel_axis"] = -1 if color else None
     return np.stack([hog(image, **options) for image in images]).astype(np.float32)
 

@@ -5,9 +5,10 @@ from abc import ABC, abstractmethod
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
+from sklearn_ssl._utils._names import did_you_mean
 from sklearn_ssl.inspection._compare import verdict
+from sklearn_ssl.inspection._given import check_axes, check_columns, check_history
 from sklearn_ssl.inspection._report import layer_report
 
 __all__ = ["Display", "LabelsDisplay", "LayersDisplay", "TrainingDisplay", "pyplot"]
@@ -38,11 +39,17 @@ class Display(ABC):
         -------
         self
         """
+        self._check()
         if ax is None:
             _, ax = pyplot().subplots(figsize=self._size(), layout="constrained")
+        check_axes(ax)
         self._draw(ax)
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+    @abstractmethod
+    def _check(self) -> None:
+        """Raise ValueError or TypeError for arguments that cannot be drawn."""
 
     def _size(self) -> tuple[float, float]:
         """Of a figure, in inches."""
@@ -93,8 +100,7 @@ class TrainingDisplay:
         -------
         TrainingDisplay
         """
-        check_is_fitted(estimator)
-        return cls(estimator.history_).plot(ax)
+        return cls(check_history(estimator)).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
         """Draw it.
@@ -107,14 +113,23 @@ class TrainingDisplay:
         -------
         self
         """
-        names = list(dict.fromkeys(k for row in self.history for k in row))
+        rows = self.history if isinstance(self.history, (list, tuple)) else [None]
+        if not all(isinstance(row, dict) for row in rows):
+            raise TypeError("history must be a list with a dict for each epoch, as history_ is")
+        names = list(dict.fromkeys(k for row in rows for k in row))
         names = [n for n in names if n not in _NOT_TERMS]
+        if not names:
+            raise ValueError(f"history has nothing to draw: {len(rows)} epochs were trained")
         names.sort(key=lambda n: n != "train_loss")  # the loss comes first
         if ax is None:
             _, ax = pyplot().subplots(
                 1, len(names), figsize=(2.6 * len(names), 2.4), layout="constrained"
             )
-        self.ax_ = np.atleast_1d(ax)
+        self.ax_ = np.atleast_1d(np.asarray(ax, dtype=object))
+        for axes in self.ax_.ravel():
+            check_axes(axes)
+        if self.ax_.shape != (len(names),):
+            raise ValueError(f"ax has shape {self.ax_.shape}; give axes for {len(names)} curves")
         for axes, name in zip(self.ax_, names, strict=True):
             points = [(i + 1, row[name]) for i, row in enumerate(self.history) if name in row]
             axes.plot(*zip(*points, strict=True), marker="." if len(points) < 30 else None)
@@ -167,6 +182,18 @@ class LayersDisplay(Display):
         """
         report = layer_report(estimator, X, y, **options)
         return cls(report, "rank_me" if y is None else "accuracy").plot(ax)
+
+    def _check(self) -> None:
+        if not isinstance(self.value, str):
+            raise TypeError(f"value={self.value!r} must be the name of a column of the report")
+        error = ["spread"] if self.value == "accuracy" else []
+        check_columns(self.report, "report", ["layer", "pool", *error])
+        if self.value not in self.report.columns:
+            has = list(map(str, self.report.columns))
+            raise ValueError(
+                f"value={self.value!r} must be a column of the report, which has {', '.join(has)}."
+                f"{did_you_mean(self.value, has)}"
+            )
 
     def _draw(self, ax: Any) -> None:
         columns = {name: list(self.report[name]) for name in self.report.columns}
@@ -223,6 +250,10 @@ class LabelsDisplay(Display):
 
     def _size(self) -> tuple[float, float]:
         return 7.5, 4.5
+
+    def _check(self) -> None:
+        wanted = ["method", "kind", "n_labels", "accuracy", "error"]
+        check_columns(self.table, "table", [*wanted, "rival", "gain", "gain_error", "spread_fits"])
 
     def _draw(self, ax: Any) -> None:
         columns = {name: np.asarray(self.table[name]) for name in self.table.columns}

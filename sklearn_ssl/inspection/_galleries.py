@@ -1,13 +1,22 @@
 """Images beside each other, as scikit-learn's Display classes."""
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
+from sklearn.base import BaseEstimator, clone
 from sklearn.decomposition import PCA
-from sklearn.preprocessing import normalize
+from sklearn.neighbors import NearestNeighbors
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils._param_validation import HasMethods, Interval, validate_params
+from torch import Tensor
 
-from sklearn_ssl.inspection._curves import Display
+from sklearn_ssl._utils._labels import read_labels, read_targets
+from sklearn_ssl._utils._names import naming
+from sklearn_ssl.images import Images, Reading, read_images
+from sklearn_ssl.inspection._curves import Display, pyplot
+from sklearn_ssl.inspection._given import check_learner, check_pictures
 
 __all__ = [
     "FeatureMapDisplay",
@@ -15,6 +24,10 @@ __all__ = [
     "ReconstructionDisplay",
     "ViewsDisplay",
 ]
+
+_REDRAWING = ("reconstruct", "inpaint", "colorize")  # make images of images, and train nothing
+_COUNT = Interval(Integral, 1, None, closed="left")
+_UNLABELED = "lightgray"
 
 
 def _shown(image: np.ndarray) -> np.ndarray:
@@ -24,11 +37,56 @@ def _shown(image: np.ndarray) -> np.ndarray:
     return np.repeat(image.mean(2, keepdims=True), 3, axis=2)
 
 
-def _pixels(learner: Any, X: Any) -> np.ndarray:
-    """Images (n, h, w, c) in [0, 1], as the learner sees them."""
-    images = learner._read_images(X)
-    scaled = learner._apply(lambda pixels: pixels, images)
-    return scaled.transpose(0, 2, 3, 1).clip(0, 1)
+def _as_pictures(pixels: Tensor) -> np.ndarray:
+    """Images (n, c, h, w) in [0, 1] as (n, h, w, c)."""
+    return pixels.permute(0, 2, 3, 1).clamp(0, 1).cpu().numpy()
+
+
+def _seen_by(learner: Any, X: Any, rows: np.ndarray | None = None) -> np.ndarray:
+    """Images (n, h, w, c) in [0, 1] as the learner sees them, of all rows or some.
+
+    Files that are skipped are NaN.
+    """
+    images, pixels = learner._read_images(X, broken="blank"), learner.net_.module_.pixels
+    rows = np.arange(len(images)) if rows is None else rows
+    pictures = _as_pictures(pixels(images.take(rows).to(pixels.offset.device)))
+    pictures[np.isin(rows, list(images.skipped))] = np.nan
+    return pictures
+
+
+def _read(X: Any) -> Images:
+    """Images in any form that learners take."""
+    reading = Reading(broken="blank")
+    return read_images(X, estimator=BaseEstimator(), min_images=1, reading=reading)
+
+
+def _scaled(images: Images, rows: np.ndarray) -> np.ndarray:
+    """Some images (n, h, w, c), brought to [0, 1] by their type or by the range that they have."""
+    batch = images.take(rows)
+    if images.is_uint8:
+        return _as_pictures(batch / 255)
+    low, high = batch.amin(), batch.amax()
+    return _as_pictures((batch - low) / (high - low).clamp(min=1e-12))
+
+
+def _are_read(pictures: np.ndarray) -> np.ndarray:
+    """Which images are there; files that are skipped are NaN."""
+    there = ~np.isnan(pictures).any((1, 2, 3))
+    if not there.any():
+        raise ValueError("X has no image that can be read")
+    return there
+
+
+def _of(features: Any, name: str, n_images: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Features as an array, and their rows without NaN: files that were skipped have it."""
+    with naming(name):
+        features = check_array(features, ensure_all_finite="allow-nan")
+    if n_images is not None and n_images != len(features):
+        raise ValueError(f"{name} has {len(features)} rows, but X has {n_images} images")
+    rows = np.flatnonzero(~np.isnan(features).any(1))
+    if len(rows) == 0:
+        raise ValueError(f"all {len(features)} rows of {name} have NaN in them")
+    return features, rows
 
 
 class _Grid(Display):
@@ -36,116 +94,310 @@ class _Grid(Display):
 
     images: np.ndarray
     titles: Sequence[str] = ()
+    captions: Sequence[Sequence[str]] = ()  # below each image
+
+    def _check(self) -> None:
+        check_pictures(self.images, 5)
+
+    def _gaps(self) -> tuple[int, int]:
+        """Pixels between rows and between columns."""
+        width = self.images.shape[3]
+        gap = max(1, width // 16)
+        return gap + (max(1, round(0.18 * width)) if len(self.captions) else 0), gap
 
     def _size(self) -> tuple[float, float]:
         rows, columns, height, width, _ = self.images.shape
-        return 0.2 + 0.9 * columns, 0.4 + 0.9 * rows * height / width
+        return 0.2 + 0.9 * columns, 0.4 + 0.9 * rows * (height + self._gaps()[0]) / width
 
     def _draw(self, ax: Any) -> None:
         rows, columns, height, width, _ = self.images.shape
-        gap = max(1, width // 16)
-        canvas = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, 3))
+        down, right = self._gaps()
+        canvas = np.ones((rows * (height + down), columns * (width + right) - right, 3))
         for i in range(rows):
             for j in range(columns):
-                top, left = i * (height + gap), j * (width + gap)
+                top, left = i * (height + down), j * (width + right)
                 canvas[top : top + height, left : left + width] = _shown(self.images[i, j])
+                if len(self.captions):
+                    below = {"xytext": (0, -2), "textcoords": "offset points", "fontsize": 6}
+                    at = left + (width - 1) / 2, top + height - 0.5
+                    ax.annotate(self.captions[i][j], at, ha="center", va="top", **below)
         ax.imshow(canvas, interpolation="nearest")
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
         for j, title in enumerate(self.titles):
-            ax.text(
-                j * (width + gap) + width / 2, -gap, title, ha="center", va="bottom", fontsize=8
-            )
+            x = j * (width + right) + width / 2
+            ax.text(x, -right, title, ha="center", va="bottom", fontsize=8)
 
 
 class FeatureMapDisplay(Display):
-    """Images at their places on a map of two dimensions.
+    """Images on a two-dimensional map of their features, framed in the colors of their labels.
 
     Parameters
     ----------
     places : ndarray of shape (n, 2)
-    images : ndarray of shape (n, height, width, channels)
-        In [0, 1].
+        Positions on the map.
+    images : ndarray of shape (n, height, width, channels), optional
+        In [0, 1]; without them points are drawn.
+    labels : ndarray of shape (n,), optional
+        Names or integers, which are explained in a legend, or floats, which are explained by a
+        color bar. Images with None or NaN are gray.
+    rows : ndarray of shape (n,), optional
+        Rows of the images in ``X``.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import SimCLR
+    >>> from sklearn_ssl.inspection import FeatureMapDisplay
+    >>> X, y = load_digits().images[:100], load_digits().target[:100]
+    >>> features = SimCLR(max_epochs=1, random_state=0).fit_transform(X)
+    >>> FeatureMapDisplay.from_features(features, X, y).places.shape
+    (100, 2)
     """
 
-    def __init__(self, places: np.ndarray, images: np.ndarray):
+    def __init__(
+        self, places: np.ndarray, images: Any = None, labels: Any = None, rows: Any = None
+    ):
         self.places = places
         self.images = images
+        self.labels = labels
+        self.rows = rows
 
     @classmethod
-    def from_estimator(cls, estimator: Any, X: Any, *, reducer: Any = None, ax: Any = None) -> Self:
-        """Of the features that a fitted learner gives images.
+    @validate_params(
+        {"reducer": [HasMethods(["fit_transform"]), None]}, prefer_skip_nested_validation=True
+    )
+    def from_estimator(
+        cls, estimator: Any, X: Any, y: Any = None, *, reducer: Any = None, ax: Any = None
+    ) -> Self:
+        """Map the features that a fitted learner gives images.
 
         Parameters
         ----------
         estimator : PretextLearner
         X : array-like
-            Images; some hundreds can be told apart.
+            Images; some hundreds can be told apart. Files that are skipped are left out.
+        y : array-like of shape (n,), optional
+            Labels, which give the frames their colors: names, as ``target_names[y]``, integers, or
+            floats. Images without a label (None, NaN or -1) are gray.
         reducer : transformer or None, default=None
-            From features to two dimensions; ``None`` takes t-SNE of 50 principal components.
+            From features to two dimensions, fitted as a clone; ``None`` takes t-SNE of 50 principal
+            components.
         ax : matplotlib Axes, optional
 
         Returns
         -------
         FeatureMapDisplay
         """
-        features = estimator.transform(X)
-        if reducer is None:
-            from sklearn.manifold import TSNE
+        check_learner(estimator)
+        features, rows = _of(estimator.transform(X), "the features of X")
+        labels = _labels(y, len(features), rows)
+        images = _seen_by(estimator, X, rows)
+        return cls(_places(features[rows], reducer), images, labels, rows).plot(ax)
 
-            n = min(50, *features.shape)
-            features = PCA(n, random_state=0).fit_transform(features)
-            reducer = TSNE(perplexity=min(30, len(features) / 4), random_state=0)
-        return cls(reducer.fit_transform(features), _pixels(estimator, X)).plot(ax)
+    @classmethod
+    @validate_params(
+        {"reducer": [HasMethods(["fit_transform"]), None]}, prefer_skip_nested_validation=True
+    )
+    def from_features(
+        cls, features: Any, X: Any = None, y: Any = None, *, reducer: Any = None, ax: Any = None
+    ) -> Self:
+        """Map features that are there, of a learner or of anything else.
+
+        Parameters
+        ----------
+        features : array-like of shape (n, n_features)
+            Rows with NaN, as those of files that were skipped, are left out.
+        X : array-like, optional
+            Their images, in any form that learners take; without them points are drawn.
+        y : array-like of shape (n,), optional
+            As of :meth:`from_estimator`.
+        reducer : transformer or None, default=None
+            As of :meth:`from_estimator`.
+        ax : matplotlib Axes, optional
+
+        Returns
+        -------
+        FeatureMapDisplay
+        """
+        source = None if X is None else _read(X)
+        features, rows = _of(features, "features", None if source is None else len(source))
+        labels = _labels(y, len(features), rows)
+        images = None if source is None else _scaled(source, rows)
+        return cls(_places(features[rows], reducer), images, labels, rows).plot(ax)
+
+    def _check(self) -> None:
+        with naming("places"):
+            shape = np.shape(self.places)
+        if len(shape) != 2 or shape[0] == 0 or shape[1] != 2:
+            raise ValueError(f"places has shape {shape}; give positions (n, 2)")
+        if self.images is not None:
+            check_pictures(self.images, 4)
+            if len(self.images) != shape[0]:
+                raise ValueError(f"images: give one for each of {shape[0]} places")
+        if self.labels is not None:
+            with naming("labels"):
+                column_or_1d(self.labels)
+                check_consistent_length(self.places, self.labels)
 
     def _size(self) -> tuple[float, float]:
-        return 7, 7
+        return (7, 7) if self.labels is None else (8.5, 7)
 
     def _draw(self, ax: Any) -> None:
         low, high = self.places.min(0), self.places.max(0)
         places = (self.places - low) / np.maximum(high - low, 1e-12)
         side = 0.5 / len(places) ** 0.5  # of an image, in a square of side 1
-        for (x, y), image in zip(places, self.images, strict=True):
-            ax.imshow(_shown(image), extent=(x, x + side, y, y + side), interpolation="nearest")
+        colors = None if self.labels is None else _explained_colors(self.labels, ax)
+        if self.images is None:
+            ax.scatter(*(places + side / 2).T, c=colors, s=16)
+        else:
+            for row, ((x, y), image) in enumerate(zip(places, self.images, strict=True)):
+                extent = (x, x + side, y, y + side)
+                ax.imshow(_shown(image), extent=extent, interpolation="nearest", zorder=row)
+                if colors is not None:
+                    frame = {"fill": False, "edgecolor": colors[row], "linewidth": 1.5}
+                    ax.add_patch(pyplot().Rectangle((x, y), side, side, zorder=row, **frame))
         ax.set(xlim=(-side, 1 + 2 * side), ylim=(-side, 1 + 2 * side), xticks=[], yticks=[])
         ax.set_aspect("equal")
         ax.spines[:].set_visible(False)
 
 
+def _places(features: np.ndarray, reducer: Any) -> np.ndarray:
+    """Positions (n, 2) of features."""
+    if reducer is not None:
+        with naming("reducer"):
+            places = np.asarray(clone(reducer).fit_transform(features))
+        if places.shape != (len(features), 2):
+            raise ValueError(
+                f"reducer={reducer!r} gives an array of shape {places.shape} for {len(features)} "
+                "images; two dimensions are wanted, as of PCA(2)"
+            )
+        return places
+    if len(features) < 3 or features.shape[1] < 3:  # too few for t-SNE
+        return np.pad(features, ((0, 0), (0, 2)))[:, :2]
+    from sklearn.manifold import TSNE
+
+    components = PCA(min(50, *features.shape), random_state=0).fit_transform(features)
+    tsne = TSNE(perplexity=min(30, len(features) / 4), random_state=0)
+    return tsne.fit_transform(components)
+
+
+def _labels(y: Any, n_images: int, rows: np.ndarray) -> np.ndarray | None:
+    """Labels of some rows: floats with NaN, or names and integers with None."""
+    if y is None:
+        return None
+    try:
+        values = np.asarray(y, dtype=float)
+        is_measured = bool((values[np.isfinite(values)] % 1).any())
+    except (TypeError, ValueError, OverflowError):  # names, and what is no label
+        is_measured = False
+    known, is_known = (read_targets if is_measured else read_labels)(y, n_images)
+    labels = np.full(n_images, np.nan if is_measured else None)
+    labels[is_known] = known
+    return labels[rows]
+
+
+def _explained_colors(labels: np.ndarray, ax: Any) -> list[Any]:
+    """The color of each label; a legend or a color bar beside the axes says what they mean."""
+    labels = np.asarray(labels)
+    known = np.array([label is not None and label == label for label in labels.tolist()])
+    if labels.dtype.kind == "f":
+        shades = pyplot().cm.ScalarMappable(cmap="viridis")
+        shades.set_array(labels[known])
+        shades.autoscale()
+        ax.figure.colorbar(shades, ax=ax, shrink=0.6)
+        colors = {value: shades.to_rgba(value) for value in labels[known].tolist()}
+    else:
+        classes = sorted(set(labels[known].tolist()))
+        n, every = len(classes), pyplot().get_cmap
+        few = "tab10" if n <= 10 else "tab20"
+        shades = every(few).colors if n <= 20 else every("turbo")(np.linspace(0, 1, n))
+        colors = dict(zip(classes, shades, strict=False))
+        for name in classes:
+            ax.plot([], [], "s", color=colors[name], label=str(name))
+        if not known.all():
+            ax.plot([], [], "s", color=_UNLABELED, label="no label")
+        ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), ncols=-(-n // 25))
+    return [
+        colors[label] if there else _UNLABELED
+        for label, there in zip(labels.tolist(), known, strict=True)
+    ]
+
+
 class NeighborsDisplay(_Grid):
-    """Nearest images of some, by the cosine of their features.
+    """The images nearest to some, by the cosine distance of their features.
+
+    Below each are its row in ``X`` and its distance.
 
     Parameters
     ----------
     images : ndarray of shape (n_queries, 1 + n_neighbors, height, width, channels)
         In [0, 1]; queries come first.
+    indices : ndarray of shape (n_queries, n_neighbors), optional
+        Rows of the neighbors in ``X``.
+    distances : ndarray of shape (n_queries, n_neighbors), optional
+        Their cosine distances from the query, between 0 and 2.
+    rows : ndarray of shape (n_queries,), optional
+        Rows of the queries that are shown.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import SimCLR
+    >>> from sklearn_ssl.inspection import NeighborsDisplay
+    >>> X = load_digits().images[:100]
+    >>> features = SimCLR(max_epochs=1, random_state=0).fit_transform(X)
+    >>> display = NeighborsDisplay.from_features(features, X, queries=[0, 1, 2], n_neighbors=5)
+    >>> display.indices.shape, display.distances.shape
+    ((3, 5), (3, 5))
     """
 
-    def __init__(self, images: np.ndarray):
+    def __init__(
+        self, images: np.ndarray, indices: Any = None, distances: Any = None, rows: Any = None
+    ):
         self.images = images
+        self.indices = indices
+        self.distances = distances
+        self.rows = rows
         self.titles = ("query",)
 
+    def _check(self) -> None:
+        super()._check()
+        shape = self.images.shape[0], self.images.shape[1] - 1
+        for name in ("indices", "distances"):
+            if getattr(self, name) is not None:
+                with naming(name):
+                    found = np.asarray(getattr(self, name), dtype=float)
+                if found.shape != shape:
+                    raise ValueError(f"{name} has shape {found.shape}, but images has {shape}")
+        if self.indices is not None and self.distances is not None:
+            self.captions = [
+                ["", *(f"{i}: {d:.2f}" for i, d in zip(*found, strict=True))]
+                for found in zip(self.indices, self.distances, strict=True)
+            ]
+
     @classmethod
+    @validate_params({"n_neighbors": [_COUNT]}, prefer_skip_nested_validation=True)
     def from_estimator(
         cls, estimator: Any, X: Any, queries: Any, *, n_neighbors: int = 8, ax: Any = None
     ) -> Self:
-        """Of the features that a fitted learner gives images.
+        """Find neighbors by the features that a fitted learner gives images.
 
         Parameters
         ----------
         estimator : PretextLearner
         X : array-like
-            Images among which neighbors are looked for.
+            Images among which neighbors are looked for. Files that are skipped are left out.
         queries : array-like
             Images; one that is found itself is left out.
         n_neighbors : int, default=8
@@ -155,12 +407,81 @@ class NeighborsDisplay(_Grid):
         -------
         NeighborsDisplay
         """
-        known, asked = (normalize(estimator.transform(images)) for images in (X, queries))
-        cosines = asked @ known.T
-        cosines[cosines > 1 - 1e-6] = -1  # themselves
-        nearest = np.argsort(-cosines, axis=1)[:, :n_neighbors]
-        pixels, of_queries = _pixels(estimator, X), _pixels(estimator, queries)
-        return cls(np.concatenate([of_queries[:, None], pixels[nearest]], axis=1)).plot(ax)
+        check_learner(estimator)
+        features, rows = _of(estimator.transform(X), "the features of X")
+        with naming("queries"):
+            asked, asked_rows = _of(estimator.transform(queries), "the features of queries")
+        indices, distances = _nearest(features, rows, asked[asked_rows], n_neighbors)
+        of_queries = _seen_by(estimator, queries, asked_rows)
+        found = _seen_by(estimator, X, indices.ravel()).reshape(
+            *indices.shape, *of_queries[0].shape
+        )
+        images = np.concatenate([of_queries[:, None], found], axis=1)
+        return cls(images, indices, distances, asked_rows).plot(ax)
+
+    @classmethod
+    @validate_params({"n_neighbors": [_COUNT]}, prefer_skip_nested_validation=True)
+    def from_features(
+        cls, features: Any, X: Any, queries: Any, *, n_neighbors: int = 8, ax: Any = None
+    ) -> Self:
+        """Find neighbors by features that are there, of a learner or of anything else.
+
+        Parameters
+        ----------
+        features : array-like of shape (n, n_features)
+            Rows with NaN, as those of files that were skipped, are left out.
+        X : array-like
+            Their images, in any form that learners take.
+        queries : array-like of int
+            Rows of ``X`` whose neighbors are looked for among the other ones.
+        n_neighbors : int, default=8
+        ax : matplotlib Axes, optional
+
+        Returns
+        -------
+        NeighborsDisplay
+        """
+        source = _read(X)
+        features, rows = _of(features, "features", len(source))
+        with naming("queries"):
+            asked_rows = column_or_1d(queries)
+        if (
+            asked_rows.dtype.kind not in "iu"
+            or not np.isin(asked_rows, np.arange(len(source))).all()
+        ):
+            raise ValueError(f"queries={queries!r} must be rows of X, from 0 to {len(source) - 1}")
+        asked_rows = asked_rows[np.isin(asked_rows, rows)]
+        indices, distances = _nearest(features, rows, features[asked_rows], n_neighbors, asked_rows)
+        images = np.concatenate([asked_rows[:, None], indices], axis=1)
+        pictures = _scaled(source, images.ravel())
+        pictures = pictures.reshape(*images.shape, *pictures.shape[1:])
+        return cls(pictures, indices, distances, asked_rows).plot(ax)
+
+
+def _nearest(
+    features: np.ndarray,
+    rows: np.ndarray,
+    asked: np.ndarray,
+    n: int,
+    asked_rows: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and cosine distances of the nearest features, without those that were asked for."""
+    if n >= len(rows):
+        raise ValueError(
+            f"n_neighbors={n} must be smaller than the number of images in X that can be read, "
+            f"{len(rows)}"
+        )
+    search = NearestNeighbors(n_neighbors=n + 1, metric="cosine").fit(features[rows])
+    distances, found = search.kneighbors(asked)
+    found = rows[found]
+    itself = (
+        (features[found] == asked[:, None]).all(2)  # an image has the same features in every call
+        if asked_rows is None
+        else found == asked_rows[:, None]
+    )
+    itself = np.where(itself.any(1), itself.argmax(1), n)[:, None]  # or the last one
+    others = np.arange(n) + (np.arange(n) >= itself)
+    return np.take_along_axis(found, others, 1), np.take_along_axis(distances, others, 1)
 
 
 class ViewsDisplay(_Grid):
@@ -182,6 +503,9 @@ class ViewsDisplay(_Grid):
         self.titles = ("image", "views")
 
     @classmethod
+    @validate_params(
+        {"n_views": [_COUNT], "random_state": ["random_state"]}, prefer_skip_nested_validation=True
+    )
     def from_estimator(
         cls, estimator: Any, X: Any, *, n_views: int = 6, random_state: Any = 0, ax: Any = None
     ) -> Self:
@@ -191,7 +515,7 @@ class ViewsDisplay(_Grid):
         ----------
         estimator : PretextLearner
         X : array-like
-            Some images.
+            Some images. Files that are skipped are left out.
         n_views : int, default=6
         random_state : int, RandomState instance or None, default=0
         ax : matplotlib Axes, optional
@@ -200,13 +524,17 @@ class ViewsDisplay(_Grid):
         -------
         ViewsDisplay
         """
-        pixels = _pixels(estimator, X)
+        check_learner(estimator)
+        if not hasattr(estimator, "draw_views"):
+            raise TypeError(f"estimator: {type(estimator).__name__} has no views of images")
         views = estimator.draw_views(X, n_views, random_state=random_state)
+        pixels = _seen_by(estimator, X)
         height, width = pixels.shape[1:3]
         rows = np.arange(height) * views.shape[2] // height
         columns = np.arange(width) * views.shape[3] // width
         enlarged = views[:, :, rows][:, :, :, columns]
-        return cls(np.concatenate([pixels[:, None], enlarged], axis=1)).plot(ax)
+        images = np.concatenate([pixels[:, None], enlarged], axis=1)
+        return cls(images[_are_read(pixels)]).plot(ax)
 
 
 class ReconstructionDisplay(_Grid):
@@ -227,6 +555,7 @@ class ReconstructionDisplay(_Grid):
         self.images = images
 
     @classmethod
+    @validate_params({"method": [str, None]}, prefer_skip_nested_validation=True)
     def from_estimator(
         cls, estimator: Any, X: Any, *, method: str | None = None, mask: Any = None, ax: Any = None
     ) -> Self:
@@ -236,10 +565,10 @@ class ReconstructionDisplay(_Grid):
         ----------
         estimator : PretextLearner
         X : array-like
-            Some images.
+            Some images. Files that are skipped are left out.
         method : {"reconstruct", "inpaint", "colorize"} or None, default=None
             ``None`` takes the one that the learner has.
-        mask : bool ndarray of shape (n, height, width), optional
+        mask : bool array-like of shape (height, width) or (n, height, width), optional
             What is hidden, for ``"inpaint"``; by default the middle.
         ax : matplotlib Axes, optional
 
@@ -247,17 +576,36 @@ class ReconstructionDisplay(_Grid):
         -------
         ReconstructionDisplay
         """
-        known = [n for n in ("reconstruct", "inpaint", "colorize") if hasattr(estimator, n)]
-        if method is None and not known:
-            raise ValueError(f"{type(estimator).__name__} makes no images of images")
-        method, pixels = method or known[0], _pixels(estimator, X)
+        check_learner(estimator)
+        method, pixels = _redrawing(estimator, method), _seen_by(estimator, X)
         more: tuple = ()
         if method == "inpaint":
-            n, height, width, _ = pixels.shape
+            _, height, width, _ = pixels.shape
             if mask is None:
-                mask = np.zeros((n, height, width), bool)
-                mask[:, height // 4 : -(height // 4), width // 4 : -(width // 4)] = True
+                top, left = height // 4, width // 4
+                mask = np.zeros((height, width), bool)
+                mask[top : height - top, left : width - left] = True
             more = (mask,)
-            pixels = np.where(np.asarray(mask)[..., None], 0.5, pixels)
         made = getattr(estimator, method)(X, *more)
-        return cls(np.stack([pixels, _pixels(estimator, made)])).plot(ax)
+        if more:
+            pixels = np.where(np.asarray(mask, bool)[..., None], 0.5, pixels)
+        images = np.stack([pixels, _seen_by(estimator, made)])
+        return cls(images[:, _are_read(pixels)]).plot(ax)
+
+
+def _redrawing(learner: Any, method: str | None) -> str:
+    """Name of a learner's method that makes images of images; no other method is ever called."""
+    known = [name for name in _REDRAWING if hasattr(learner, name)]
+    if not known:
+        raise ValueError(
+            f"estimator: {type(learner).__name__} makes no images of images; give a generative "
+            "learner, such as MaskedAutoencoder"
+        )
+    if method is None:
+        return known[0]
+    if method not in known:
+        raise ValueError(
+            f"method={method!r} must be None or a way in which {type(learner).__name__} makes "
+            f"images: {', '.join(map(repr, known))}"
+        )
+    return method

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
+from sklearn_ssl._utils._labels import read_labels
+from sklearn_ssl.images import count_images
 from sklearn_ssl.inference import apply_checked
 from sklearn_ssl.metrics import rank_me
 from sklearn_ssl.probes import NeighborsProbe
@@ -74,6 +75,7 @@ class ProbeMonitor(_Monitor):
         Labeled images, of the shape and range of those of the fit. They are read as the learner
         reads images, with its ``channel_order``, ``on_error``, ``decoded_cache`` and ``n_jobs``.
     y : array-like of shape (n,)
+        Labels; images without one (None, NaN, NA or -1) are left out.
     every : int, default=1
         Epochs from one measurement to the next; the first and the last epoch are measured, too.
         The epochs between have the value of the one before.
@@ -108,10 +110,16 @@ class ProbeMonitor(_Monitor):
         self.probe = probe
         self.cv = cv
 
+    def on_train_begin(self, net, **kwargs):
+        super().on_train_begin(net, **kwargs)
+        self.labels_, self.is_labeled_ = read_labels(self.y, count_images(self.X))
+
     def _value(self, features: np.ndarray, rows: np.ndarray) -> float:
+        features = features[self.is_labeled_[rows]]
+        labels = self.labels_[np.isin(np.flatnonzero(self.is_labeled_), rows)]
         probe = NeighborsProbe(20) if self.probe is None else clone(self.probe)
         standardized = StandardScaler().fit_transform(features)
-        return cross_val_score(probe, standardized, np.asarray(self.y)[rows], cv=self.cv).mean()
+        return cross_val_score(probe, standardized, labels, cv=self.cv).mean()
 
 
 class MeasureMonitor(_Monitor):
@@ -155,6 +163,4 @@ class MeasureMonitor(_Monitor):
         self.measure = measure
 
     def _value(self, features: np.ndarray, rows: np.ndarray) -> float:
-        if self.measure is None:
-            return rank_me(torch.from_numpy(features))
-        return float(self.measure(features))
+        return float((self.measure or rank_me)(features))

@@ -86,10 +86,10 @@ class DINOTask(PretextTask):
         self.teacher_encoder.update(self.encoder, momentum)
         self.teacher_head.update(self.head, momentum)
         self.center.lerp_(output.state, 1 - self.center_momentum)
-        low, high = self.teacher_temps
-        waits = progress is not None and self.temp_warmup
-        share = min(1.0, progress / self.temp_warmup) if waits else 1.0
-        self.teacher_temp.fill_(low + (high - low) * share)
+        if progress is not None:  # without an end in sight it stays where it is
+            low, high = self.teacher_temps
+            share = min(1.0, progress / self.temp_warmup) if self.temp_warmup else 1.0
+            self.teacher_temp.fill_(low + (high - low) * share)
 
 
 class DINO(MultiCropArguments, PretextLearner):
@@ -123,7 +123,8 @@ class DINO(MultiCropArguments, PretextLearner):
         Temperature of the teacher's softmax, at the start and after its warm-up. The paper has
         (0.04, 0.07), with which the outputs of short trainings stay uniform.
     temp_warmup : float, default=0.3
-        Share of the training in which the teacher's temperature rises.
+        Share of the training in which the teacher's temperature rises. It does not rise with
+        ``schedule="constant"`` and in :meth:`partial_fit`; 0 has the second one from the start.
     hidden_dim : int, default=512
         Width of the head's hidden layers.
     projection_dim : int, default=128

@@ -1,7 +1,6 @@
 """Distillation: a small network learns the features of a larger one that is frozen."""
 
 import copy
-import time
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +10,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import HasMethods, StrOptions
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT, POSITIVE
@@ -23,7 +22,10 @@ from sklearn_ssl.base import (
     TaskOutput,
     argument,
 )
+from sklearn_ssl.base._checks import lost_if_interrupted
 from sklearn_ssl.base._image_arguments import ImageArguments
+from sklearn_ssl.base._training import clock_started
+from sklearn_ssl.encoders import fixed_pool
 from sklearn_ssl.nn import Queue, mlp
 from sklearn_ssl.pretrained import PretrainedEncoder
 from sklearn_ssl.views import Views
@@ -46,7 +48,12 @@ class EncoderTeacher(nn.Module):
         super().__init__()
         self.width = len(teacher.get_feature_names_out())
         encoder = copy.deepcopy(teacher.encoder_).requires_grad_(False).eval()
-        self.wanted, self.mirror = teacher._wanted(encoder), teacher.mirror
+        # views of other sizes have other maps, and features as many as the images have
+        self.wanted = [
+            (layer, fixed_pool(encoder.layers[layer], pool))
+            for layer, pool in teacher._wanted(encoder)
+        ]
+        self.mirror = teacher.mirror
         self.held = (encoder,)  # a tuple is not searched for modules
         self.image_shape = teacher.image_shape_
         self.pixels = copy.deepcopy(teacher.net_.module_.pixels).cpu().state_dict()
@@ -78,7 +85,8 @@ class EncoderTeacher(nn.Module):
     def forward(self, views: Tensor, index: Tensor) -> Tensor:
         """Features (n, width)."""
         with torch.no_grad():
-            return self.held[0].features(views, self.wanted, self.mirror).float()
+            features = self.held[0].features(views, self.wanted, self.mirror)
+            return features.to(views.device, torch.float32)
 
 
 class Targets(nn.Module):
@@ -152,13 +160,14 @@ class Distillation(PretextLearner):
     ----------
     teacher : str or transformer, default="resnet18"
         Whose features are learned. A fitted transformer is taken as it is; one that is not fitted
-        is cloned, and fitted on the images. ``clone``, as in a search, forgets a fit: put it into a
-        :class:`~sklearn.frozen.FrozenEstimator` to keep it. A name stands for
-        :class:`PretrainedEncoder` with torchvision's or timm's best weights, and features averaged
-        over positions.
+        is cloned, and fitted on all images, those of ``X_unlabeled`` among them. ``clone``, as in a
+        search, forgets a fit: put it into a :class:`~sklearn.frozen.FrozenEstimator` to keep it. A
+        name stands for :class:`PretrainedEncoder` with torchvision's or timm's best weights, and
+        features averaged over positions.
     shared_views : bool, default=True
         Whether the teacher sees the student's views, which learners and encoders of this package
-        can. Otherwise it is applied to each image once, which is faster and which all transformers
+        can; grids of views of another size have as many rows and columns as those of images.
+        Otherwise it is applied to each image once, which is faster and which all transformers
         can do; views should then leave an image what it is.
     loss : {"feature", "similarity"}, default="feature"
         Squared distance of normalized features, as in SimReg [1]_; or the cross entropy of
@@ -232,7 +241,9 @@ class Distillation(PretextLearner):
     # The teacher comes into the task when there are images
 
     def _fit(self, X, X_unlabeled, **how):
-        how = {"began": time.monotonic(), **how}  # a time_budget is also that of the teacher
+        # a time_budget is also that of the teacher
+        of_teacher = getattr(self.teacher, "encoder", self.teacher)
+        how = {"began": clock_started(self.encoder, of_teacher), **how}
         self._validate()
         self._taught_by = teacher = self._make_teacher(X, X_unlabeled)
         self._teacher_width_ = teacher.width
@@ -278,7 +289,9 @@ class Distillation(PretextLearner):
         try:
             check_is_fitted(teacher)
         except NotFittedError:
-            teacher = self._with_own_errors(clone(teacher)).fit(X)
+            teacher = self._with_own_errors(clone(teacher))
+            with lost_if_interrupted(self, teacher):
+                teacher = _fitted(teacher, X, X_unlabeled)
         if self.shared_views:
             if not isinstance(teacher, ImageTransformer):
                 raise ValueError(
@@ -302,3 +315,27 @@ class Distillation(PretextLearner):
         if isinstance(teacher, ImageTransformer):
             teacher.set_params(on_error=self.on_error)
         return teacher
+
+
+def _fitted(teacher: Any, X: Any, X_unlabeled: Any) -> Any:
+    """The teacher, fitted to all images."""
+    if X_unlabeled is None:
+        return teacher.fit(X)
+    if has_fit_parameter(teacher, "X_unlabeled"):
+        return teacher.fit(X, X_unlabeled=X_unlabeled)
+    both = X, X_unlabeled
+    if all(isinstance(part, (list, tuple)) for part in both):
+        return teacher.fit([*X, *X_unlabeled])
+    if all(isinstance(part, Tensor) for part in both):
+        return teacher.fit(torch.cat(both))
+    if all(hasattr(part, "iloc") for part in both):
+        import pandas as pd
+
+        return teacher.fit(pd.concat(both))
+    if all(hasattr(part, "__array__") for part in both):
+        return teacher.fit(np.concatenate([np.asarray(part) for part in both]))
+    raise ValueError(
+        f"teacher={type(teacher).__name__} is not fitted, and X and X_unlabeled, of types "
+        f"{' and '.join(type(part).__name__ for part in both)}, cannot be put together for it. "
+        "Give arrays, tensors, data frames or lists, or a FrozenEstimator of a fitted teacher"
+    )

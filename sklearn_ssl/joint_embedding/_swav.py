@@ -101,7 +101,8 @@ class SwAV(MultiCropArguments, PretextLearner):
         Earlier embeddings that take part in the assignment; at most half of the images are kept.
         0 has no queue.
     queue_start : float, default=0.25
-        Share of the training after which the queue is used, once it is full.
+        Share of the training after which the queue is used, once it is full. With
+        ``schedule="constant"`` and in :meth:`partial_fit` it is used as soon as it is full.
     hidden_dim : int, default=512
         Width of the projector's hidden layer.
     projection_dim : int, default=128

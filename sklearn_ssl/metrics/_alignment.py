@@ -5,6 +5,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from sklearn_ssl.metrics._features import as_features
+
 __all__ = ["alignment", "uniformity"]
 
 _PAIRS_AT_ONCE = 2**24
@@ -37,10 +39,9 @@ def alignment(features: Any, alpha: float = 2.0) -> float:
     >>> alignment(np.ones((5, 2, 3)))
     0.0
     """
-    z = torch.as_tensor(features).double()
-    if z.ndim != 3 or z.shape[1] < 2:
+    z = F.normalize(as_features(features, "(n, n_views, d)"), dim=2)
+    if z.shape[1] < 2:
         raise ValueError(f"features of shape {tuple(z.shape)}: give (n, n_views, d), n_views >= 2")
-    z = F.normalize(z, dim=2)
     first, second = torch.triu_indices(z.shape[1], z.shape[1], 1)
     return float((z[:, first] - z[:, second]).norm(dim=2).pow(alpha).mean())
 
@@ -71,7 +72,7 @@ def uniformity(features: Any, t: float = 2.0) -> float:
     >>> round(uniformity(np.array([[1.0, 0.0], [-1.0, 0.0]])), 3)  # squared distance 4
     -8.0
     """
-    z = F.normalize(torch.as_tensor(features).double(), dim=1)
+    z = F.normalize(as_features(features), dim=1)
     n = len(z)
     if n < 2:
         raise ValueError("one image has no pairs; give two at least")

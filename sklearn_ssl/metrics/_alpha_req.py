@@ -4,6 +4,8 @@ from typing import Any
 
 import torch
 
+from sklearn_ssl.metrics._features import as_features
+
 __all__ = ["alpha_req"]
 
 
@@ -45,7 +47,7 @@ def alpha_req(features: Any, first: int = 1, last: int | None = None) -> float:
     >>> round(alpha_req(directions * np.arange(1, 21) ** -0.5), 3)  # variances fall as 1 / i
     1.0
     """
-    z = torch.as_tensor(features).double()
+    z = as_features(features)
     values = torch.linalg.svdvals(z - z.mean(0)).square()
     values = values[values > values.max() * 1e-10][first - 1 : last]
     if len(values) < 3:

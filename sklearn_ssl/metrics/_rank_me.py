@@ -1,16 +1,30 @@
 """RankMe, the effective rank of features."""
 
+from typing import Any
+
 import torch
-from torch import Tensor
+
+from sklearn_ssl.metrics._features import as_features
 
 __all__ = ["rank_me"]
 
 
 @torch.no_grad()
-def rank_me(features: Tensor, eps: float = 1e-7) -> float:
+def rank_me(features: Any, eps: float = 1e-7) -> float:
     """Effective rank of a feature matrix (n, d): the exponential of its singular values' entropy.
 
-    Between 1 (one direction) and min(n, d); higher goes with better linear probes.
+    Higher goes with better linear probes.
+
+    Parameters
+    ----------
+    features : array-like of shape (n, d)
+    eps : float, default=1e-7
+        Added to the shares of the singular values.
+
+    Returns
+    -------
+    float
+        Between 1 (one direction) and min(n, d).
 
     References
     ----------
@@ -19,11 +33,11 @@ def rank_me(features: Tensor, eps: float = 1e-7) -> float:
 
     Examples
     --------
-    >>> import torch
-    >>> from sklearn_ssl.metrics._rank_me import rank_me
-    >>> round(rank_me(torch.eye(4)), 3)
+    >>> import numpy as np
+    >>> from sklearn_ssl.metrics import rank_me
+    >>> round(rank_me(np.eye(4)), 3)
     4.0
     """
-    values = torch.linalg.svdvals(features.double())
+    values = torch.linalg.svdvals(as_features(features))
     p = values / values.sum().clamp(min=1e-300) + eps
     return float(torch.exp(-(p * p.log()).sum()))

@@ -1,5 +1,6 @@
 """Label-free measures as scorers, for ``scoring=`` of scikit-learn's searches."""
 
+import math
 from typing import Any
 
 from sklearn.pipeline import Pipeline
@@ -19,6 +20,7 @@ __all__ = [
 
 _VIEWS = 4  # of each image
 _IMAGES = 1000  # whose views are looked at
+_VIEWS_A_DIMENSION = 1.5  # at least, so that the variance within images is known well
 
 
 def _learner(estimator: Any) -> Any:
@@ -37,8 +39,14 @@ def alpha_req_scorer(estimator: Any, X: Any, y: Any = None) -> float:
 
 
 def lidar_scorer(estimator: Any, X: Any, y: Any = None) -> float:
-    """:func:`lidar` of views of the first 1,000 images, drawn as the method draws them."""
-    return lidar(_learner(estimator).transform_views(X[:_IMAGES], _VIEWS, random_state=0))
+    """:func:`lidar` of views of the first 1,000 images, drawn as the method draws them.
+
+    Each is seen in four views, or in as many as the width of the features needs.
+    """
+    learner, images = _learner(estimator), X[:_IMAGES]
+    width = len(learner.get_feature_names_out())
+    n_views = max(_VIEWS, 1 + math.ceil(_VIEWS_A_DIMENSION * width / len(images)))
+    return lidar(learner.transform_views(images, n_views, random_state=0))
 
 
 def alignment_scorer(estimator: Any, X: Any, y: Any = None) -> float:

@@ -3,8 +3,9 @@
 from typing import Any
 
 import numpy as np
-from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
+
+from sklearn_ssl.probes._labeled import LabeledClassifierMixin
 
 __all__ = ["DecisionMixin", "best_of", "encoded"]
 
@@ -24,7 +25,7 @@ def best_of(scores: np.ndarray) -> np.ndarray:
     return (scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(1)
 
 
-class DecisionMixin(ClassifierMixin):
+class DecisionMixin(LabeledClassifierMixin):
     """``predict`` by ``decision_function``."""
 
     classes_: Any

@@ -1,29 +1,32 @@
 """Encoders that are trained on with labels, end to end."""
 
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import column_or_1d
 from torch import nn
 
 from sklearn_ssl._utils._arguments import argument
 from sklearn_ssl.probes._classes import encoded
 from sklearn_ssl.probes._fine_tuning import FineTuned
+from sklearn_ssl.probes._labeled import LabeledClassifierMixin, LabeledRegressorMixin
 from sklearn_ssl.probes._modules import Linear
-from sklearn_ssl.probes._supervised import ClassificationLoss, squared_error
-from sklearn_ssl.probes._unread import of_read, score_of_read
+from sklearn_ssl.probes._supervised import ClassificationLoss, IndicatorLoss, squared_error
+from sklearn_ssl.probes._unread import of_read
 
 __all__ = ["FineTunedClassifier", "FineTunedRegressor"]
 
 
-class FineTunedClassifier(ClassifierMixin, FineTuned):
+class FineTunedClassifier(LabeledClassifierMixin, FineTuned):
     """An encoder with a linear classifier on it, both trained on labeled images.
+
+    None, NaN, NA and -1 in ``y`` mark images without a label, which are left out; where 1 is the
+    only other label, -1 and 1 are two classes. For several labels an
+    image, ``y`` has a column for each class, with 1 and 0; images are taken that have a value in
+    all of them.
 
     Parameters
     ----------
@@ -55,6 +58,8 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
         With the trained encoder; its ``transform`` gives features.
     history_ : list of dict
         For each epoch: loss, learning rate, and accuracy of images that were held out.
+    n_labeled_ : int
+        Number of images with a label.
     skipped_ : dict of int to str
         With ``on_error="skip"``, rows of ``X`` that could not be trained on, and why.
     n_features_in_ : int
@@ -74,23 +79,37 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
     class_weight: Any = argument(dict, StrOptions({"balanced"}), None, default=None)
     label_smoothing: float = argument(Interval(Real, 0, 1, closed="left"), default=0.0)
 
+    _multilabel: ClassVar[bool] = True
+
     def _learn_targets(self, y: Any) -> tuple:
-        y = column_or_1d(y, warn=True)
+        smoothing = float(self.label_smoothing)
+        if y.ndim == 2:
+            if self.class_weight is not None:
+                raise ValueError(
+                    "class_weight is for one label an image, and y has several columns"
+                )
+            learned = {"classes_": np.arange(y.shape[1]), "_has_several": True}
+            return y.astype(np.float32), learned, y.shape[1], IndicatorLoss(smoothing)
         classes, codes = encoded(y)
         weights = None
         if self.class_weight is not None:
             weights = compute_class_weight(self.class_weight, classes=classes, y=y).tolist()
-        loss = ClassificationLoss(weights, float(self.label_smoothing))
-        return codes, {"classes_": classes}, len(classes), loss
+        loss = ClassificationLoss(weights, smoothing)
+        return codes, {"classes_": classes, "_has_several": False}, len(classes), loss
 
     def _quality(self, outputs: np.ndarray, targets: np.ndarray) -> float:
+        if targets.ndim == 2:
+            return float(((outputs > 0) == (targets > 0)).all(1).mean())
         return float((outputs.argmax(1) == targets).mean())
 
     def _strata(self, targets: np.ndarray) -> Any:
-        return targets
+        return None if targets.ndim == 2 else targets
 
     def _finish(self) -> nn.Module:
-        return nn.Softmax(1)
+        return nn.Sigmoid() if self._has_several else nn.Softmax(1)
+
+    def _class_names(self) -> list | None:
+        return None if self._has_several else super()._class_names()
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Scores of classes.
@@ -105,7 +124,9 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
         ndarray of shape (n, n_classes), or (n,) for two classes, float32
         """
         outputs = self._outputs(X)
-        return outputs[:, 1] - outputs[:, 0] if len(self.classes_) == 2 else outputs
+        if len(self.classes_) == 2 and not self._has_several:
+            return outputs[:, 1] - outputs[:, 0]
+        return outputs
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of classes.
@@ -119,10 +140,11 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
         -------
         ndarray of shape (n, n_classes), float32
         """
-        return torch.from_numpy(self._outputs(X)).softmax(1).numpy()
+        outputs = torch.from_numpy(self._outputs(X))
+        return (outputs.sigmoid() if self._has_several else outputs.softmax(1)).numpy()
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most probable class of each image.
+        """The most probable class of each image, or 1 for each class that is probable.
 
         Parameters
         ----------
@@ -131,32 +153,27 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
 
         Returns
         -------
-        ndarray of shape (n,)
+        ndarray of shape (n,) or (n, n_classes)
             With ``on_error="skip"``, None for files that cannot be read.
         """
-        return of_read(lambda outputs: self.classes_[outputs.argmax(1)], self._outputs(X))
+        return of_read(self._classes_of, self._outputs(X))
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy on those images that can be read.
+    def _classes_of(self, outputs: np.ndarray) -> np.ndarray:
+        return (outputs > 0).astype(int) if self._has_several else self.classes_[outputs.argmax(1)]
 
-        Parameters
-        ----------
-        X : array-like
-            Images.
-        y : array-like of shape (n,)
-        sample_weight : array-like of shape (n,), optional
-
-        Returns
-        -------
-        float
-        """
-        return score_of_read(accuracy_score, y, self.predict(X), sample_weight)
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        tags.target_tags.multi_output = True
+        return tags
 
 
-class FineTunedRegressor(RegressorMixin, FineTuned):
+class FineTunedRegressor(LabeledRegressorMixin, FineTuned):
     """An encoder with a linear regression on it, both trained on images with targets.
 
-    Targets are standardized; the loss is the squared error.
+    None, NaN and NA in ``y`` mark images without one, which are left out; of several targets, ``y``
+    of shape (n, k), images are taken that have all of them. Targets are standardized;
+    the loss is the squared error.
 
     Parameters
     ----------
@@ -180,6 +197,8 @@ class FineTunedRegressor(RegressorMixin, FineTuned):
         With the trained encoder; its ``transform`` gives features.
     history_ : list of dict
         For each epoch: loss, learning rate, and R2 of images that were held out.
+    n_labeled_ : int
+        Number of images with a target.
     skipped_ : dict of int to str
         With ``on_error="skip"``, rows of ``X`` that could not be trained on, and why.
     n_features_in_ : int
@@ -197,12 +216,6 @@ class FineTunedRegressor(RegressorMixin, FineTuned):
     """
 
     def _learn_targets(self, y: Any) -> tuple:
-        y = np.asarray(y)
-        if y.ndim != 2 or y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        y = y.astype(np.float64)
-        if not np.isfinite(y).all():
-            raise ValueError("Input y contains NaN or infinity")
         mean, scale = y.mean(0), y.std(0)
         scale = np.where(scale > 0, scale, 1.0)
         targets = ((y - mean) / scale).astype(np.float32)
@@ -235,22 +248,6 @@ class FineTunedRegressor(RegressorMixin, FineTuned):
         """
         outputs = self._outputs(X).astype(np.float64)
         return outputs.reshape(len(outputs), *self._shape) * self._scale + self._mean
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Coefficient of determination on those images that can be read.
-
-        Parameters
-        ----------
-        X : array-like
-            Images.
-        y : array-like of shape (n,) or (n, n_targets)
-        sample_weight : array-like of shape (n,), optional
-
-        Returns
-        -------
-        float
-        """
-        return score_of_read(r2_score, y, self.predict(X), sample_weight)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT, DeclaredArguments, argument, plain
@@ -20,14 +20,22 @@ from sklearn_ssl._utils._docstrings import fill_docstring
 from sklearn_ssl._utils._isolation import own_settings
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.base._checks import all_or_nothing, built_in, draw_seed
+from sklearn_ssl.base._checks import (
+    all_or_nothing,
+    built_in,
+    draw_seed,
+    inner_training,
+    lost_if_interrupted,
+    warn_of_interruption,
+)
 from sklearn_ssl.base._image_arguments import ImageArguments, WeightsArguments
 from sklearn_ssl.base._nested import NestedParameters
 from sklearn_ssl.base._saved import SavedMixin
 from sklearn_ssl.base._training_arguments import DeviceArguments, RunArguments, TrainingArguments
-from sklearn_ssl.exceptions import LabelWarning
-from sklearn_ssl.images import opened, pick
+from sklearn_ssl.exceptions import LabelWarning, TrainingInterrupted
+from sklearn_ssl.images import count_images, opened, pick
 from sklearn_ssl.inference import Predictor, apply_checked
+from sklearn_ssl.probes._labeled import rows_of
 from sklearn_ssl.probes._modules import ExportMixin
 from sklearn_ssl.probes._supervised import Supervised
 from sklearn_ssl.probes._unread import read_rows
@@ -57,7 +65,14 @@ class FineTuned(
     validation_fraction: float = argument(Interval(Real, 0, 1, closed="neither"), default=0.1)
     patience: int = argument(COUNT, default=5)
     checkpoint: str | os.PathLike | Checkpoint | None = argument(
-        str, os.PathLike, Checkpoint, None, default=None, trains=False
+        str,
+        os.PathLike,
+        Checkpoint,
+        None,
+        default=None,
+        changeable=True,
+        trains=False,
+        writes=True,
     )
 
     _usual_batch_size: ClassVar[int] = 128
@@ -78,6 +93,8 @@ class FineTuned(
         X : array-like, or images in files
             As for a learner.
         y : array-like of shape (n,)
+            Labels or targets. Images without one are left out, but a learner that is not fitted is
+            pretrained on them, too.
 
         Returns
         -------
@@ -89,31 +106,45 @@ class FineTuned(
             If the arguments, the images or the labels are not usable.
         DivergenceError
             If the loss becomes NaN or infinite.
+        TrainingInterrupted
+            After Ctrl-C; a KeyboardInterrupt. What was learned until then is kept, but nothing of
+            a learner that is pretrained first.
         """
         self._validate_params()
-        if y is None:
-            raise ValueError("requires y to be passed, but the target y is None")
-        if len(np.asarray(y)) == 0:
-            raise ValueError("Found array with 0 sample(s) while a minimum of 2 is required")
-        targets, learned, n_outputs, loss = self._learn_targets(y)
         X = opened(X)
-        check_consistent_length(X, targets)
+        labels, is_labeled = self._read_y(y, count_images(X))
+        targets, learned, n_outputs, loss = self._learn_targets(labels)
         source = self._fitted_source(X)
-        callbacks, rows = list(self.callbacks or ()), np.arange(len(targets))
+        X, callbacks = rows_of(X, is_labeled), list(self.callbacks or ())
+        rows, n_labeled = np.flatnonzero(is_labeled), len(labels)
         if self.early_stopping:
-            rows, stopping = self._hold_out(X, targets)
-            X, targets = pick(X, rows), targets[rows]
+            kept, stopping = self._hold_out(X, targets)
+            X, targets, rows = pick(X, kept), targets[kept], rows[kept]
             callbacks += stopping
         trained = self._supervised(source, torch.as_tensor(targets), n_outputs, loss)
-        trained.set_params(callbacks=callbacks).fit(X)
+        trained.set_params(callbacks=callbacks)
+        try:
+            with inner_training():
+                trained.fit(X)
+        except TrainingInterrupted:
+            self._keep(trained, learned, n_labeled, rows)
+            warn_of_interruption(trained, kept_by=self)
+            raise
+        self._keep(trained, learned, n_labeled, rows)
+        return self
+
+    def _keep(
+        self, trained: Supervised, learned: dict[str, Any], n_labeled: int, rows: np.ndarray
+    ) -> None:
+        """What was learned, from these rows of X."""
         self._let_go(trained)
         self.__dict__.update(learned, learner_=trained, history_=trained.history_)
+        self.n_labeled_ = n_labeled
         self.skipped_ = {int(rows[row]): reason for row, reason in trained.skipped_.items()}
         for name in ("n_features_in_", "feature_names_in_"):
             self.__dict__.pop(name, None)
             if hasattr(trained, name):
                 setattr(self, name, getattr(trained, name))
-        return self
 
     def _supervised(self, source: Any, targets: Any, n_outputs: int, loss: Any) -> Supervised:
         """The learner that is trained."""
@@ -139,12 +170,14 @@ class FineTuned(
         given = self._given_learner()
         if given is None:
             return None
-        if not given.__sklearn_is_fitted__():
-            given = clone(given).fit(X)
         if not given._shares_encoder:
             raise ValueError(
                 f"{type(given).__name__} has an encoder of its own kind, which cannot be tuned"
             )
+        if not given.__sklearn_is_fitted__():
+            given = clone(given)
+            with lost_if_interrupted(self, given):
+                given.fit(X)
         return given
 
     def _given_learner(self) -> Any:
@@ -257,6 +290,7 @@ class FineTuned(
 
     # Of the kind of targets
 
+    _read_y: ClassVar[Callable[..., tuple[np.ndarray, np.ndarray]]]
     _learn_targets: ClassVar[Callable[..., tuple]]
     _finish: ClassVar[Callable[..., nn.Module]]
     _quality: ClassVar[Callable[..., float]]

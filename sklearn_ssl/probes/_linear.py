@@ -28,9 +28,13 @@ from torch import Tensor, nn
 from sklearn_ssl._utils._arguments import COUNT, POSITIVE, DeclaredArguments, argument, plain
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
+from sklearn_ssl._utils._names import naming
 from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl.base._checks import all_or_nothing
 from sklearn_ssl.base._saved import SavedMixin
+from sklearn_ssl.exceptions import LabelWarning
 from sklearn_ssl.probes._classes import DecisionMixin, best_of, encoded
+from sklearn_ssl.probes._labeled import labeled_samples
 from sklearn_ssl.probes._modules import ExportMixin, Linear
 
 __all__ = ["LinearProbe"]
@@ -67,7 +71,8 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         variance is added, so that features that hardly vary do not decide). ``"auto"`` chooses it
         along with ``C="auto"``, and does not standardize where ``C`` is given.
     cv : int, splitter or None, default=None
-        How ``C`` is chosen; ``None`` takes 5 stratified folds.
+        How ``C`` is chosen; ``None`` takes 5 stratified folds, or as many as the most frequent
+        class has labels.
     class_weight : dict, {"balanced"} or None, default=None
         Weights of classes, as in scikit-learn.
     fit_intercept : bool, default=True
@@ -111,6 +116,7 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
     max_iter: int = argument(COUNT, default=1000)
     device: str | torch.device = argument(str, torch.device, default="auto")
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, X_unlabeled: Any = None) -> Self:
         """Fit it to features and labels.
 
@@ -118,6 +124,7 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         ----------
         X : array-like of shape (n, n_features)
         y : array-like of shape (n,)
+            Labels; samples without one (None, NaN, NA or -1) are left out.
         sample_weight : array-like of shape (n,), optional
         X_unlabeled : array-like of shape (m, n_features), optional
             Features without labels, from which scales are learned, too.
@@ -127,14 +134,18 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         self
         """
         self._validate_params()
-        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
+        given = X
+        X, y, is_labeled = labeled_samples(self, X, y, dtype=(np.float64, np.float32))
         classes, codes = encoded(y)
-        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        with naming("sample_weight"):
+            weights = _check_sample_weight(
+                sample_weight, given, dtype=np.float64, ensure_non_negative=True
+            )[is_labeled]
         seen = StandardScaler().partial_fit(X, sample_weight=weights)
         if X_unlabeled is not None:
-            seen.partial_fit(
-                validate_data(self, X_unlabeled, dtype=(np.float64, np.float32), reset=False)
-            )
+            with naming("X_unlabeled"):
+                more = validate_data(self, X_unlabeled, dtype=(np.float64, np.float32), reset=False)
+            seen.partial_fit(more)
         if self.class_weight is not None:
             of_class = compute_class_weight(
                 self.class_weight, classes=classes, y=y, sample_weight=weights
@@ -153,22 +164,30 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
                 path = [strength / taken.total]
             else:
                 (taken,) = samples
-                path = sorted({float(c) for c in np.ravel(plain(self.C))})
-                if min(path) <= 0:
-                    raise ValueError(f"C={self.C!r} must be above 0")
+                path = self._given_path()
                 if len(path) > 1:
                     scores = self._cross_validate(taken, y, path)
-                    best = path[int(scores.mean(0).argmax())]
+                    if len(scores):
+                        best = path[int(scores.mean(0).argmax())]
+                    else:  # the one nearest to what "auto" takes then
+                        best = min(path, key=lambda c: abs(math.log(c * taken.total)))
+                    self.scores_ = scores
                     path = [c for c in path if c <= best]
             problem = _Problem(self, taken)
             for c in path:
                 n_iter = problem.minimize(c * taken.total)
             self.coef_, self.intercept_ = taken.in_features(problem.values)
-        if len(np.ravel(plain(self.C))) > 1:
-            self.scores_ = scores
         self.classes_, self.C_, self.n_iter_ = classes, path[-1], n_iter
         self.standardized_ = taken.standardize
         return self
+
+    def _given_path(self) -> list[float]:
+        """The C that were given, from small to large, each once."""
+        with naming("C"):
+            path = sorted(set(np.asarray(plain(self.C), dtype=float).ravel().tolist()))
+        if not path or not np.isfinite(path).all() or path[0] <= 0:
+            raise ValueError(f"C={self.C!r} must be 'auto', or one or more numbers above 0")
+        return path
 
     def _choose(self, candidates: Sequence["_Samples"], y: np.ndarray) -> tuple["_Samples", float]:
         """The scaling and strength with the least log loss in cross-validation."""
@@ -207,18 +226,35 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         return losses[best], _STRENGTHS[best]
 
     def _cross_validate(self, samples: "_Samples", y: np.ndarray, path: list[float]) -> np.ndarray:
-        """Accuracies (n_folds, n_C)."""
-        codes, scores = samples.codes_here, []
-        for train, test in check_cv(self.cv, y, classifier=True).split(y, y):
-            if len(np.unique(codes[train])) < len(np.unique(codes)):
-                raise ValueError("a fold lacks a class; give fewer folds, cv=2, or one C")
+        """Accuracies (n_folds, n_C); a class that a fold cannot learn counts as not found."""
+        codes, scores, cv = samples.codes_here, [], self.cv
+        known = np.unique(codes)
+        if cv is None:
+            cv = max(2, min(5, np.bincount(codes).max()))
+        folds: Sequence = []
+        if len(y) > len(known):
+            with warnings.catch_warnings(action="ignore", category=UserWarning):  # of rare classes
+                folds = list(check_cv(cv, y, classifier=True).split(y, y))
+        learned = [np.unique(codes[train]) for train, _ in folds]
+        lacking = len(known) - min((len(some) for some in learned), default=len(known))
+        if lacking or not folds:
+            happened = (
+                f"up to {lacking} of {len(known)} classes have no label in the training part of a "
+                "fold, and their samples in the other part count as errors"
+                if folds
+                else "no class has two labels, so that none can be held out"
+            )
+            warn(f"{happened}; give more labels for C to be chosen, or one C", LabelWarning)
+        for (train, test), some in zip(folds, learned, strict=True):
+            if len(some) < 2:
+                continue
             problem, held_out = _Problem(self, samples.part(train)), samples.part(test)
             accuracies = []
             for c in path:
                 problem.minimize(c * samples.total)
                 accuracies.append(float(problem.is_right(held_out).mean()))
             scores.append(accuracies)
-        return np.array(scores)
+        return np.array(scores).reshape(-1, len(path))
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Scores of classes.

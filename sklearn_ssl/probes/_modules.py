@@ -11,6 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.linear_model._base import LinearClassifierMixin, LinearModel
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, Normalizer, StandardScaler
 from sklearn.utils.validation import check_is_fitted
@@ -108,6 +109,13 @@ def as_module(estimator: Any) -> nn.Module:
         if estimator.whiten:
             rows = rows / np.sqrt(estimator.explained_variance_)[:, None]
         return Linear(rows, -rows @ estimator.mean_, "values")
+    if type(estimator) is OneVsRestClassifier and estimator.multilabel_:
+        ones = estimator.estimators_
+        if all(isinstance(one, LogisticRegression) for one in ones):
+            rows, constants = ([getattr(o, n) for o in ones] for n in ("coef_", "intercept_"))
+            return nn.Sequential(
+                Linear(np.concatenate(rows), np.concatenate(constants), "values"), nn.Sigmoid()
+            )
     if _is_linear(estimator):
         kind = "values"
         if hasattr(estimator, "classes_"):
@@ -137,13 +145,17 @@ class ExportMixin(BaseEstimator):
         """Two rows of what the module takes, and their name."""
         return torch.zeros(2, self.n_features_in_), "features"
 
+    def _class_names(self) -> list | None:
+        """Of a classifier that gives each row one of them."""
+        return self.classes_.tolist() if hasattr(self, "classes_") else None
+
     def export_onnx(self: Any, path: str | os.PathLike) -> None:
         """Write what :meth:`to_torch` gives as an ONNX model, for any number of rows.
 
         A classifier's model has two outputs: ``class``, the place of the best class among
-        ``classes_``, which the model's metadata has as ``classes`` in JSON, and ``scores``. A
-        regressor's has one, ``predicted``. The input is called ``pixels``, of type uint8 if the
-        learner was fitted to such, or ``features``.
+        ``classes_``, which the model's metadata has as ``classes`` in JSON, and ``scores``; of
+        several labels it has ``scores`` alone. A regressor's has one, ``predicted``. The input is
+        called ``pixels``, of type uint8 if the learner was fitted to such, or ``features``.
 
         Parameters
         ----------
@@ -158,7 +170,5 @@ class ExportMixin(BaseEstimator):
         """
         check_is_fitted(self)
         example, name = self._example()
-        classes = getattr(self, "classes_", None)
-        output = "predicted" if classes is None else "scores"
-        classes = None if classes is None else classes.tolist()
-        write_onnx(self.to_torch(), path, example, name, output, classes)
+        output = "scores" if hasattr(self, "classes_") else "predicted"
+        write_onnx(self.to_torch(), path, example, name, output, self._class_names())

@@ -5,23 +5,28 @@ from typing import Any, Self
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT, POSITIVE, DeclaredArguments, argument
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
+from sklearn_ssl.base._checks import all_or_nothing
 from sklearn_ssl.base._saved import SavedMixin
+from sklearn_ssl.probes._labeled import LabeledClassifierMixin, labeled_samples
 from sklearn_ssl.probes._modules import ExportMixin
 
 __all__ = ["NeighborsProbe"]
 
 _PAIRS_AT_ONCE = 2**24
 
+_COLDEST = 1e-30  # temperature by which cosines can be divided in float32; only the nearest counts
 
-class NeighborsProbe(ClassifierMixin, ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
+
+class NeighborsProbe(
+    LabeledClassifierMixin, ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator
+):
     """Classes of the nearest features, weighted by their cosine similarity [1]_.
 
     It has nothing to train and one number to choose, so it is quick, and tells whether images of a
@@ -60,6 +65,7 @@ class NeighborsProbe(ClassifierMixin, ExportMixin, SavedMixin, DeclaredArguments
     temperature: float = argument(POSITIVE, default=0.07)
     device: str | torch.device = argument(str, torch.device, default="auto")
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any) -> Self:
         """Keep features and labels.
 
@@ -67,14 +73,14 @@ class NeighborsProbe(ClassifierMixin, ExportMixin, SavedMixin, DeclaredArguments
         ----------
         X : array-like of shape (n, n_features)
         y : array-like of shape (n,)
+            Labels; samples without one (None, NaN, NA or -1) are left out.
 
         Returns
         -------
         self
         """
         self._validate_params()
-        X, y = validate_data(self, X, y, dtype=np.float32)
-        check_classification_targets(y)
+        X, y, _ = labeled_samples(self, X, y, dtype=np.float32)
         self.classes_, self._codes = np.unique(y, return_inverse=True)
         self._unit = F.normalize(torch.from_numpy(np.ascontiguousarray(X)), dim=1).numpy()
         return self
@@ -102,7 +108,7 @@ class NeighborsProbe(ClassifierMixin, ExportMixin, SavedMixin, DeclaredArguments
             for start in range(0, len(X), size):
                 some = torch.from_numpy(np.ascontiguousarray(X[start : start + size])).to(device)
                 cosines, nearest = (F.normalize(some, dim=1) @ known.T).topk(k, dim=1)
-                weights = (cosines / self.temperature).softmax(1)
+                weights = (cosines / max(self.temperature, _COLDEST)).softmax(1)
                 votes = torch.zeros(len(some), len(self.classes_), device=device)
                 votes.scatter_add_(1, codes[nearest], weights)
                 shares[start : start + size] = votes.cpu().numpy()
@@ -118,7 +124,7 @@ class NeighborsProbe(ClassifierMixin, ExportMixin, SavedMixin, DeclaredArguments
         """
         check_is_fitted(self)
         k = min(int(self.n_neighbors), len(self._unit))
-        return _Votes(self._unit, self._codes, k, float(self.temperature)).eval()
+        return _Votes(self._unit, self._codes, k, max(float(self.temperature), _COLDEST)).eval()
 
     def predict(self, X: Any) -> np.ndarray:
         """The class with the most weight.

@@ -3,28 +3,28 @@
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d
 
 from sklearn_ssl._utils._arguments import argument
-from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl.probes._classes import encoded
+from sklearn_ssl.probes._labeled import LabeledClassifierMixin, LabeledRegressorMixin
 from sklearn_ssl.probes._semi_supervised import SelfSupervised, if_head_has
-from sklearn_ssl.probes._unread import score_of_read
 
 __all__ = ["SelfSupervisedClassifier", "SelfSupervisedRegressor"]
 
 
-class SelfSupervisedClassifier(ClassifierMixin, SelfSupervised):
+class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
     """A classifier for many images of which few have labels.
 
     The learner is pretrained on all of them, and the classifier is fitted to the features of those
-    with a label. As in :mod:`sklearn.semi_supervised`, ``y == -1`` marks images without one; where
-    the only other value is 1, both are classes.
+    with a label. None, NaN, NA or, as in :mod:`sklearn.semi_supervised`, -1 in ``y`` marks images
+    without one, in numbers and in text; where 1 is the only other label, -1 and 1 are two classes.
+
+    For several labels an image, ``y`` has a column for each class, with 1 and 0; images are taken
+    that have a value in all of them.
 
     Parameters
     ----------
@@ -33,6 +33,7 @@ class SelfSupervisedClassifier(ClassifierMixin, SelfSupervised):
     classifier : classifier or None, default=None
         ``None`` takes a logistic regression on standardized features, which are held to the range
         that labeled images span: what hardly varies among few may be far outside of it elsewhere.
+        For several labels an image it is one for each class.
 
     Attributes
     ----------
@@ -59,36 +60,16 @@ class SelfSupervisedClassifier(ClassifierMixin, SelfSupervised):
 
     _head: ClassVar[str] = "classifier"
 
-    @staticmethod
-    def _usual_head() -> Any:
-        return make_pipeline(*_scaling(), LogisticRegression(max_iter=1000))
+    _multilabel: ClassVar[bool] = True
 
     @staticmethod
-    def _check_y(y: Any) -> np.ndarray:
-        if y is None:
-            raise ValueError("requires y to be passed, but the target y is None")
-        y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-        return y
-
-    def _is_labeled(self, y: np.ndarray) -> np.ndarray:
-        everything = np.ones(len(y), bool)
-        if y.dtype.kind in "US" or (self.__sklearn_is_fitted__() and -1 in self.classes_):
-            return everything
-        return np.asarray(y != -1)
-
-    def _labeled_in_fit(self, y: np.ndarray) -> np.ndarray:
-        """Where labels are, told without the classes of an earlier fit."""
-        if y.dtype.kind in "US":
-            return np.ones(len(y), bool)
-        if set(np.unique(y).tolist()) == {-1, 1}:
-            warn(
-                "y has -1 and 1 only, which are taken as two classes; if -1 marks images without a "
-                "label, there is one class, and nothing to tell apart",
-                UserWarning,
-            )
-            return np.ones(len(y), bool)
-        return np.asarray(y != -1)
+    def _usual_head(labels: np.ndarray | None) -> Any:
+        one: Any = LogisticRegression(max_iter=1000)
+        if labels is None or labels.ndim == 2:
+            one = OneVsRestClassifier(one)
+        else:
+            encoded(labels)
+        return make_pipeline(*_scaling(), one)
 
     @property
     def classes_(self) -> np.ndarray:
@@ -125,26 +106,16 @@ class SelfSupervisedClassifier(ClassifierMixin, SelfSupervised):
         """
         return self._of_read("decision_function", X)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy on those images that have a label and can be read.
-
-        Parameters
-        ----------
-        X : array-like
-            Images.
-        y : array-like of shape (n,)
-        sample_weight : array-like of shape (n,), optional
-
-        Returns
-        -------
-        float
-        """
-        X, y, sample_weight = self._labeled_only(X, y, sample_weight)
-        return score_of_read(accuracy_score, y, self.predict(X), sample_weight)
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = tags.target_tags.multi_output
+        return tags
 
 
-class SelfSupervisedRegressor(RegressorMixin, SelfSupervised):
-    """A regressor for many images of which few have a target; NaN marks those without.
+class SelfSupervisedRegressor(LabeledRegressorMixin, SelfSupervised):
+    """A regressor for many images of which few have a target; None or NaN marks those without.
+
+    Of several targets, ``y`` of shape (n, k), images are taken that have all of them.
 
     Parameters
     ----------
@@ -180,39 +151,8 @@ class SelfSupervisedRegressor(RegressorMixin, SelfSupervised):
     _head: ClassVar[str] = "regressor"
 
     @staticmethod
-    def _usual_head() -> Any:
+    def _usual_head(labels: np.ndarray | None) -> Any:
         return make_pipeline(*_scaling(), RidgeCV(np.logspace(-1, 5, 7)))
-
-    @staticmethod
-    def _check_y(y: Any) -> np.ndarray:
-        if y is None:
-            raise ValueError("requires y to be passed, but the target y is None")
-        y = column_or_1d(y, warn=True, dtype=np.float64)
-        if np.isinf(y).any():
-            raise ValueError("Input y contains infinity; NaN marks images without a target")
-        return y
-
-    def _is_labeled(self, y: np.ndarray) -> np.ndarray:
-        return ~np.isnan(y)
-
-    _labeled_in_fit = _is_labeled
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Coefficient of determination on those images that have a target and can be read.
-
-        Parameters
-        ----------
-        X : array-like
-            Images.
-        y : array-like of shape (n,)
-        sample_weight : array-like of shape (n,), optional
-
-        Returns
-        -------
-        float
-        """
-        X, y, sample_weight = self._labeled_only(X, y, sample_weight)
-        return score_of_read(r2_score, y, self.predict(X), sample_weight)
 
 
 def _scaling() -> tuple[MinMaxScaler, StandardScaler]:

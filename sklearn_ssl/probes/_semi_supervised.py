@@ -1,5 +1,6 @@
 """What classifiers and regressors on a learner's features share."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,8 +12,17 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import DeclaredArguments, argument
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.base._checks import (
+    all_or_nothing,
+    inner_training,
+    lost_if_interrupted,
+    warn_of_interruption,
+)
 from sklearn_ssl.base._saved import SavedMixin
-from sklearn_ssl.images import opened, pick
+from sklearn_ssl.exceptions import TrainingInterrupted
+from sklearn_ssl.images import count_images, opened
+from sklearn_ssl.probes._labeled import rows_of
 from sklearn_ssl.probes._modules import ExportMixin, as_module
 from sklearn_ssl.probes._unread import of_read, read_rows
 
@@ -25,7 +35,9 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
     learner: Any = argument(kw_only=False)
 
     _head: ClassVar[str]
+    _read_y: ClassVar[Callable[..., tuple[np.ndarray, np.ndarray]]]
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any, *, X_unlabeled: Any = None) -> Self:
         """Pretrain on all images, and fit the features of those that have labels.
 
@@ -33,33 +45,54 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
         ----------
         X : array-like
             Images, as for the learner.
-        y : array-like of shape (n,)
-            Labels; those that are missing are marked.
+        y : array-like of shape (n,), or (n, k) for several labels or targets
+            Those that are missing are marked, and there is one for each image. Of several, images
+            are taken that have all of them.
         X_unlabeled : array-like, optional
             More images without labels.
 
         Returns
         -------
         self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the images or the labels are not usable.
+        TrainingInterrupted
+            After Ctrl-C; a KeyboardInterrupt. The head is fitted to the features of what a learner
+            learned until then.
         """
         if not hasattr(self.learner, "transform"):
             raise TypeError(
                 f"learner={self.learner!r} has no transform; give a learner, such as SimCLR()"
             )
-        X, y = opened(X), self._check_y(y)
-        labeled = self._labeled_in_fit(y)
-        if not labeled.any():
-            raise ValueError("no image has a label; mark only those that have none")
+        X = opened(X)
+        labels, is_labeled = self._read_y(y, count_images(X))
+        self._make_head(labels)  # refuses labels before anything is trained
         learner = clone(self.learner)
         more = {} if X_unlabeled is None else {"X_unlabeled": X_unlabeled}
-        learner.fit(X, **more)
-        rows = np.flatnonzero(labeled)
-        features = learner.transform(X if labeled.all() else pick(X, rows))
+        if not isinstance(learner, PretextLearner):  # others may be half fitted
+            with lost_if_interrupted(self, learner):
+                learner.fit(X, None, **more)  # a FrozenEstimator wants y
+            return self._keep(learner, X, labels, is_labeled)
+        try:
+            with inner_training():
+                learner.fit(X, **more)
+        except TrainingInterrupted:
+            self._keep(learner, X, labels, is_labeled)
+            warn_of_interruption(learner, kept_by=self)
+            raise
+        return self._keep(learner, X, labels, is_labeled)
+
+    def _keep(self, learner: Any, X: Any, labels: np.ndarray, is_labeled: np.ndarray) -> Self:
+        """Fit the head, and keep it and the learner."""
+        features = learner.transform(rows_of(X, is_labeled))
         read = read_rows(features)
         if not read.all():
-            features, rows = _safe_indexing(features, np.flatnonzero(read)), rows[read]
-        head = self._make_head().fit(features, y[rows])
-        self.learner_, self.n_labeled_ = learner, len(rows)
+            features, labels = _safe_indexing(features, np.flatnonzero(read)), labels[read]
+        head = self._make_head(labels).fit(features, labels)
+        self.learner_, self.n_labeled_ = learner, len(labels)
         setattr(self, f"{self._head}_", head)
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(learner, name):
@@ -68,9 +101,9 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
                 self.__dict__.pop(name, None)
         return self
 
-    def _make_head(self) -> Any:
+    def _make_head(self, labels: np.ndarray | None = None) -> Any:
         given = getattr(self, self._head)
-        return self._usual_head() if given is None else clone(given)
+        return self._usual_head(labels) if given is None else clone(given)
 
     @property
     def _fitted_head(self) -> Any:
@@ -95,20 +128,11 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
 
         Returns
         -------
-        ndarray of shape (n,)
+        ndarray of shape (n,) or (n, k)
             With ``on_error="skip"`` in the learner, NaN (or None among classes) for files that
             cannot be read.
         """
         return self._of_read("predict", X)
-
-    def _labeled_only(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, np.ndarray, Any]:
-        """Those images that have labels."""
-        y = self._check_y(y)
-        rows = np.flatnonzero(self._is_labeled(y))
-        if len(rows) < len(y):
-            X, y = pick(X, rows), y[rows]
-            sample_weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
-        return X, y, sample_weight
 
     def to_torch(self) -> nn.Module:
         """The learner and what is fitted to its features, as one module of torch alone.
@@ -132,6 +156,13 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
         first = self.learner_[0] if isinstance(self.learner_, Pipeline) else self.learner_
         return (first._example(), "pixels") if hasattr(first, "_example") else super()._example()
 
+    def _class_names(self) -> list | None:
+        head = self._fitted_head
+        last = head[-1] if isinstance(head, Pipeline) else head
+        if hasattr(last, "_class_names"):
+            return last._class_names()
+        return None if getattr(last, "multilabel_", False) else super()._class_names()
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "learner_")
 
@@ -139,6 +170,11 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
         tags = super().__sklearn_tags__()
         if hasattr(self.learner, "__sklearn_tags__"):
             tags.input_tags = self.learner.__sklearn_tags__().input_tags
+        head = getattr(self, self._head)
+        if head is None:
+            tags.target_tags.multi_output = True
+        elif hasattr(head, "__sklearn_tags__"):
+            tags.target_tags.multi_output = head.__sklearn_tags__().target_tags.multi_output
         return tags
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sklearn_ssl._utils._arguments import argument
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput
 
-__all__ = ["ClassificationLoss", "Supervised", "squared_error"]
+__all__ = ["ClassificationLoss", "IndicatorLoss", "Supervised", "squared_error"]
 
 
 class SupervisedTask(PretextTask):
@@ -90,6 +90,17 @@ class ClassificationLoss:
         if self.weights is not None:
             weights = torch.tensor(self.weights, device=outputs.device)
         return F.cross_entropy(outputs, targets, weights, label_smoothing=self.label_smoothing)
+
+
+class IndicatorLoss:
+    """Binary cross entropy of each class, for images with several labels."""
+
+    def __init__(self, label_smoothing: float):
+        self.label_smoothing = label_smoothing
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        share = self.label_smoothing
+        return F.binary_cross_entropy_with_logits(outputs, targets * (1 - share) + share / 2)
 
 
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -1,14 +1,24 @@
 """Callbacks that learners put on their net: a progress bar, and scikit-learn's protocol."""
 
+import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from skorch.callbacks import Callback, EarlyStopping
 from skorch.utils import noop
 from tqdm.auto import tqdm
 
-__all__ = ["ProgressBar", "SklearnCallbacks", "StopEarly", "StopTraining"]
+from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl.exceptions import BusyMachineWarning
+
+__all__ = ["LoadWatch", "ProgressBar", "SklearnCallbacks", "StopEarly", "StopTraining"]
+
+_LOOKS_AFTER = 20.0  # seconds: a short training is no matter, and a load is a mean over a minute
+_BUSY = 2.0  # times as many threads that want to run as cores: others have half of them at least
+_SHARE_OF_A_CORE = 0.6  # that a training alone on its cores is above
 
 
 class StopTraining(Exception):
@@ -66,6 +76,36 @@ class StopEarly(EarlyStopping):
     def restore(self, kept: dict[str, Any]) -> None:
         """Take what :meth:`kept` gave, for the training that begins."""
         self.before = dict(kept)
+
+
+class LoadWatch(Callback):
+    """Say once, some time into a training on a CPU, that other processes slow it down.
+
+    The load of the machine has to be well above its cores, and the process, which does nothing but
+    compute, has to have got less of them than one.
+    """
+
+    began: tuple[float, float] | None = None  # on two clocks; None once it has looked
+
+    def on_train_begin(self, net, **kwargs):
+        self.began = time.monotonic(), time.process_time()
+
+    def on_batch_end(self, net, **kwargs):
+        if self.began is None or time.monotonic() - self.began[0] < _LOOKS_AFTER:
+            return
+        (wall, own), self.began = self.began, None
+        cores = os.cpu_count() or 1
+        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # not on Windows
+        threads = min(torch.get_num_threads(), cores)
+        got = (time.process_time() - own) / (time.monotonic() - wall) / threads
+        if load >= _BUSY * cores and got < _SHARE_OF_A_CORE:
+            warn(
+                f"the load of this machine is {load:.0f} on {cores} cores, and this training gets "
+                f"{100 * got:.0f} % of the {threads} that it asks for: other processes slow it "
+                "down, all the more as threads wait for each other. Run fewer side by side, or "
+                "give each fewer threads: torch.set_num_threads(1)",
+                BusyMachineWarning,
+            )
 
 
 class SklearnCallbacks(Callback):

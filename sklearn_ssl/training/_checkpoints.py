@@ -1,7 +1,7 @@
 """The state of a training: all that its next step depends on, written and read back."""
 
+import re
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +12,11 @@ from torch import Tensor
 from sklearn_ssl._utils._checkpoints import Checkpoint
 from sklearn_ssl._utils._isolation import OwnRandomNumbers
 from sklearn_ssl._utils._ranks import current_ranks
+from sklearn_ssl._utils._storage import DAMAGED
 
 __all__ = ["Checkpoints", "Epoch"]
+
+_DIGEST = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{8,}\b")  # of images, files and code
 
 
 @dataclass
@@ -66,22 +69,37 @@ class Checkpoints:
         self.epochs_since = 0
         self.written = time.monotonic()
 
-    def resume(self, net: Any, epochs: int) -> int:
+    def resume(self, net: Any, epochs: int, n_images: int) -> int:
         """Put the last checkpoint into the net, and give the number of epochs that are left.
 
         Raises
         ------
         ValueError
-            If the folder belongs to another training.
+            If the folder belongs to another training, or if what is in it does not fit.
         """
         state = current_ranks().first(self.checkpoint.read)
         if state is None:
             self.write(net)  # so that a disk that is full says so now
             return epochs
-        self._compare(state["training"])
+        self._compare(state)
+        try:
+            return self._take(net, state, epochs, n_images)
+        except DAMAGED as error:
+            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            raise ValueError(
+                f"the checkpoints in {self.checkpoint.path} do not fit this training: "
+                f"{kind}{error}; delete them to train anew"
+            ) from error
+
+    def _take(self, net: Any, state: dict[str, Any], epochs: int, n_images: int) -> int:
         net.module_.load_state_dict(state["module"])
+        net.check_optimizer_state(state["optimizer"])
         net.set_optimizer_state(state["optimizer"])
         done = len(state["history"]) - len(net.history)
+        begun = done + (state["epoch"] is not None)
+        timed = net.progress_.seconds is not None
+        if begun > epochs:
+            raise ValueError(f"they have {begun} epochs, which is more than max_epochs={epochs}")
         net.history = History(state["history"])
         self.draws.set_state(state["generators"])
         for name, callback in net.callbacks_:
@@ -90,20 +108,27 @@ class Checkpoints:
         spent = sum(row["seconds"] for row in net.history[len(net.history) - done :])
         if state["epoch"] is not None:
             net.begun_ = Epoch.of(state["epoch"], torch.device(net.device))
+            _check_rows(net.begun_.order, n_images)
             spent += net.begun_.seconds
         net.progress_.resume(state["steps"], spent)
-        return 0 if state["finished"] else epochs - done
+        stopped = state["finished"] and (timed or done < state["training"]["max_epochs"])
+        return 0 if stopped else epochs - done
 
-    def _compare(self, other: Mapping[str, Any]) -> None:
+    def _compare(self, state: Any) -> None:
+        found = state.get("training") if isinstance(state, dict) else None
+        other = found if isinstance(found, dict) else {}
+        # of a constant schedule, every training is the beginning of longer ones
+        free = {"max_epochs"} if self.training.get("schedule") == "constant" else set()
         differences = [
             f"{name} was {other.get(name)!r} and is {self.training.get(name)!r}"
             for name in {**other, **self.training}
-            if name != "pixels" and other.get(name) != self.training.get(name)
+            if name not in {*free, "pixels"} and other.get(name) != self.training.get(name)
         ]
         pairs = zip(other.get("pixels", ()), self.training["pixels"], strict=False)
         if not differences and any(None not in pair and len(set(pair)) > 1 for pair in pairs):
             differences = ["images have other pixels"]  # what cannot be read may be any image
         if differences:
+            differences = [_DIGEST.sub(r"\1...", difference) for difference in differences]
             raise ValueError(
                 f"the checkpoints in {self.checkpoint.path} are of another training: "
                 f"{'; '.join(differences)}. Go on with the same, or give a new one another folder"
@@ -140,3 +165,11 @@ class Checkpoints:
         }
         self.checkpoint.write(net.progress_.done, values)
         self.epochs_since, self.written = 0, time.monotonic()
+
+
+def _check_rows(order: Tensor, n_images: int) -> None:
+    """Raise ValueError for what are no rows of the images, each at most once."""
+    if order.ndim != 1 or order.dtype != torch.int64 or len(order.unique()) != len(order):
+        raise ValueError("the order of the images is none")
+    if len(order) and not 0 <= int(order.min()) <= int(order.max()) < n_images:
+        raise ValueError(f"the order has rows that {n_images} images do not have")

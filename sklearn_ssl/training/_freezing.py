@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sklearn_ssl._utils._device import evaluation
+from sklearn_ssl.nn import MomentumCopy
 
 __all__ = ["held", "lr_scales"]
 
@@ -51,29 +52,31 @@ def lr_scales(encoder: Any, layer_decay: float) -> dict[nn.Parameter, float]:
 
 
 @contextlib.contextmanager
-def held(encoder: Any, trainable_layers: int | None, batch_norm: bool = False) -> Iterator[None]:
-    """All but the last layers stay as they are, with the statistics of their batch norms.
+def held(task: Any, trainable_layers: int | None, batch_norm: bool = False) -> Iterator[None]:
+    """All but the encoder's last layers stay as they are, with the statistics of their batch norms.
 
-    With ``batch_norm`` so do the statistics of all others.
+    With ``batch_norm`` so do the statistics of all others. In momentum copies of the encoder the
+    same norms are held: a target is made with the statistics that its prediction is made with.
+    Norms stay in evaluation mode until all parts are put into training mode again.
     """
-    kept = set()
+    encoder, kept = task.encoder, set()
     if trainable_layers is not None:
         layers, n_layers = layer_of_parameters(encoder)
         kept = {p for p, row in layers.items() if row < n_layers - trainable_layers}
     trained = [p for p in kept if p.requires_grad]
     norms = [
-        part
-        for part in encoder.modules()
-        if isinstance(part, _BatchNorm) and part.training and (batch_norm or part.weight in kept)
+        name
+        for name, part in encoder.named_modules()
+        if isinstance(part, _BatchNorm) and (batch_norm or part.weight in kept)
     ]
+    copies = [part.module for part in task.modules() if isinstance(part, MomentumCopy)]
+    for network in (encoder, *(copy for copy in copies if type(copy) is type(encoder))):
+        for name in norms:
+            network.get_submodule(name).eval()
     for parameter in trained:
         parameter.requires_grad_(False)
-    for norm in norms:
-        norm.eval()
     try:
         yield
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
-        for norm in norms:
-            norm.train()

@@ -16,6 +16,7 @@ from sklearn_ssl._utils._device import (
     deterministic_kernels,
     freed_memory_kept,
     interrupts_deferred,
+    synchronize,
 )
 from sklearn_ssl._utils._ranks import current_ranks
 from sklearn_ssl.exceptions import DivergenceError, ImageReadError, TrainingInterrupted
@@ -153,7 +154,7 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
         if seconds is not None:
             epochs = sys.maxsize
         if checkpoints is not None:
-            epochs = checkpoints.resume(self, epochs)
+            epochs = checkpoints.resume(self, epochs, len(images))
         current_ranks().share(self.module_)
         kept = self.callbacks_
         self.callbacks_ = [*kept, *((f"watcher{i}", cb) for i, cb in enumerate(watchers))]
@@ -210,7 +211,10 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
         if interrupted:
             if epoch is not None:
                 self.history.pop()  # its record is not whole
-            raise TrainingInterrupted
+            raise TrainingInterrupted(
+                f"the training was interrupted after {self.progress_.done} steps, and "
+                f"{len(self.history)} whole epochs"
+            )
 
     def holds_encoder(self) -> bool:
         """Whether the epoch is one of the first, which train heads only."""
@@ -221,7 +225,7 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
             return
         self._set_training(True)
         trainable = 0 if self.holds_encoder() else self.trainable_layers
-        with held(self.encoder, trainable, self.frozen_batch_norm):
+        with held(self.module_.task, trainable, self.frozen_batch_norm):
             self._run_epoch(iterator, step_fn)
 
     def _run_epoch(self, iterator: Batches, step_fn: Callable) -> None:
@@ -246,7 +250,8 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
             if len(epoch.records) < len(iterator):
                 self._pause(epoch)
         # from here on values are read from the device
-        epoch.seconds = current_ranks().first(lambda: epoch.seconds)
+        synchronize(torch.device(self.device))
+        epoch.seconds = current_ranks().first(lambda: time.perf_counter() - began)
         columns = {name: v.float().tolist() for name, v in epoch.columns().items()}
         self._record(columns)
         self.history.record("lr", lr)
@@ -296,4 +301,4 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
         self._set_training(False)
         with autocast(pixels.device, self.precision), current_ranks().splitting():
             features = self.encoder.embed(self.module_.images(pixels, *sizes))
-        return feature_spread(features).item()
+        return feature_spread(features)

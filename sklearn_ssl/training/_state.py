@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sklearn_ssl._utils._isolation import own_settings
 from sklearn_ssl._utils._taken_apart import as_arrays, as_tensors, put_together, taken_apart
+from sklearn_ssl.nn import make_optimizer
 
 __all__ = ["StateMixin"]
 
@@ -23,6 +24,7 @@ class StateMixin:
     batch_size: int
     callbacks_: list
     history: Any
+    lr: float
     weight_decay: float
     initialize_callbacks: Any
     initialize_optimizer: Any
@@ -59,6 +61,50 @@ class StateMixin:
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
+    def check_optimizer_state(self, state: dict[str, Any]) -> None:
+        """Raise ValueError for what cannot be the state of this optimizer.
+
+        Fused optimizers of torch write where the parameters' sizes say, whatever sizes these have.
+        """
+        own = self.optimizer_.state_dict()
+        groups, wanted = state["param_groups"], own["param_groups"]
+        if [group["params"] for group in groups] != [group["params"] for group in wanted]:
+            raise ValueError("the optimizer's state is of other parameters")
+        if [set(group) for group in groups] != [set(group) for group in wanted]:
+            raise ValueError("the optimizer's state is of another optimizer")
+        expected = self._state_after_a_step()
+        if expected is None:
+            return
+        for row, values in state["state"].items():
+            found, right = _shapes(values), _shapes(expected.get(row, {}))
+            if found != right:
+                raise ValueError(
+                    f"the optimizer's state of parameter {row} has shapes {found} and not {right}"
+                )
+
+    def _state_after_a_step(self) -> dict[int, dict[str, Any]] | None:
+        """What the optimizer will know of each parameter; None if it cannot step without values.
+
+        All that we name and torch's fused ones can. A class that cannot checks its state itself.
+        """
+        groups = [
+            {**group, "params": [torch.empty_like(p, device="meta") for p in group["params"]]}
+            for group in self.optimizer_.param_groups
+        ]
+        for group in groups:
+            if "fused" in group:
+                group["fused"] = False  # which the meta device does not know
+            for p in group["params"]:
+                p.requires_grad_().grad = torch.empty_like(p)
+        try:
+            optimizer = make_optimizer(self.optimizer, groups, self.lr, self.weight_decay)
+            optimizer.step()
+        except Exception:
+            if isinstance(self.optimizer, str):
+                raise
+            return None
+        return optimizer.state_dict()["state"]
+
     def kept(self) -> dict[str, Any]:
         """What a continued fit needs, beside the module."""
         return {
@@ -69,6 +115,7 @@ class StateMixin:
 
     def restore(self, kept: dict[str, Any]) -> None:
         """Take what :meth:`kept` gave."""
+        self.check_optimizer_state(kept["optimizer"])
         self.set_optimizer_state(kept["optimizer"])
         self.history = History(kept["history"])
 
@@ -95,3 +142,8 @@ class StateMixin:
             with self._current_init_context("optimizer"):
                 self.initialize_optimizer()
             self.set_optimizer_state(as_tensors(state["optimizer_"]))
+
+
+def _shapes(values: dict[str, Any]) -> dict[str, tuple[int, ...] | None]:
+    """Shapes of tensors by name; None for what is none."""
+    return {n: tuple(v.shape) if isinstance(v, Tensor) else None for n, v in values.items()}

@@ -1,0 +1,51 @@
+"""Names in messages: those that were meant, and those of arguments."""
+
+import contextlib
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+__all__ = ["did_you_mean", "naming"]
+
+
+def did_you_mean(given: Any, known: Iterable[str]) -> str:
+    """A sentence, after a space, that offers the known names most like what was given, or nothing.
+
+    Examples
+    --------
+    >>> from sklearn_ssl._utils._names import did_you_mean
+    >>> did_you_mean("ResNet-18", ["resnet18", "vit_b_16"])
+    " Did you mean 'resnet18'?"
+    """
+    if not isinstance(given, str):
+        return ""
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(given.lower(), by_lower, cutoff=0.65)
+    if not close:
+        return ""
+    *others, last = (repr(by_lower[name]) for name in close)
+    return f" Did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
+
+
+@contextlib.contextmanager
+def naming(argument: str) -> Iterator[None]:
+    """Have errors name the argument that was read, which those of images call X.
+
+    Examples
+    --------
+    >>> from sklearn_ssl._utils._names import naming
+    >>> with naming("queries"):
+    ...     raise ValueError("X has no images")
+    Traceback (most recent call last):
+    ValueError: queries has no images
+    """
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        said = str(error)
+        named = re.sub(r"^((?:Input |row \d+ of )?)X\b", rf"\g<1>{argument}", said)
+        error.args = (named if argument in named else f"{argument}: {said}",)
+        raise
+    except OverflowError as error:  # an integer that no float can hold
+        raise ValueError(f"{argument}: {error}") from error

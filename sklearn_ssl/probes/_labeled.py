@@ -1,0 +1,100 @@
+"""Classifiers and regressors leave out rows without a label, in ``fit`` and ``score``."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+
+from sklearn_ssl._utils._labels import read_labels, read_targets
+from sklearn_ssl.images import count_images, pick
+from sklearn_ssl.probes._unread import score_of_read
+
+__all__ = ["LabeledClassifierMixin", "LabeledRegressorMixin", "labeled_samples", "rows_of"]
+
+
+def rows_of(X: Any, is_labeled: np.ndarray) -> Any:
+    """Those images or samples that have a label."""
+    return X if is_labeled.all() else pick(X, np.flatnonzero(is_labeled))
+
+
+def labeled_samples(
+    estimator: Any, X: Any, y: Any, **checks: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Checked features of those samples that have a label, their labels, and which they are."""
+    labels, is_labeled = estimator._read_y(y, count_images(X))
+    X = validate_data(estimator, X, **checks)
+    return rows_of(X, is_labeled), labels, is_labeled
+
+
+def _scored(estimator: Any, X: Any, y: Any, sample_weight: Any, **options: Any) -> tuple:
+    """Images or samples that have a label, with their labels and weights."""
+    labels, is_labeled = estimator._read_y(y, count_images(X), **options)
+    if sample_weight is not None:
+        check_consistent_length(is_labeled, sample_weight)
+        sample_weight = np.asarray(sample_weight)[is_labeled]
+    return rows_of(X, is_labeled), labels, sample_weight
+
+
+class LabeledClassifierMixin(ClassifierMixin):
+    """A classifier that leaves out what has no label."""
+
+    classes_: Any
+    predict: Any
+    _multilabel: ClassVar[bool] = False
+
+    def _read_y(
+        self, y: Any, n_rows: int | None, classes: Any = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return read_labels(y, n_rows, classes=classes, multilabel=self._multilabel)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy on the rows that have a label; of several labels, all have to be right.
+
+        Files that cannot be read and are skipped are left out.
+
+        Parameters
+        ----------
+        X : array-like
+            As for ``predict``.
+        y : array-like of shape (n,) or (n, n_classes)
+            Labels; None, NaN, NA and -1 mean that there is none, unless -1 is a class of the fit.
+        sample_weight : array-like of shape (n,), optional
+
+        Returns
+        -------
+        float
+        """
+        check_is_fitted(self)
+        X, y, sample_weight = _scored(self, X, y, sample_weight, classes=self.classes_)
+        return score_of_read(accuracy_score, y, self.predict(X), sample_weight)
+
+
+class LabeledRegressorMixin(RegressorMixin):
+    """A regressor that leaves out what has no target."""
+
+    predict: Any
+
+    def _read_y(self, y: Any, n_rows: int | None) -> tuple[np.ndarray, np.ndarray]:
+        return read_targets(y, n_rows)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Coefficient of determination on the rows that have a target.
+
+        Files that cannot be read and are skipped are left out.
+
+        Parameters
+        ----------
+        X : array-like
+            As for ``predict``.
+        y : array-like of shape (n,) or (n, n_targets)
+            Targets; None, NaN and NA mean that there is none.
+        sample_weight : array-like of shape (n,), optional
+
+        Returns
+        -------
+        float
+        """
+        X, y, sample_weight = _scored(self, X, y, sample_weight)
+        return score_of_read(r2_score, y, self.predict(X), sample_weight)
