@@ -1,4 +1,4 @@
-"""Saved learners, read back."""
+"""Saved estimators, read back."""
 
 import os
 from importlib.metadata import version
@@ -7,6 +7,7 @@ from typing import Any
 from sklearn_ssl._discovery import all_estimators
 from sklearn_ssl._utils._storage import DAMAGED, expanded, read_file
 from sklearn_ssl.base import FORMAT
+from sklearn_ssl.base._saved import unpacked_arguments
 from sklearn_ssl.base._transformer import ImageTransformer
 from sklearn_ssl.encoders import is_elsewhere
 from sklearn_ssl.views import Views
@@ -14,10 +15,8 @@ from sklearn_ssl.views import Views
 __all__ = ["load"]
 
 
-def load(
-    path: str | os.PathLike, *, learner_class: type[ImageTransformer] | None = None, **params: Any
-) -> Any:
-    """Read a learner or another transformer that was saved by its method ``save``.
+def load(path: str | os.PathLike, *, learner_class: type | None = None, **params: Any) -> Any:
+    """Read an estimator of this package that was saved by its method ``save``.
 
     No code of the file is run, and nothing is downloaded: its network is built anew from the
     arguments, and filled. A network that is larger than what the file holds is not built. Folders
@@ -30,9 +29,9 @@ def load(
     learner_class : type, optional
         For a learner that is not of this package.
     **params : object
-        Arguments that are code and could not be saved (the class of an encoder, callbacks, views
-        that are a function, a ``RandomState``), an ``encoder`` that timm reads from a hub
-        (``"timm/hf-hub:..."``), and others that may be changed after a fit.
+        Arguments that are code and could not be saved (the class of an encoder, a learner with one,
+        callbacks, views that are a function, a ``RandomState``), an ``encoder`` that timm reads
+        from a hub (``"timm/hf-hub:..."``), and others that may be changed after a fit.
 
     Returns
     -------
@@ -69,19 +68,34 @@ def load(
                 f"{path} holds a {values['class']}, which is not of this package; give its class "
                 "as load(path, learner_class=...)"
             )
-        learner_class = classes[values["class"]]
-        arguments = _arguments_of(learner_class, values["arguments"], classes)
-        code = values["code"]
-        if is_elsewhere(name := arguments.get("encoder")):
-            code = {**code, "encoder": name}
-        _check_params(learner_class, code, params)
-        return learner_class(**{**arguments, **params})._restore(values)
+        return _rebuilt(values, params, classes)
     except DAMAGED as error:
         if isinstance(error, ValueError):
             raise
         raise ValueError(
             f"{path} does not fit together: {type(error).__name__}: {error}"
         ) from error
+
+
+def _rebuilt(values: dict[str, Any], params: dict[str, Any], classes: dict[str, Any]) -> Any:
+    """The estimator that has given these values."""
+    found = classes[values["class"]]
+    arguments = unpacked_arguments(found, values["arguments"], classes)
+    code = values["code"]
+    if is_elsewhere(name := arguments.get("encoder")):
+        code = {**code, "encoder": name}
+    _check_params(found, code, params)
+    made = found(**{**arguments, **params})
+    if issubclass(found, ImageTransformer):
+        return made._restore(values)
+
+    def rebuild(inner: dict[str, Any], lenders: list[Any]) -> Any:
+        """An estimator within it, which has its code from one that was given as an argument."""
+        alike = [lender for lender in lenders if type(lender).__name__ == inner["class"]]
+        lent = {name: getattr(alike[0], name) for name in inner["code"]} if alike else {}
+        return _rebuilt(inner, lent, classes)
+
+    return made._restore(values, rebuild)
 
 
 def _check_format(path: Any, values: Any) -> None:
@@ -98,7 +112,7 @@ def _check_format(path: Any, values: Any) -> None:
 def _known_classes(learner_class: Any) -> dict[str, Any]:
     classes: dict[str, Any] = {
         "Views": Views,
-        **dict(all_estimators("transformer")),
+        **dict(all_estimators(None)),
     }
     if learner_class is not None:
         classes[learner_class.__name__] = learner_class
@@ -122,23 +136,3 @@ def _check_params(learner_class: Any, code: dict[str, Any], params: dict[str, An
             f"{', '.join(fixed)} cannot be changed: the network was built from it, or it is no "
             f"argument of {learner_class.__name__}"
         )
-
-
-def _arguments_of(kind: Any, packed: dict[str, Any], classes: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of a class, without those by which a file would have others written."""
-    return {
-        name: _unpacked(value, classes)
-        for name, value in packed.items()
-        if not kind._arguments.get(name, {"writes": False})["writes"]
-    }
-
-
-def _unpacked(value: Any, classes: dict[str, Any]) -> Any:
-    if isinstance(value, (list, tuple)):
-        return type(value)(_unpacked(item, classes) for item in value)
-    if not isinstance(value, dict):
-        return value
-    if value.keys() == {"class", "arguments"} and isinstance(value["class"], str):
-        kind = classes[value["class"]]
-        return kind(**_arguments_of(kind, value["arguments"], classes))
-    return {name: _unpacked(item, classes) for name, item in value.items()}

@@ -10,10 +10,12 @@ from typing import Any
 
 import sklearn
 import torch
+from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ssl._loading import load
 from sklearn_ssl._utils._storage import expanded, replaced
+from sklearn_ssl.base import ImageTransformer
 
 __all__ = ["from_pretrained", "push_to_hub", "save_pretrained"]
 
@@ -171,31 +173,47 @@ def model_card(learner: Any) -> str:
         for name, value in sorted(learner.get_params(deep=False).items())
         if repr(value) != repr(defaults.get(name))
     )
-    height, width, channels = learner.image_shape_
-    layers = "\n".join(
-        f"| `{layer}` | {d} x {rows} x {columns} |"
-        for layer, (d, rows, columns) in learner.encoder_.layers.items()
-    )
-    n_features = len(learner.get_feature_names_out())
+    fitted = getattr(learner, "learner_", learner)  # of a classifier, that which has the encoder
+    has_encoder = isinstance(fitted, ImageTransformer)
+    if has_encoder:
+        height, width, channels = fitted.image_shape_
+        shape = f"{height}, {width}, {channels}"
+        given = f"images of {height} x {width} pixels and {channels} channels"
+    else:
+        shape = f"{learner.n_features_in_}"
+        given = f"vectors of {shape} features"
+    if fitted is learner and has_encoder:
+        what, n_features = "Features of", len(learner.get_feature_names_out())
+        use = f"features = learner.transform(images)  # (n, {shape}) to (n, {n_features})"
+        tags = "- image-feature-extraction\n"
+    else:
+        what = "Classes of" if is_classifier(learner) else "Predictions for"
+        use = f"predicted = learner.predict({'images' if has_encoder else 'X'})  # (n, {shape})"
+        tags = "- image-classification\n" if has_encoder and is_classifier(learner) else ""
+    layers = ""
+    if has_encoder:
+        layers = "\n## Layers\n\n| layer | channels x height x width |\n|---|---|\n" + "".join(
+            f"| `{layer}` | {d} x {rows} x {columns} |\n"
+            for layer, (d, rows, columns) in fitted.encoder_.layers.items()
+        )
     versions = f"scikit-learn {sklearn.__version__}, torch {torch.__version__}"
     versions = f"sklearn-ssl {version('sklearn-ssl')}, {versions}"
     seen = ""
-    if history := getattr(learner, "history_", None):
+    if history := getattr(fitted, "history_", None):
         seen = (
-            f"- trained for {learner.n_epochs_} epochs, on {learner.n_images_seen_} images seen; "
+            f"- trained for {fitted.n_epochs_} epochs, on {fitted.n_images_seen_} images seen; "
             f"its last loss was {history[-1]['train_loss']:.4g}\n"
         )
     return f"""---
 library_name: sklearn-ssl
 tags:
 - self-supervised-learning
-- image-feature-extraction
-- scikit-learn
+{tags}- scikit-learn
 ---
 
 # {kind}
 
-Features of images of {height} x {width} pixels and {channels} channels, by `sklearn_ssl.{kind}`.
+{what} {given}, by `sklearn_ssl.{kind}`.
 
 {seen}- {versions}
 
@@ -205,7 +223,7 @@ Features of images of {height} x {width} pixels and {channels} channels, by `skl
 from sklearn_ssl.hub import from_pretrained
 
 learner = from_pretrained("this repository, or its folder")
-features = learner.transform(images)  # (n, {height}, {width}, {channels}) to (n, {n_features})
+{use}
 ```
 
 No code of this repository is run by it.
@@ -213,13 +231,7 @@ No code of this repository is run by it.
 ## Arguments that are not the defaults
 
 {arguments or "None."}
-
-## Layers
-
-| layer | channels x height x width |
-|---|---|
 {layers}
-
 ## What it was trained on, and what it is good for
 
 To be filled in: the images and their license, what features were tested on, where they fail.

@@ -20,14 +20,28 @@ from conftest import LEARNERS, TinyNet, make_images, small
 from joblib import Parallel, delayed, parallel_config
 from joblib.parallel import ThreadingBackend
 from PIL import Image
+from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
+from skorch.callbacks import Callback
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 
-from sklearn_ssl import PatchDictionary, SimCLR, VariationalAutoencoder, Views, load_images
+from sklearn_ssl import (
+    Distillation,
+    FineTunedClassifier,
+    FineTunedRegressor,
+    PatchDictionary,
+    PretrainedEncoder,
+    SelfSupervisedClassifier,
+    SelfSupervisedRegressor,
+    SimCLR,
+    VariationalAutoencoder,
+    Views,
+    load_images,
+)
 from sklearn_ssl.exceptions import (
     ImageReadError,
     ImageReadWarning,
@@ -36,10 +50,14 @@ from sklearn_ssl.exceptions import (
     PixelRangeWarning,
 )
 from sklearn_ssl.images import Files, Images, Reading, list_images, prune_decoded, read_images
+from sklearn_ssl.inspection import MeasureMonitor, ProbeMonitor
+from sklearn_ssl.training import Batches
 from sklearn_ssl.views import CenteredImages
 
 datasets = pytest.importorskip("datasets")
 tifffile = pytest.importorskip("tifffile")
+
+STILL = Views(crop_scale=None, flip=0, jitter=None, gray=0, blur=0)
 
 
 def encoded(image, format="PNG", **options):
@@ -174,6 +192,43 @@ def test_sources_give_the_features_of_the_array(source, array, folder, shard, le
     np.testing.assert_array_equal(learner.transform(X), learner.transform(array))
     assert small(SimCLR).fit(X).image_shape_ == (8, 8, 3)
     np.testing.assert_array_equal(load_images(X), array)
+
+
+class Stored:
+    """An array that is read by slices, in increasing order, as HDF5's are."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype, self.ndim = array, array.shape, array.dtype, 4
+
+    def __getitem__(self, rows):
+        assert isinstance(rows, slice) or (np.diff(rows) > 0).all()
+        return self.array[rows]
+
+
+PARTLY_LABELED = {
+    **{name: SOURCES[name] for name in ("folder", "tar", "Dataset", "tensors", "Hugging Face")},
+    "stored": lambda array, folder, shard: Stored(array),
+}
+
+
+@pytest.mark.parametrize("source", PARTLY_LABELED)
+def test_rows_of_sources_are_those_of_the_array(source, array, folder, shard):
+    """With few labels, and with images that are held out."""
+    X = PARTLY_LABELED[source](array, folder, shard)
+    y = np.arange(48) % 3
+    few = np.where(np.arange(48) % 5, -1, y)
+    classifier = SelfSupervisedClassifier(
+        PretrainedEncoder(encoder=TinyNet, weights=None, random_state=0)
+    )
+    tuned = FineTunedClassifier(
+        TinyNet, max_epochs=1, early_stopping=True, views=STILL, random_state=0
+    )
+    for estimator, labels in ((classifier, few), (tuned, y)):
+        found, known = clone(estimator).fit(X, labels), clone(estimator).fit(array, labels)
+        np.testing.assert_array_equal(
+            found.predict_proba(array[:9]), known.predict_proba(array[:9])
+        )
+        assert found.score(X, labels) == known.score(array, labels)
 
 
 def test_files_are_the_array_to_every_learner(array, paths):
@@ -742,17 +797,144 @@ def test_skipping(array, tmp_path):
         learner.fit(paths)
     assert len([w for w in seen if w.category is ImageReadWarning]) == 1
     assert list(learner.skipped_) == [3, 4]
-    with pytest.warns(ImageReadWarning, match="2 of 10 images .* have NaN for features"):
+    with pytest.warns(ImageReadWarning, match="2 of 10 images .* have NaN in their rows"):
         features = learner.transform(paths[:10])
     assert np.flatnonzero(np.isnan(features).all(1)).tolist() == [3, 4]
     good = np.delete(np.arange(10), [3, 4])
     np.testing.assert_array_equal(features[good], learner.transform(array[good]))
     with pytest.raises(ImageReadError, match=r"03\.png"):
-        learner.score(paths)
-    with pytest.raises(ImageReadError, match=r"03\.png"):
         learner.set_params(on_error="raise").transform(paths)
     with pytest.raises(ImageReadError, match="03"):
         learner.set_params(on_error="skip").fit(paths[3:5])
+
+
+@pytest.fixture
+def broken(array, tmp_path):
+    """Paths of the images, of which the fourth and the fifth are empty files."""
+    for row, image in enumerate(array):
+        Image.fromarray(image).save(tmp_path / f"{row:02}.png")
+    paths = list_images(tmp_path)
+    for row in (3, 4):
+        open(paths[row], "wb").close()
+    return paths
+
+
+GOOD = np.delete(np.arange(48), [3, 4])
+skips = pytest.mark.filterwarnings("ignore:.*could not be read")
+
+
+@skips
+def test_measures_leave_out_files_that_cannot_be_read(array, broken):
+    ssl = small(VariationalAutoencoder, on_error="skip", batch_size=8).fit(broken)
+    assert ssl.score(broken) == pytest.approx(ssl.score(array[GOOD]), rel=1e-6)
+    assert np.isfinite(ssl.pretext_loss(broken, random_state=0))
+    for found in (ssl.draw_views(broken), ssl.transform_views(broken)):
+        assert np.flatnonzero(np.isnan(found).reshape(48, -1).all(1)).tolist() == [3, 4]
+    drawn = ssl.reconstruct(broken)
+    np.testing.assert_array_equal(drawn[GOOD], ssl.reconstruct(array[GOOD]))
+    assert (drawn[[3, 4]] == 0).all()
+
+
+@skips
+def test_blank_rows_are_no_other_range(array, broken):
+    """They are in place of files, and are not looked at."""
+    pixels = np.linspace(1e4, 2e4, 64, dtype=np.float32).reshape(8, 8)
+    for path in np.delete(broken, [3, 4]):
+        Image.fromarray(pixels).save(path, "TIFF")
+    ssl = small(SimCLR, on_error="skip").fit(broken)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PixelRangeWarning)
+        ssl.transform(broken[:5])
+
+
+@skips
+def test_monitors_leave_out_files_that_cannot_be_read(array, broken):
+    y = np.arange(48) % 3
+    monitors = [MeasureMonitor(broken), ProbeMonitor(broken, y)]
+    known = [MeasureMonitor(array[GOOD]), ProbeMonitor(array[GOOD], y[GOOD])]
+    found, expected = (
+        small(SimCLR, on_error="skip", callbacks=callbacks).fit(array).history_[-1]
+        for callbacks in (monitors, known)
+    )
+    for name in ("rank_me", "probe"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-6)
+
+
+@skips
+@pytest.mark.parametrize("early_stopping", [True, False])
+@pytest.mark.parametrize("names", [True, False])
+def test_classifiers_leave_out_files_that_cannot_be_read(broken, names, early_stopping):
+    y = np.array(["a", "b", "c"])[np.arange(48) % 3] if names else np.arange(48) % 3
+    few = SelfSupervisedClassifier(small(SimCLR, on_error="skip")).fit(broken, y)
+    assert few.n_labeled_ == 46
+    tuned = FineTunedClassifier(
+        TinyNet, max_epochs=2, on_error="skip", early_stopping=early_stopping, random_state=0
+    ).fit(broken, y)
+    assert tuned.skipped_.keys() <= {3, 4}
+    for classifier in (few, tuned):
+        predicted = classifier.predict(broken)
+        assert [row for row in range(48) if predicted[row] is None] == [3, 4]
+        np.testing.assert_array_equal(predicted[GOOD], classifier.predict(broken[GOOD]))
+        assert classifier.predict(broken[GOOD]).dtype == y.dtype
+        assert classifier.score(broken, y) == classifier.score(broken[GOOD], y[GOOD])
+        found = classifier.predict_proba(broken)
+        assert np.flatnonzero(np.isnan(found).all(1)).tolist() == [3, 4]
+        with pytest.raises(ImageReadError, match=r"none of the 2 images|03\.png"):
+            classifier.predict(broken[3:5])
+
+
+@skips
+def test_regressors_leave_out_files_that_cannot_be_read(broken):
+    y = np.linspace(0, 1, 48)
+    for regressor in (
+        SelfSupervisedRegressor(small(SimCLR, on_error="skip")),
+        FineTunedRegressor(TinyNet, max_epochs=1, on_error="skip", random_state=0),
+    ):
+        regressor.fit(broken, y)
+        assert np.flatnonzero(np.isnan(regressor.predict(broken))).tolist() == [3, 4]
+        assert regressor.score(broken, y) == regressor.score(broken[GOOD], y[GOOD])
+
+
+@skips
+def test_a_file_that_is_skipped_does_not_lend_its_label_to_another(broken):
+    """The image in its place comes with its own."""
+    files = read_images(
+        broken, estimator=SimCLR(), image_shape=(8, 8), reading=Reading(broken="replace")
+    )
+    batches = Batches(files, 48, torch.device("cpu"))
+    for index in next(iter(batches.in_order(torch.arange(48))))[1:2]:
+        assert index.tolist() == [0, 1, 2, 5, 5, *range(5, 48)]
+
+
+@skips
+@pytest.mark.parametrize("shared_views", [True, False])
+def test_distillation_skips_with_its_teacher(broken, shared_views):
+    student = small(Distillation, on_error="skip", shared_views=shared_views, max_epochs=2)
+    features = student.fit(broken).transform(broken)
+    assert np.flatnonzero(np.isnan(features).all(1)).tolist() == [3, 4]
+    assert np.isfinite([row["train_loss"] for row in student.history_]).all()
+
+
+@skips
+def test_a_checkpoint_goes_on_without_a_file_that_broke(array, broken, tmp_path):
+    for path, image in zip(broken, array, strict=True):
+        Image.fromarray(image).save(path)
+    params = {"checkpoint": tmp_path / "kept", "max_epochs": 2, "callbacks": [Break(broken[3])]}
+    with pytest.raises(ImageReadError, match="on_error='skip' goes on"):
+        small(SimCLR, **params).fit(broken)
+    ssl = small(SimCLR, on_error="skip", **params).fit(broken)
+    assert list(ssl.skipped_) == [3]
+    assert len(ssl.history_) == 2
+
+
+class Break(Callback):
+    """Empties a file after an epoch."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def on_epoch_end(self, net, **kwargs):
+        open(self.path, "wb").close()
 
 
 def test_a_file_that_changes_is_named(array, tmp_path):

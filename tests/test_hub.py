@@ -10,7 +10,7 @@ import pytest
 from conftest import one_of_each_kind, small
 from sklearn.exceptions import NotFittedError
 
-from sklearn_ssl import PatchDictionary, SimCLR
+from sklearn_ssl import LinearProbe, PatchDictionary, SelfSupervisedClassifier, SimCLR
 from sklearn_ssl.hub import from_pretrained, push_to_hub, save_pretrained
 
 
@@ -39,6 +39,23 @@ def test_a_card_says_what_it_is(tmp_path, images):
     (tmp_path / "README.md").write_text("mine")
     save_pretrained(learner, tmp_path)
     assert (tmp_path / "README.md").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("classifier", "given"),
+    [
+        (SelfSupervisedClassifier(SimCLR(max_epochs=1)), "images of 8 x 8 pixels and 3 channels"),
+        (LinearProbe(), "vectors of 192 features"),
+    ],
+)
+def test_classifiers(classifier, given, tmp_path, images):
+    X, y = images.reshape(48, -1), np.arange(48) % 2
+    X = X if isinstance(classifier, LinearProbe) else images
+    save_pretrained(classifier.fit(X, y), tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert f"Classes of {given}" in card
+    assert "learner.predict(" in card
+    np.testing.assert_array_equal(from_pretrained(tmp_path).predict(X), classifier.predict(X))
 
 
 def test_transformers_that_are_not_trained(tmp_path, images):

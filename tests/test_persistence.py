@@ -19,14 +19,37 @@ from conftest import TinyNet, every_kind, make_images, small
 from safetensors import safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
+from sklearn.base import clone, is_classifier
+from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import Lasso, LogisticRegression, PoissonRegressor, RidgeClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
-from sklearn_ssl import CPC, Checkpoint, SimCLR, Views, load
+from sklearn_ssl import (
+    CPC,
+    Checkpoint,
+    FineTunedClassifier,
+    FineTunedRegressor,
+    KernelProbe,
+    KernelRegressor,
+    LinearProbe,
+    NeighborsProbe,
+    PatchDictionary,
+    SelfSupervisedClassifier,
+    SelfSupervisedRegressor,
+    SimCLR,
+    Views,
+    load,
+)
 from sklearn_ssl._utils._bounds import NoLargerThan
 from sklearn_ssl._utils._storage import read_file, write_file
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.exceptions import FileFormatWarning
 from sklearn_ssl.hub import from_pretrained, save_pretrained
+from sklearn_ssl.probes._fine_tuning import FineTuned
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +244,100 @@ def test_nothing_is_in_it_twice(images, tmp_path):
     weights = sum(p.nbytes for p in learner.net_.module_.parameters())
     assert os.path.getsize(tmp_path / "file") < 3.02 * weights
     assert len(pickle.dumps(learner)) < 3.02 * weights
+
+
+# Classifiers and regressors
+
+IMAGES = make_images(30)
+NAMES = np.array(["ant", "bee", "cat"])[np.arange(30) % 3]
+BRIGHTNESS = IMAGES.mean((1, 2, 3)).astype(float)
+BRIEF = {"max_epochs": 1, "random_state": 0}
+OF_FEATURES = [
+    LinearProbe(),
+    LinearProbe(C=[0.1, 1.0], class_weight={"ant": 1.0, "bee": 2.0, "cat": 1}, cv=2),
+    KernelProbe(),
+    KernelRegressor(),
+    NeighborsProbe(5),
+]
+OF_IMAGES = [
+    SelfSupervisedClassifier(small(SimCLR)),
+    SelfSupervisedClassifier(small(SimCLR), make_pipeline(StandardScaler(), KernelProbe())),
+    SelfSupervisedClassifier(make_pipeline(small(SimCLR), MinMaxScaler()), NeighborsProbe(5)),
+    SelfSupervisedClassifier(PatchDictionary(n_atoms=4, patch_size=3, random_state=0)),
+    FineTunedClassifier(TinyNet, **BRIEF),
+    FineTunedClassifier(small(SimCLR), **BRIEF),
+    FineTunedClassifier(FrozenEstimator(small(SimCLR).fit(IMAGES)), early_stopping=True, **BRIEF),
+    SelfSupervisedRegressor(small(SimCLR)),
+    FineTunedRegressor(TinyNet, **BRIEF),
+]
+
+
+@pytest.mark.parametrize("estimator", OF_FEATURES + OF_IMAGES, ids=str)
+def test_classifiers_and_regressors_come_back(estimator, tmp_path):
+    X = IMAGES.reshape(30, -1) / 255 if estimator in OF_FEATURES else IMAGES
+    y = NAMES if is_classifier(estimator) else BRIGHTNESS
+    estimator = clone(estimator).fit(X, y)
+    estimator.save(tmp_path / "file")
+    code = {name: getattr(estimator, name) for name in read_file(tmp_path / "file")["code"]}
+    again = load(tmp_path / "file", **code)
+    assert type(again) is type(estimator)
+    assert vars(again).keys() == vars(estimator).keys()
+    for method in ("predict", "predict_proba", "decision_function"):
+        if hasattr(estimator, method):
+            np.testing.assert_array_equal(getattr(again, method)(X), getattr(estimator, method)(X))
+    assert again.score(X, y) == estimator.score(X, y)
+    assert str(again.set_params(**code)) == str(estimator)
+
+
+@pytest.mark.parametrize("estimator", OF_IMAGES, ids=str)
+def test_classifiers_and_regressors_by_skops_and_pickle(estimator):
+    skops = pytest.importorskip("skops.io")
+    estimator = clone(estimator).fit(IMAGES, NAMES if is_classifier(estimator) else BRIGHTNESS)
+    content = skops.dumps(estimator)
+    by_skops = skops.loads(content, trusted=skops.get_untrusted_types(data=content))
+    for again in (by_skops, pickle.loads(pickle.dumps(estimator))):
+        np.testing.assert_array_equal(again.predict(IMAGES), estimator.predict(IMAGES))
+
+
+def test_a_file_with_a_class_that_is_code_says_so(tmp_path):
+    SelfSupervisedClassifier(small(SimCLR)).fit(IMAGES, NAMES).save(tmp_path / "file")
+    with pytest.raises(ValueError, match=r"learner= \(sklearn_ssl.*SimCLR\)"):
+        load(tmp_path / "file")
+
+
+def test_a_head_that_is_no_arrays_is_not_saved(tmp_path):
+    found = SelfSupervisedClassifier(small(SimCLR), DecisionTreeClassifier()).fit(IMAGES, NAMES)
+    with pytest.raises(TypeError, match=r"Tree object .* cannot be saved.*or skops"):
+        found.save(tmp_path / "file")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v["attributes"].update(predict=1), "'predict' is no attribute"),
+        (lambda v: v["attributes"].update(a_={"sklearn": ("os.system", {"dict": []})}), "not a cl"),
+        (
+            lambda v: v["attributes"].update(a_={"sklearn": ("sklearn.base.clone", {"dict": []})}),
+            "not an estimator",
+        ),
+        (lambda v: v["attributes"].update(a_={"array": ([1], "V8", False)}), "an array of V8"),
+        (lambda v: v["attributes"].update(a_={"code": 1}), "values of the kind 'code'"),
+        (lambda v: v["attributes"].update(a_={}), "does not fit|not enough values"),
+        (lambda v: v["arguments"].update(cv={"sklearn": "os.system", "arguments": {}}), "not a cl"),
+    ],
+)
+def test_other_content_of_probes_is_refused(change, message, tmp_path):
+    KernelProbe().fit(IMAGES.reshape(30, -1), NAMES).save(tmp_path / "file")
+    changed(tmp_path / "file", change)
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "file")
+
+
+def test_fine_tuned_files_hold_no_targets(tmp_path):
+    found = FineTunedClassifier(TinyNet, **BRIEF).fit(IMAGES, NAMES)
+    found.save(tmp_path / "file")
+    assert len(read_file(tmp_path / "file")["learner"]["module"]["task.targets"]) == 0
 
 
 # Files that are not what they should be
@@ -427,6 +544,97 @@ def test_a_module_gives_the_features(Learner, offset, images, tmp_path):
     torch.save(module, tmp_path / "module.pt")
     again = torch.load(tmp_path / "module.pt", weights_only=False)
     torch.testing.assert_close(again(pixels), module(pixels))
+
+
+EXACT = small(SimCLR, precision="float32")
+PREDICTING = [
+    LinearProbe(),
+    KernelProbe(),
+    KernelRegressor(),
+    NeighborsProbe(5),
+    SelfSupervisedClassifier(EXACT),
+    SelfSupervisedClassifier(
+        EXACT, make_pipeline(PCA(5, whiten=True), Normalizer(), LinearProbe())
+    ),
+    SelfSupervisedClassifier(make_pipeline(EXACT, MinMaxScaler(clip=True)), RidgeClassifier()),
+    SelfSupervisedClassifier(EXACT, make_pipeline(StandardScaler(), LogisticRegression())),
+    FineTunedClassifier(TinyNet, precision="float32", **BRIEF),
+    SelfSupervisedRegressor(EXACT),
+    SelfSupervisedRegressor(EXACT, Lasso(0.1)),
+    FineTunedRegressor(TinyNet, precision="float32", **BRIEF),
+]
+
+
+@pytest.mark.parametrize("estimator", PREDICTING, ids=str)
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_module_predicts(estimator, n_classes):
+    of_images = not hasattr(estimator, "device") or isinstance(estimator, FineTuned)
+    X = IMAGES if of_images else IMAGES.reshape(30, -1).astype(np.float32)
+    names = NAMES if n_classes == 3 else NAMES == "bee"
+    estimator = clone(estimator).fit(X, names if is_classifier(estimator) else BRIGHTNESS)
+    module = estimator.to_torch()
+    assert not module.training
+    given = torch.from_numpy(X)
+    found = module(given.permute(0, 3, 1, 2) if of_images else given).numpy()
+    if is_classifier(estimator):
+        np.testing.assert_array_equal(estimator.classes_[found.argmax(1)], estimator.predict(X))
+        assert found.shape == (30, n_classes)
+    if hasattr(estimator, "predict_proba"):
+        np.testing.assert_allclose(found, estimator.predict_proba(X), atol=1e-5)
+    if not is_classifier(estimator):
+        np.testing.assert_allclose(found, estimator.predict(X), rtol=1e-4)
+    assert not any(p.requires_grad for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        SelfSupervisedClassifier(EXACT),
+        SelfSupervisedClassifier(EXACT, KernelProbe()),
+        FineTunedClassifier(TinyNet, precision="float32", **BRIEF),
+    ],
+    ids=str,
+)
+def test_a_module_of_several_labels(estimator, tmp_path):
+    several = np.stack([NAMES == "bee", NAMES != "cat"], 1).astype(int)
+    estimator = clone(estimator).fit(IMAGES, several)
+    found = estimator.to_torch()(torch.from_numpy(IMAGES).permute(0, 3, 1, 2)).numpy()
+    np.testing.assert_allclose(found, estimator.predict_proba(IMAGES), atol=1e-5)
+    assert estimator._class_names() is None
+    estimator.save(tmp_path / "file")
+    given = {name: getattr(estimator, name) for name in read_file(tmp_path / "file")["code"]}
+    again = load(tmp_path / "file", **given)
+    np.testing.assert_array_equal(again.predict(IMAGES), estimator.predict(IMAGES))
+
+
+def test_what_cannot_be_a_module_says_so():
+    found = SelfSupervisedClassifier(small(SimCLR), DecisionTreeClassifier()).fit(IMAGES, NAMES)
+    with pytest.raises(TypeError, match="DecisionTreeClassifier cannot be made a module"):
+        found.to_torch()
+    found = SelfSupervisedRegressor(small(SimCLR), PoissonRegressor()).fit(IMAGES, BRIGHTNESS)
+    with pytest.raises(TypeError, match="PoissonRegressor cannot be made a module"):
+        found.to_torch()
+
+
+@pytest.mark.parametrize("estimator", [PREDICTING[i] for i in (1, 2, 3, 4, -4, -1)], ids=str)
+def test_classifiers_and_regressors_in_onnx(estimator, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    of_features = isinstance(estimator, (KernelProbe, KernelRegressor, NeighborsProbe))
+    X = IMAGES.reshape(30, -1).astype(np.float32) if of_features else IMAGES
+    estimator = clone(estimator).fit(X, NAMES if is_classifier(estimator) else BRIGHTNESS)
+    estimator.export_onnx(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    name = "features" if of_features else "pixels"
+    given = X if of_features else np.ascontiguousarray(X.transpose(0, 3, 1, 2))
+    for n in (1, 30):
+        found = session.run(None, {name: given[:n]})
+        if is_classifier(estimator):
+            classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
+            assert [classes[i] for i in found[0]] == estimator.predict(X[:n]).tolist()
+            np.testing.assert_allclose(found[1], estimator.predict_proba(X[:n]), atol=1e-3)
+        else:
+            np.testing.assert_allclose(found[0], estimator.predict(X[:n]), rtol=1e-3)
 
 
 ENCODERS = [

@@ -7,7 +7,7 @@ from sklearn_ssl._utils._arguments import argument
 from sklearn_ssl.base._frozen import FrozenTransformer
 from sklearn_ssl.base._learner import PretextLearner
 from sklearn_ssl.base._multi_crop import MultiCropArguments
-from sklearn_ssl.base._persistence import FORMAT
+from sklearn_ssl.base._saved import FORMAT
 from sklearn_ssl.base._task import PretextTask, TaskOutput
 from sklearn_ssl.base._transformer import ImageTransformer
 

@@ -16,8 +16,8 @@ from sklearn_ssl._utils._isolation import isolated
 from sklearn_ssl._utils._names import did_you_mean
 from sklearn_ssl.base._memory import is_on, kept_features
 from sklearn_ssl.encoders import Encoder, Pair, pooled_width
-from sklearn_ssl.images import Extremes, Images, complete_shape, read_images, warn_of_files
-from sklearn_ssl.inference import apply
+from sklearn_ssl.images import Images, complete_shape
+from sklearn_ssl.inference import apply_checked, read_for
 from sklearn_ssl.metrics import rank_me
 
 __all__ = ["FeaturesMixin"]
@@ -67,7 +67,7 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
         ImageReadError
             If a file cannot be read; an OSError.
         """
-        return self._features(self._read_images(X, broken="blank"), self._wanted(self.encoder_))
+        return self._features(self._read_images(X), self._wanted(self.encoder_))
 
     def _features(self, images: Images, wanted: list[Pair]) -> np.ndarray:
         """Those that are kept, or computed."""
@@ -89,21 +89,17 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
 
         return self._apply(features, images, finish=finish)
 
-    def _read_images(self, X: Any, broken: str = "raise") -> Images:
+    def _read_images(self, X: Any, broken: str = "blank") -> Images:
         """Images to apply the fitted learner to; ``broken`` as in :class:`Reading`."""
         check_is_fitted(self)
         self._validate_params()
-        images = read_images(
+        return read_for(
+            self.net_,
             X,
             estimator=self,
             channel_order=self.channel_order,
-            fitted_shape=self.image_shape_,
-            fitted_dtype=self.net_.module_.pixels.dtype,
-            min_images=1,
             reading=self._reading(broken),
         )
-        images.origin = self.net_.module_.pixels.origin
-        return images
 
     def _apply(
         self,
@@ -112,31 +108,8 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
         *arguments: np.ndarray,
         finish: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> np.ndarray:
-        """:func:`apply`, and a look at whether the images have the range of those of the fit."""
-        pixels, seen = self.net_.module_.pixels, Extremes()
-        watch = not images.dtype == pixels.dtype == np.uint8  # whose range is that of the type
-
-        def watched(values: Tensor, *more: Tensor) -> Tensor:
-            if watch:  # without those that fill the last chunk
-                seen.add(values[: len(images) - seen.n])
-            return function(values, *more)
-
-        def finite(results: np.ndarray) -> np.ndarray:
-            if not np.isfinite(results).all():
-                found = ""
-                if watch:
-                    seen.check_finite()
-                    found = f", which has {pixels.describe(seen, images.dtype)}"
-                raise ValueError(f"the network gives NaN or infinite results for X{found}")
-            return results if finish is None else finish(results)
-
-        results = apply(self.net_, watched, images, *arguments, finish=finite)
-        if images.skipped:
-            results[list(images.skipped)] = np.nan
-        warn_of_files(images, "have NaN for features")
-        if watch:
-            pixels.compare(seen, images.dtype)
-        return results
+        """A function of images, applied to all of them by the fitted net."""
+        return apply_checked(self.net_, function, images, *arguments, finish=finish)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Effective rank of the features (RankMe), which needs no labels.
@@ -160,15 +133,19 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
         Garrido et al. (2023), RankMe: Assessing the Downstream Performance of Pretrained
         Self-Supervised Representations by Their Rank.
         """
-        rows: list[Tensor] = []
+        images, rows, n_seen = self._read_images(X), list[Tensor](), 0
 
         def keep(features: np.ndarray) -> np.ndarray:
-            rows.append(torch.from_numpy(features).double())
+            nonlocal n_seen
+            skipped = images.skipped
+            read = [i for i in range(len(features)) if n_seen + i not in skipped]
+            n_seen += len(features)
+            rows.append(torch.from_numpy(features[read]).double())
             if sum(map(len, rows)) > 2 * features.shape[1]:  # R has the same singular values
                 rows[:] = [torch.linalg.qr(torch.cat(rows), mode="r").R]
             return features[:, :0]
 
-        self._encode(self._read_images(X), self._wanted(self.encoder_), keep)
+        self._encode(images, self._wanted(self.encoder_), keep)
         return rank_me(torch.cat(rows))
 
     def encoder_layers(

@@ -18,7 +18,7 @@ from sklearn_ssl._utils._storage import expanded
 from sklearn_ssl.encoders import is_file
 from sklearn_ssl.images import Images
 
-__all__ = ["describe", "image_fingerprint", "name_of_code", "training_arguments"]
+__all__ = ["describe", "image_fingerprint", "image_hashes", "name_of_code", "training_arguments"]
 
 _TOLD_APART_BY = 1000  # images, evenly spread
 # whose code is told by the version of this package, or does not change from day to day
@@ -130,6 +130,21 @@ def _names_in(code: types.CodeType) -> list[str]:
 
 def image_fingerprint(images: Images, at_most: int = _TOLD_APART_BY) -> str:
     """What tells images from others; of many a sample does."""
-    rows = np.arange(0, len(images), -(-len(images) // at_most))
-    pixels = images.take(rows).permute(0, 2, 3, 1).numpy()
+    _, pixels = _sample(images, at_most)
     return f"{len(images)} {hashlib.blake2b(pixels.data).hexdigest()}"
+
+
+def image_hashes(images: Images) -> list[str | None]:
+    """What tells each image of a sample from others; None for files that are skipped."""
+    rows, pixels = _sample(images, _TOLD_APART_BY)
+    skipped = images.skipped
+    return [
+        None if row in skipped else hashlib.blake2b(image.tobytes(), digest_size=8).hexdigest()
+        for row, image in zip(rows.tolist(), pixels, strict=True)
+    ]
+
+
+def _sample(images: Images, at_most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows, evenly spread, and their images (n, h, w, c)."""
+    rows = np.arange(0, len(images), -(-len(images) // at_most))
+    return rows, images.take(rows).permute(0, 2, 3, 1).numpy()

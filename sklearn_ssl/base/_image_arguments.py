@@ -143,9 +143,10 @@ Reduced copies and masks do not count.""",
         StrOptions({"raise", "skip"}),
         default="raise",
         changeable=True,
+        trains=False,
         doc="""{"raise", "skip"}
 What becomes of files that cannot be read. ``"skip"`` trains on another image in their place, notes
-them in ``skipped_``, and gives rows of NaN for them in :meth:`transform`.""",
+them in ``skipped_``, and gives rows of NaN for them. Scores and monitors leave them out.""",
     )
     decoded_cache: str | os.PathLike | None = argument(
         str,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sklearn_ssl._utils._device import autocast
 from sklearn_ssl._utils._isolation import OwnRandomNumbers, own_settings
+from sklearn_ssl.images import warn_of_files
 
 __all__ = ["MeasuresMixin"]
 
@@ -50,7 +51,7 @@ class MeasuresMixin:
         ValueError
             For methods that keep something of each image of the training, which other images lack.
         """
-        images = self._read_images(X)
+        images = self._read_images(X, broken="replace")
         net = self.net_.copied()  # batch norm moves its averages
         task = net.module_.task
         if task.n_images is not None:
@@ -68,6 +69,7 @@ class MeasuresMixin:
                 batch = images.take(rows).to(self.device_), torch.from_numpy(rows).to(self.device_)
                 with draws, autocast(self.device_, net.precision):
                     losses.append(net.module_(*batch).loss.float())
+        warn_of_files(images, "others were taken in their place")
         return torch.stack(losses).mean().item()
 
     def draw_views(self, X: Any, n_views: int = 2, *, random_state: Any = None) -> np.ndarray:

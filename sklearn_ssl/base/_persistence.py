@@ -4,7 +4,6 @@ import math
 import os
 import warnings
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,28 +12,17 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import DeclaredArguments, plain
 from sklearn_ssl._utils._bounds import NoLargerThan
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import isolated, own_settings
-from sklearn_ssl._utils._storage import place_for, replaced, write_file
 from sklearn_ssl._utils._warnings import warn
-from sklearn_ssl.base._identity import name_of_code
+from sklearn_ssl.base._saved import FORMAT, packed_arguments, write_estimator
 from sklearn_ssl.encoders import BackboneEncoder, original_names
-from sklearn_ssl.exceptions import FileFormatWarning, UnavailableDeviceWarning
+from sklearn_ssl.exceptions import UnavailableDeviceWarning
 from sklearn_ssl.images import PixelRange
-from sklearn_ssl.inference import FeatureExtractor
+from sklearn_ssl.inference import FeatureExtractor, write_onnx
 
-__all__ = ["FORMAT", "PersistenceMixin"]
-
-FORMAT = 1  # of the files; a higher one may hold what this version does not know
-_OTHER_FORMATS = {  # by the ending of a name: what writes it
-    **dict.fromkeys((".joblib", ".pickle", ".pkl"), "joblib.dump(learner, path)"),
-    **dict.fromkeys((".pt", ".pth"), "torch.save(learner.backbone_state_dict(), path)"),
-    ".onnx": "learner.export_onnx(path)",
-    ".skops": "skops.io.dump(learner, path)",
-}
-_PLAIN = (bool, int, float, str, type(None))
+__all__ = ["PersistenceMixin"]
 
 
 class PersistenceMixin(BaseEstimator):
@@ -96,30 +84,13 @@ class PersistenceMixin(BaseEstimator):
             If the name ends like those of another format, as ``".pkl"``.
         """
         check_is_fitted(self)
-        place = place_for(path)
-        if other := _OTHER_FORMATS.get(place.suffix.lower()):
-            warn(
-                f"{place.name} is written in the format of safetensors, which sklearn_ssl.load "
-                f"reads; name it {place.stem}.safetensors, or use {other} to write what its "
-                "ending says",
-                FileFormatWarning,
-            )
-        write_file(place, self._state())
+        write_estimator(self, path)
 
     def _state(self) -> dict[str, Any]:
         """What :meth:`save` writes: arguments, and what was learned."""
         net, pixels = self.net_, self.net_.module_.pixels
         names = getattr(self, "feature_names_in_", None)
-        arguments: dict[str, Any] = {}
-        code: dict[str, Any] = {}
-        for name, known in self._arguments.items():
-            if known["writes"]:
-                continue
-            value = getattr(self, name)
-            try:
-                arguments[name] = _packed(value)
-            except TypeError:
-                code[name] = name_of_code(value)
+        arguments, code = packed_arguments(self)
         return {
             "format": FORMAT,
             "version": version("sklearn-ssl"),
@@ -216,26 +187,14 @@ class PersistenceMixin(BaseEstimator):
         ImportError
             Without ``pip install 'sklearn-ssl[onnx]'``.
         """
-        if not (find_spec("onnx") and find_spec("onnxscript")):
-            raise ImportError("export_onnx needs pip install 'sklearn-ssl[onnx]'")
-        place, module = place_for(path), self.to_torch()
+        write_onnx(self.to_torch(), path, self._example(), "pixels", "features")
+
+    def _example(self) -> Tensor:
+        """Two images, as :meth:`to_torch` takes them."""
         height, width, channels = self.image_shape_
         uint8 = self.net_.module_.pixels.dtype == "uint8"
-        example = torch.zeros(
-            2, channels, height, width, dtype=torch.uint8 if uint8 else torch.float32
-        )
-        with replaced(place) as beside, own_settings(torch.device("cpu")):
-            torch.onnx.export(
-                module,
-                (example,),
-                beside,
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-                input_names=["pixels"],
-                output_names=["features"],
-                dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-            )
+        dtype = torch.uint8 if uint8 else torch.float32
+        return torch.zeros(2, channels, height, width, dtype=dtype)
 
     def backbone_state_dict(self) -> dict[str, Tensor]:
         """Weights of the trained network, named as in torchvision or timm if it is from there.
@@ -266,22 +225,3 @@ def _number_type(name: str) -> np.dtype:
     if dtype.kind not in "biuf":
         raise ValueError(f"{name} is no type of numbers")
     return dtype
-
-
-def _packed(value: Any) -> Any:
-    """Values that can be stored; TypeError for code."""
-    value = plain(value)
-    if isinstance(value, _PLAIN):
-        return value
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_packed, value))
-    if isinstance(value, (torch.device, os.PathLike)):
-        return str(value)
-    if isinstance(value, DeclaredArguments):
-        arguments = {
-            name: _packed(getattr(value, name))
-            for name, known in value._arguments.items()
-            if not known["writes"]
-        }
-        return {"class": type(value).__name__, "arguments": arguments}
-    raise TypeError(f"{value!r} is code")

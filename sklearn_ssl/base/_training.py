@@ -13,10 +13,11 @@ from sklearn_ssl._utils._checkpoints import Checkpoint
 from sklearn_ssl._utils._isolation import OwnRandomNumbers
 from sklearn_ssl._utils._ranks import current_ranks
 from sklearn_ssl._utils._warnings import warn
-from sklearn_ssl.base._identity import image_fingerprint, training_arguments
+from sklearn_ssl.base._identity import image_hashes, training_arguments
 from sklearn_ssl.encoders import import_library
 from sklearn_ssl.exceptions import LittleTrainingWarning
 from sklearn_ssl.images import Images
+from sklearn_ssl.inference import read_for
 
 if TYPE_CHECKING:
     from sklearn_ssl.training import Checkpoints
@@ -72,6 +73,12 @@ def train(
             images,
             epochs,
             draws,
+            read=functools.partial(
+                read_for,
+                net,
+                channel_order=learner.channel_order,
+                reading=learner._reading("blank"),
+            ),
             seconds=None if deadline is None else max(deadline - time.monotonic(), 1e-3),
             constant_lr=constant,
             watchers=watchers,
@@ -121,7 +128,8 @@ def _opened(
         **training_arguments(learner),
         "seed": None if learner.random_state is None else seed,
         "epochs before": len(net.history),
-        "images": f"{images.shape} {images.dtype} {image_fingerprint(images)}",
+        "images": f"{len(images)} of {images.shape}, {images.dtype}",
+        "pixels": image_hashes(images),
     }
     with contextlib.ExitStack() as stack:
         current_ranks().first(lambda: stack.enter_context(checkpoint.opened()))

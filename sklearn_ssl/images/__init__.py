@@ -10,6 +10,7 @@ from sklearn_ssl.images._listing import list_images
 from sklearn_ssl.images._load import load_images
 from sklearn_ssl.images._pixel_range import Extremes, PixelRange, learn_pixels
 from sklearn_ssl.images._read import read_images
+from sklearn_ssl.images._rows import opened, pick
 from sklearn_ssl.images._shapes import complete_shape
 
 __all__ = [
@@ -25,7 +26,9 @@ __all__ = [
     "learn_pixels",
     "list_images",
     "load_images",
+    "opened",
     "path_digest",
+    "pick",
     "prune_decoded",
     "read_ahead",
     "read_images",

@@ -15,6 +15,7 @@ from sklearn_ssl.images._archives import is_member
 from sklearn_ssl.images._cache import DecodedCache
 from sklearn_ssl.images._decoding import Header, decode, look
 from sklearn_ssl.images._images import Shape
+from sklearn_ssl.images._items import row_in_full
 from sklearn_ssl.images._shapes import warn_of_channel_order
 from sklearn_ssl.images._targets import Pages, Target
 
@@ -81,6 +82,8 @@ class Files:
     ----------
     skipped : dict of int to str
         Rows that could not be read, and why.
+    stand_ins : dict of int to int
+        Rows that were taken in place of those that could not be read.
     changed : set of str
         Files that were another one when they were read again.
     not_kept : set of str
@@ -105,6 +108,7 @@ class Files:
         self.n_threads = reading.n_threads()
         self.cache = None if reading.cache is None else DecodedCache(reading.cache)
         self.skipped: dict[int, str] = {}
+        self.stand_ins: dict[int, int] = {}
         self.changed: set[str] = set()
         self.not_kept: set[str] = set()
         self._stamps = np.zeros(len(items), np.int64)
@@ -162,7 +166,7 @@ class Files:
         return batch, sizes.astype(np.float32)
 
     def _name_of(self, row: int) -> str:
-        return f"row {row} of {self.name}"
+        return f"row {row_in_full(self.items, row)} of {self.name}"
 
     def _read(self, rows: np.ndarray, target: Target) -> Iterator[np.ndarray]:
         def read(row: int) -> np.ndarray | ImageReadError:
@@ -172,6 +176,7 @@ class Files:
                 return error
 
         for row, image in zip(rows.tolist(), self._in_threads(read, rows.tolist()), strict=True):
+            self.stand_ins.pop(row, None)
             yield self._instead(row, image, target) if isinstance(image, OSError) else image
 
     def _read_one(self, row: int, target: Target) -> np.ndarray:
@@ -211,9 +216,12 @@ class Files:
         for step in range(1, len(self)):
             other = (row + step) % len(self)
             try:
-                return self._read_one(other, target)
+                image = self._read_one(other, target)
             except ImageReadError as another:
                 self.skipped[other] = str(another)
+            else:
+                self.stand_ins[row] = other
+                return image
         raise ImageReadError(f"none of the {len(self)} images can be read; the first one: {error}")
 
     def _look_at_some(self) -> list[Header]:

@@ -73,6 +73,14 @@ class Images(Dataset):
             for row, reason in sorted(getattr(array, "skipped", {}).items())
         }
 
+    def shown_by(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of the images that were last taken for these: others for files that are skipped."""
+        shown = rows.copy()
+        for array, start in zip(self.arrays, self.starts, strict=False):
+            for row, other in getattr(array, "stand_ins", {}).items():
+                shown[rows == start + row] = start + other
+        return shown
+
     @property
     def changed(self) -> list[str]:
         """Files that were another one when they were read again."""

@@ -15,7 +15,7 @@ from sklearn_ssl.images._decoding import named
 from sklearn_ssl.images._listing import list_images
 from sklearn_ssl.images._shapes import complete_shape, has_planes, hint_of_one_image
 
-__all__ = ["as_items", "count_images"]
+__all__ = ["Picked", "as_items", "count_images", "row_in_full"]
 
 _OF_FILES = {"bytes", "path"}  # keys of Hugging Face's images that are not decoded
 _OF_ROWS = ("__getitem__", "__array__", "shape")  # what has any of these has rows
@@ -46,6 +46,8 @@ def as_items(X: Any, sides: tuple[int, ...] | None = None, channel_order: str = 
     """
     if isinstance(X, (str, os.PathLike)):
         return list_images(X)
+    if isinstance(X, (_First, Picked)):
+        return X
     _refuse_streams(X)
     if isinstance(X, Dataset):
         return _of_dataset(X)
@@ -151,6 +153,27 @@ def _is_image(item: Any) -> bool:
 def _has_label(item: Any) -> bool:
     """Whether it is an image and its label, as data sets of torch give them."""
     return isinstance(item, tuple) and len(item) == 2 and _is_image(item[0]) > _is_image(item[1])
+
+
+class Picked:
+    """Some rows of a sequence, which are read when they are asked for."""
+
+    def __init__(self, items: Any, rows: np.ndarray):
+        self.items = items
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> Any:
+        return self.items[int(self.rows[row])]
+
+
+def row_in_full(items: Any, row: int) -> int:
+    """The row of what images were picked from."""
+    while isinstance(items, Picked):
+        items, row = items.items, int(items.rows[row])
+    return row
 
 
 class _First:

@@ -1,7 +1,17 @@
-"""Applying a fitted network to images: in chunks, or as a module of torch alone."""
+"""Applying a fitted network to images: in chunks and with checks, or as a module of torch alone."""
 
 from sklearn_ssl.inference._apply import apply
-from sklearn_ssl.inference._extractor import FeatureExtractor
+from sklearn_ssl.inference._checked import apply_checked, read_for
+from sklearn_ssl.inference._extractor import FeatureExtractor, Predictor
 from sklearn_ssl.inference._frozen import FrozenNet
+from sklearn_ssl.inference._onnx import write_onnx
 
-__all__ = ["FeatureExtractor", "FrozenNet", "apply"]
+__all__ = [
+    "FeatureExtractor",
+    "FrozenNet",
+    "Predictor",
+    "apply",
+    "apply_checked",
+    "read_for",
+    "write_onnx",
+]

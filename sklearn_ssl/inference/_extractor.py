@@ -1,4 +1,4 @@
-"""A fitted encoder as a module of torch alone."""
+"""A fitted encoder as modules of torch alone."""
 
 import copy
 from typing import Any
@@ -9,13 +9,30 @@ from sklearn_ssl.encoders import Pair
 from sklearn_ssl.images import PixelRange
 from sklearn_ssl.nn import ChannelScaling
 
-__all__ = ["FeatureExtractor"]
+__all__ = ["FeatureExtractor", "Predictor"]
 
 
-class FeatureExtractor(nn.Module):
+class _OfPixels(nn.Module):
+    """A copy of an encoder, on the CPU and in evaluation mode, and what takes pixels to [0, 1]."""
+
+    origin: Tensor
+
+    def __init__(self, pixels: PixelRange, encoder: Any):
+        super().__init__()
+        self.scaling = ChannelScaling(pixels.offset.flatten(), pixels.scale.flatten())
+        self.register_buffer("origin", pixels.base.view(1, -1, 1, 1).clone())
+        self.is_far = pixels.origin is not None
+        self.encoder = copy.deepcopy(encoder)
+
+    def images(self, pixels: Tensor) -> Tensor:
+        """Images in [0, 1] of pixels (n, c, h, w) in any type."""
+        if self.is_far:
+            pixels = pixels.double() - self.origin.double()
+        return self.scaling(pixels.float())
+
+
+class FeatureExtractor(_OfPixels):
     """Pixels, as a learner was fitted to, to the features of layers.
-
-    It has copies of what the learner has, on the CPU and in evaluation mode.
 
     Parameters
     ----------
@@ -28,20 +45,35 @@ class FeatureExtractor(nn.Module):
         Whether features are the mean over an image and its mirror image.
     """
 
-    origin: Tensor
-
     def __init__(self, pixels: PixelRange, encoder: Any, wanted: list[Pair], mirror: bool):
-        super().__init__()
-        self.scaling = ChannelScaling(pixels.offset.flatten(), pixels.scale.flatten())
-        self.register_buffer("origin", pixels.base.view(1, -1, 1, 1).clone())
-        self.is_far = pixels.origin is not None
-        self.encoder = copy.deepcopy(encoder)
+        super().__init__(pixels, encoder)
         self.wanted = wanted
         self.mirror = mirror
         self.requires_grad_(False).cpu().eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Features (n, d), float32, of pixels (n, c, h, w) in any type."""
-        if self.is_far:
-            pixels = pixels.double() - self.origin.double()
-        return self.encoder.features(self.scaling(pixels.float()), self.wanted, self.mirror)
+        return self.encoder.features(self.images(pixels), self.wanted, self.mirror)
+
+
+class Predictor(_OfPixels):
+    """Pixels, as a network was fine-tuned to, to what its head predicts.
+
+    Parameters
+    ----------
+    pixels : PixelRange
+        Takes pixels to [0, 1].
+    encoder : Encoder
+    head, finish : nn.Module
+        Of the last map's mean, and of what that gives.
+    """
+
+    def __init__(self, pixels: PixelRange, encoder: Any, head: nn.Module, finish: nn.Module):
+        super().__init__(pixels, encoder)
+        self.head = copy.deepcopy(head)
+        self.finish = finish
+        self.requires_grad_(False).cpu().eval()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Probabilities of classes, or targets, float32, of pixels (n, c, h, w) in any type."""
+        return self.finish(self.head(self.encoder.embed(self.images(pixels))))

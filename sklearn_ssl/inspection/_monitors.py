@@ -5,14 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
 from sklearn_ssl._utils._labels import read_labels
-from sklearn_ssl.images import count_images, read_images
-from sklearn_ssl.inference import apply
+from sklearn_ssl.images import count_images
+from sklearn_ssl.inference import apply_checked
 from sklearn_ssl.metrics import rank_me
 from sklearn_ssl.probes import NeighborsProbe
 
@@ -20,7 +20,10 @@ __all__ = ["MeasureMonitor", "ProbeMonitor"]
 
 
 class _Monitor(Callback, ABC):
-    """Something of the features of some images, every few epochs."""
+    """Records something of the features of some images, every few epochs.
+
+    Other callbacks find a value in every epoch: the last one, where none is measured.
+    """
 
     def __init__(self, X: Any, every: int, layer: str | None, pool: Any, name: str):
         self.X = X
@@ -29,28 +32,35 @@ class _Monitor(Callback, ABC):
         self.pool = pool
         self.name = name
 
-    def on_epoch_end(self, net, **kwargs):
-        epoch = len(net.history)
-        if epoch % self.every == 0 or net.progress_.is_over:
-            net.history.record(self.name, float(self._value(self._features(net))))
+    def on_train_begin(self, net, **kwargs):
+        if sum(getattr(callback, "name", None) == self.name for _, callback in net.callbacks_) > 1:
+            raise ValueError(
+                f"callbacks has several that record name={self.name!r}; give each a name of its own"
+            )
 
-    def _features(self, net: Any) -> np.ndarray:
-        """Of the images, as the encoder is now."""
-        encoder, pixels = net.encoder, net.module_.pixels
-        images = read_images(
-            self.X,
-            estimator=BaseEstimator(),
-            fitted_shape=encoder.image_shape,
-            fitted_dtype=pixels.dtype,
-            min_images=2,
-        )
-        images.origin = pixels.origin
+    def on_epoch_end(self, net, **kwargs):
+        if self.name in net.history[-1]:
+            raise ValueError(
+                f"{type(self).__name__} has name={self.name!r}, which every epoch has in its "
+                "history already; give it another name"
+            )
+        epoch = len(net.history)
+        before = net.history[-2].get(self.name) if epoch > 1 else None
+        if before is None or epoch % self.every == 0 or net.progress_.is_over:
+            before = float(self._value(*self._features(net)))
+        net.history.record(self.name, before)
+
+    def _features(self, net: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Features of the images, as the encoder is now, and the rows of X that they are of."""
+        encoder, images = net.encoder, net.read_(self.X)
         wanted = [(self.layer or encoder.default_layer, self.pool)]
-        return apply(net, lambda batch: encoder.features(batch, wanted), images)
+        features = apply_checked(net, lambda batch: encoder.features(batch, wanted), images)
+        rows = np.delete(np.arange(len(images)), list(images.skipped))
+        return features[rows], rows
 
     @abstractmethod
-    def _value(self, features: np.ndarray) -> float:
-        """What is recorded of them."""
+    def _value(self, features: np.ndarray, rows: np.ndarray) -> float:
+        """The value that is recorded for the features of some rows of X."""
 
 
 class ProbeMonitor(_Monitor):
@@ -62,11 +72,13 @@ class ProbeMonitor(_Monitor):
     Parameters
     ----------
     X : array-like
-        Labeled images, of the shape and range of those of the fit.
+        Labeled images, of the shape and range of those of the fit. They are read as the learner
+        reads images, with its ``channel_order``, ``on_error``, ``decoded_cache`` and ``n_jobs``.
     y : array-like of shape (n,)
         Labels; images without one (None, NaN, NA or -1) are left out.
     every : int, default=1
-        Epochs from one to the next; the last epoch is recorded, too.
+        Epochs from one measurement to the next; the first and the last epoch are measured, too.
+        The epochs between have the value of the one before.
     probe : classifier or None, default=None
         ``None`` takes :class:`NeighborsProbe` with 20 neighbors, which is quick.
     cv : int or splitter, default=3
@@ -102,11 +114,12 @@ class ProbeMonitor(_Monitor):
         super().on_train_begin(net, **kwargs)
         self.labels_, self.is_labeled_ = read_labels(self.y, count_images(self.X))
 
-    def _value(self, features: np.ndarray) -> float:
-        features = features[self.is_labeled_]
+    def _value(self, features: np.ndarray, rows: np.ndarray) -> float:
+        features = features[self.is_labeled_[rows]]
+        labels = self.labels_[np.isin(np.flatnonzero(self.is_labeled_), rows)]
         probe = NeighborsProbe(20) if self.probe is None else clone(self.probe)
         standardized = StandardScaler().fit_transform(features)
-        return cross_val_score(probe, standardized, self.labels_, cv=self.cv).mean()
+        return cross_val_score(probe, standardized, labels, cv=self.cv).mean()
 
 
 class MeasureMonitor(_Monitor):
@@ -115,12 +128,14 @@ class MeasureMonitor(_Monitor):
     Parameters
     ----------
     X : array-like
-        Images, of the shape and range of those of the fit.
+        Images, of the shape and range of those of the fit. They are read as the learner reads
+        images, with its ``channel_order``, ``on_error``, ``decoded_cache`` and ``n_jobs``.
     measure : callable or None, default=None
         Takes features (n, d) and gives a number, as the functions of :mod:`sklearn_ssl.metrics`;
         ``None`` takes :func:`~sklearn_ssl.metrics.rank_me`.
     every : int, default=1
-        Epochs from one to the next; the last epoch is recorded, too.
+        Epochs from one measurement to the next; the first and the last epoch are measured, too.
+        The epochs between have the value of the one before.
     layer : str or None, default=None
         ``None`` takes the encoder's default layer.
     pool : {"avg", "max"}, int or None, default=3
@@ -136,8 +151,8 @@ class MeasureMonitor(_Monitor):
     >>> X = load_digits().images
     >>> monitor = MeasureMonitor(X[:200], every=2)
     >>> ssl = SimCLR(max_epochs=4, callbacks=[monitor], random_state=0).fit(X[200:700])
-    >>> [sorted(row) == sorted(ssl.history_[1]) for row in ssl.history_]
-    [False, True, False, True]
+    >>> [row["rank_me"] == ssl.history_[1]["rank_me"] for row in ssl.history_]
+    [False, True, True, False]
     """
 
     def __init__(
@@ -147,5 +162,5 @@ class MeasureMonitor(_Monitor):
         super().__init__(X, every, layer, pool, name)
         self.measure = measure
 
-    def _value(self, features: np.ndarray) -> float:
+    def _value(self, features: np.ndarray, rows: np.ndarray) -> float:
         return float((self.measure or rank_me)(features))

@@ -23,6 +23,7 @@ from sklearn_ssl.base import (
     argument,
 )
 from sklearn_ssl.base._checks import lost_if_interrupted
+from sklearn_ssl.base._image_arguments import ImageArguments
 from sklearn_ssl.base._training import clock_started
 from sklearn_ssl.encoders import fixed_pool
 from sklearn_ssl.nn import Queue, mlp
@@ -274,8 +275,13 @@ class Distillation(PretextLearner):
     def _make_teacher(self, X: Any, X_unlabeled: Any) -> EncoderTeacher | Targets:
         teacher = self.teacher
         if isinstance(teacher, str):
+            of_images = {name: getattr(self, name) for name in ImageArguments._arguments}
             teacher = PretrainedEncoder(
-                encoder=teacher, pool="avg", precision=self.precision, device=self.device
+                encoder=teacher,
+                pool="avg",
+                precision=self.precision,
+                device=self.device,
+                **of_images,
             )
         while isinstance(teacher, FrozenEstimator):
             teacher = teacher.estimator
@@ -283,7 +289,7 @@ class Distillation(PretextLearner):
         try:
             check_is_fitted(teacher)
         except NotFittedError:
-            teacher = clone(teacher)
+            teacher = self._with_own_errors(clone(teacher))
             with lost_if_interrupted(self, teacher):
                 teacher = _fitted(teacher, X, X_unlabeled)
         if self.shared_views:
@@ -293,14 +299,22 @@ class Distillation(PretextLearner):
                     "which it is applied to each image once"
                 )
             return EncoderTeacher(teacher)
+        teacher = self._with_own_errors(copy.copy(teacher))
         parts = [teacher.transform(part) for part in (X, X_unlabeled) if part is not None]
         rows = np.concatenate([np.asarray(part, dtype=np.float32) for part in parts])
-        if rows.ndim != 2 or not np.isfinite(rows).all():
+        unread = np.isnan(rows).all(-1) if self.on_error == "skip" else np.zeros(len(rows), bool)
+        if rows.ndim != 2 or unread.all() or not np.isfinite(rows[~unread]).all():
             raise ValueError(
                 f"teacher={name} gives features of shape {rows.shape}, or NaN or infinite ones; "
                 "what is learned are vectors (n, d) of finite numbers"
             )
         return Targets(torch.from_numpy(rows))
+
+    def _with_own_errors(self, teacher: Any) -> Any:
+        """A teacher that skips files that cannot be read if the student does."""
+        if isinstance(teacher, ImageTransformer):
+            teacher.set_params(on_error=self.on_error)
+        return teacher
 
 
 def _fitted(teacher: Any, X: Any, X_unlabeled: Any) -> Any:

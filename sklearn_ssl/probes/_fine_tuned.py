@@ -7,12 +7,15 @@ import numpy as np
 import torch
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
+from torch import nn
 
 from sklearn_ssl._utils._arguments import argument
 from sklearn_ssl.probes._classes import encoded
 from sklearn_ssl.probes._fine_tuning import FineTuned
 from sklearn_ssl.probes._labeled import LabeledClassifierMixin, LabeledRegressorMixin
+from sklearn_ssl.probes._modules import Linear
 from sklearn_ssl.probes._supervised import ClassificationLoss, IndicatorLoss, squared_error
+from sklearn_ssl.probes._unread import of_read
 
 __all__ = ["FineTunedClassifier", "FineTunedRegressor"]
 
@@ -42,6 +45,10 @@ class FineTunedClassifier(LabeledClassifierMixin, FineTuned):
         Share of the images that are held out for it.
     patience : int, default=5
         Epochs without a better accuracy before it ends.
+    checkpoint : str, path, Checkpoint or None, default=None
+        Folder in which the training is saved, as of a learner: the same fit resumes from there,
+        with the same bits. A learner that is not fitted is pretrained anew, unless it has a
+        ``checkpoint`` or ``memory`` of its own.
     <shared parameters>
 
     Attributes
@@ -53,6 +60,8 @@ class FineTunedClassifier(LabeledClassifierMixin, FineTuned):
         For each epoch: loss, learning rate, and accuracy of images that were held out.
     n_labeled_ : int
         Number of images with a label.
+    skipped_ : dict of int to str
+        With ``on_error="skip"``, rows of ``X`` that could not be trained on, and why.
     n_features_in_ : int
 
     Examples
@@ -94,9 +103,13 @@ class FineTunedClassifier(LabeledClassifierMixin, FineTuned):
         return float((outputs.argmax(1) == targets).mean())
 
     def _strata(self, targets: np.ndarray) -> Any:
-        if targets.ndim == 2:
-            return None
-        return targets if np.bincount(targets).min() > 1 else None
+        return None if targets.ndim == 2 else targets
+
+    def _finish(self) -> nn.Module:
+        return nn.Sigmoid() if self._has_several else nn.Softmax(1)
+
+    def _class_names(self) -> list | None:
+        return None if self._has_several else super()._class_names()
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Scores of classes.
@@ -141,8 +154,11 @@ class FineTunedClassifier(LabeledClassifierMixin, FineTuned):
         Returns
         -------
         ndarray of shape (n,) or (n, n_classes)
+            With ``on_error="skip"``, None for files that cannot be read.
         """
-        outputs = self._outputs(X)
+        return of_read(self._classes_of, self._outputs(X))
+
+    def _classes_of(self, outputs: np.ndarray) -> np.ndarray:
         return (outputs > 0).astype(int) if self._has_several else self.classes_[outputs.argmax(1)]
 
     def __sklearn_tags__(self):
@@ -169,6 +185,10 @@ class FineTunedRegressor(LabeledRegressorMixin, FineTuned):
         Share of the images that are held out for it.
     patience : int, default=5
         Epochs without a better R2 before it ends.
+    checkpoint : str, path, Checkpoint or None, default=None
+        Folder in which the training is saved, as of a learner: the same fit resumes from there,
+        with the same bits. A learner that is not fitted is pretrained anew, unless it has a
+        ``checkpoint`` or ``memory`` of its own.
     <shared parameters>
 
     Attributes
@@ -179,6 +199,8 @@ class FineTunedRegressor(LabeledRegressorMixin, FineTuned):
         For each epoch: loss, learning rate, and R2 of images that were held out.
     n_labeled_ : int
         Number of images with a target.
+    skipped_ : dict of int to str
+        With ``on_error="skip"``, rows of ``X`` that could not be trained on, and why.
     n_features_in_ : int
 
     Examples
@@ -203,6 +225,11 @@ class FineTunedRegressor(LabeledRegressorMixin, FineTuned):
     def _quality(self, outputs: np.ndarray, targets: np.ndarray) -> float:
         return 1 - float(((outputs - targets) ** 2).mean() / max(targets.var(), 1e-12))
 
+    def _finish(self) -> nn.Module:
+        flat = self._shape == ()
+        rescaled = Linear(np.diag(np.atleast_1d(self._scale)), self._mean, "values")
+        return nn.Sequential(rescaled, nn.Flatten(0)) if flat else rescaled
+
     def _strata(self, targets: np.ndarray) -> None:
         return None
 
@@ -217,6 +244,7 @@ class FineTunedRegressor(LabeledRegressorMixin, FineTuned):
         Returns
         -------
         ndarray of shape (n,) or (n, n_targets)
+            With ``on_error="skip"``, NaN for files that cannot be read.
         """
         outputs = self._outputs(X).astype(np.float64)
         return outputs.reshape(len(outputs), *self._shape) * self._scale + self._mean

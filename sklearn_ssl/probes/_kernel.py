@@ -12,16 +12,18 @@ from sklearn.base import BaseEstimator, MultiOutputMixin
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
-from torch import Tensor
+from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import DeclaredArguments, argument
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
 from sklearn_ssl._utils._names import naming
 from sklearn_ssl.base._checks import all_or_nothing
+from sklearn_ssl.base._saved import SavedMixin
 from sklearn_ssl.probes._classes import DecisionMixin, encoded
 from sklearn_ssl.probes._labeled import LabeledRegressorMixin, labeled_samples
 from sklearn_ssl.probes._leave_one_out import leave_one_out
+from sklearn_ssl.probes._modules import ExportMixin
 
 __all__ = ["KernelProbe", "KernelRegressor"]
 
@@ -36,7 +38,7 @@ _AUTO = StrOptions({"auto"})
 Loss = Callable[[np.ndarray, np.ndarray], float]  # of predictions, and of which samples
 
 
-class _KernelMachine(DeclaredArguments, BaseEstimator):
+class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
     """Ridge regression of targets (n, k) in the space of a Gaussian kernel."""
 
     alpha: float | str = argument(_POSITIVE, _AUTO, default="auto")
@@ -128,6 +130,21 @@ class _KernelMachine(DeclaredArguments, BaseEstimator):
                 kernel = _kernel(some, samples, self.gamma_)
                 found[start : start + size] = (kernel @ weights).cpu().numpy()
         return found + self.intercept_
+
+    def to_torch(self) -> nn.Module:
+        """The estimator as a module of torch alone.
+
+        Returns
+        -------
+        nn.Module
+            Takes features (n, n_features) and gives probabilities of classes (n, n_classes), or
+            targets, float32.
+        """
+        check_is_fitted(self)
+        return _KernelSum(self, self._finish()).eval()
+
+    def _finish(self) -> nn.Module:
+        return nn.Identity()
 
     def _device(self) -> torch.device:
         device = resolve_device(self.device)
@@ -302,6 +319,12 @@ class KernelProbe(DecisionMixin, _KernelMachine):
         check_is_fitted(self)
         return (self._predicted(X) > 0).astype(int) if self._several else super().predict(X)
 
+    def _finish(self) -> nn.Module:
+        return _Probabilities(self.temperature_, self._several)
+
+    def _class_names(self) -> list | None:
+        return None if self._several else super()._class_names()
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
@@ -406,6 +429,45 @@ class KernelRegressor(MultiOutputMixin, LabeledRegressorMixin, _KernelMachine):
         """
         found = self._predicted(X)
         return found[:, 0] if self._one else found
+
+    def _finish(self) -> nn.Module:
+        return nn.Flatten(0) if self._one else nn.Identity()
+
+
+class _KernelSum(nn.Module):
+    """Predictions by the kernel, in double precision, and what becomes of them."""
+
+    def __init__(self, machine: Any, finish: nn.Module):
+        super().__init__()
+        self.values = nn.ParameterDict(
+            {
+                name: torch.as_tensor(np.array(getattr(machine, f"{name}_")), dtype=torch.float64)
+                for name in ("X_fit", "dual_coef", "intercept", "center", "scale", "gamma")
+            }
+        )
+        self.finish = finish
+        self.requires_grad_(False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        v = self.values
+        some = (features.double() - v["center"]) / v["scale"]
+        squares = some.square().sum(1, keepdim=True) + v["X_fit"].square().sum(1)
+        distances = (squares - 2 * some @ v["X_fit"].T).clamp(min=0)
+        predicted = (-v["gamma"] * distances).exp() @ v["dual_coef"] + v["intercept"]
+        return self.finish(predicted).float()
+
+
+class _Probabilities(nn.Module):
+    """Of classes, or of each of several labels, from scores."""
+
+    def __init__(self, temperature: float, several: bool):
+        super().__init__()
+        self.temperature = temperature
+        self.several = several
+
+    def forward(self, scores: Tensor) -> Tensor:
+        scores = scores / self.temperature
+        return (2 * scores).sigmoid() if self.several else scores.softmax(1)
 
 
 def _kernel(some: Tensor, samples: Tensor, gamma: float) -> Tensor:

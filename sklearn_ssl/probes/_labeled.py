@@ -4,18 +4,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils import _safe_indexing
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from sklearn_ssl._utils._labels import read_labels, read_targets
-from sklearn_ssl.images import count_images
+from sklearn_ssl.images import count_images, pick
+from sklearn_ssl.probes._unread import score_of_read
 
 __all__ = ["LabeledClassifierMixin", "LabeledRegressorMixin", "labeled_samples", "rows_of"]
 
 
 def rows_of(X: Any, is_labeled: np.ndarray) -> Any:
     """Those images or samples that have a label."""
-    return X if is_labeled.all() else _safe_indexing(X, np.flatnonzero(is_labeled))
+    return X if is_labeled.all() else pick(X, np.flatnonzero(is_labeled))
 
 
 def labeled_samples(
@@ -40,6 +41,7 @@ class LabeledClassifierMixin(ClassifierMixin):
     """A classifier that leaves out what has no label."""
 
     classes_: Any
+    predict: Any
     _multilabel: ClassVar[bool] = False
 
     def _read_y(
@@ -49,6 +51,8 @@ class LabeledClassifierMixin(ClassifierMixin):
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy on the rows that have a label; of several labels, all have to be right.
+
+        Files that cannot be read and are skipped are left out.
 
         Parameters
         ----------
@@ -63,17 +67,22 @@ class LabeledClassifierMixin(ClassifierMixin):
         float
         """
         check_is_fitted(self)
-        return super().score(*_scored(self, X, y, sample_weight, classes=self.classes_))
+        X, y, sample_weight = _scored(self, X, y, sample_weight, classes=self.classes_)
+        return score_of_read(accuracy_score, y, self.predict(X), sample_weight)
 
 
 class LabeledRegressorMixin(RegressorMixin):
     """A regressor that leaves out what has no target."""
+
+    predict: Any
 
     def _read_y(self, y: Any, n_rows: int | None) -> tuple[np.ndarray, np.ndarray]:
         return read_targets(y, n_rows)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Coefficient of determination on the rows that have a target.
+
+        Files that cannot be read and are skipped are left out.
 
         Parameters
         ----------
@@ -87,4 +96,5 @@ class LabeledRegressorMixin(RegressorMixin):
         -------
         float
         """
-        return super().score(*_scored(self, X, y, sample_weight))
+        X, y, sample_weight = _scored(self, X, y, sample_weight)
+        return score_of_read(r2_score, y, self.predict(X), sample_weight)

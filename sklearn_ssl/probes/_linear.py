@@ -23,7 +23,7 @@ from sklearn.utils.validation import (
     check_is_fitted,
     validate_data,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT, POSITIVE, DeclaredArguments, argument, plain
 from sklearn_ssl._utils._device import resolve_device
@@ -31,9 +31,11 @@ from sklearn_ssl._utils._isolation import own_settings
 from sklearn_ssl._utils._names import naming
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._checks import all_or_nothing
+from sklearn_ssl.base._saved import SavedMixin
 from sklearn_ssl.exceptions import LabelWarning
 from sklearn_ssl.probes._classes import DecisionMixin, best_of, encoded
 from sklearn_ssl.probes._labeled import labeled_samples
+from sklearn_ssl.probes._modules import ExportMixin, Linear
 
 __all__ = ["LinearProbe"]
 
@@ -45,7 +47,7 @@ _ROUGHLY = 100  # iterations for each strength, from where the last one ended
 _HELD_OUT_ENOUGH = 400  # samples, to choose among strengths
 
 
-class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
+class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
     """Multinomial logistic regression that chooses its regularization and scaling by itself.
 
     By default it treats all features alike, whatever their number and scale, so that methods can be
@@ -288,6 +290,17 @@ class LinearProbe(DecisionMixin, DeclaredArguments, BaseEstimator):
         if scores.ndim == 1:
             scores = torch.stack([-scores, scores], 1) / 2
         return scores.softmax(1).numpy()
+
+    def to_torch(self) -> nn.Module:
+        """The classifier as a module of torch alone.
+
+        Returns
+        -------
+        nn.Module
+            Takes features (n, n_features) and gives probabilities (n, n_classes), float32.
+        """
+        check_is_fitted(self)
+        return Linear(self.coef_, self.intercept_, "probabilities").eval()
 
 
 def _rescaled_log_loss(parts: Sequence[tuple[Tensor, Tensor]]) -> float:

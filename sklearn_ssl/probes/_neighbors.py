@@ -7,12 +7,15 @@ import torch
 import torch.nn.functional as F
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT, POSITIVE, DeclaredArguments, argument
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
 from sklearn_ssl.base._checks import all_or_nothing
+from sklearn_ssl.base._saved import SavedMixin
 from sklearn_ssl.probes._labeled import LabeledClassifierMixin, labeled_samples
+from sklearn_ssl.probes._modules import ExportMixin
 
 __all__ = ["NeighborsProbe"]
 
@@ -21,7 +24,9 @@ _PAIRS_AT_ONCE = 2**24
 _COLDEST = 1e-30  # temperature by which cosines can be divided in float32; only the nearest counts
 
 
-class NeighborsProbe(LabeledClassifierMixin, DeclaredArguments, BaseEstimator):
+class NeighborsProbe(
+    LabeledClassifierMixin, ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator
+):
     """Classes of the nearest features, weighted by their cosine similarity [1]_.
 
     It has nothing to train and one number to choose, so it is quick, and tells whether images of a
@@ -109,6 +114,18 @@ class NeighborsProbe(LabeledClassifierMixin, DeclaredArguments, BaseEstimator):
                 shares[start : start + size] = votes.cpu().numpy()
         return shares
 
+    def to_torch(self) -> nn.Module:
+        """The classifier as a module of torch alone.
+
+        Returns
+        -------
+        nn.Module
+            Takes features (n, n_features) and gives shares of the classes (n, n_classes), float32.
+        """
+        check_is_fitted(self)
+        k = min(int(self.n_neighbors), len(self._unit))
+        return _Votes(self._unit, self._codes, k, max(float(self.temperature), _COLDEST)).eval()
+
     def predict(self, X: Any) -> np.ndarray:
         """The class with the most weight.
 
@@ -122,3 +139,22 @@ class NeighborsProbe(LabeledClassifierMixin, DeclaredArguments, BaseEstimator):
         """
         best = self.predict_proba(X).argmax(1)
         return self.classes_[best]
+
+
+class _Votes(nn.Module):
+    """Shares of classes in the weight of the nearest of known unit features."""
+
+    known: Tensor
+    classes: Tensor
+
+    def __init__(self, known: np.ndarray, codes: np.ndarray, k: int, temperature: float):
+        super().__init__()
+        self.register_buffer("known", torch.from_numpy(known.copy()))
+        self.register_buffer("classes", F.one_hot(torch.from_numpy(codes)).float())
+        self.k = k
+        self.temperature = temperature
+
+    def forward(self, features: Tensor) -> Tensor:
+        cosines, nearest = (F.normalize(features, dim=1) @ self.known.T).topk(self.k, dim=1)
+        weights = (cosines / self.temperature).softmax(1)
+        return (weights[..., None] * self.classes[nearest]).sum(1)

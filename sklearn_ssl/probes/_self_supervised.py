@@ -89,7 +89,7 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
         -------
         ndarray of shape (n, n_classes)
         """
-        return self._fitted_head.predict_proba(self._features(X))
+        return self._of_read("predict_proba", X)
 
     @if_head_has("decision_function")
     def decision_function(self, X: Any) -> np.ndarray:
@@ -104,7 +104,7 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
         -------
         ndarray of shape (n, n_classes), or (n,) for two classes
         """
-        return self._fitted_head.decision_function(self._features(X))
+        return self._of_read("decision_function", X)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

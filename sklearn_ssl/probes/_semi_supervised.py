@@ -5,8 +5,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import DeclaredArguments, argument
 from sklearn_ssl.base import PretextLearner
@@ -16,14 +19,17 @@ from sklearn_ssl.base._checks import (
     lost_if_interrupted,
     warn_of_interruption,
 )
+from sklearn_ssl.base._saved import SavedMixin
 from sklearn_ssl.exceptions import TrainingInterrupted
-from sklearn_ssl.images import count_images
+from sklearn_ssl.images import count_images, opened
 from sklearn_ssl.probes._labeled import rows_of
+from sklearn_ssl.probes._modules import ExportMixin, as_module
+from sklearn_ssl.probes._unread import of_read, read_rows
 
 __all__ = ["SelfSupervised", "if_head_has"]
 
 
-class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
+class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
     """A learner that is fitted to all images, and what is fitted to its features of some."""
 
     learner: Any = argument(kw_only=False)
@@ -61,6 +67,7 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
             raise TypeError(
                 f"learner={self.learner!r} has no transform; give a learner, such as SimCLR()"
             )
+        X = opened(X)
         labels, is_labeled = self._read_y(y, count_images(X))
         self._make_head(labels)  # refuses labels before anything is trained
         learner = clone(self.learner)
@@ -80,7 +87,11 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
 
     def _keep(self, learner: Any, X: Any, labels: np.ndarray, is_labeled: np.ndarray) -> Self:
         """Fit the head, and keep it and the learner."""
-        head = self._make_head(labels).fit(learner.transform(rows_of(X, is_labeled)), labels)
+        features = learner.transform(rows_of(X, is_labeled))
+        read = read_rows(features)
+        if not read.all():
+            features, labels = _safe_indexing(features, np.flatnonzero(read)), labels[read]
+        head = self._make_head(labels).fit(features, labels)
         self.learner_, self.n_labeled_ = learner, len(labels)
         setattr(self, f"{self._head}_", head)
         for name in ("n_features_in_", "feature_names_in_"):
@@ -103,6 +114,10 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
         check_is_fitted(self)
         return self.learner_.transform(X)
 
+    def _of_read(self, method: str, X: Any) -> np.ndarray:
+        """What the head gives for images, and NaN or None for those that cannot be read."""
+        return of_read(getattr(self._fitted_head, method), self._features(X))
+
     def predict(self, X: Any) -> np.ndarray:
         """What is predicted from the features of images.
 
@@ -114,8 +129,39 @@ class SelfSupervised(MetaEstimatorMixin, DeclaredArguments, BaseEstimator):
         Returns
         -------
         ndarray of shape (n,) or (n, k)
+            With ``on_error="skip"`` in the learner, NaN (or None among classes) for files that
+            cannot be read.
         """
-        return self._fitted_head.predict(self._features(X))
+        return self._of_read("predict", X)
+
+    def to_torch(self) -> nn.Module:
+        """The learner and what is fitted to its features, as one module of torch alone.
+
+        Returns
+        -------
+        nn.Module
+            Takes pixels (n, channels, height, width) as they were fitted, in any type. Of a
+            classifier it gives scores (n, n_classes), float32: probabilities, if it is a logistic
+            regression or of this package.
+
+        Raises
+        ------
+        TypeError
+            If it is not known how to make a module of a step.
+        """
+        check_is_fitted(self)
+        return nn.Sequential(as_module(self.learner_), as_module(self._fitted_head)).eval()
+
+    def _example(self) -> tuple[Tensor, str]:
+        first = self.learner_[0] if isinstance(self.learner_, Pipeline) else self.learner_
+        return (first._example(), "pixels") if hasattr(first, "_example") else super()._example()
+
+    def _class_names(self) -> list | None:
+        head = self._fitted_head
+        last = head[-1] if isinstance(head, Pipeline) else head
+        if hasattr(last, "_class_names"):
+            return last._class_names()
+        return None if getattr(last, "multilabel_", False) else super()._class_names()
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "learner_")

@@ -44,7 +44,11 @@ class Supervised(PretextLearner):
     def _make_encoder(self, image_shape, mean, std):
         if self.source is None:
             return super()._make_encoder(image_shape, mean, std)
-        return copy.deepcopy(self.source.encoder_)
+        if self._filled:
+            return copy.deepcopy(self.source.encoder_)
+        source = self.source._plainly()  # to restore weights into
+        source._filled = False
+        return source._make_encoder(image_shape, mean, std)
 
     def _build_net(self, images, batch_size, device):
         if len(images) != len(self.targets):

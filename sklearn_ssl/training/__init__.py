@@ -1,7 +1,7 @@
 """The training loop, and the batches and callbacks that it needs."""
 
 from sklearn_ssl.training._batches import Batches
-from sklearn_ssl.training._callbacks import LoadWatch, ProgressBar, SklearnCallbacks
+from sklearn_ssl.training._callbacks import LoadWatch, ProgressBar, SklearnCallbacks, StopEarly
 from sklearn_ssl.training._checkpoints import Checkpoints
 from sklearn_ssl.training._module import PretextModule
 from sklearn_ssl.training._net import PretextNet
@@ -16,4 +16,5 @@ __all__ = [
     "Progress",
     "ProgressBar",
     "SklearnCallbacks",
+    "StopEarly",
 ]

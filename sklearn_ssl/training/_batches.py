@@ -23,7 +23,8 @@ class Batches:
 
     Images that fit are moved to the device once. Others are read ahead, in a thread. Batches of
     files are (whole images, index, sizes), as of :meth:`Images.take_whole`. Of several processes
-    each reads its share of a batch, and all get the whole batch.
+    each reads its share of a batch, and all get the whole batch. The index of a file that was
+    skipped is that of the image in its place.
 
     Parameters
     ----------
@@ -40,7 +41,13 @@ class Batches:
         self.batch_size = batch_size
         self.device = device
         self.ranks = current_ranks()
-        self.resident = self._move_all() if self._fits() else None
+        self.resident = self.shown = None
+        if self._fits():
+            self.resident = self._move_all()
+            rows = np.arange(len(images))
+            shown = images.shown_by(rows)
+            if (shown != rows).any():
+                self.shown = torch.from_numpy(shown).to(device)
 
     def __len__(self) -> int:
         return len(self.images) // self.batch_size
@@ -76,7 +83,7 @@ class Batches:
         """Batches of these rows."""
         if self.resident is not None:
             for index in order.to(self.device).split(self.batch_size):
-                yield self.resident[index], index
+                yield self.resident[index], index if self.shown is None else self.shown[index]
             return
         for batch in read_ahead(self._read, order.split(self.batch_size)):
             yield self._moved(batch)
@@ -85,10 +92,10 @@ class Batches:
         """In the reader's thread, which leaves the device to the main thread."""
         rows = self.ranks.part(index).numpy()
         if self.images.are_files:
-            images, sizes = self.images.take_whole(rows, self.zoom)
-            batch = [images, index, sizes]
+            images, *sizes = self.images.take_whole(rows, self.zoom)
         else:
-            batch = [self.images.take(rows), index]
+            images, sizes = self.images.take(rows), []
+        batch = [images, torch.from_numpy(self.images.shown_by(rows)), *sizes]
         return [part.pin_memory() for part in batch] if self.device.type == "cuda" else batch
 
     def _moved(self, batch: list[Tensor]) -> tuple[Tensor, ...]:
@@ -102,4 +109,4 @@ class Batches:
                 want - is_ for want, is_ in zip(largest, images.shape[2:], strict=True)
             )
             images = F.pad(images, (0, width, 0, height))
-        return (self.ranks.whole(images), index, *map(self.ranks.whole, sizes))
+        return tuple(map(self.ranks.whole, (images, index, *sizes)))

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping
+from skorch.utils import noop
 from tqdm.auto import tqdm
 
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.exceptions import BusyMachineWarning
 
-__all__ = ["LoadWatch", "ProgressBar", "SklearnCallbacks", "StopTraining"]
+__all__ = ["LoadWatch", "ProgressBar", "SklearnCallbacks", "StopEarly", "StopTraining"]
 
 _LOOKS_AFTER = 20.0  # seconds: a short training is no matter, and a load is a mean over a minute
 _BUSY = 2.0  # times as many threads that want to run as cores: others have half of them at least
@@ -48,6 +49,33 @@ class ProgressBar(Callback):
     def close(self):
         """End the bar where it is; its last line stays."""
         self.bar.close()
+
+
+class StopEarly(EarlyStopping):
+    """End a training when a value of the history does not rise, and take the best weights.
+
+    A training that is resumed from a checkpoint knows the best ones of before.
+    """
+
+    def __init__(self, monitor: str, patience: int):
+        super().__init__(
+            monitor, patience, threshold=0, lower_is_better=False, load_best=True, sink=noop
+        )
+        self.before: dict[str, Any] = {}
+
+    def on_train_begin(self, net, **kwargs):
+        super().on_train_begin(net, **kwargs)
+        self.__dict__.update(self.before)
+        self.before = {}
+
+    def kept(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        names = ("misses_", "dynamic_threshold_", "best_epoch_", "best_model_weights_")
+        return {name: value for name, value in vars(self).items() if name in names}
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        """Take what :meth:`kept` gave, for the training that begins."""
+        self.before = dict(kept)
 
 
 class LoadWatch(Callback):

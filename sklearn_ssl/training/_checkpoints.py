@@ -102,6 +102,9 @@ class Checkpoints:
             raise ValueError(f"they have {begun} epochs, which is more than max_epochs={epochs}")
         net.history = History(state["history"])
         self.draws.set_state(state["generators"])
+        for name, callback in net.callbacks_:
+            if name in state["callbacks"] and hasattr(callback, "restore"):
+                callback.restore(state["callbacks"][name])
         spent = sum(row["seconds"] for row in net.history[len(net.history) - done :])
         if state["epoch"] is not None:
             net.begun_ = Epoch.of(state["epoch"], torch.device(net.device))
@@ -119,8 +122,11 @@ class Checkpoints:
         differences = [
             f"{name} was {other.get(name)!r} and is {self.training.get(name)!r}"
             for name in {**other, **self.training}
-            if name not in free and other.get(name) != self.training.get(name)
+            if name not in {*free, "pixels"} and other.get(name) != self.training.get(name)
         ]
+        pairs = zip(other.get("pixels", ()), self.training["pixels"], strict=False)
+        if not differences and any(None not in pair and len(set(pair)) > 1 for pair in pairs):
+            differences = ["images have other pixels"]  # what cannot be read may be any image
         if differences:
             differences = [_DIGEST.sub(r"\1...", difference) for difference in differences]
             raise ValueError(
@@ -154,6 +160,7 @@ class Checkpoints:
             "module": dict(net.module_.state_dict()),
             "optimizer": net.optimizer_.state_dict(),
             "generators": self.draws.state(),
+            "callbacks": {n: cb.kept() for n, cb in net.callbacks_ if hasattr(cb, "kept")},
             "epoch": begun,
         }
         self.checkpoint.write(net.progress_.done, values)

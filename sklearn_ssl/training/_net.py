@@ -127,6 +127,7 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
         epochs: int,
         draws: AbstractContextManager,
         *,
+        read: Callable[[Any], Images],
         seconds: float | None = None,
         constant_lr: bool = False,
         watchers: Sequence = (),
@@ -136,7 +137,8 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
 
         What is drawn comes from ``draws``, Ctrl-C takes effect between steps, schedules run once
         over this training (or stay at their start: ``constant_lr``), ``watchers`` are gone
-        afterwards, and what ``checkpoints`` hold of it is not done again.
+        afterwards, and what ``checkpoints`` hold of it is not done again. Callbacks read images of
+        their own by ``read_``, as the learner reads those that it is applied to.
 
         Raises
         ------
@@ -157,7 +159,7 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
         kept = self.callbacks_
         self.callbacks_ = [*kept, *((f"watcher{i}", cb) for i, cb in enumerate(watchers))]
         self._set_training(False)  # callbacks may look at features
-        self.draws_ = draws
+        self.draws_, self.read_ = draws, read
         kernels = deterministic_kernels(torch.device(self.device), self.deterministic)
         try:
             with kernels, freed_memory_kept(), interrupts_deferred() as self.interrupted_:
@@ -170,7 +172,7 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
                 current_ranks().share(self.module_)  # kernels may differ in their last bits
         finally:
             self.callbacks_ = kept
-            for name in ("draws_", "interrupted_", "begun_", "checkpoints_"):
+            for name in ("draws_", "read_", "interrupted_", "begun_", "checkpoints_"):
                 self.__dict__.pop(name, None)  # they belong to this training
             self._set_training(False)
 

@@ -1,0 +1,174 @@
+"""What is fitted to features, as modules of torch."""
+
+import os
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model._base import LinearClassifierMixin, LinearModel
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, Normalizer, StandardScaler
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from sklearn_ssl.inference import write_onnx
+
+__all__ = ["ExportMixin", "Linear", "as_module"]
+
+
+class Linear(nn.Module):
+    """Scores (n, k) of features (n, d), or probabilities of classes.
+
+    Parameters
+    ----------
+    coef : ndarray of shape (k, d) or (d,)
+    intercept : ndarray of shape (k,) or float
+    kind : {"values", "classes", "probabilities"}
+        Of ``"classes"`` with one row of coefficients there are two, with scores of opposite sign.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, coef: np.ndarray, intercept: Any, kind: str):
+        super().__init__()
+        self.flat = np.ndim(coef) == 1
+        weight = np.atleast_2d(coef)
+        bias = np.broadcast_to(intercept, len(weight))
+        if kind != "values" and len(weight) == 1:  # the softmax of both is the sigmoid of one
+            half = 0.5 if kind == "probabilities" else 1.0
+            weight, bias = half * np.vstack([-weight, weight]), half * np.append(-bias, bias)
+        self.register_buffer("weight", torch.tensor(weight, dtype=torch.float32))
+        self.register_buffer("bias", torch.tensor(bias, dtype=torch.float32))
+        self.kind = kind
+
+    def forward(self, features: Tensor) -> Tensor:
+        scores = features @ self.weight.T + self.bias
+        if self.kind == "probabilities":
+            return scores.softmax(1)
+        return scores[:, 0] if self.flat and self.kind == "values" else scores
+
+
+class _Scaled(nn.Module):
+    """Features times a scale, plus an offset, held to a range."""
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, scale: Any, offset: Any, low: float | None = None, high: Any = None):
+        super().__init__()
+        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float32))
+        self.register_buffer("offset", torch.as_tensor(offset, dtype=torch.float32))
+        self.low, self.high = low, high
+
+    def forward(self, features: Tensor) -> Tensor:
+        scaled = features * self.scale + self.offset
+        return scaled if self.low is None else scaled.clamp(self.low, self.high)
+
+
+class _Unit(nn.Module):
+    """Features of length 1."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return nn.functional.normalize(features, dim=1)
+
+
+def as_module(estimator: Any) -> nn.Module:
+    """A fitted estimator as a module of torch, on the CPU and in float32.
+
+    Raises
+    ------
+    TypeError
+        If it is not known how.
+    """
+    if hasattr(estimator, "to_torch"):
+        return estimator.to_torch()
+    if isinstance(estimator, FrozenEstimator):
+        return as_module(estimator.estimator)
+    if isinstance(estimator, Pipeline):
+        steps = [step for _, step in estimator.steps if step not in (None, "passthrough")]
+        return nn.Sequential(*map(as_module, steps))
+    if type(estimator) is FunctionTransformer and estimator.func is None:
+        return nn.Identity()
+    if type(estimator) is StandardScaler:
+        scale = 1.0 if estimator.scale_ is None else 1 / estimator.scale_
+        return _Scaled(scale, 0.0 if estimator.mean_ is None else -estimator.mean_ * scale)
+    if type(estimator) is MinMaxScaler:
+        low_high = estimator.feature_range if estimator.clip else (None, None)
+        return _Scaled(estimator.scale_, estimator.min_, *low_high)
+    if type(estimator) is Normalizer and estimator.norm == "l2":
+        return _Unit()
+    if type(estimator) is PCA:
+        rows = estimator.components_
+        if estimator.whiten:
+            rows = rows / np.sqrt(estimator.explained_variance_)[:, None]
+        return Linear(rows, -rows @ estimator.mean_, "values")
+    if type(estimator) is OneVsRestClassifier and estimator.multilabel_:
+        ones = estimator.estimators_
+        if all(isinstance(one, LogisticRegression) for one in ones):
+            rows, constants = ([getattr(o, n) for o in ones] for n in ("coef_", "intercept_"))
+            return nn.Sequential(
+                Linear(np.concatenate(rows), np.concatenate(constants), "values"), nn.Sigmoid()
+            )
+    if _is_linear(estimator):
+        kind = "values"
+        if hasattr(estimator, "classes_"):
+            kind = "probabilities" if isinstance(estimator, LogisticRegression) else "classes"
+        return Linear(estimator.coef_, estimator.intercept_, kind)
+    raise TypeError(
+        f"{type(estimator).__name__} cannot be made a module of torch: steps that are known are "
+        "those of this package, StandardScaler, MinMaxScaler, Normalizer, PCA, and linear models"
+    )
+
+
+def _is_linear(estimator: Any) -> bool:
+    """Whether scores of classes, or predictions, are the product with ``coef_`` and no more."""
+    if isinstance(estimator, LinearClassifierMixin):
+        return type(estimator).decision_function is LinearClassifierMixin.decision_function
+    return isinstance(estimator, LinearModel)  # as those with a link function are not
+
+
+class ExportMixin(BaseEstimator):
+    """``export_onnx`` for what has ``to_torch``."""
+
+    @abstractmethod
+    def to_torch(self) -> nn.Module:
+        """The module that is exported."""
+
+    def _example(self: Any) -> tuple[Tensor, str]:
+        """Two rows of what the module takes, and their name."""
+        return torch.zeros(2, self.n_features_in_), "features"
+
+    def _class_names(self) -> list | None:
+        """Of a classifier that gives each row one of them."""
+        return self.classes_.tolist() if hasattr(self, "classes_") else None
+
+    def export_onnx(self: Any, path: str | os.PathLike) -> None:
+        """Write what :meth:`to_torch` gives as an ONNX model, for any number of rows.
+
+        A classifier's model has two outputs: ``class``, the place of the best class among
+        ``classes_``, which the model's metadata has as ``classes`` in JSON, and ``scores``; of
+        several labels it has ``scores`` alone. A regressor's has one, ``predicted``. The input is
+        called ``pixels``, of type uint8 if the learner was fitted to such, or ``features``.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Raises
+        ------
+        ImportError
+            Without ``pip install 'sklearn-ssl[onnx]'``.
+        TypeError
+            If what is fitted to features cannot be made a module of torch.
+        """
+        check_is_fitted(self)
+        example, name = self._example()
+        output = "scores" if hasattr(self, "classes_") else "predicted"
+        write_onnx(self.to_torch(), path, example, name, output, self._class_names())
