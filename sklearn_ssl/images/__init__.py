@@ -10,7 +10,7 @@ from sklearn_ssl.images._listing import list_images
 from sklearn_ssl.images._load import load_images
 from sklearn_ssl.images._pixel_range import Extremes, PixelRange, learn_pixels
 from sklearn_ssl.images._read import read_images
-from sklearn_ssl.images._rows import opened, pick
+from sklearn_ssl.images._rows import PickedArray, opened, pick
 from sklearn_ssl.images._shapes import complete_shape
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Files",
     "Form",
     "Images",
+    "PickedArray",
     "PixelRange",
     "Reading",
     "complete_shape",

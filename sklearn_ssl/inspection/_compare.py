@@ -1,7 +1,6 @@
 """Is self-supervision worth it? A fair comparison of features, by few labels and many."""
 
 import math
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,13 +16,13 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from sklearn_ssl._utils._labels import read_labels
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.clustering import PatchDictionary
-from sklearn_ssl.images import list_images, load_images
+from sklearn_ssl.images import PickedArray, count_images, load_images, opened, pick
 from sklearn_ssl.inspection._frames import make_frame
 from sklearn_ssl.probes import FineTunedClassifier, LinearProbe
 from sklearn_ssl.views import Views
@@ -32,6 +31,8 @@ __all__ = ["compare", "verdict"]
 
 _USUAL_N_LABELS = (50, 250, 1000)
 _SUPERVISED = "supervised"
+# arguments of learners that say how images are read
+_READING = ("image_shape", "channel_order", "on_error", "pages", "decoded_cache", "n_jobs")
 
 
 @validate_params(
@@ -135,8 +136,8 @@ def compare(
     >>> table[["method", "rival"]].values.tolist()
     [['pixels', ''], ['SimCLR', 'pixels']]
     """
-    X = _indexable(X)
-    n = len(X)
+    X = opened(X)
+    n = count_images(X)
     labels, is_labeled = read_labels(y, n)
     if groups is not None and len(groups) != n:
         raise ValueError(f"X has {n} rows, but groups has {len(groups)}")
@@ -266,7 +267,7 @@ def _named(transformers: Any, X: Any) -> list[tuple[str, Any]]:
 def _usual_rivals(learner: Any, X: Any) -> Iterator[tuple[str, Any]]:
     yield "pixels", "passthrough"
     values = math.prod(X.shape[1:]) if len(getattr(X, "shape", ())) > 1 else 100
-    yield "PCA", PCA(min(100, max(1, values // 2), len(X) // 2), random_state=0)
+    yield "PCA", PCA(min(100, max(1, values // 2), count_images(X) // 2), random_state=0)
     try:
         from skimage.feature import hog  # noqa: F401
     except ImportError:
@@ -329,7 +330,10 @@ def _from_scratch(learner: Any, seconds: float) -> FineTunedClassifier:
     if isinstance(learner.views, Views):  # what it knows of the images, such as flips
         views = FineTunedClassifier()._default_views()
         views.set_params(flip=learner.views.flip, rotate=learner.views.rotate)
-    names = ("image_shape", "channel_order", "device", "precision", "n_jobs", "on_error")
+    names = (
+        *_READING,
+        *("device", "precision"),
+    )
     return FineTunedClassifier(
         learner.encoder,
         views=views,
@@ -342,25 +346,23 @@ def _from_scratch(learner: Any, seconds: float) -> FineTunedClassifier:
 # What is learned from
 
 
-def _indexable(X: Any) -> Any:
-    """Images whose rows can be taken."""
-    if isinstance(X, (str, os.PathLike)):
-        return list_images(X)
-    if hasattr(X, "shape") or hasattr(X, "iloc") or isinstance(X, (list, tuple)):
-        return X
-    return load_images(X)
-
-
 class _Images:
     """Images as they were given, for learners, and as arrays, for others."""
 
     def __init__(self, X: Any, learner: Any):
         self.X, self.arrays, self.learner = X, X, learner
-        self.broken = np.zeros(len(X), bool)
-        if getattr(X, "ndim", 1) == 1 or (hasattr(X, "iloc") and X.shape[1] == 1):
+        self.broken = np.zeros(count_images(X), bool)
+        if len(getattr(X, "shape", ())) < 2 or (hasattr(X, "iloc") and X.shape[1] == 1):
             options = {}
             if learner is not None:
-                names = ("image_shape", "channel_order", "on_error", "decoded_cache", "n_jobs")
+                names = (
+                    "image_shape",
+                    "channel_order",
+                    "on_error",
+                    "pages",
+                    "decoded_cache",
+                    "n_jobs",
+                )
                 options = {name: getattr(learner, name) for name in names}
             self.arrays = load_images(X, **options)
             if self.arrays.dtype.kind == "f":
@@ -370,8 +372,10 @@ class _Images:
         """Rows in the form that a method takes."""
         first = _first_step(method)
         if hasattr(first, "encoder_layers") or hasattr(first, "learner"):
-            return _safe_indexing(self.X, rows)
-        some = _safe_indexing(self.arrays, rows)
+            return pick(self.X, rows)
+        some = pick(self.arrays, rows)
+        if isinstance(some, PickedArray):
+            some = some[np.arange(len(some))]
         if isinstance(first, FunctionTransformer) or getattr(some, "ndim", 2) <= 2:
             return some
         return np.reshape(some, (len(some), -1))

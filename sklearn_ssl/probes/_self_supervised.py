@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.linear_model import RidgeCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
@@ -11,6 +11,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn_ssl._utils._arguments import argument
 from sklearn_ssl.probes._classes import encoded
 from sklearn_ssl.probes._labeled import LabeledClassifierMixin, LabeledRegressorMixin
+from sklearn_ssl.probes._linear import LinearProbe
 from sklearn_ssl.probes._semi_supervised import SelfSupervised, if_head_has
 
 __all__ = ["SelfSupervisedClassifier", "SelfSupervisedRegressor"]
@@ -31,9 +32,10 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
     learner : PretextLearner
         Or any transformer of images.
     classifier : classifier or None, default=None
-        ``None`` takes a logistic regression on standardized features, which are held to the range
-        that labeled images span: what hardly varies among few may be far outside of it elsewhere.
-        For several labels an image it is one for each class.
+        ``None`` takes :class:`LinearProbe`, a logistic regression that chooses its regularization
+        and scaling for the labels that there are. Scales are learned from images without labels,
+        too, of which 2,000 at most are transformed for that. For several labels an image it is one
+        for each class.
 
     Attributes
     ----------
@@ -64,12 +66,10 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
 
     @staticmethod
     def _usual_head(labels: np.ndarray | None) -> Any:
-        one: Any = LogisticRegression(max_iter=1000)
         if labels is None or labels.ndim == 2:
-            one = OneVsRestClassifier(one)
-        else:
-            encoded(labels)
-        return make_pipeline(*_scaling(), one)
+            return OneVsRestClassifier(LinearProbe())
+        encoded(labels)
+        return LinearProbe()
 
     @property
     def classes_(self) -> np.ndarray:
@@ -152,9 +152,5 @@ class SelfSupervisedRegressor(LabeledRegressorMixin, SelfSupervised):
 
     @staticmethod
     def _usual_head(labels: np.ndarray | None) -> Any:
-        return make_pipeline(*_scaling(), RidgeCV(np.logspace(-1, 5, 7)))
-
-
-def _scaling() -> tuple[MinMaxScaler, StandardScaler]:
-    """Steps that standardize features, and clip those of other images to their range."""
-    return MinMaxScaler(clip=True), StandardScaler()
+        scaling = MinMaxScaler(clip=True), StandardScaler()
+        return make_pipeline(*scaling, RidgeCV(np.logspace(-1, 5, 7)))

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import DeclaredArguments, argument
@@ -21,12 +21,14 @@ from sklearn_ssl.base._checks import (
 )
 from sklearn_ssl.base._saved import SavedMixin
 from sklearn_ssl.exceptions import TrainingInterrupted
-from sklearn_ssl.images import count_images, opened
+from sklearn_ssl.images import count_images, opened, pick
 from sklearn_ssl.probes._labeled import rows_of
 from sklearn_ssl.probes._modules import ExportMixin, as_module
 from sklearn_ssl.probes._unread import of_read, read_rows
 
 __all__ = ["SelfSupervised", "if_head_has"]
+
+_ROWS_FOR_SCALES = 2000  # images without labels
 
 
 class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
@@ -75,23 +77,34 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
         if not isinstance(learner, PretextLearner):  # others may be half fitted
             with lost_if_interrupted(self, learner):
                 learner.fit(X, None, **more)  # a FrozenEstimator wants y
-            return self._keep(learner, X, labels, is_labeled)
+            return self._keep(learner, X, labels, is_labeled, X_unlabeled)
         try:
             with inner_training():
                 learner.fit(X, **more)
         except TrainingInterrupted:
-            self._keep(learner, X, labels, is_labeled)
+            self._keep(learner, X, labels, is_labeled, X_unlabeled)
             warn_of_interruption(learner, kept_by=self)
             raise
-        return self._keep(learner, X, labels, is_labeled)
+        return self._keep(learner, X, labels, is_labeled, X_unlabeled)
 
-    def _keep(self, learner: Any, X: Any, labels: np.ndarray, is_labeled: np.ndarray) -> Self:
+    def _keep(
+        self, learner: Any, X: Any, labels: np.ndarray, is_labeled: np.ndarray, X_unlabeled: Any
+    ) -> Self:
         """Fit the head, and keep it and the learner."""
         features = learner.transform(rows_of(X, is_labeled))
         read = read_rows(features)
         if not read.all():
             features, labels = _safe_indexing(features, np.flatnonzero(read)), labels[read]
-        head = self._make_head(labels).fit(features, labels)
+        head, more = self._make_head(labels), {}
+        if has_fit_parameter(head, "X_unlabeled"):
+            others = pick(X, _spread(np.flatnonzero(~is_labeled)))
+            if is_labeled.all() and X_unlabeled is not None:
+                others = opened(X_unlabeled)
+                others = pick(others, _spread(np.arange(count_images(others))))
+            if count_images(others):
+                unlabeled = learner.transform(others)
+                more["X_unlabeled"] = unlabeled[read_rows(unlabeled)]
+        head.fit(features, labels, **more)
         self.learner_, self.n_labeled_ = learner, len(labels)
         setattr(self, f"{self._head}_", head)
         for name in ("n_features_in_", "feature_names_in_"):
@@ -176,6 +189,12 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
         elif hasattr(head, "__sklearn_tags__"):
             tags.target_tags.multi_output = head.__sklearn_tags__().target_tags.multi_output
         return tags
+
+
+def _spread(rows: np.ndarray) -> np.ndarray:
+    """As many rows as scales are learned from, all over."""
+    n = min(len(rows), _ROWS_FOR_SCALES)
+    return rows[np.linspace(0, len(rows) - 1, n).astype(int)]
 
 
 def if_head_has(method: str) -> Any:
