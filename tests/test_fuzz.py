@@ -15,17 +15,22 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import torch
-from conftest import make_images, small
+from conftest import TinyNet, make_images, small
 from PIL import Image
 from sklearn.decomposition import PCA
 
 from sklearn_ssl import (
+    FineTunedClassifier,
+    FineTunedRegressor,
     MoCo,
     RotationPrediction,
+    SelfSupervisedClassifier,
+    SelfSupervisedRegressor,
     SimCLR,
     VariationalAutoencoder,
     Views,
     all_estimators,
+    load,
 )
 from sklearn_ssl.exceptions import DivergenceError
 from sklearn_ssl.hub import save_pretrained
@@ -33,12 +38,26 @@ from sklearn_ssl.inspection import (
     FeatureMapDisplay,
     LabelsDisplay,
     LayersDisplay,
+    MeasureMonitor,
     NeighborsDisplay,
+    ProbeMonitor,
     ReconstructionDisplay,
     TrainingDisplay,
     ViewsDisplay,
+    compare,
+    layer_report,
 )
-from sklearn_ssl.probes import LinearProbe, NeighborsProbe
+from sklearn_ssl.metrics import (
+    alignment,
+    alignment_scorer,
+    alpha_req,
+    alpha_req_scorer,
+    lidar,
+    linear_cka,
+    rank_me,
+    uniformity,
+)
+from sklearn_ssl.probes import KernelProbe, LinearProbe, NeighborsProbe
 
 REFUSED = (ValueError, TypeError, OSError, DivergenceError, MemoryError)
 LEARNERS = [SimCLR, MoCo, RotationPrediction, VariationalAutoencoder]
@@ -255,9 +274,22 @@ def probed(Probe):
     return fit
 
 
+def semi(Estimator):
+    return lambda y, **head: Estimator(small(SimCLR), **head).fit(make_images(24), y)
+
+
+def tuned(Estimator):
+    return lambda y, **params: Estimator(max_epochs=1, **params).fit(make_images(24), y)
+
+
+def watched(Monitor):
+    return lambda **params: small(SimCLR, callbacks=[Monitor(**params)]).fit(make_images(24))
+
+
 def surfaces(folder):
     """Functions, and arguments that they take, of which one is exchanged."""
     ssl, images = fitted(SimCLR), make_images(24)
+    small(SimCLR, encoder="small_resnet", max_epochs=0).fit(images).save(folder / "learner")
     columns = {"layer": ["conv", "out"], "pool": ["avg", 2], "accuracy": [0.1, 0.2], "spread": 0.1}
     gains = {"method": ["a", "b"], "kind": "rival", "n_labels": [10, 50], "accuracy": 0.5}
     gains |= {"error": 0.1, "rival": "", "gain": 0.1, "gain_error": 0.1, "spread_fits": 0.1}
@@ -290,19 +322,60 @@ def surfaces(folder):
             **{"max_iter": 5, "device": "cpu", "sample_weight": None, "X_unlabeled": None},
         },
         probed(NeighborsProbe): {"n_neighbors": 3, "temperature": 0.1, "device": "cpu"},
+        probed(KernelProbe): {"alpha": 0.1, "gamma": 0.1},
+        semi(SelfSupervisedClassifier): {"classifier": None, "y": Y},
+        semi(SelfSupervisedRegressor): {"regressor": None, "y": Y},
+        tuned(FineTunedClassifier): {
+            **{"patience": 2, "class_weight": None, "label_smoothing": 0.1, "layer_decay": 0.9},
+            **{"learner": TinyNet, "early_stopping": True, "validation_fraction": 0.2, "y": Y},
+        },
+        tuned(FineTunedRegressor): {"learner": TinyNet, "early_stopping": True, "y": Y},
+        watched(ProbeMonitor): {
+            **{"X": images, "y": Y, "every": 1, "probe": None, "cv": 3, "layer": None},
+            **{"pool": 2, "name": "probe"},
+        },
+        watched(MeasureMonitor): {"X": images, "measure": None, "every": 1, "name": "rank"},
+        alignment: {"features": np.stack([F, F], 1), "alpha": 2.0},
+        uniformity: {"features": F, "t": 2.0},
+        alpha_req: {"features": F, "first": 1, "last": 4},
+        lidar: {"features": np.stack([F, F + 1], 1), "delta": 1e-4, "eps": 1e-8},
+        linear_cka: {"features": F, "others": F},
+        rank_me: {"features": F, "eps": 1e-7},
+        alignment_scorer: {"estimator": ssl, "X": images},
+        alpha_req_scorer: {"estimator": ssl, "X": images},
         all_estimators: {"type_filter": "learner"},
-        save_pretrained: {"learner": ssl},
+        save_pretrained: {"learner": ssl, "folder": folder / "saved"},
+        load: {"path": folder / "learner", "learner_class": None},
     }  # fmt: skip
 
 
-def check_surface(case, folder):
+# said of the file, of an encoder, of one split, of the user's own function, or of both
+OTHERWISE_NAMED = (
+    *("X", "y", "path", "folder", "learner_class", "learner", "cv", "measure", "first"),
+)
+
+
+def reports():
+    ssl, images = fitted(SimCLR), make_images(24)
+    return {
+        layer_report: {
+            **{"learner": ssl, "X": images, "y": Y, "layers": ["conv"], "pools": ("avg",)},
+            **{"probe": LinearProbe(C=1.0), "cv": 3, "frame": "pandas"},
+        },
+        compare: {
+            **{"transformers": {"pixels": "passthrough"}, "X": images, "y": Y, "n_labels": 6},
+            **{"n_splits": 2, "n_fits": 1, "groups": None, "probe": LinearProbe(C=1.0)},
+            **{"random_state": 0, "frame": "pandas"},
+        },
+    }
+
+
+def check_surface(case, surfaces):
     """One argument of one surface is something strange: it works, or is named in the error."""
     rng = random.Random(case)
-    function, arguments = rng.choice(list(surfaces(folder).items()))
+    function, arguments = rng.choice(list(surfaces.items()))
     name, value = rng.choice(list(arguments)), rng.choice(ODD)
-    if function is save_pretrained:
-        arguments = {**arguments, "folder": folder / "saved"}
-    if name == "n_views" and isinstance(value, int) and value > 9:
+    if name in ("n_views", "n_splits") and isinstance(value, int) and value > 9:
         return True
     said = None
     with no_hang(60, case), warnings.catch_warnings(action="ignore"):
@@ -310,23 +383,30 @@ def check_surface(case, folder):
             function(**{**arguments, name: value})
         except REFUSED as error:
             said = str(error)
-    assert said is None or name in said or name in ("X", "y", "learner"), f"case {case}: {said}"
+    named = said is None or name in said or name in OTHERWISE_NAMED
+    assert named, f"case {case}, {name}={value!r}: {said}"
     return said is None
 
 
-def check_surfaces(cases, folder):
+def check_surfaces(cases, surfaces):
     mpl.use("Agg")
     worked = []
     for case in cases:
-        worked.append(check_surface(case, folder))
+        worked.append(check_surface(case, surfaces))
         plt.close("all")
     assert 0 < sum(worked) < len(worked)
 
 
-def test_some_arguments(tmp_path):
-    check_surfaces(range(150), tmp_path)
+def test_some_arguments(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_surfaces(range(150), surfaces(tmp_path))
 
 
 @pytest.mark.slow
-def test_many_arguments(tmp_path):
-    check_surfaces(range(150, 4000), tmp_path)
+def test_many_arguments(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_surfaces(range(150, 4000), surfaces(tmp_path))
+
+
+def test_arguments_of_reports():
+    check_surfaces(range(60), reports())

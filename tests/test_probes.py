@@ -40,7 +40,6 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
-    MinMaxScaler,
     StandardScaler,
     label_binarize,
     normalize,
@@ -501,10 +500,7 @@ def test_what_has_no_label_is_pretrained_on_and_ignored():
     few = np.where(np.arange(60) < 20, y, -1)
     found = SelfSupervisedClassifier(small(SimCLR)).fit(X, few)
     ssl = small(SimCLR).fit(X)
-    head = make_pipeline(
-        MinMaxScaler(clip=True), StandardScaler(), LogisticRegression(max_iter=1000)
-    )
-    head.fit(ssl.transform(X[:20]), y[:20])
+    head = LinearProbe().fit(ssl.transform(X[:20]), y[:20], X_unlabeled=ssl.transform(X[20:]))
     np.testing.assert_array_equal(found.predict_proba(X), head.predict_proba(ssl.transform(X)))
     assert found.n_labeled_ == 20
     np.testing.assert_array_equal(found.classes_, [0, 1, 2])

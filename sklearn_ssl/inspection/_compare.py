@@ -17,7 +17,7 @@ from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
 
 from sklearn_ssl._utils._labels import read_labels
 from sklearn_ssl.base import PretextLearner
@@ -38,9 +38,10 @@ _READING = ("image_shape", "channel_order", "on_error", "pages", "decoded_cache"
 @validate_params(
     {
         "n_labels": ["array-like", Interval(Integral, 1, None, closed="left"), None],
-        "n_splits": [Interval(Integral, 1, None, closed="left")],
-        "n_fits": [Interval(Integral, 1, None, closed="left")],
+        "n_splits": [Interval(Integral, 1, 10_000, closed="both")],
+        "n_fits": [Interval(Integral, 1, 10_000, closed="both")],
         "groups": ["array-like", None],
+        "probe": [HasMethods(["fit", "predict", "get_params"]), None],
         "random_state": ["random_state"],
         "frame": [StrOptions({"pandas", "polars"})],
     },

@@ -1,15 +1,17 @@
 """Callbacks that look at a learner's features while it is trained."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sized
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils._param_validation import HasMethods, StrOptions
 from skorch.callbacks import Callback
 
+from sklearn_ssl._utils._arguments import COUNT, check_arguments
 from sklearn_ssl._utils._labels import read_labels
 from sklearn_ssl.images import count_images
 from sklearn_ssl.inference import apply_checked
@@ -31,6 +33,19 @@ class _Monitor(Callback, ABC):
         self.layer = layer
         self.pool = pool
         self.name = name
+
+    _constraints: ClassVar[dict[str, Any]] = {
+        "every": [COUNT],
+        "layer": [str, None],
+        "pool": [StrOptions({"avg", "max"}), COUNT, None],
+        "name": [str],
+    }
+
+    def initialize(self):
+        """Check the arguments, before anything is trained."""
+        values = {name: getattr(self, name) for name in self._constraints}
+        check_arguments(self._constraints, values, type(self).__name__)
+        return super().initialize()
 
     def on_train_begin(self, net, **kwargs):
         if sum(getattr(callback, "name", None) == self.name for _, callback in net.callbacks_) > 1:
@@ -101,6 +116,12 @@ class ProbeMonitor(_Monitor):
     [0.9, 0.9]
     """
 
+    _constraints: ClassVar[dict[str, Any]] = {
+        **_Monitor._constraints,
+        "probe": [HasMethods(["fit", "predict"]), None],
+        "cv": ["cv_object"],
+    }
+
     def __init__(
         self, X: Any, y: Any, every: int = 1, probe: Any = None, cv: Any = 3,
         layer: str | None = None, pool: Any = 3, name: str = "probe",
@@ -112,6 +133,8 @@ class ProbeMonitor(_Monitor):
 
     def on_train_begin(self, net, **kwargs):
         super().on_train_begin(net, **kwargs)
+        if isinstance(self.cv, Sized) and len(self.cv) == 0:
+            raise ValueError(f"cv={self.cv!r} has no folds")
         self.labels_, self.is_labeled_ = read_labels(self.y, count_images(self.X))
 
     def _value(self, features: np.ndarray, rows: np.ndarray) -> float:
@@ -154,6 +177,11 @@ class MeasureMonitor(_Monitor):
     >>> [row["rank_me"] == ssl.history_[1]["rank_me"] for row in ssl.history_]
     [False, True, True, False]
     """
+
+    _constraints: ClassVar[dict[str, Any]] = {
+        **_Monitor._constraints,
+        "measure": [callable, None],
+    }
 
     def __init__(
         self, X: Any, measure: Callable[[np.ndarray], float] | None = None, every: int = 1,

@@ -1,7 +1,7 @@
 """Features of each layer and pooling: measures, and the accuracy of a probe."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -9,16 +9,28 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import cross_val_score
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils._param_validation import HasMethods, StrOptions, validate_params
 
+from sklearn_ssl._utils._names import naming
 from sklearn_ssl.encoders import pooled_width
 from sklearn_ssl.inspection._frames import make_frame
+from sklearn_ssl.inspection._given import check_learner
 from sklearn_ssl.metrics import alpha_req, rank_me, uniformity
 from sklearn_ssl.probes import LinearProbe
 
 __all__ = ["layer_report"]
 
 
+@validate_params(
+    {
+        "layers": ["array-like", None],
+        "pools": ["array-like"],
+        "probe": [HasMethods(["fit", "predict", "get_params"]), None],
+        "cv": ["cv_object"],
+        "frame": [StrOptions({"pandas", "polars"})],
+    },
+    prefer_skip_nested_validation=True,
+)
 def layer_report(
     learner: Any,
     X: Any,
@@ -67,13 +79,19 @@ def layer_report(
     >>> report[["layer", "pool", "width"]].tail(2).values.tolist()
     [['layer4', 'avg', 256], ['layer4', 3, 256]]
     """
-    check_is_fitted(learner)
+    check_learner(learner)
+    if isinstance(cv, Sized) and len(cv) == 0:
+        raise ValueError(f"cv={cv!r} has no folds")
+    for name, values in (("layers", layers), ("pools", pools)):
+        if values is not None and len(values) == 0:
+            raise ValueError(f"{name}={values!r} is empty; give one at least")
     known = list(learner.encoder_layers())
     if layers is None:
         layers = [n for n in known if not any(n.startswith(f"{outer}.") for outer in known)]
     encoder = learner.encoder_
     asked = [(layer, pool) for layer in layers for pool in pools]
-    pairs = learner._pairs_of(encoder, *map(list, zip(*asked, strict=True)))
+    with naming("layers or pools"):
+        pairs = learner._pairs_of(encoder, *map(list, zip(*asked, strict=True)))
     features = learner._features(learner._read_images(X, broken="blank"), pairs)
     widths = [pooled_width(encoder.layers[layer], pool) for layer, pool in pairs]
     rows = []

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from sklearn_ssl._utils._arguments import POSITIVE, check_arguments
 from sklearn_ssl.metrics._features import as_features
 
 __all__ = ["alignment", "uniformity"]
@@ -39,6 +40,7 @@ def alignment(features: Any, alpha: float = 2.0) -> float:
     >>> alignment(np.ones((5, 2, 3)))
     0.0
     """
+    check_arguments({"alpha": [POSITIVE]}, {"alpha": alpha}, "alignment")
     z = F.normalize(as_features(features, "(n, n_views, d)"), dim=2)
     if z.shape[1] < 2:
         raise ValueError(f"features of shape {tuple(z.shape)}: give (n, n_views, d), n_views >= 2")
@@ -72,6 +74,7 @@ def uniformity(features: Any, t: float = 2.0) -> float:
     >>> round(uniformity(np.array([[1.0, 0.0], [-1.0, 0.0]])), 3)  # squared distance 4
     -8.0
     """
+    check_arguments({"t": [POSITIVE]}, {"t": t}, "uniformity")
     z = F.normalize(as_features(features), dim=1)
     n = len(z)
     if n < 2:

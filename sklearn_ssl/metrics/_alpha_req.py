@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from sklearn_ssl._utils._arguments import COUNT, check_arguments
 from sklearn_ssl.metrics._features import as_features
 
 __all__ = ["alpha_req"]
@@ -47,6 +48,9 @@ def alpha_req(features: Any, first: int = 1, last: int | None = None) -> float:
     >>> round(alpha_req(directions * np.arange(1, 21) ** -0.5), 3)  # variances fall as 1 / i
     1.0
     """
+    check_arguments(
+        {"first": [COUNT], "last": [COUNT, None]}, {"first": first, "last": last}, "alpha_req"
+    )
     z = as_features(features)
     values = torch.linalg.svdvals(z - z.mean(0)).square()
     values = values[values > values.max() * 1e-10][first - 1 : last]

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_ssl._utils._names import naming
+
 __all__ = ["as_features"]
 
 
@@ -30,7 +32,8 @@ def as_features(features: Any, shape: str = "(n, d)", name: str = "features") ->
         If it has another number of dimensions, is empty, or has values that are not finite.
     """
     if not isinstance(features, Tensor):
-        features = torch.as_tensor(np.asarray(features, dtype=np.float64))
+        with naming(name):
+            features = torch.as_tensor(np.asarray(features, dtype=np.float64))
     if features.device.type == "mps":  # which has no double precision
         features = features.cpu()
     z = features.detach().double()

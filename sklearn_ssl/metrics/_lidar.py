@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from sklearn_ssl._utils._arguments import NOT_NEGATIVE, POSITIVE, check_arguments
 from sklearn_ssl.metrics._features import as_features
 
 __all__ = ["lidar"]
@@ -57,6 +58,9 @@ def lidar(features: Any, delta: float = 1e-4, eps: float = 1e-8) -> float:
     >>> round(lidar(noise), 1)
     3.0
     """
+    check_arguments(
+        {"delta": [POSITIVE], "eps": [NOT_NEGATIVE]}, {"delta": delta, "eps": eps}, "lidar"
+    )
     z = as_features(features, "(n, n_views, d)")
     n, n_views, d = z.shape
     if min(n, n_views) < 2:

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from sklearn_ssl._utils._arguments import NOT_NEGATIVE, check_arguments
 from sklearn_ssl.metrics._features import as_features
 
 __all__ = ["rank_me"]
@@ -38,6 +39,7 @@ def rank_me(features: Any, eps: float = 1e-7) -> float:
     >>> round(rank_me(np.eye(4)), 3)
     4.0
     """
+    check_arguments({"eps": [NOT_NEGATIVE]}, {"eps": eps}, "rank_me")
     values = torch.linalg.svdvals(as_features(features))
     p = values / values.sum().clamp(min=1e-300) + eps
     return float(torch.exp(-(p * p.log()).sum()))

@@ -23,19 +23,33 @@ _IMAGES = 1000  # whose views are looked at
 _VIEWS_A_DIMENSION = 1.5  # at least, so that the variance within images is known well
 
 
-def _learner(estimator: Any) -> Any:
-    """The learner itself, or the first step of a pipeline."""
-    return estimator[0] if isinstance(estimator, Pipeline) else estimator
+def _learner(estimator: Any, method: str) -> Any:
+    """The learner itself, or the first step of a pipeline, which has a method."""
+    found = estimator[0] if isinstance(estimator, Pipeline) else estimator
+    if isinstance(found, type) or not (hasattr(found, method) and hasattr(found, "get_params")):
+        raise TypeError(
+            f"estimator={found!r} has no {method}; give a learner, or a pipeline that begins with "
+            "one"
+        )
+    return found
+
+
+def _first(X: Any) -> Any:
+    """The images whose views are looked at."""
+    try:
+        return X[:_IMAGES]
+    except (IndexError, TypeError) as error:
+        raise TypeError(f"X={X!r} is no array or list of images") from error
 
 
 def rank_me_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     """Effective rank of the features (:func:`rank_me`)."""
-    return _learner(estimator).score(X)
+    return _learner(estimator, "score").score(X)
 
 
 def alpha_req_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     """Minus the distance of :func:`alpha_req` from 1."""
-    return -abs(alpha_req(_learner(estimator).transform(X)) - 1)
+    return -abs(alpha_req(_learner(estimator, "transform").transform(X)) - 1)
 
 
 def lidar_scorer(estimator: Any, X: Any, y: Any = None) -> float:
@@ -43,22 +57,24 @@ def lidar_scorer(estimator: Any, X: Any, y: Any = None) -> float:
 
     Each is seen in four views, or in as many as the width of the features needs.
     """
-    learner, images = _learner(estimator), X[:_IMAGES]
+    learner, images = _learner(estimator, "transform_views"), _first(X)
     width = len(learner.get_feature_names_out())
-    n_views = max(_VIEWS, 1 + math.ceil(_VIEWS_A_DIMENSION * width / len(images)))
+    n_views = max(_VIEWS, 1 + math.ceil(_VIEWS_A_DIMENSION * width / max(1, len(images))))
     return lidar(learner.transform_views(images, n_views, random_state=0))
 
 
 def alignment_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     """Minus :func:`alignment` of views of the first 1,000 images."""
-    return -alignment(_learner(estimator).transform_views(X[:_IMAGES], _VIEWS, random_state=0))
+    return -alignment(
+        _learner(estimator, "transform_views").transform_views(_first(X), _VIEWS, random_state=0)
+    )
 
 
 def uniformity_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     """Minus :func:`uniformity` of the features."""
-    return -uniformity(_learner(estimator).transform(X))
+    return -uniformity(_learner(estimator, "transform").transform(X))
 
 
 def pretext_loss_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     """Minus the pretext loss of images that were held out."""
-    return -_learner(estimator).pretext_loss(X, random_state=0)
+    return -_learner(estimator, "pretext_loss").pretext_loss(X, random_state=0)

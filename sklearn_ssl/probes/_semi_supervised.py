@@ -116,7 +116,11 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
 
     def _make_head(self, labels: np.ndarray | None = None) -> Any:
         given = getattr(self, self._head)
-        return self._usual_head(labels) if given is None else clone(given)
+        if given is None:
+            return self._usual_head(labels)
+        if labels is not None and not (hasattr(given, "fit") and hasattr(given, "predict")):
+            raise TypeError(f"{self._head}={given!r} must be a {self._head} or None")
+        return clone(given)
 
     @property
     def _fitted_head(self) -> Any:
