@@ -267,7 +267,7 @@ def _named(transformers: Any, X: Any) -> list[tuple[str, Any]]:
 
 def _usual_rivals(learner: Any, X: Any) -> Iterator[tuple[str, Any]]:
     yield "pixels", "passthrough"
-    values = math.prod(X.shape[1:]) if len(getattr(X, "shape", ())) > 1 else 100
+    values = math.prod(X.shape[1:]) if len(getattr(X, "shape", ())) > 1 else 32 * 32 * 3
     yield "PCA", PCA(min(100, max(1, values // 2), count_images(X) // 2), random_state=0)
     try:
         from skimage.feature import hog  # noqa: F401
@@ -275,7 +275,10 @@ def _usual_rivals(learner: Any, X: Any) -> Iterator[tuple[str, Any]]:
         pass
     else:
         yield "HOG", FunctionTransformer(_hog)
-    yield "patches", PatchDictionary(random_state=0)
+    dictionary = PatchDictionary(random_state=0)
+    patches = max(1, math.isqrt(values // 3) - dictionary.patch_size + 1) ** 2  # of an image
+    n_atoms = min(dictionary.n_atoms, max(1, patches * count_images(X) // 2))
+    yield "patches", dictionary.set_params(n_atoms=n_atoms)
     found = _learner_in(learner)
     if found is not None:
         untrained = "random encoder" if found.weights is None else "frozen weights"
