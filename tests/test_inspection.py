@@ -27,7 +27,7 @@ from sklearn_ssl import (
     SimCLR,
     inspection,
 )
-from sklearn_ssl.exceptions import PixelRangeWarning
+from sklearn_ssl.exceptions import ImageReadWarning, PixelRangeWarning
 from sklearn_ssl.inspection import (
     FeatureMapDisplay,
     LabelsDisplay,
@@ -76,7 +76,9 @@ def test_layer_report_says_what_each_layer_says(frame, ssl):
     assert columns["width"][3] == features.shape[1]
     scores = cross_val_score(LinearProbe(), features, y, cv=3)
     assert columns["accuracy"][3] == pytest.approx(scores.mean())
-    assert columns["spread"][3] == pytest.approx(scores.std())
+    assert columns["spread"][3] == pytest.approx(scores.std(ddof=1))
+    error = np.sqrt(scores.mean() * (1 - scores.mean()) / 60)
+    assert columns["error"][3] == pytest.approx(error)
     assert columns["rank_me"][3] == pytest.approx(rank_me(torch.from_numpy(features)))
     assert columns["alpha_req"][3] == pytest.approx(alpha_req(features))
     assert columns["uniformity"][3] == pytest.approx(uniformity(features))
@@ -97,6 +99,22 @@ def test_layer_report_encodes_once(ssl, monkeypatch):
     assert len(report) == 6
     assert "accuracy" not in report
     assert len(passes) == 1
+
+
+def test_layer_report_leaves_out_what_has_no_label_or_cannot_be_read(tmp_path):
+    for i, image in enumerate(X):
+        Image.fromarray(image).save(tmp_path / f"{i:02}.png")
+    (tmp_path / "05.png").write_bytes(b"broken")
+    paths = [str(path) for path in sorted(tmp_path.glob("*.png"))]
+    learner = small(SimCLR, on_error="skip")
+    with pytest.warns(ImageReadWarning):
+        learner.fit(paths)
+    with pytest.warns(ImageReadWarning):
+        report = layer_report(learner, paths, [*y[:50], *[None] * 10])
+    known = np.delete(np.arange(60), 5)
+    expected = layer_report(learner, X[known], np.where(known < 50, y[known], -1))
+    assert report["accuracy"].tolist() == pytest.approx(expected["accuracy"].tolist())
+    assert report["rank_me"].tolist() == pytest.approx(expected["rank_me"].tolist())
 
 
 # Comparisons
@@ -212,6 +230,20 @@ def test_files_are_compared_as_the_images_that_learners_read(tmp_path):
     options = {"n_labels": 20, "n_splits": 2, "n_fits": 1}
     table = compare(methods, tmp_path, labels, **options)
     known = compare(methods, images, labels, **options)
+    assert table.drop(columns="seconds").equals(known.drop(columns="seconds"))
+
+
+def test_files_that_cannot_be_read_are_left_out_of_a_comparison(tmp_path):
+    images, labels = make_images(40), np.arange(40) % 2
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{i:02}.png")
+    (tmp_path / "07.png").write_bytes(b"broken")
+    methods = {"pixels": "passthrough", "ssl": small(SimCLR, on_error="skip")}
+    options = {"n_labels": 20, "n_splits": 1, "n_fits": 1}
+    with pytest.warns(ImageReadWarning):
+        table = compare(methods, tmp_path, labels, **options)
+    kept = np.delete(np.arange(40), 7)
+    known = compare(methods, images[kept], labels[kept], **options)
     assert table.drop(columns="seconds").equals(known.drop(columns="seconds"))
 
 

@@ -203,10 +203,10 @@ class LayersDisplay(Display):
         for i, pool in enumerate(pools):
             rows = [r for r, p in enumerate(columns["pool"]) if p == pool]
             places = [layers.index(columns["layer"][r]) + (i + 0.5) * height - 0.4 for r in rows]
-            spread = [columns["spread"][r] for r in rows] if self.value == "accuracy" else None
+            error = [columns["error"][r] for r in rows] if self.value == "accuracy" else None
             label = f"{pool} x {pool} grid" if isinstance(pool, (int, np.integer)) else str(pool)
             values = [columns[self.value][r] for r in rows]
-            ax.barh(places, values, height * 0.9, xerr=spread, label=label)
+            ax.barh(places, values, height * 0.9, xerr=error, label=label)
         ax.set(yticks=range(len(layers)), yticklabels=layers, xlabel=self.value.replace("_", " "))
         ax.invert_yaxis()
         ax.spines[["top", "right"]].set_visible(False)

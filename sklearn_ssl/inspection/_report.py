@@ -11,12 +11,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import cross_val_score
 from sklearn.utils._param_validation import HasMethods, StrOptions, validate_params
 
+from sklearn_ssl._utils._labels import read_labels
 from sklearn_ssl._utils._names import naming
 from sklearn_ssl.encoders import pooled_width
 from sklearn_ssl.inspection._frames import make_frame
 from sklearn_ssl.inspection._given import check_learner
 from sklearn_ssl.metrics import alpha_req, rank_me, uniformity
 from sklearn_ssl.probes import LinearProbe
+from sklearn_ssl.probes._unread import read_rows
 
 __all__ = ["layer_report"]
 
@@ -51,7 +53,7 @@ def layer_report(
     X : array-like
         Images.
     y : array-like of shape (n,), optional
-        Labels; without them there are measures only.
+        Labels; None, NaN and -1 mark images without one. Without ``y`` there are measures only.
     layers : sequence of str, optional
         By default those of :meth:`encoder_layers`, but for layers within layers.
     pools : sequence of {"avg", "max"}, int or None, default=("avg", 3)
@@ -65,8 +67,10 @@ def layer_report(
     -------
     DataFrame
         A row for each layer and pooling: ``layer``, ``pool`` (text in polars), ``width`` (number of
-        features), ``accuracy`` and ``spread`` (standard deviation over folds; with labels),
-        ``rank_me``, ``alpha_req``, ``uniformity``.
+        features), ``accuracy`` in cross-validation, ``spread`` (its standard deviation over folds)
+        and ``error`` (its standard error by the number of images), if there are labels, and
+        ``rank_me``, ``alpha_req``, ``uniformity``. Images that cannot be read are left out with
+        ``on_error="skip"``.
 
     Examples
     --------
@@ -92,15 +96,22 @@ def layer_report(
     asked = [(layer, pool) for layer in layers for pool in pools]
     with naming("layers or pools"):
         pairs = learner._pairs_of(encoder, *map(list, zip(*asked, strict=True)))
-    features = learner._features(learner._read_images(X, broken="blank"), pairs)
+    images = learner._read_images(X, broken="blank")
+    labels, is_labeled = (None, None) if y is None else read_labels(y, len(images))
+    features = learner._features(images, pairs)
+    read = read_rows(features)
+    if labels is not None:
+        labels, is_labeled = labels[read[is_labeled]], is_labeled[read]
+    features = features[read]
     widths = [pooled_width(encoder.layers[layer], pool) for layer, pool in pairs]
     rows = []
     parts = np.split(features, np.cumsum(widths)[:-1], axis=1)
     for (layer, pool), width, mine in zip(pairs, widths, parts, strict=True):
         row: dict[str, Any] = {"layer": layer, "pool": pool, "width": width}
-        if y is not None:
-            scores = _cross_validated(probe, mine, y, cv)
-            row |= {"accuracy": scores.mean(), "spread": scores.std()}
+        if labels is not None:
+            scores = _cross_validated(probe, mine[is_labeled], labels, cv)
+            row |= {"accuracy": scores.mean(), "spread": scores.std(ddof=1)}
+            row["error"] = np.sqrt(scores.mean() * (1 - scores.mean()) / len(labels))
         row["rank_me"] = rank_me(torch.from_numpy(mine))
         row["alpha_req"] = _or_nan(alpha_req, mine)
         row["uniformity"] = uniformity(mine)

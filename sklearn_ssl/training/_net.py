@@ -1,6 +1,7 @@
 """The training loop: a skorch net whose steps leave everything on the device."""
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -301,4 +302,4 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
         self._set_training(False)
         with autocast(pixels.device, self.precision), current_ranks().splitting():
             features = self.encoder.embed(self.module_.images(pixels, *sizes))
-        return feature_spread(features)
+        return feature_spread(features) if features.isfinite().all() else math.nan
