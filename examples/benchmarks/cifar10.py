@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from data import load_images, machine
+from data import cell, load_images, machine
 from kmeans_patches import KMeansPatches
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.decomposition import PCA
@@ -128,7 +128,7 @@ def run_learner(Learner, split, seed, n_seen):
 
 
 def print_table(lines):
-    """One row a method: mean and spread of the accuracy over seeds."""
+    """One row a method: mean of the accuracy over seeds, and its standard error."""
     print("| method | test accuracy, % | seeds | layer, pool (seed 0) | epochs | seconds to fit |")
     print("|---|---|---|---|---|---|")
     rows: dict[str, list[dict]] = {}
@@ -136,14 +136,10 @@ def print_table(lines):
         rows.setdefault(line["method"], []).append(line)
     for method, runs in sorted(rows.items(), key=lambda row: -row[1][0]["accuracy"]):
         scores = 100 * np.array([run["accuracy"] for run in runs])
-        spread = f" ± {scores.std(ddof=1):.1f}" if len(runs) > 1 else ""
         where = ", ".join(map(str, runs[0]["variant"]))
         epochs = runs[0].get("epochs", "")
         seconds = np.mean([run["seconds"] for run in runs])
-        print(
-            f"| {method} | {scores.mean():.1f}{spread} | {len(runs)} | {where} | {epochs} "
-            f"| {seconds:.0f} |"
-        )
+        print(f"| {method} | {cell(scores)} | {len(runs)} | {where} | {epochs} | {seconds:.0f} |")
 
 
 def main():

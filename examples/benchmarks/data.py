@@ -48,6 +48,22 @@ def lines_in(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def cell(values: list[float], digits: int = 1) -> str:
+    """The mean, and its standard error over seeds where there are several."""
+    mean = f"{np.mean(values):.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {standard_error(values):.{digits}f}"
+
+
+def standard_error(values: list[float]) -> float:
+    """Standard error of the mean over seeds."""
+    return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
+
+
+def test_error(accuracy: float, n_test: int) -> float:
+    """Standard error of an accuracy in %, by the number of test images alone."""
+    return (accuracy * (100 - accuracy) / n_test) ** 0.5
+
+
 def machine() -> dict[str, str | int]:
     """What every table says about where it was made."""
     import platform

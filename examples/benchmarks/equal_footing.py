@@ -30,18 +30,16 @@ from lightly.transforms import SimCLRTransform
 from lightly.utils.scheduler import cosine_schedule
 from PIL import Image
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import sklearn_ssl
+from sklearn_ssl import LinearProbe
 from sklearn_ssl.encoders import SmallResNet
 from sklearn_ssl.nn import parameter_groups, warmup_cosine
 
-from data import load_images, machine  # isort: skip
+from data import cell, load_images, machine  # isort: skip
 
 BATCH, WEIGHT_DECAY, WARMUP = 128, 1e-4, 0.1
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -203,7 +201,7 @@ def run(name, side, X, X_test, y, y_test, epochs, seed):
         backbone, seconds = train_peer(name, X, epochs, seed)
         learner = make_ours(name, 0, seed).fit(X)
         learner.encoder_.backbone.load_state_dict(backbone.state_dict())
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=100))
+    probe = LinearProbe()
     probe.fit(learner.transform(X), y)
     return probe.score(learner.transform(X_test), y_test), seconds
 
@@ -218,8 +216,7 @@ def print_table(lines):
         cells = []
         for side in SIDES:
             found = 100 * np.array([x["accuracy"] for x in of[side]])
-            spread = f" ± {found.std(ddof=1):.1f}" if len(found) > 1 else ""
-            cells.append(f"{found.mean():.1f}{spread}")
+            cells.append(cell(found))
         pairs = zip(of["lightly"], of["ours"], strict=False)
         ratios = [theirs["seconds_a_step"] / ours["seconds_a_step"] for theirs, ours in pairs]
         print(f"| {name} | {' | '.join(cells)} | {np.mean(ratios):.1f} |")

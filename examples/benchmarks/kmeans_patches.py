@@ -13,10 +13,13 @@ class KMeansPatches(TransformerMixin, BaseEstimator):
     Patches are normalized in brightness and contrast and ZCA-whitened, as in the paper.
     """
 
-    def __init__(self, n_centroids=400, *, patch_size=6, n_patches=200_000, random_state=None):
+    def __init__(
+        self, n_centroids=400, *, patch_size=6, n_patches=200_000, mirror=False, random_state=None
+    ):
         self.n_centroids = n_centroids
         self.patch_size = patch_size
         self.n_patches = n_patches
+        self.mirror = mirror
         self.random_state = random_state
 
     def fit(self, X, y=None):
@@ -46,7 +49,13 @@ class KMeansPatches(TransformerMixin, BaseEstimator):
         return (patches - mean) / (variance + 10).sqrt()
 
     def transform(self, X):
-        return np.concatenate([self._encode(X[i : i + 100]) for i in range(0, len(X), 100)])
+        sides = (
+            [X, X[:, :, ::-1]] if self.mirror else [X]
+        )  # the mean of an image and its mirror image
+        chunks = range(0, len(X), 50)
+        return np.mean(
+            [np.concatenate([self._encode(side[i : i + 50]) for i in chunks]) for side in sides], 0
+        )
 
     def _encode(self, X):
         n, height, width, _ = X.shape

@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_ssl import SimCLR, Views
 from sklearn_ssl.metrics import alignment, alpha_req, lidar, rank_me, uniformity
 
-from data import lines_in, load_images, machine  # isort: skip
+from data import cell, lines_in, load_images, machine  # isort: skip
 
 SEEDS = (0, 1, 2)
 GRIDS = ("avg", 2, 3)
@@ -137,7 +137,7 @@ def print_table(lines):
                 accuracies = np.array([line["accuracy"] for line in mine])
                 rhos.append(spearmanr(values, accuracies).statistic)
                 lost.append(accuracies.max() - accuracies[int(np.argmax(values))])
-            cells += [f"{np.mean(rhos):.2f} ± {np.std(rhos, ddof=1):.2f}", f"{np.mean(lost):.1f}"]
+            cells += [cell(rhos, 2), f"{np.mean(lost):.1f}"]
         print(f"| {measure} | {' | '.join(cells)} |")
     names = [f"{d}, % | ... of {EQUAL}" for d in datasets]
     print(f"\n| choice | width | {' | '.join(names)} |")
@@ -152,7 +152,7 @@ def print_table(lines):
                 for line in mine
                 if (line["dataset"], line["equal width"]) == (dataset, equal)
             ]
-            cells.append(f"{np.mean(found):.1f} ± {np.std(found, ddof=1):.1f}" if found else "")
+            cells.append(cell(found) if found else "")
         print(f"| {choice} | {' / '.join(f'{w:,}' for w in widths)} | {' | '.join(cells)} |")
 
 

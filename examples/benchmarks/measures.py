@@ -18,11 +18,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from sklearn_ssl import BYOL, DenoisingAutoencoder, SimCLR, VICReg
+from sklearn_ssl import BYOL, DenoisingAutoencoder, LinearProbe, SimCLR, VICReg
 from sklearn_ssl.metrics import (
     alignment_scorer,
     alpha_req_scorer,
@@ -91,7 +88,7 @@ def run(dataset, name, number, data):
     line["train loss"] = -learner.history_[-1]["train_loss"]
     for label, (layer, pool) in FEATURES.items():
         learner.set_params(layer=layer, pool=pool)
-        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200))
+        probe = LinearProbe()
         with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
             probe.fit(learner.transform(X), y)
         line[label] = {"probe": probe.score(learner.transform(X_test), y_test)}

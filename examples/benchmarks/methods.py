@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from data import load_images, machine  # isort: skip
+from data import cell, load_images, machine  # isort: skip
 
 
 @dataclass
@@ -183,8 +183,7 @@ def print_table(lines, dataset):
     print("|---|---|---|---|---|---|---|---|---|")
 
     def text(values, sign=""):
-        spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-        return f"{np.mean(values):{sign}.1f}{spread}"
+        return (sign if np.mean(values) >= 0 else "") + cell(values)
 
     for name, runs in sorted(
         rows.items(), key=lambda row: -np.mean([r["accuracy"] for r in row[1]])

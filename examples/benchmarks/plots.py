@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from data import lines_in
+from data import lines_in, standard_error
 from matplotlib.figure import Figure
 from methods import start_of
 
@@ -42,7 +42,7 @@ def methods():
             axes.scatter(ends[0], row, color="white", edgecolor="#666666", zorder=2)
             better = ends[1] > ends[0]
             color = "#1f77b4" if better else "#d62728"
-            axes.errorbar(ends[1], row, xerr=np.std(end), fmt="o", color=color, zorder=3)
+            axes.errorbar(ends[1], row, xerr=standard_error(end), fmt="o", color=color, zorder=3)
         axes.set(title=title, xlabel="accuracy, %", yticks=range(len(order)), yticklabels=order)
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
@@ -61,7 +61,7 @@ def equal_footing():
         axes.errorbar(
             [np.mean(f) for f in found],
             np.arange(len(names)) + offset,
-            xerr=[np.std(f) for f in found],
+            xerr=[standard_error(f) for f in found],
             fmt="o",
             label=side,
         )

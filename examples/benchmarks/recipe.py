@@ -14,20 +14,18 @@ from functools import partial
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
 import torch
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import RidgeClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from sklearn_ssl import KernelProbe, PatchDictionary, SimCLR, Views
+from sklearn_ssl import KernelProbe, LinearProbe, PatchDictionary, SimCLR, Views
 from sklearn_ssl.encoders import SmallResNet
 from sklearn_ssl.metrics import rank_me_scorer
 
-from data import lines_in, load_images, machine  # isort: skip
+from data import cell, lines_in, load_images, machine  # isort: skip
 from minutes import split  # isort: skip
 
 LAYERS = ["layer2", "layer3", "layer4"]
@@ -174,7 +172,7 @@ def settings(images):
 def compared(ssl, images, labels, rows, seed):
     """Accuracies of SimCLR alone, mirrored, and mirrored beside a dictionary by a kernel."""
     train, validation = rows
-    alone = make_pipeline(StandardScaler(), RidgeClassifier(alpha=1000))
+    alone = LinearProbe()
     for name, mirror in {"linear": False, "mirrored": True}.items():
         ssl.set_params(mirror=mirror)
         known, found = ssl.transform(images[train]), ssl.transform(images[validation])
@@ -197,7 +195,7 @@ def print_table(lines):
     for name in dict.fromkeys(line["setting"] for line in lines):
         found = [line for line in lines if line["setting"] == name]
         values = [[100 * line[column] for line in found] for column in columns]
-        cells = [f"{np.mean(v):.1f}" + f" ± {np.std(v):.1f}" * (len(v) > 1) for v in values]
+        cells = [cell(v) for v in values]
         print(f"| {name} | {' | '.join(cells)} | {len(found)} |")
 
 

@@ -16,11 +16,8 @@ import time
 import numpy as np
 import torch
 from data import load_images, machine
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from sklearn_ssl import PatchDictionary, SimCLR
+from sklearn_ssl import LinearProbe, PatchDictionary, SimCLR
 from sklearn_ssl._utils._device import bfloat16_is_native, freed_memory_kept
 from sklearn_ssl.encoders import pool_features
 from sklearn_ssl.images import image_digest, read_images
@@ -102,7 +99,7 @@ def precision(X, y):
     half = len(X) // 2
     accuracies = []
     for features in (low, high):
-        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
+        probe = LinearProbe()
         probe.fit(features[:half], y[:half])
         accuracies.append(100 * probe.score(features[half:], y[half:]))
     print("\n| features in bfloat16 against float32 | |\n|---|---|")

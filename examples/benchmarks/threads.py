@@ -10,12 +10,9 @@ import numpy as np
 import torch
 from data import machine
 from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from sklearn_ssl import SimCLR, Views
+from sklearn_ssl import LinearProbe, SimCLR, Views
 
 
 def run(X, y, threads, seed, epochs):
@@ -23,7 +20,7 @@ def run(X, y, threads, seed, epochs):
     torch.set_num_threads(threads)
     ssl = SimCLR(views=Views(flip=0), max_epochs=epochs, random_state=seed)
     F = ssl.fit(X).transform(X)
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    probe = LinearProbe()
     return F, 100 * cross_val_score(probe, F, y, cv=5).mean()
 
 

@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
@@ -31,6 +30,7 @@ from sklearn_ssl import (
     BarlowTwins,
     Distillation,
     ExemplarCNN,
+    LinearProbe,
     PretrainedEncoder,
     SimCLR,
     SimSiam,
@@ -39,7 +39,7 @@ from sklearn_ssl import (
 )
 from sklearn_ssl.metrics import linear_cka
 
-from data import lines_in, load_images, machine  # isort: skip
+from data import cell, lines_in, load_images, machine  # isort: skip
 
 N_TRAIN, N_LABELED, N_TEST = 3000, 2000, 1500
 LAYER, POOL = "features.18", "avg"
@@ -147,8 +147,7 @@ def main():
                 method.fit(images[train])
                 seconds = time.perf_counter() - began
                 features, of_test = (method.transform(images[rows]) for rows in (labeled, test))
-                probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
-                accuracy = probe.fit(features, labels[labeled]).score(of_test, labels[test])
+                accuracy = LinearProbe().fit(features, labels[labeled]).score(of_test, labels[test])
             if name == "frozen":
                 frozen = of_test
             line = {
@@ -175,9 +174,8 @@ def print_table(lines):
             found = [v for v in lines if (v["data"], v["method"]) == (data, name)]
             accuracy = [100 * v["accuracy"] for v in found]
             moved = [v["moved"] for v in found if "moved" in v]
-            cell = f"{np.mean(accuracy):.1f}" if found else ""
-            cell += f" ± {np.std(accuracy):.1f}" if len(found) > 1 else ""
-            cells.append(cell + (f" (moved {np.mean(moved):.2f})" if moved else ""))
+            shift = f" (moved {np.mean(moved):.2f})" if moved else ""
+            cells.append(cell(accuracy) + shift if found else "")
         print(f"| {name} | {' | '.join(cells)} |")
 
 
