@@ -6,9 +6,10 @@
     pip install kymatio "scipy<1.17"  # for --rivals "scattering, linear" "scattering, kernel"
 
 A fifth of the images, 4,000 at most, is the test part: always the same, and never looked at when
-the recipe was made. Of the others, 10,000 at most are drawn for each seed and have labels. The rest
-is there to be pretrained on. Time is that of the whole fit: dictionary, pretraining, features and
-classifiers. Every run adds one line to the output; runs that are there already are skipped.
+the recipe was made; or, with --test, the official test set. Of the others, 10,000 at most are drawn
+for each seed and have labels. The rest is there to be pretrained on. Time is that of the whole fit:
+dictionary, pretraining, features and classifiers. Every run adds one line to the output; runs that
+are there already are skipped.
 """
 
 import argparse
@@ -105,17 +106,20 @@ def rivals(seed):
     }
 
 
-def split(n, seed):
+def split(n, seed, official):
     """Rows of images with labels, of all that may be seen, and of the test part."""
+    if official:  # the last ones
+        seen, test = np.arange(n - official), np.arange(n - official, n)
+        return np.random.default_rng(seed).permutation(seen)[:N_LABELED], seen, test
     order = np.random.default_rng(2026).permutation(n)
     n_test = min(N_TEST, n // 5)
     seen, test = order[:-n_test], order[-n_test:]
     return np.random.default_rng(seed).permutation(seen)[:N_LABELED], seen, test
 
 
-def run_recipe(minutes, seed, images, labels):
+def run_recipe(minutes, seed, images, labels, official):
     """Seconds and accuracies, by a linear classifier and by kernels on the same features."""
-    train, seen, test = split(len(images), seed)
+    train, seen, test = split(len(images), seed, official)
     began = time.perf_counter()
     features = recipe(minutes, seed, images.shape[1], images[seen])
     known = features.fit_transform(images[train])
@@ -128,8 +132,8 @@ def run_recipe(minutes, seed, images, labels):
         yield f"{minutes:g} min, {name}", took, probe.score(of_test, labels[test])
 
 
-def run_rival(name, pipeline, seed, images, labels):
-    train, _, test = split(len(images), seed)
+def run_rival(name, pipeline, seed, images, labels, official):
+    train, _, test = split(len(images), seed, official)
     began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of convergence
@@ -150,6 +154,7 @@ def print_table(lines):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", help="a zip or folder of class/name images")
+    parser.add_argument("--test", help="a zip or folder of the official test images")
     parser.add_argument("--name", default="CIFAR-10")
     parser.add_argument("--side", type=int, help="resize images to this")
     parser.add_argument("--gray", action="store_true")
@@ -165,6 +170,12 @@ def main():
         return
     print(machine())
     images, labels = load_images(options.data, options.side)
+    official = 0
+    if options.test:
+        official_images, official_labels = load_images(options.test, options.side)
+        official = len(official_labels)
+        images = np.concatenate([images, official_images])
+        labels = np.concatenate([labels, official_labels])
     if options.gray:
         images = images.mean(3, keepdims=True).round().astype(np.uint8)
     done = {(line["data"], line["method"], line["seed"]) for line in lines}
@@ -179,7 +190,7 @@ def main():
         for method, (run, *what) in runs.items():
             if (options.name, method, seed) in done:
                 continue
-            for found, seconds, accuracy in run(*what, seed, images, labels):
+            for found, seconds, accuracy in run(*what, seed, images, labels, official):
                 line = {
                     "data": options.name,
                     "method": found,
