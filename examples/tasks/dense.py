@@ -18,11 +18,8 @@ import argparse
 
 import numpy as np
 from sklearn.datasets import load_sample_images
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from sklearn_ssl import SimCLR
+from sklearn_ssl import LinearProbe, SimCLR
 
 SIDE = 32
 
@@ -63,7 +60,7 @@ def main(n_images=1500, n_labeled=20, n_test=200, max_epochs=15, picture=None):
             :, SIDE // rows // 2 :: SIDE // rows, SIDE // columns // 2 :: SIDE // columns
         ]
         classes = classes.reshape(len(masks), -1)
-        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
+        probe = LinearProbe()
         probe.fit(positions(X[:n_labeled]).reshape(-1, depth), classes[:n_labeled].ravel())
         tested = positions(X[n_images:]).reshape(-1, depth)
         found[name] = probe.score(tested, classes[n_images:].ravel())
