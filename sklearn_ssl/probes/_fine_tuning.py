@@ -1,5 +1,6 @@
 """What fine-tuned classifiers and regressors share."""
 
+import math
 import os
 from collections.abc import Callable
 from numbers import Real
@@ -14,7 +15,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import COUNT, DeclaredArguments, argument, plain
+from sklearn_ssl._utils._arguments import COUNT, COUNT_OR_ZERO, DeclaredArguments, argument, plain
 from sklearn_ssl._utils._checkpoints import Checkpoint
 from sklearn_ssl._utils._docstrings import fill_docstring
 from sklearn_ssl._utils._isolation import own_settings
@@ -23,6 +24,7 @@ from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.base._checks import (
     all_or_nothing,
     built_in,
+    choose_batch_size,
     draw_seed,
     inner_training,
     lost_if_interrupted,
@@ -43,6 +45,8 @@ from sklearn_ssl.views import Views
 
 __all__ = ["FineTuned"]
 
+_EPOCHS, _STEPS = 20, 600  # the least of both that is trained by default
+
 
 class FineTuned(
     NestedParameters,
@@ -59,8 +63,16 @@ class FineTuned(
     """A net that starts from a learner or an encoder, and is trained with targets."""
 
     learner: Any = argument(default="small_resnet", kw_only=False)
-    max_epochs: int = 20
-    lr: float = 1e-3
+    max_epochs: int | None = argument(
+        COUNT_OR_ZERO,
+        None,
+        default=None,
+        changeable=True,
+        doc="""int or None
+Number of passes over the images. ``None`` takes 20 or, with few images, as many as make 600
+steps.""",
+    )
+    lr: float = 2e-3
     early_stopping: bool = argument("boolean", default=False)
     validation_fraction: float = argument(Interval(Real, 0, 1, closed="neither"), default=0.1)
     patience: int = argument(COUNT, default=5)
@@ -75,7 +87,7 @@ class FineTuned(
         writes=True,
     )
 
-    _usual_batch_size: ClassVar[int] = 128
+    _usual_batch_size: ClassVar[int] = 64
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -152,9 +164,16 @@ class FineTuned(
         params = {name: getattr(self, name) for name in shared - {"callbacks", "encoder"}}
         if params["views"] is None:
             params["views"] = self._default_views()
+        if self.max_epochs is None:
+            params["max_epochs"] = self._usual_epochs(len(targets))
         encoder = self.learner if source is None else "small_resnet"
         of_task = {"source": source, "n_outputs": n_outputs, "targets": targets, "loss": loss}
         return Supervised(encoder=encoder, **of_task, **params)
+
+    def _usual_epochs(self, n_images: int) -> int:
+        """Passes over so many images: few images take more, as steps are what is learned by."""
+        n_steps = max(1, n_images // choose_batch_size(self, n_images, cut=True))
+        return max(_EPOCHS, math.ceil(_STEPS / n_steps))
 
     @staticmethod
     def _let_go(trained: Supervised) -> None:
