@@ -12,11 +12,13 @@ from conftest import make_images, small
 from PIL import Image
 from sklearn.base import clone
 from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import cosine_distances
-from sklearn.model_selection import cross_val_score, train_test_split
+from sklearn.model_selection import ShuffleSplit, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 from skorch.callbacks import EarlyStopping, TensorBoard
 
 from sklearn_ssl import (
@@ -24,10 +26,11 @@ from sklearn_ssl import (
     Colorization,
     ContextEncoder,
     LinearProbe,
+    SelfSupervisedClassifier,
     SimCLR,
     inspection,
 )
-from sklearn_ssl.exceptions import ImageReadWarning, PixelRangeWarning
+from sklearn_ssl.exceptions import ImageReadWarning, LabelWarning, PixelRangeWarning
 from sklearn_ssl.inspection import (
     FeatureMapDisplay,
     LabelsDisplay,
@@ -42,6 +45,7 @@ from sklearn_ssl.inspection import (
     layer_report,
     verdict,
 )
+from sklearn_ssl.inspection._compare import _Result, _rows, _usual_rivals
 from sklearn_ssl.metrics import alpha_req, feature_spread, rank_me, uniformity
 
 X = make_images(60)
@@ -117,6 +121,27 @@ def test_layer_report_leaves_out_what_has_no_label_or_cannot_be_read(tmp_path):
     assert report["rank_me"].tolist() == pytest.approx(expected["rank_me"].tolist())
 
 
+def test_layers_have_the_same_folds_and_errors_of_what_was_tested_on(ssl):
+    seen = []
+
+    class Watching(LinearProbe):
+        def predict(self, X):
+            seen.append(len(X))
+            return super().predict(X)
+
+    folds = ShuffleSplit(1, test_size=12)  # draws others each time that it is asked
+    report = layer_report(
+        ssl, X, y, layers=["out"], pools=("avg", "avg"), probe=Watching(), cv=folds
+    )
+    assert seen == [12, 12]
+    assert report["accuracy"][0] == report["accuracy"][1]
+    accuracy = report["accuracy"][0]
+    assert report["error"][0] == pytest.approx(np.sqrt(accuracy * (1 - accuracy) / 12))
+    assert np.isnan(report["spread"][0])
+    with pytest.raises(ValueError, match="no column 'error'"):
+        LayersDisplay(report.drop(columns="error")).plot()
+
+
 # Comparisons
 
 
@@ -158,7 +183,8 @@ def test_compare_fits_with_several_seeds_and_never_sees_the_test_part():
     }
     few = np.where(np.arange(120) < 100, labels, -1)
     options = {"n_labels": (2, 9, 30, 10_000), "n_splits": 2, "n_fits": 2}
-    table = compare(methods, images, few, **options)
+    with pytest.warns(LabelWarning, match="are left out"):
+        table = compare(methods, images, few, **options)
     assert table["method"].tolist() == [name for name in methods for _ in range(3)]
     assert table["n_labels"].tolist() == [2, 9, 30] * 4
     assert table["kind"].tolist() == ["rival"] * 6 + ["learner"] * 3 + ["rival"] * 3
@@ -166,7 +192,8 @@ def test_compare_fits_with_several_seeds_and_never_sees_the_test_part():
     assert seen[0][1] == 5 != seen[1][1]  # as given, then another seed
     assert table["accuracy"].between(0, 1).all()
     assert table["spread_fits"].isna().tolist() == [True] * 3 + [False] * 9
-    again = compare(methods, images, few, **options)
+    with pytest.warns(LabelWarning, match="are left out"):
+        again = compare(methods, images, few, **options)
     assert table.drop(columns="seconds").equals(again.drop(columns="seconds"))
     with pytest.raises(ValueError, match="more than the 75 labels"):
         compare(methods, images, few, n_labels=1000)
@@ -211,7 +238,7 @@ def test_a_learner_alone_is_compared_with_its_usual_rivals():
     lines = verdict(table).splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("With 48 labels, SimCLR")
-    assert "(one fit, so that ± has no spread over fits)" in lines[0]
+    assert "(one fit, so that ± has no spread over fits; one draw of labels, so" in lines[0]
     display = LabelsDisplay.from_table(table)
     check(display)
     assert "SimCLR" in display.ax_.get_title(loc="left")
@@ -285,6 +312,98 @@ def test_a_verdict_says_what_the_table_says():
     for (gain, error), ending in said.items():
         table = pandas.DataFrame([{**row, "gain": gain, "gain_error": error}])
         assert verdict(table).endswith(ending)
+
+
+def test_a_verdict_says_what_its_error_leaves_out():
+    import pandas
+
+    row = {"method": "SimCLR", "kind": "learner", "n_labels": 50, "accuracy": 0.9, "gain": 0.08}
+    row |= {"gain_error": 0.01, "spread_fits": 0.01, "spread": 0.01, "test_error": 0.01}
+    rival = {**row, "method": "PCA", "kind": "rival", "rival": "SimCLR", "spread_fits": np.nan}
+    row["rival"] = "PCA"
+
+    def said(change, of_rival):
+        return verdict(pandas.DataFrame([{**row, **change}, {**rival, **of_rival}]))
+
+    assert said({}, {}).endswith("PCA: worth it.")
+    assert "one draw" in said({}, {"spread": np.nan})
+    assert "one draw" in said({"spread": np.nan}, {})
+    assert "one group to test on" in said({"test_error": np.nan}, {})
+    # being above another learner does not say that learning was worth it
+    assert said({}, {"kind": "learner"}).endswith("above the best rival, PCA.")
+
+
+def test_one_group_to_test_on_has_no_error():
+    images, groups = make_images(80), np.arange(80) % 4
+    methods = {"a": "passthrough", "b": PCA(2, random_state=0)}
+    table = compare(methods, images, np.arange(80) // 40, n_labels=20, groups=groups)
+    assert table["test_error"].isna().all()
+    assert "(one group to test on, so that ± has no sampling error)" in verdict(table)
+
+
+def test_numbers_of_labels_count_once_and_those_left_out_are_named():
+    images, methods = make_images(80), {"a": "passthrough", "b": PCA(2, random_state=0)}
+    options = {"n_splits": 2, "n_fits": 2}
+    known = compare(methods, images, np.arange(80) % 2, n_labels=20, **options)
+    with pytest.warns(LabelWarning, match=r"n_labels=\(61, 500\) are more than the 60 labels"):
+        table = compare(methods, images, np.arange(80) % 2, n_labels=(20, 61, 20, 500), **options)
+    assert table.drop(columns="seconds").equals(known.drop(columns="seconds"))
+
+
+def test_the_best_rival_is_the_one_on_the_draws_that_both_have():
+    right = np.zeros((1, 3, 20), bool)
+    learner = _Result("learner", True, right={9: right.copy()})
+    often, once = _Result("often", False), _Result("once", False)
+    learner.right[9][:, 0] = True  # the first draw is an easy one
+    often.right[9], once.right[9] = right.copy(), right[:, :1].copy()
+    often.right[9][:, :, :6] = True
+    once.right[9][:, :, :15] = True
+    (row,) = _rows(learner, [learner, often, once], None)
+    assert (row["rival"], row["gain"]) == ("often", pytest.approx(1 / 3 - 0.3))
+
+
+def test_what_was_trained_before_has_the_seconds_of_its_training(tmp_path):
+    images, labels = make_images(60), np.arange(60) % 2
+    ssl = small(SimCLR, max_epochs=30, memory=str(tmp_path / "memory"))
+    options = {"n_labels": 20, "n_splits": 1, "n_fits": 1}
+    first, again = (compare({"ssl": ssl}, images, labels, **options) for _ in range(2))
+    assert again["seconds"][0] > first["seconds"][0] / 2
+    fitted = small(SimCLR, max_epochs=30).fit(images)
+    frozen = compare({"ssl": FrozenEstimator(fitted)}, images, labels, **options)
+    assert frozen["seconds"][0] >= sum(epoch["seconds"] for epoch in fitted.history_)
+
+
+def test_checkpoints_of_a_learner_do_not_end_a_comparison(tmp_path):
+    images, labels = make_images(40), np.arange(40) % 2
+    learner = small(SimCLR, checkpoint=str(tmp_path / "kept"))
+    table = compare({"ssl": learner}, images, labels, n_labels=20, n_splits=1, n_fits=2)
+    assert not (tmp_path / "kept").exists()
+    assert table["spread_fits"].notna().all()
+
+
+def test_classifiers_that_pretrain_get_images_without_labels():
+    seen = []
+
+    class Watching(SelfSupervisedClassifier):
+        def fit(self, X, y):
+            seen.append((len(X), int((np.asarray(y) >= 0).sum())))
+            return super().fit(X, y)
+
+    images, labels = make_images(60), np.arange(60) % 2
+    methods = {"semi": Watching(small(SimCLR)), "rows": DecisionTreeClassifier(random_state=0)}
+    compare(methods, images, labels, n_labels=20, n_splits=1, n_fits=1)
+    assert seen == [(45, 20)]
+
+
+def test_the_usual_dictionary_reads_files_as_the_learner_does(tmp_path):
+    for i, image in enumerate(make_images(40)):
+        Image.fromarray(image).save(tmp_path / f"{i:02}.png")
+    learner = small(SimCLR, image_shape=(8, 8, 1), on_error="skip")
+    rivals = dict(_usual_rivals(learner, str(tmp_path)))
+    assert rivals["patches"].image_shape == (8, 8, 1)
+    assert rivals["patches"].on_error == "skip"
+    table = compare({"PCA": rivals["PCA"], "s": learner}, tmp_path, np.arange(40) % 2, n_labels=9)
+    assert table["width"][0] <= 64
 
 
 def test_bad_arguments_of_a_comparison():

@@ -282,6 +282,26 @@ def test_with_one_label_a_class_nothing_depends_on_the_number_of_features():
     )
 
 
+def test_features_that_do_not_vary_give_how_frequent_classes_are():
+    labels = np.arange(20) % 4 // 3  # 15 and 5
+    for width in (5, 50):
+        probe = LinearProbe().fit(np.full((20, width), 0.5), labels)
+        np.testing.assert_allclose(
+            probe.predict_proba(np.ones((1, width))), [[0.75, 0.25]], atol=0.01
+        )
+
+
+def test_labels_of_no_weight_are_refused():
+    with pytest.raises(ValueError, match="sample_weight is 0 for all samples that have a label"):
+        LinearProbe().fit(DIGITS.data[:3], [0, 1, -1], sample_weight=[0, 0, 1])
+
+
+def test_one_label_a_class_needs_no_cross_validation():
+    features, labels = DIGITS.data[:10], DIGITS.target[:10]
+    usual = LinearProbe().fit(features, labels)
+    np.testing.assert_array_equal(LinearProbe(cv=2).fit(features, labels).coef_, usual.coef_)
+
+
 # NeighborsProbe
 
 

@@ -20,11 +20,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
 
 from sklearn_ssl._utils._labels import read_labels
+from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.clustering import PatchDictionary
+from sklearn_ssl.exceptions import LabelWarning
 from sklearn_ssl.images import PickedArray, count_images, load_images, opened, pick
 from sklearn_ssl.inspection._frames import make_frame
-from sklearn_ssl.probes import FineTunedClassifier, LinearProbe
+from sklearn_ssl.probes import FineTunedClassifier, LinearProbe, SelfSupervisedClassifier
 from sklearn_ssl.views import Views
 
 __all__ = ["compare", "verdict"]
@@ -64,8 +66,9 @@ def compare(
 
     A quarter of the labeled images is held out for testing. Each transformer is fitted to all
     others without their labels. Then the same probe is fitted to the features of a few images with
-    labels, for several draws of them, and tested. The probe is :class:`LinearProbe`, which chooses
-    its regularization and scaling for each transformer and each draw.
+    labels, for several draws of them, and tested. A draw has one image of each class before others
+    follow at random. The probe is :class:`LinearProbe`, which chooses its regularization and
+    scaling for each transformer and each draw.
 
     :func:`verdict` puts the result into a sentence, and :class:`LabelsDisplay` draws it.
 
@@ -76,16 +79,21 @@ def compare(
         installed), its encoder before training, a :class:`PatchDictionary`, and a network of its
         kind that is trained from scratch with the labels. In a dict, ``"passthrough"`` stands for
         pixels and ``"supervised"`` for that network, which has as much time for each draw of labels
-        as the slowest learner has for a fit. A ``FunctionTransformer`` gets images, as for HOG;
-        other transformers of scikit-learn get each image as a row. Classifiers of images, such as
-        :class:`FineTunedClassifier`, are fitted to the images that have labels.
+        as the slowest learner has for a fit, so that its accuracy depends on the speed of the
+        machine. A ``FunctionTransformer`` gets images, as for HOG; other transformers of
+        scikit-learn get each image as a row. Classifiers of images, such as
+        :class:`FineTunedClassifier`, are fitted to the images that have labels, and so are
+        pipelines with one: give the learner alone. :class:`SelfSupervisedClassifier` and a
+        ``FineTunedClassifier`` of a learner get the other images, too, without labels. A
+        ``checkpoint`` is not used, as every fit is another one; ``memory`` is.
     X : array-like, or images in files
         Images in any form that learners take. Rivals get files as the arrays that learners read.
     y : array-like of shape (n,)
         Labels; None, NaN and -1 mark images without one.
     n_labels : int or sequence of int, optional
         Numbers of labels to learn from. By default those of 50, 250 and 1,000 that are there; all
-        labels that are not held out, too, where they are fewer than 1,000.
+        labels that are not held out, too, where they are fewer than 1,000. All draws of those are
+        the same, so that ``error`` is for these labels, not for others of the same number.
     n_splits : int, default=5
         Draws of labels, which are the same for all methods.
     n_fits : int, default=3
@@ -110,13 +118,15 @@ def compare(
           fits and test images together;
         - ``spread`` and ``spread_fits``: standard deviations over draws of labels and over fits
           (NaN where there is only one);
-        - ``test_error``: the part of ``error`` that is due to the number of test images;
+        - ``test_error``: the part of ``error`` that is due to the number of test images, or of
+          ``groups`` of them (NaN where there is only one);
         - ``rival``: the best of the rivals, but for the method itself (learners are no rivals of
-          others unless all are); ``gain``: by how much the
-          method is above it; and ``gain_error``, the standard error of this difference, with draws
+          others unless all are); ``gain``: by how much the method is above it, on the draws that
+          both were fitted to; and ``gain_error``, the standard error of this difference, with draws
           and test images paired;
         - ``width``: number of features (0 for a classifier of images), and ``seconds`` of a fit
-          with all features, on average.
+          with all features, on average; for a learner that was trained before, those of its
+          training.
 
         Accuracies are between 0 and 1.
 
@@ -184,7 +194,7 @@ def verdict(table: Any) -> str:
     -------
     str
         A line for each number of labels, about the best learner and the best rival. Without a
-        learner in the table, about the best method.
+        learner in the table, about the best method. What ± leaves out is said.
 
     Examples
     --------
@@ -206,11 +216,12 @@ def verdict(table: Any) -> str:
             [row for row in here if row["kind"] == "learner"] or here,
             key=lambda row: row["accuracy"],
         )
-        lines.append(f"With {n:,} label{'s' * (n > 1)}, {_sentence(best)}.")
+        rival = next((row for row in here if row["method"] == best["rival"]), {})
+        lines.append(f"With {n:,} label{'s' * (n > 1)}, {_sentence(best, rival)}.")
     return "\n".join(lines)
 
 
-def _sentence(row: dict[str, Any]) -> str:
+def _sentence(row: dict[str, Any], rival_row: dict[str, Any]) -> str:
     if not row["rival"]:
         return f"{row['method']} has {100 * row['accuracy']:.1f} %, with nothing to compare it with"
     gain, error = 100 * row["gain"], 100 * row["gain_error"]
@@ -221,11 +232,17 @@ def _sentence(row: dict[str, Any]) -> str:
         found += f" ({gain:+.1f} ± {error:.1f} points)"
     else:
         found = f"{row['method']} is {difference} {'above' if gain > 0 else 'below'} {rival}"
+    one = []
     if row["kind"] == "learner":
-        found += ": worth it" if gain > 2 * error else ": not worth it"
+        if rival_row.get("kind") != "learner":
+            found += ": worth it" if gain > 2 * error else ": not worth it"
         if np.isnan(row["spread_fits"]):
-            found += " (one fit, so that ± has no spread over fits)"
-    return found
+            one.append("one fit, so that ± has no spread over fits")
+    if np.isnan([each.get("spread", 0.0) for each in (row, rival_row)]).any():
+        one.append("one draw of labels, so that ± has no spread over draws")
+    if np.isnan(row.get("test_error", 0.0)):
+        one.append("one group to test on, so that ± has no sampling error")
+    return found + (f" ({'; '.join(one)})" if one else "")
 
 
 # What is compared
@@ -267,7 +284,9 @@ def _named(transformers: Any, X: Any) -> list[tuple[str, Any]]:
 
 def _usual_rivals(learner: Any, X: Any) -> Iterator[tuple[str, Any]]:
     yield "pixels", "passthrough"
-    values = math.prod(X.shape[1:]) if len(getattr(X, "shape", ())) > 1 else 32 * 32 * 3
+    found = _learner_in(learner)
+    shape = None if found is None else found.image_shape
+    values = math.prod(X.shape[1:] if len(getattr(X, "shape", ())) > 1 else shape or (32, 32, 3))
     yield "PCA", PCA(min(100, max(1, values // 2), count_images(X) // 2), random_state=0)
     try:
         from skimage.feature import hog  # noqa: F401
@@ -275,11 +294,10 @@ def _usual_rivals(learner: Any, X: Any) -> Iterator[tuple[str, Any]]:
         pass
     else:
         yield "HOG", FunctionTransformer(_hog)
-    dictionary = PatchDictionary(random_state=0)
+    dictionary = PatchDictionary(random_state=0, **_reading_of(found))
     patches = max(1, math.isqrt(values // 3) - dictionary.patch_size + 1) ** 2  # of an image
     n_atoms = min(dictionary.n_atoms, max(1, patches * count_images(X) // 2))
     yield "patches", dictionary.set_params(n_atoms=n_atoms)
-    found = _learner_in(learner)
     if found is not None:
         untrained = "random encoder" if found.weights is None else "frozen weights"
         yield untrained, clone(found).set_params(max_epochs=0, time_budget=None)
@@ -306,14 +324,23 @@ def _first_learner(methods: Sequence[Any]) -> Any:
     return next((found for found in map(_learner_in, methods) if found is not None), None)
 
 
-def _learner_in(method: Any) -> Any:
-    """The pretext learner in a method, if there is one."""
+def _learners_in(method: Any) -> list[Any]:
+    """The pretext learners in a method."""
     if isinstance(method, PretextLearner):
-        return method
+        return [method]
     if isinstance(method, (str, type)) or not hasattr(method, "get_params"):
-        return None
+        return []
     parts = [part for part in method.get_params(deep=True).values() if part is not method]
-    return next((part for part in parts if isinstance(part, PretextLearner)), None)
+    return [part for part in parts if isinstance(part, PretextLearner)]
+
+
+def _learner_in(method: Any) -> Any:
+    return next(iter(_learners_in(method)), None)
+
+
+def _reading_of(learner: Any) -> dict[str, Any]:
+    """How a learner reads images, as arguments."""
+    return {} if learner is None else {name: getattr(learner, name) for name in _READING}
 
 
 def _is_trained(method: Any) -> bool:
@@ -334,16 +361,14 @@ def _from_scratch(learner: Any, seconds: float) -> FineTunedClassifier:
     if isinstance(learner.views, Views):  # what it knows of the images, such as flips
         views = FineTunedClassifier()._default_views()
         views.set_params(flip=learner.views.flip, rotate=learner.views.rotate)
-    names = (
-        *_READING,
-        *("device", "precision"),
-    )
     return FineTunedClassifier(
         learner.encoder,
         views=views,
         time_budget=max(seconds, 1.0),
         random_state=0,
-        **{name: getattr(learner, name) for name in names},
+        device=learner.device,
+        precision=learner.precision,
+        **_reading_of(learner),
     )
 
 
@@ -357,18 +382,7 @@ class _Images:
         self.X, self.arrays, self.learner = X, X, learner
         self.broken = np.zeros(count_images(X), bool)
         if len(getattr(X, "shape", ())) < 2 or (hasattr(X, "iloc") and X.shape[1] == 1):
-            options = {}
-            if learner is not None:
-                names = (
-                    "image_shape",
-                    "channel_order",
-                    "on_error",
-                    "pages",
-                    "decoded_cache",
-                    "n_jobs",
-                )
-                options = {name: getattr(learner, name) for name in names}
-            self.arrays = load_images(X, **options)
+            self.arrays = load_images(X, **_reading_of(learner))
             if self.arrays.dtype.kind == "f":
                 self.broken = np.isnan(self.arrays).any(axis=(1, 2, 3))
 
@@ -424,12 +438,16 @@ def _sizes(n_labels: Any, n_known: int, n_classes: int) -> list[int]:
     asked = np.ravel(n_labels)
     if asked.size == 0 or asked.dtype.kind not in "iu" or asked.min() < 2:
         raise ValueError(f"n_labels={n_labels!r}: give whole numbers of 2 or more")
-    found = [int(n) for n in asked if n <= n_known]
-    if not found:
-        raise ValueError(
-            f"n_labels={tuple(asked.tolist())} are more than the {n_known} labels that are there "
-            "to learn from, beside those that are held out"
+    each = list(dict.fromkeys(asked.tolist()))
+    found, more = [n for n in each if n <= n_known], tuple(n for n in each if n > n_known)
+    if more:
+        happened = (
+            f"n_labels={more} are more than the {n_known} labels that are there to learn from, "
+            "beside those that are held out"
         )
+        if not found:
+            raise ValueError(happened)
+        warn(f"{happened}, and are left out", LabelWarning)
     return found
 
 
@@ -482,19 +500,19 @@ def _of_features(plan: _Plan, name: str, method: Any, seeds: Sequence[int | None
     for seed in seeds if _is_random(transformer) else seeds[:1]:
         began = time.perf_counter()
         fitted = _reseeded(transformer, seed)
-        fitted.fit(plan.images.given_to(fitted, plan.rest))
+        fitted.fit(plan.images.given_to(fitted, plan.rest), None)
         features, of_test = (
             _flat(fitted.transform(plan.images.given_to(fitted, rows)))
             for rows in (plan.known, plan.test)
         )
-        seconds.append(time.perf_counter() - began)
+        seconds.append(max(time.perf_counter() - began, _trained_seconds(fitted)))
         result.width = features.shape[1]
 
         def probed(rows: np.ndarray, known=features, test=of_test) -> np.ndarray:
             y = plan.codes[plan.known][rows]
             if plan.probe is not None:
                 return clone(plan.probe).fit(known[rows], y).predict(test)
-            # scales are learned from all images that may be seen
+            # scales are learned from all labeled images that are not held out
             return LinearProbe().fit(known[rows], y, X_unlabeled=known).predict(test)
 
         for n in plan.sizes:
@@ -510,6 +528,10 @@ def _of_classifier(
     if isinstance(method, str):
         method = _from_scratch(plan.images.learner, seconds)
     result = _Result(name, _is_trained(method))
+    # these know what to do with images without a label
+    pretrains = result.is_learner and isinstance(
+        method, (FineTunedClassifier, SelfSupervisedClassifier)
+    )
     took = []
     for n in plan.sizes:
         each = []
@@ -517,10 +539,11 @@ def _of_classifier(
 
             def trained(rows: np.ndarray, seed=seed) -> np.ndarray:
                 classifier = _reseeded(method, seed)
-                classifier.fit(
-                    plan.images.given_to(classifier, plan.known[rows]),
-                    plan.codes[plan.known][rows],
-                )
+                seen = some = plan.known[rows]
+                if pretrains:
+                    seen = plan.rest
+                y = np.where(np.isin(seen, some), plan.codes[seen], -1)
+                classifier.fit(plan.images.given_to(classifier, seen), y)
                 return classifier.predict(plan.images.given_to(classifier, plan.test))
 
             began = time.perf_counter()
@@ -540,8 +563,17 @@ def _is_random(estimator: Any) -> bool:
     return bool(_random_names(estimator))
 
 
+def _trained_seconds(fitted: Any) -> float:
+    """How long learners were trained, also if that was before, or is kept by ``memory``."""
+    histories = [getattr(learner, "history_", ()) for learner in _learners_in(fitted)]
+    return sum((epoch["seconds"] for history in histories for epoch in history), 0.0)
+
+
 def _reseeded(estimator: Any, seed: int | None) -> Any:
     copied = clone(estimator)
+    if not isinstance(copied, FrozenEstimator):
+        names = [n for n in copied.get_params() if n.rpartition("__")[2] == "checkpoint"]
+        copied.set_params(**dict.fromkeys(names))
     if seed is not None:
         random = np.random.RandomState(seed)
         largest = np.iinfo(np.int32).max
@@ -561,7 +593,10 @@ def _rows(mine: _Result, results: Sequence[_Result], groups: Any) -> Iterator[di
     rivals = [one for one in results if not one.is_learner] or list(results)
     for n, right in mine.right.items():
         others = [one for one in rivals if one is not mine]
-        rival = max(others, key=lambda one: one.right[n].mean(), default=None)
+        # on the draws that both have: classifiers of images have fewer
+        gains = {one.name: _gain(right, one.right[n], groups) for one in others}
+        rival = min(gains, key=lambda name: gains[name][0], default="")
+        gain, gain_error = gains.get(rival, (np.nan, np.nan))
         spread, spread_fits = _spread(right.mean((0, 2))), _spread(right.mean((1, 2)))
         test_error = _error(right.mean((0, 1)), groups)
         row = {
@@ -575,16 +610,12 @@ def _rows(mine: _Result, results: Sequence[_Result], groups: Any) -> Iterator[di
             "spread": spread,
             "spread_fits": spread_fits,
             "test_error": test_error,
-            "rival": "" if rival is None else rival.name,
-            "gain": np.nan,
-            "gain_error": np.nan,
+            "rival": rival,
+            "gain": gain,
+            "gain_error": gain_error,
             "width": mine.width,
             "seconds": mine.seconds,
         }
-        if rival is not None:
-            row |= dict(
-                zip(("gain", "gain_error"), _gain(right, rival.right[n], groups), strict=True)
-            )
         yield row
 
 
@@ -615,7 +646,7 @@ def _error(values: np.ndarray, groups: Any) -> float:
         _, codes = np.unique(groups, return_inverse=True)
         off = np.bincount(codes, off)
     n = len(off)
-    return float(np.sqrt((off**2).sum() * n / max(n - 1, 1)) / len(values))
+    return float(np.sqrt((off**2).sum() * n / (n - 1)) / len(values)) if n > 1 else np.nan
 
 
 def _together(*errors: float) -> float:

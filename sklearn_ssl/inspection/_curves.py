@@ -186,7 +186,7 @@ class LayersDisplay(Display):
     def _check(self) -> None:
         if not isinstance(self.value, str):
             raise TypeError(f"value={self.value!r} must be the name of a column of the report")
-        error = ["spread"] if self.value == "accuracy" else []
+        error = ["error"] if self.value == "accuracy" else []
         check_columns(self.report, "report", ["layer", "pool", *error])
         if self.value not in self.report.columns:
             has = list(map(str, self.report.columns))

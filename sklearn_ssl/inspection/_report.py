@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import check_cv, cross_val_score
 from sklearn.utils._param_validation import HasMethods, StrOptions, validate_params
 
 from sklearn_ssl._utils._labels import read_labels
@@ -61,6 +61,7 @@ def layer_report(
         ``None`` takes :class:`LinearProbe`, which chooses its regularization and scaling for each
         layer and fold.
     cv : int or splitter, default=3
+        Folds, which are the same for all rows of the report.
     frame : {"pandas", "polars"}, default="pandas"
 
     Returns
@@ -68,9 +69,9 @@ def layer_report(
     DataFrame
         A row for each layer and pooling: ``layer``, ``pool`` (text in polars), ``width`` (number of
         features), ``accuracy`` in cross-validation, ``spread`` (its standard deviation over folds)
-        and ``error`` (its standard error by the number of images), if there are labels, and
-        ``rank_me``, ``alpha_req``, ``uniformity``. Images that cannot be read are left out with
-        ``on_error="skip"``.
+        and ``error`` (its standard error by the number of images that are tested on), if there are
+        labels, and ``rank_me``, ``alpha_req``, ``uniformity``. Images that cannot be read are left
+        out with ``on_error="skip"``.
 
     Examples
     --------
@@ -105,13 +106,18 @@ def layer_report(
     features = features[read]
     widths = [pooled_width(encoder.layers[layer], pool) for layer, pool in pairs]
     rows = []
+    folds, n_tested = [], 0
+    if labels is not None:
+        folds = list(check_cv(cv, labels, classifier=True).split(labels, labels))
+        n_tested = len(np.unique(np.concatenate([test for _, test in folds])))
     parts = np.split(features, np.cumsum(widths)[:-1], axis=1)
     for (layer, pool), width, mine in zip(pairs, widths, parts, strict=True):
         row: dict[str, Any] = {"layer": layer, "pool": pool, "width": width}
         if labels is not None:
-            scores = _cross_validated(probe, mine[is_labeled], labels, cv)
-            row |= {"accuracy": scores.mean(), "spread": scores.std(ddof=1)}
-            row["error"] = np.sqrt(scores.mean() * (1 - scores.mean()) / len(labels))
+            scores = _cross_validated(probe, mine[is_labeled], labels, folds)
+            spread = scores.std(ddof=1) if len(scores) > 1 else np.nan
+            row |= {"accuracy": scores.mean(), "spread": spread}
+            row["error"] = np.sqrt(scores.mean() * (1 - scores.mean()) / n_tested)
         row["rank_me"] = rank_me(torch.from_numpy(mine))
         row["alpha_req"] = _or_nan(alpha_req, mine)
         row["uniformity"] = uniformity(mine)

@@ -52,9 +52,12 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
 
     By default it treats all features alike, whatever their number and scale, so that methods can be
     compared by it: whether features are standardized, and ``C``, are chosen together by the log
-    loss in cross-validation of the labels that are there. Where most classes have one label,
-    nothing can be held out. Features are not standardized then, and ``C`` is 1 for features that
-    are divided by the root of their total variance, which does not depend on how many there are.
+    loss in cross-validation of the labels that are there. Scores are rescaled for it by the factor
+    that makes it least: the choice is for finding the class, and ``predict_proba`` may be too sure,
+    or not sure enough. Where more than half of the labels are the only ones of their class, too
+    little can be held out. Features are not standardized then, and ``C`` is 1 for features that are
+    divided by the root of their total variance, which does not depend on how many there are.
+    Strengths of the penalty are tried that suit sample weights of about 1.
 
     With a number as ``C`` it is the problem of
     :class:`~sklearn.linear_model.LogisticRegression`, and the same solver (L-BFGS); sums over
@@ -142,6 +145,8 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
             weights = _check_sample_weight(
                 sample_weight, given, dtype=np.float64, ensure_non_negative=True
             )[is_labeled]
+        if not weights.any():
+            raise ValueError("sample_weight is 0 for all samples that have a label")
         seen = StandardScaler().partial_fit(X, sample_weight=weights)
         if X_unlabeled is not None:
             with naming("X_unlabeled"):
@@ -194,8 +199,10 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         """The scaling and strength with the least log loss in cross-validation."""
         counts, cv = np.bincount(candidates[0].codes_here), self.cv
         n = counts.sum()
+        if counts.max() == 1:  # nothing can be held out
+            return candidates[0], 1.0
         if cv is None:
-            if 2 * counts[counts > 1].sum() < n:  # nothing can be held out
+            if 2 * counts[counts > 1].sum() < n:  # too little can
                 return candidates[0], 1.0
             cv = StratifiedKFold(min(5, counts.max()), shuffle=True, random_state=0)
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # of rare classes
@@ -394,7 +401,7 @@ class _Problem:
         self.codes = torch.from_numpy(codes).to(samples.X.device)
         n_rows = 1 if len(self.classes) == 2 else len(self.classes)
         width = samples.X.shape[1]
-        self.size = max(1, _VALUES_AT_ONCE // width)
+        self.size = max(1, _VALUES_AT_ONCE // max(width, 1))  # 0 if all features are constant
         # coefficients, and the intercept behind them
         self.values = torch.zeros(n_rows, width + 1, dtype=samples.dtype, device=samples.X.device)
 
