@@ -88,17 +88,16 @@ def run(seed, data, memory, n_labels, methods, done, write):
                     .fit(X[rows].reshape(len(rows), -1) / 255, y[rows])
                     .score(X_test.reshape(N_TEST, -1) / 255, y_test)
                 ),
-                "SimCLR, fine-tuned": lambda rows=rows, n=n: trained(
+                "SimCLR, fine-tuned": lambda rows=rows: trained(
                     ssl,
                     X[rows],
                     y[rows],
                     seed,
-                    lr=2e-3 if n >= 5000 else 5e-4,
                     layer_decay=0.8,
                     frozen_epochs=1,
                 ).score(X_test, y_test),
                 "supervised from scratch": lambda rows=rows: trained(
-                    "small_resnet", X[rows], y[rows], seed, lr=2e-3
+                    "small_resnet", X[rows], y[rows], seed
                 ).score(X_test, y_test),
             }
             for name, accuracy in rivals.items():
