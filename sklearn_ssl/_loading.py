@@ -4,6 +4,8 @@ import os
 from importlib.metadata import version
 from typing import Any
 
+from sklearn.base import BaseEstimator
+
 from sklearn_ssl._discovery import all_estimators
 from sklearn_ssl._utils._storage import DAMAGED, expanded, read_file
 from sklearn_ssl.base import FORMAT
@@ -31,7 +33,8 @@ def load(path: str | os.PathLike, *, learner_class: type | None = None, **params
     **params : object
         Arguments that are code and could not be saved (the class of an encoder, a learner with one,
         callbacks, views that are a function, a ``RandomState``), an ``encoder`` that timm reads
-        from a hub (``"timm/hf-hub:..."``), and others that may be changed after a fit.
+        from a hub (``"timm/hf-hub:..."``) or a ``learner`` with one, and others that may be changed
+        after a fit.
 
     Returns
     -------
@@ -81,9 +84,7 @@ def _rebuilt(values: dict[str, Any], params: dict[str, Any], classes: dict[str, 
     """The estimator that has given these values."""
     found = classes[values["class"]]
     arguments = unpacked_arguments(found, values["arguments"], classes)
-    code = values["code"]
-    if is_elsewhere(name := arguments.get("encoder")):
-        code = {**code, "encoder": name}
+    code = {**values["code"], **_leading_to_hubs(arguments)}
     _check_params(found, code, params)
     made = found(**{**arguments, **params})
     if issubclass(found, ImageTransformer):
@@ -92,10 +93,29 @@ def _rebuilt(values: dict[str, Any], params: dict[str, Any], classes: dict[str, 
     def rebuild(inner: dict[str, Any], lenders: list[Any]) -> Any:
         """An estimator within it, which has its code from one that was given as an argument."""
         alike = [lender for lender in lenders if type(lender).__name__ == inner["class"]]
-        lent = {name: getattr(alike[0], name) for name in inner["code"]} if alike else {}
+        wanted = {**inner["code"], **_leading_to_hubs(inner["arguments"])} if alike else {}
+        lent = {name: getattr(alike[0], name) for name in wanted}
         return _rebuilt(inner, lent, classes)
 
     return made._restore(values, rebuild)
+
+
+def _leading_to_hubs(arguments: dict[str, Any]) -> dict[str, str]:
+    """Arguments that name a network which timm would read from a hub, and the names.
+
+    A teacher is left out: none is built before a fit.
+    """
+    found = {name: _elsewhere(value) for name, value in arguments.items() if name != "teacher"}
+    return {name: names[0] for name, names in found.items() if names}
+
+
+def _elsewhere(value: Any) -> list[str]:
+    """Names of such networks in an argument, in estimators in it, and so on."""
+    if is_elsewhere(value):
+        return [value]
+    if isinstance(value, BaseEstimator):
+        value = list(value.get_params(deep=False).values())
+    return [n for v in value for n in _elsewhere(v)] if isinstance(value, (list, tuple)) else []
 
 
 def _check_format(path: Any, values: Any) -> None:

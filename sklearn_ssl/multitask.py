@@ -189,6 +189,11 @@ class MultiTask(_BaseComposition, PretextLearner):
                     f"{kind.__name__} ({name!r}) has an encoder of its own kind and cannot share "
                     "one; fit it alone"
                 )
+            if kind._needs_a_teacher:
+                raise ValueError(
+                    f"{kind.__name__} ({name!r}) needs the features of a teacher, which it gets in "
+                    "its own fit; fit it alone"
+                )
             if child.encoder not in (kind.encoder, self.encoder):
                 raise ValueError(
                     f"{name!r} has encoder={child.encoder!r}, but one encoder is shared: give it "

@@ -42,6 +42,7 @@ from sklearn_ssl import (
     Views,
     load_images,
 )
+from sklearn_ssl._utils._storage import write_file
 from sklearn_ssl.exceptions import (
     ImageReadError,
     ImageReadWarning,
@@ -861,6 +862,26 @@ def test_monitors_leave_out_files_that_cannot_be_read(array, broken):
 
 
 @skips
+def test_held_out_images_of_which_none_can_be_read(array, broken):
+    """The advice is not to do what was done."""
+    for callback in (MeasureMonitor(broken[3:5]), ProbeMonitor(broken[3:5], [0, 1])):
+        name = type(callback).__name__
+        message = (
+            rf"none of the 2 images of {name} can be read \(in epoch 1, after \d of \d steps\)"
+        )
+        with pytest.raises(ImageReadError, match=message):
+            small(SimCLR, on_error="skip", callbacks=[callback]).fit(array)
+    tuned = FineTunedRegressor(
+        TinyNet, on_error="skip", early_stopping=True, image_shape=(8, 8), random_state=0
+    )
+    few = np.array(
+        [broken[3] if row in tuned._split(np.ones(12))[1] else broken[0] for row in range(12)]
+    )
+    with pytest.raises(ImageReadError, match=r"that early_stopping=True holds out .* steps\)$"):
+        tuned.fit(few, np.arange(12.0))
+
+
+@skips
 @pytest.mark.parametrize("early_stopping", [True, False])
 @pytest.mark.parametrize("names", [True, False])
 def test_classifiers_leave_out_files_that_cannot_be_read(broken, names, early_stopping):
@@ -1240,6 +1261,9 @@ def test_the_decoded_cache(array, tmp_path):
         for place in places:  # what is damaged is decoded again
             place.write_bytes(damage(place.read_bytes()))
         np.testing.assert_array_equal(plain.transform(paths), cached.transform(paths))
+    for place in places:  # and what is another image
+        write_file(place, torch.zeros(3, 3, 1, dtype=torch.uint8))
+    np.testing.assert_array_equal(plain.transform(paths), cached.transform(paths))
     Image.fromarray(array[1]).save(paths[0])  # and so is what has changed
     os.utime(paths[0], (1, 1))
     np.testing.assert_array_equal(cached.transform(paths[:1]), plain.transform(array[1:2]))

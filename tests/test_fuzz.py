@@ -46,6 +46,7 @@ from sklearn_ssl.inspection import (
     ViewsDisplay,
     compare,
     layer_report,
+    verdict,
 )
 from sklearn_ssl.metrics import (
     alignment,
@@ -322,7 +323,8 @@ def surfaces(folder):
             **{"max_iter": 5, "device": "cpu", "sample_weight": None, "X_unlabeled": None},
         },
         probed(NeighborsProbe): {"n_neighbors": 3, "temperature": 0.1, "device": "cpu"},
-        probed(KernelProbe): {"alpha": 0.1, "gamma": 0.1},
+        probed(KernelProbe): {"alpha": 0.1, "gamma": 0.1, "sample_weight": None},
+        verdict: {"table": pd.DataFrame(gains)},
         semi(SelfSupervisedClassifier): {"classifier": None, "y": Y},
         semi(SelfSupervisedRegressor): {"regressor": None, "y": Y},
         tuned(FineTunedClassifier): {

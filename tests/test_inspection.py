@@ -298,6 +298,12 @@ def test_groups_are_on_one_side():
         compare({"w": PCA(3)}, images, np.arange(80) % 2, groups=groups[:40])
 
 
+@pytest.mark.parametrize("table", [None, 3, "table", {}, np.zeros((2, 2))])
+def test_a_verdict_wants_a_table(table):
+    with pytest.raises(TypeError, match=r"table=\w+ has no .*accuracy.* that compare gives"):
+        verdict(table)
+
+
 def test_a_verdict_says_what_the_table_says():
     import pandas
 

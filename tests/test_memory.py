@@ -419,6 +419,16 @@ def test_damaged_features_are_computed_again(damage, tmp_path):
         np.testing.assert_array_equal(ssl.transform(X), expected)
 
 
+def test_a_folder_in_the_place_of_an_entry(tmp_path, log):
+    learner(tmp_path).fit(X)
+    (path,) = (tmp_path / "memory").rglob("epochs-*")
+    path.unlink()
+    path.mkdir()
+    with pytest.warns(MemoryWarning, match="training anew|cannot be kept"):
+        learner(tmp_path).fit(X)
+    assert count(log) == 2
+
+
 def test_an_entry_of_other_content_is_made_anew(tmp_path, log):
     learner(tmp_path).fit(X)
     (path,) = (tmp_path / "memory").rglob("epochs-*")

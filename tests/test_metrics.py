@@ -1,5 +1,7 @@
 """Measures without labels, against closed forms and naive references, and as scorers."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -189,6 +191,11 @@ def test_measures_take_arrays_and_tensors(measure):
     assert found == measure(torch.from_numpy(features)) == measure(features.astype(np.float64))
     if measure in (alignment, alpha_req, feature_spread, rank_me, uniformity):
         assert found == measure(features.tolist())
+    with warnings.catch_warnings(action="error"):  # as arrays of pandas are, and views
+        backwards = features.astype(np.float64)[:, ::-1]
+        backwards.flags.writeable = False
+        assert found == measure(backwards[:, ::-1])
+        measure(backwards)
     features[3] = np.nan
     with pytest.raises(ValueError, match=r"1 of 40 rows .* row 3"):
         measure(features)

@@ -409,6 +409,57 @@ def test_other_content_is_refused(change, message, saved):
         load(saved)
 
 
+HUB = "timm/hf-hub:a/b"
+
+
+def named_in_arguments(values):
+    """In the file of a classifier: another argument, and what would have its encoder from that."""
+    values["arguments"]["classifier"] = {"class": "SimCLR", "arguments": {"encoder": HUB}}
+    values["attributes"]["learner_"]["estimator"]["arguments"]["encoder"] = HUB
+
+
+@pytest.mark.parametrize(
+    ("classifier", "change", "needed"),
+    [
+        ("tuned", lambda v: v["arguments"].update(learner=HUB), "learner"),
+        ("few", lambda v: v["arguments"]["learner"]["arguments"].update(encoder=HUB), "learner"),
+        ("few", named_in_arguments, "classifier"),
+    ],
+)
+def test_no_argument_of_a_file_leads_to_a_hub(
+    classifier, change, needed, images, tmp_path, monkeypatch
+):
+    def connect(*_args, **_kwargs):
+        raise AssertionError("load connects to a hub")
+
+    made = {
+        "tuned": FineTunedClassifier("small_resnet", max_epochs=1, random_state=0),
+        "few": SelfSupervisedClassifier(SimCLR(max_epochs=1, random_state=0)),
+    }[classifier]
+    made.fit(images, np.arange(48) % 2).save(tmp_path / "file")
+    changed(tmp_path / "file", change)
+    monkeypatch.setattr("socket.getaddrinfo", connect)
+    with pytest.raises(ValueError, match=f"lead to a hub.* {needed}= \\({HUB}"):
+        load(tmp_path / "file")
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("Estimator", [FineTunedClassifier, SelfSupervisedClassifier])
+def test_classifiers_of_networks_that_timm_reads_from_elsewhere(Estimator, frozen, tmp_path):
+    pytest.importorskip("timm")
+    (tmp_path / "config.json").write_text('{"architecture": "resnet10t", "num_classes": 0}')
+    images, y = make_images(16, 32, 32), np.arange(16) % 2
+    learner = SimCLR(encoder=f"timm/local-dir:{tmp_path}", max_epochs=1, random_state=0)
+    with warnings.catch_warnings(action="ignore"):
+        given = FrozenEstimator(clone(learner).fit(images)) if frozen else learner
+        fitted = Estimator(given).fit(images, y)
+    fitted.save(tmp_path / "file")
+    with pytest.raises(ValueError, match=r"lead to a hub.* learner="):
+        load(tmp_path / "file")
+    loaded = load(tmp_path / "file", learner=learner)
+    np.testing.assert_array_equal(loaded.predict_proba(images), fitted.predict_proba(images))
+
+
 def test_networks_are_no_larger_than_the_file():
     with NoLargerThan([torch.zeros(10)], image=3) as bounded:
         bounded.left = 200  # instead of what any network may have

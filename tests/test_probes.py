@@ -364,7 +364,7 @@ def test_a_kernel_probe_is_the_kernel_ridge_regression_of_scikit_learn(monkeypat
     assert (probe.predict(features[1000:]) == expected.argmax(1)).mean() > 0.999
 
 
-@pytest.mark.parametrize(("offset", "unit"), [(100, 1), (0, 1e20), (0, 1e-20), (1e4, 1)])
+@pytest.mark.parametrize(("offset", "unit"), [(100, 1), (0, 1e20), (0, 1e37), (0, 1e-20), (1e4, 1)])
 def test_offset_and_unit_of_features_do_not_matter_to_a_kernel_probe(offset, unit):
     rng = np.random.default_rng(0)
     features = rng.normal(size=(300, 16)).astype(np.float32)
@@ -789,8 +789,10 @@ def test_the_held_out_part_follows_the_random_state_and_keeps_classes():
             assert set(labels[rows]) == set(labels)
             parts.append(held_out.tolist())
         assert parts[0] == parts[1] == parts[3] != parts[2]
-    with pytest.raises(ValueError, match="images to hold out, and 10 images of 10 classes"):
+    with pytest.raises(ValueError, match="for which 10 images of 10 classes are too few"):
         tuned(FineTunedClassifier, early_stopping=True).fit(X[:10], targets[:10])
+    with pytest.raises(ValueError, match="for which 2 images are too few"):
+        tuned(FineTunedRegressor, early_stopping=True).fit(X[:2], [0.0, 1.0])
 
 
 def test_a_failed_fine_tuning_leaves_everything_as_it_was():

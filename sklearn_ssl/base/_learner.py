@@ -74,6 +74,7 @@ class PretextLearner(
     _usual_batch_size: ClassVar[int] = 128
     _kept_attributes = (*ImageTransformer._kept_attributes, "_fingerprint_")
     _shares_encoder: ClassVar[bool] = True  # False for methods with an encoder of their own kind
+    _needs_a_teacher: ClassVar[bool] = False  # which is made in its fit, and by no MultiTask
 
     # What a method says
 

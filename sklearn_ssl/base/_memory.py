@@ -110,7 +110,8 @@ def _longest(folder: Path, epochs: int) -> tuple[int, Any] | None:
                 return n_epochs, read_file(file)
             except (OSError, ValueError) as error:
                 warn(f"{error}; training anew", MemoryWarning)
-                file.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # what cannot be deleted cannot be replaced
+                    file.unlink()
     return None
 
 

@@ -79,6 +79,7 @@ def train(
                 channel_order=learner.channel_order,
                 reading=learner._reading("blank"),
             ),
+            skips=learner.on_error == "skip",
             seconds=None if deadline is None else max(deadline - time.monotonic(), 1e-3),
             constant_lr=constant,
             watchers=watchers,

@@ -134,7 +134,8 @@ def _tensors_in(path: str | os.PathLike) -> dict[str, Tensor]:
             "that would run code; save the network's state_dict() instead"
         ) from error
     except (SafetensorError, zipfile.BadZipFile, EOFError, *DAMAGED) as error:
-        raise ValueError(f"weights={str(path)!r} are no file of weights: {error}") from error
+        why = str(error) or "it is empty, or cut off"
+        raise ValueError(f"weights={str(path)!r} are no file of weights: {why}") from error
     tensors: dict[str, Tensor] = {}
     seen, ahead = set(), [("", found)]  # a dictionary may be there twice, or hold itself
     while ahead:

@@ -48,13 +48,19 @@ class DecodedCache:
         name = hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=16).hexdigest()
         return self.folder / name[:2] / f"{name[2:]}.safetensors"
 
-    def load(self, place: Path) -> np.ndarray | None:
-        """The image there; None if there is none, or if its file is damaged."""
+    def load(self, place: Path, target: Target) -> np.ndarray | None:
+        """The image there; None if there is none, or if its file is damaged or of another image."""
         try:
             image = read_file(place)
         except (OSError, ValueError):
             return None
-        return image.numpy() if isinstance(image, torch.Tensor) and image.ndim == 3 else None
+        if not isinstance(image, torch.Tensor) or image.ndim != 3:
+            return None
+        found = image.numpy()
+        sides, wanted = found.shape[:2], (target.height, target.width)
+        fits = min(sides) > 0 if target.whole else sides == wanted
+        kind = found.shape[2], found.dtype
+        return found if fits and kind == (target.channels, target.dtype) else None
 
     def keep(self, place: Path, image: np.ndarray) -> None:
         """Put an image there.

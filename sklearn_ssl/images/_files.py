@@ -195,7 +195,7 @@ class Files:
         if self.cache is None:
             return decode(item, path, target)
         place = self.cache.place_of(path, stat, target)
-        image = self.cache.load(place)
+        image = self.cache.load(place, target)
         if image is None:
             image = decode(item, path, target)
             if not self.not_kept:

@@ -180,6 +180,9 @@ def compare(
     return make_frame([row for one in in_order for row in _rows(one, in_order, where)], frame)
 
 
+_TOLD = ("method", "kind", "n_labels", "accuracy", "rival", "gain", "gain_error", "spread_fits")
+
+
 def verdict(table: Any) -> str:
     """Say in a sentence for each number of labels whether self-supervision was worth it.
 
@@ -205,6 +208,12 @@ def verdict(table: Any) -> str:
     >>> verdict(pandas.DataFrame([row]))
     'With 50 labels, SimCLR is 8.1 ± 1.2 points above the best rival, PCA: worth it.'
     """
+    missing = [name for name in _TOLD if name not in getattr(table, "columns", ())]
+    if missing:
+        raise TypeError(
+            f"table={type(table).__name__} has no {', '.join(missing)}; give the data frame that "
+            "compare gives"
+        )
     columns = {name: list(table[name]) for name in table.columns}
     rows = [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)

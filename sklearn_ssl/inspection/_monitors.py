@@ -13,6 +13,7 @@ from skorch.callbacks import Callback
 
 from sklearn_ssl._utils._arguments import COUNT, check_arguments
 from sklearn_ssl._utils._labels import read_labels
+from sklearn_ssl.exceptions import ImageReadError
 from sklearn_ssl.images import count_images
 from sklearn_ssl.inference import apply_checked
 from sklearn_ssl.metrics import rank_me
@@ -71,6 +72,10 @@ class _Monitor(Callback, ABC):
         wanted = [(self.layer or encoder.default_layer, self.pool)]
         features = apply_checked(net, lambda batch: encoder.features(batch, wanted), images)
         rows = np.delete(np.arange(len(images)), list(images.skipped))
+        if not len(rows):
+            raise ImageReadError(
+                f"none of the {len(images)} images of {type(self).__name__} can be read"
+            )
         return features[rows], rows
 
     @abstractmethod

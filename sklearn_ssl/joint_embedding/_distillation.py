@@ -220,6 +220,7 @@ class Distillation(PretextLearner):
     teacher_temperature: float = argument(POSITIVE, default=0.01)
 
     _kept_attributes: ClassVar = (*PretextLearner._kept_attributes, "_teacher_width_")
+    _needs_a_teacher: ClassVar[bool] = True
     _taught_by = None  # a teacher during a fit
 
     def _default_views(self):

@@ -224,7 +224,7 @@ steps.""",
         def measure(net: Any, *_: Any) -> float:
             images = net.read_(X_held_out)
             outputs = apply_checked(net, net.module_.task.outputs, images)
-            read = read_rows(outputs)
+            read = read_rows(outputs, "images that early_stopping=True holds out")
             return self._quality(outputs[read], wanted[read])
 
         score = EpochScoring(
@@ -238,7 +238,7 @@ steps.""",
         n_held_out = int(np.ceil(plain(self.validation_fraction) * n))
         strata = self._strata(targets)
         counts = np.bincount(np.zeros(n, int) if strata is None else strata)
-        if counts.min() > 1 and len(counts) <= min(n_held_out, n - n_held_out):
+        if counts.min() > 1 and max(len(counts), 2) <= n - n_held_out and len(counts) <= n_held_out:
             rows, held_out = train_test_split(
                 np.arange(n), test_size=n_held_out, random_state=seed, stratify=strata
             )
@@ -247,10 +247,11 @@ steps.""",
         classes = np.zeros(n, int) if strata is None else strata[order]
         _, first = np.unique(classes, return_index=True)  # of each class, which are trained on
         held_out = np.sort(np.delete(order, first)[:n_held_out])
-        if not len(held_out):
+        if not len(held_out) or n - len(held_out) < 2:
+            of_classes = "" if strata is None else f" of {len(counts)} classes"
             raise ValueError(
-                f"early_stopping=True needs images to hold out, and {n} images of {len(counts)} "
-                "classes are too few; give more images, or early_stopping=False"
+                "early_stopping=True needs images to hold out, and two to train on, for which "
+                f"{n} images{of_classes} are too few; give more images, or early_stopping=False"
             )
         if strata is not None:
             warn(

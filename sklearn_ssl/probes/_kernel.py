@@ -32,6 +32,7 @@ _ALPHAS = [10.0 ** (k / 2) for k in range(-8, 3)]  # 1e-4 to 10
 _GAMMAS = [2.0**k for k in range(-3, 3)]  # 1/8 to 4
 _USUAL_ALPHA, _USUAL_GAMMA, _USUAL_TEMPERATURE = 0.03, 0.5, 0.3  # where no sample can be left out
 _CHOOSE_BY = 1024  # samples; an eigendecomposition of more takes long
+_LARGE = 1e30  # the distance of two such samples may be more than float32 can hold
 _POSITIVE = Interval(Real, 0, None, closed="neither")
 _AUTO = StrOptions({"auto"})
 
@@ -49,6 +50,8 @@ class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
         self, X: np.ndarray, targets: np.ndarray, weights: np.ndarray, loss: Loss, intercept: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         """Learn weights of the samples; predictions of some with each left out, and which."""
+        if max(X.max(), -X.min()) > _LARGE:
+            X = X.astype(np.float64)
         center, scale = _center_and_scale(X, weights)
         X = (X - center) / X.dtype.type(scale)
         some = _of_all_kinds(targets, _CHOOSE_BY)
@@ -117,7 +120,8 @@ class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
     def _predicted(self, X: Any) -> np.ndarray:
         """Predictions (n, k)."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=self.X_fit_.dtype, reset=False)
+        with naming("X"):
+            X = validate_data(self, X, dtype=self.X_fit_.dtype, reset=False)
         device = self._device()
         found = np.empty((len(X), self.dual_coef_.shape[1]))
         size = max(1, _PAIRS_AT_ONCE // len(self.X_fit_))
@@ -243,10 +247,7 @@ class KernelProbe(DecisionMixin, _KernelMachine):
         self._validate_params()
         given = X
         X, y, is_labeled = labeled_samples(self, X, y, dtype=(np.float64, np.float32))
-        with naming("sample_weight"):
-            weights = _check_sample_weight(
-                sample_weight, given, dtype=np.float64, ensure_non_negative=True
-            )[is_labeled]
+        weights = _weights_of(sample_weight, given, is_labeled)
         several = y.ndim == 2
         X, y, weights = (part[weights > 0] for part in (X, y, weights))
         if several:
@@ -396,10 +397,7 @@ class KernelRegressor(MultiOutputMixin, LabeledRegressorMixin, _KernelMachine):
         X, y, is_labeled = labeled_samples(
             self, X, y, dtype=(np.float64, np.float32), ensure_min_samples=2
         )
-        with naming("sample_weight"):
-            weights = _check_sample_weight(
-                sample_weight, given, dtype=np.float64, ensure_non_negative=True
-            )[is_labeled]
+        weights = _weights_of(sample_weight, given, is_labeled)
         one = y.ndim == 1
         X, targets, weights = _without_copies(
             *(part[weights > 0] for part in (X, y.reshape(len(y), -1).astype(float), weights))
@@ -482,6 +480,17 @@ def _kernel(some: Tensor, samples: Tensor, gamma: float) -> Tensor:
     if some is samples:
         kernel.diagonal().fill_(1)
     return kernel
+
+
+def _weights_of(sample_weight: Any, X: Any, is_labeled: np.ndarray) -> np.ndarray:
+    """Checked weights of the samples that have a label."""
+    with naming("sample_weight"):
+        weights = _check_sample_weight(
+            sample_weight, X, dtype=np.float64, ensure_non_negative=True
+        )[is_labeled]  # fmt: skip
+        if not (np.isfinite(weights).all() and weights.any()):
+            raise ValueError("sample_weight must be finite, and not 0 for all labeled samples")
+    return weights
 
 
 def _center_and_scale(X: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]:

@@ -278,7 +278,8 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         ndarray of shape (n, n_classes), or (n,) for two classes
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        with naming("X"):
+            X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         scores = X @ self.coef_.T + self.intercept_
         return scores[:, 0] if len(self.classes_) == 2 else scores
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sklearn_ssl._utils._arguments import COUNT, POSITIVE, DeclaredArguments, argument
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
+from sklearn_ssl._utils._names import naming
 from sklearn_ssl.base._checks import all_or_nothing
 from sklearn_ssl.base._saved import SavedMixin
 from sklearn_ssl.probes._labeled import LabeledClassifierMixin, labeled_samples
@@ -97,7 +98,8 @@ class NeighborsProbe(
         ndarray of shape (n, n_classes), float32
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float32, reset=False)
+        with naming("X"):
+            X = validate_data(self, X, dtype=np.float32, reset=False)
         device = resolve_device(self.device)
         shares = np.empty((len(X), len(self.classes_)), np.float32)
         k = min(int(self.n_neighbors), len(self._unit))

@@ -11,8 +11,10 @@ from sklearn_ssl.exceptions import ImageReadError
 __all__ = ["of_read", "read_rows", "score_of_read", "with_unread"]
 
 
-def read_rows(features: Any) -> np.ndarray:
+def read_rows(features: Any, what: str = "images in X") -> np.ndarray:
     """Whether each image was read (n,): a learner gives rows of NaN for those that were not.
+
+    Errors call the images ``what``.
 
     Raises
     ------
@@ -24,7 +26,7 @@ def read_rows(features: Any) -> np.ndarray:
         return np.ones(values.shape[:1], bool)
     read = ~np.isnan(values).all(1)
     if len(read) and not read.any():
-        raise ImageReadError(f"none of the {len(read)} images in X can be read")
+        raise ImageReadError(f"none of the {len(read)} {what} can be read")
     return read
 
 

@@ -133,13 +133,15 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
         constant_lr: bool = False,
         watchers: Sequence = (),
         checkpoints: Checkpoints | None = None,
+        skips: bool = False,
     ) -> None:
         """Train for ``epochs`` or ``seconds`` more, as skorch's loop does but for five things.
 
         What is drawn comes from ``draws``, Ctrl-C takes effect between steps, schedules run once
         over this training (or stay at their start: ``constant_lr``), ``watchers`` are gone
         afterwards, and what ``checkpoints`` hold of it is not done again. Callbacks read images of
-        their own by ``read_``, as the learner reads those that it is applied to.
+        their own by ``read_``, as the learner reads those that it is applied to. An error about a
+        file advises ``on_error="skip"``, unless the learner ``skips`` files already.
 
         Raises
         ------
@@ -160,7 +162,7 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
         kept = self.callbacks_
         self.callbacks_ = [*kept, *((f"watcher{i}", cb) for i, cb in enumerate(watchers))]
         self._set_training(False)  # callbacks may look at features
-        self.draws_, self.read_ = draws, read
+        self.draws_, self.read_, self.skips_ = draws, read, skips
         kernels = deterministic_kernels(torch.device(self.device), self.deterministic)
         try:
             with kernels, freed_memory_kept(), interrupts_deferred() as self.interrupted_:
@@ -173,7 +175,7 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
                 current_ranks().share(self.module_)  # kernels may differ in their last bits
         finally:
             self.callbacks_ = kept
-            for name in ("draws_", "read_", "interrupted_", "begun_", "checkpoints_"):
+            for name in ("draws_", "read_", "skips_", "interrupted_", "begun_", "checkpoints_"):
                 self.__dict__.pop(name, None)  # they belong to this training
             self._set_training(False)
 
@@ -183,9 +185,10 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
         try:
             yield
         except ImageReadError as error:
+            advice = "" if self.skips_ else "; on_error='skip' goes on without such files"
             raise ImageReadError(
                 f"{error} (in epoch {len(self.history)}, after {self.progress_.done} of "
-                f"{self.progress_.steps} steps; on_error='skip' goes on without such files)"
+                f"{self.progress_.steps} steps{advice})"
             ) from error
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
