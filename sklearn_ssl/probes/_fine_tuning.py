@@ -152,6 +152,8 @@ class FineTuned(
         params = {name: getattr(self, name) for name in shared - {"callbacks", "encoder"}}
         if params["views"] is None:
             params["views"] = self._default_views()
+        if source is not None and params["image_shape"] is None:
+            params["image_shape"] = source.image_shape_
         encoder = self.learner if source is None else "small_resnet"
         of_task = {"source": source, "n_outputs": n_outputs, "targets": targets, "loss": loss}
         return Supervised(encoder=encoder, **of_task, **params)
