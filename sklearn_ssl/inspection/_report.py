@@ -96,7 +96,10 @@ def layer_report(
     with naming("layers or pools"):
         pairs = learner._pairs_of(encoder, *map(list, zip(*asked, strict=True)))
     images = learner._read_images(X, broken="blank")
-    labels, is_labeled = (None, None) if y is None else read_labels(y, len(images))
+    labels: Any = None
+    is_labeled: Any = None
+    if y is not None:
+        labels, is_labeled = read_labels(y, len(images))
     features = learner._features(images, pairs)
     read = read_rows(features)
     if labels is not None:

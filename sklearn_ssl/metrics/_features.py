@@ -33,7 +33,7 @@ def as_features(features: Any, shape: str = "(n, d)", name: str = "features") ->
     """
     if not isinstance(features, Tensor):
         with naming(name):
-            features = torch.from_numpy(np.require(features, np.float64, "CWE"))
+            features = torch.from_numpy(np.require(features, np.float64, ["C", "W", "E"]))
     if features.device.type == "mps":  # which has no double precision
         features = features.cpu()
     z = features.detach().double()

@@ -63,7 +63,7 @@ class FineTuned(
     """A net that starts from a learner or an encoder, and is trained with targets."""
 
     learner: Any = argument(default="small_resnet", kw_only=False)
-    max_epochs: int | None = argument(
+    max_epochs: int | None = argument(  # type: ignore[assignment]
         COUNT_OR_ZERO,
         None,
         default=None,
