@@ -119,8 +119,9 @@ class Files:
         channels = shape[2] if shape and len(shape) == 3 else max(h.channels for h in headers)
         dtype = dtype or _common_type(headers)
         self.target = Target(
-            height, width, channels, dtype, pages=self.pages, channel_order=channel_order
-        )
+            height, width, channels, dtype, pages=self.pages, channel_order=channel_order,
+            of_bands=any(header.channels == 4 for header in headers),
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.items)

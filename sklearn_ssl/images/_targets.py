@@ -48,6 +48,8 @@ class Target:
         Which pages of files are read.
     channel_order : {"auto", "first", "last"}, default="auto"
         Of items that are arrays.
+    of_bands : bool, default=False
+        Whether a fourth channel is no transparency, which images without it could be given.
     """
 
     height: int
@@ -57,6 +59,7 @@ class Target:
     whole: bool = False
     pages: Pages = None
     channel_order: str = "auto"
+    of_bands: bool = False
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:
         """Height and width to which an image is resized."""
@@ -130,10 +133,10 @@ def fit_picture(image: Image.Image, target: Target) -> np.ndarray:
     channels, dtype = kind_of(image.mode)
     if not dtype == target.dtype == "uint8":
         wanted = 4 if target.channels == 4 else channels
-        array = np.asarray(image if dtype != "uint8" else _in_mode(image, wanted))
+        array = np.asarray(image if dtype != "uint8" else _in_mode(image, wanted, target.of_bands))
         alpha = None if image.format in _OF_BANDS else "none"
         return fit_array(array.reshape(*array.shape[:2], -1), target, alpha)
-    image = _in_mode(image, target.channels)
+    image = _in_mode(image, target.channels, target.of_bands)
     middle = target.middle_of(image.height, image.width)
     if middle != (0, 0, *image.size):
         image = image.crop(middle)
@@ -151,6 +154,8 @@ def fit_planes(planes: Planes, target: Target) -> np.ndarray:
 
 def fit_array(array: np.ndarray, target: Target, alpha: str | None = None) -> np.ndarray:
     """An array (h, w, c) as the target wants it; ``alpha`` as :class:`Planes` has it."""
+    if alpha == "none" and target.of_bands:
+        alpha = None
     if alpha is not None:
         array = _with_alpha(array, alpha) if target.channels == 4 else _on_white(array, alpha)
     array = _with_channels(_of_type(array, target.dtype), target.channels)
@@ -162,13 +167,13 @@ def fit_array(array: np.ndarray, target: Target, alpha: str | None = None) -> np
     return target.cut(array)
 
 
-def _in_mode(image: Image.Image, channels: int) -> Image.Image:
+def _in_mode(image: Image.Image, channels: int, of_bands: bool) -> Image.Image:
     """As gray (1), RGB (3) or RGBA (4); transparent parts are white without an alpha channel."""
     if channels not in (1, 3, 4):
         raise ValueError(f"it has no {channels} channels (mode {image.mode})")
     transparent = image.mode in _TRANSPARENT or "transparency" in image.info
     if channels == 4:
-        if image.format in _OF_BANDS and not transparent:
+        if (of_bands or image.format in _OF_BANDS) and not transparent:
             raise ValueError(f"it has {kind_of(image.mode)[0]} channels, but 4 are wanted")
         return image.convert("RGBA")
     if transparent:
