@@ -68,8 +68,8 @@ def as_items(X: Any, sides: tuple[int, ...] | None = None, channel_order: str = 
     for row, item in enumerate(column):
         if not isinstance(item, _ITEMS):
             raise TypeError(
-                f"row {row} of X is {item!r}, but the first one is a {type(column[0]).__name__}; "
-                "give paths, bytes or PIL images"
+                f"row {row} of X is of type {type(item).__name__}, but the first one is a "
+                f"{type(column[0]).__name__}; give paths, bytes or PIL images"
             )
     return column
 
