@@ -52,6 +52,13 @@ from sklearn_ssl.exceptions import (
 )
 from sklearn_ssl.images import Files, Images, Reading, list_images, prune_decoded, read_images
 from sklearn_ssl.inspection import MeasureMonitor, ProbeMonitor
+from sklearn_ssl.metrics import (
+    alignment_scorer,
+    alpha_req_scorer,
+    lidar_scorer,
+    rank_me_scorer,
+    uniformity_scorer,
+)
 from sklearn_ssl.training import Batches
 from sklearn_ssl.views import CenteredImages
 
@@ -600,6 +607,18 @@ def test_all_bits_and_bands_are_read(kind, monkeypatch):
         read(content)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_fourth_band_is_not_made_up(channels):
+    """It would be 255 everywhere, as if it were transparency."""
+    infrared = DEEP["infrared of 8 bits"][0]
+    others = encoded(Image.fromarray(noise(8, 6, channels, dtype=np.uint8).squeeze()))
+    for contents in ([infrared, others], [others, infrared]):
+        for shape in (None, (8, 6, 4)):
+            images = read_images(contents, estimator=SimCLR(), image_shape=shape)
+            with pytest.raises(ImageReadError, match=f"it has {channels} channels, but 4 are"):
+                images.take(np.arange(2))
+
+
 @pytest.mark.parametrize("make", [deep_png, lambda p: tiff(p, "rgb", extrasamples=[2])])
 def test_alpha_of_16_bits(make):
     pixels = noise(8, 6, 4)
@@ -925,6 +944,15 @@ def test_a_file_that_is_skipped_does_not_lend_its_label_to_another(broken):
     batches = Batches(files, 48, torch.device("cpu"))
     for index in next(iter(batches.in_order(torch.arange(48))))[1:2]:
         assert index.tolist() == [0, 1, 2, 5, 5, *range(5, 48)]
+
+
+@skips
+@pytest.mark.parametrize(
+    "scorer", [alignment_scorer, alpha_req_scorer, lidar_scorer, rank_me_scorer, uniformity_scorer]
+)
+def test_scorers_leave_out_files_that_cannot_be_read(broken, scorer):
+    ssl = small(SimCLR, on_error="skip").fit(broken)
+    assert scorer(ssl, broken) == pytest.approx(scorer(ssl, broken[GOOD]), abs=0.3)
 
 
 @skips

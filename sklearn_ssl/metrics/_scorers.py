@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 from sklearn.pipeline import Pipeline
 
 from sklearn_ssl.metrics._alignment import alignment, uniformity
@@ -42,6 +43,12 @@ def _first(X: Any) -> Any:
         raise TypeError(f"X={X!r} is no array or list of images") from error
 
 
+def _read(features: Any) -> np.ndarray:
+    """Without the rows of images that could not be read, which are NaN as a whole."""
+    values = np.asarray(features)
+    return values[~np.isnan(values).reshape(len(values), -1).all(1)]
+
+
 def rank_me_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     """Effective rank of the features (:func:`rank_me`)."""
     return _learner(estimator, "score").score(X)
@@ -49,7 +56,7 @@ def rank_me_scorer(estimator: Any, X: Any, y: Any = None) -> float:
 
 def alpha_req_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     """Minus the distance of :func:`alpha_req` from 1."""
-    return -abs(alpha_req(_learner(estimator, "transform").transform(X)) - 1)
+    return -abs(alpha_req(_read(_learner(estimator, "transform").transform(X))) - 1)
 
 
 def lidar_scorer(estimator: Any, X: Any, y: Any = None) -> float:
@@ -60,19 +67,18 @@ def lidar_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     learner, images = _learner(estimator, "transform_views"), _first(X)
     width = len(learner.get_feature_names_out())
     n_views = max(_VIEWS, 1 + math.ceil(_VIEWS_A_DIMENSION * width / max(1, len(images))))
-    return lidar(learner.transform_views(images, n_views, random_state=0))
+    return lidar(_read(learner.transform_views(images, n_views, random_state=0)))
 
 
 def alignment_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     """Minus :func:`alignment` of views of the first 1,000 images."""
-    return -alignment(
-        _learner(estimator, "transform_views").transform_views(_first(X), _VIEWS, random_state=0)
-    )
+    learner = _learner(estimator, "transform_views")
+    return -alignment(_read(learner.transform_views(_first(X), _VIEWS, random_state=0)))
 
 
 def uniformity_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     """Minus :func:`uniformity` of the features."""
-    return -uniformity(_learner(estimator, "transform").transform(X))
+    return -uniformity(_read(_learner(estimator, "transform").transform(X)))
 
 
 def pretext_loss_scorer(estimator: Any, X: Any, y: Any = None) -> float:
