@@ -23,7 +23,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
-from sklearn_ssl import BYOL, CPC, DINO, ExemplarCNN, MoCo, SimCLR, SwAV
+from sklearn_ssl import BYOL, CPC, DINO, Distillation, ExemplarCNN, MoCo, SimCLR, SwAV
 from sklearn_ssl._utils._storage import read_file, write_file
 from sklearn_ssl.exceptions import MemoryWarning
 from sklearn_ssl.images import image_digest, read_images
@@ -204,6 +204,19 @@ def test_without_a_seed_every_fit_is_another_one(tmp_path, log):
     assert not np.array_equal(a.transform(X), b.transform(X))
     assert not list((tmp_path / "memory").rglob("epochs-*"))
     assert list((tmp_path / "memory").rglob("*-*.*"))  # features, which are told by the weights
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+def test_a_teacher_without_a_seed(seed, tmp_path):
+    """It makes every fit another one, as the student's own would."""
+    teacher = small(SimCLR, random_state=seed)
+    student = small(Distillation, teacher=teacher, memory=tmp_path)
+    if seed is None:
+        with pytest.warns(MemoryWarning, match="teacher__random_state=None"):
+            student.fit(X)
+    else:
+        student.fit(X)
+    assert len(list(tmp_path.rglob("epochs-*"))) == (seed is not None)
 
 
 def test_joblibs_memory(tmp_path, log):

@@ -88,6 +88,10 @@ class PretextLearner(
         """The encoder; a method that has one of its own kind makes it here."""
         return self._make_network(image_shape, mean, std)
 
+    def _unseeded(self) -> str | None:
+        """The argument that makes every fit another one, if there is one."""
+        return "random_state" if self.random_state is None else None
+
     # Fitting
 
     @_checks.all_or_nothing

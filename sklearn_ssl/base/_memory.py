@@ -35,10 +35,11 @@ def is_on(memory: Any) -> bool:
 
 def keeps_trainings(learner: Any) -> bool:
     """Whether trainings are kept: without a seed, with a warning, they are not."""
-    if not is_on(learner.memory) or learner.random_state is not None:
+    unseeded = learner._unseeded()
+    if not is_on(learner.memory) or unseeded is None:
         return is_on(learner.memory)
     warn(
-        "memory= keeps features, and no training, as every fit with random_state=None is another "
+        f"memory= keeps features, and no training, as every fit with {unseeded}=None is another "
         "one; give a random_state to train once",
         MemoryWarning,
     )

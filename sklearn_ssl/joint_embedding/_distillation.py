@@ -239,6 +239,15 @@ class Distillation(PretextLearner):
             teacher_temperature=self.teacher_temperature,
         )
 
+    def _unseeded(self):
+        unseeded, teacher = super()._unseeded(), self.teacher
+        if unseeded or not hasattr(teacher, "get_params") or _is_fitted(teacher):
+            return unseeded
+        if isinstance(teacher, PretrainedEncoder) and teacher.weights is not None:
+            return None  # in which nothing is drawn
+        seeds = {n: v for n, v in teacher.get_params().items() if n.endswith("random_state")}
+        return next((f"teacher__{name}" for name, seed in seeds.items() if seed is None), None)
+
     # The teacher comes into the task when there are images
 
     def _fit(self, X, X_unlabeled, **how):
@@ -287,9 +296,7 @@ class Distillation(PretextLearner):
         while isinstance(teacher, FrozenEstimator):
             teacher = teacher.estimator
         name = type(teacher).__name__
-        try:
-            check_is_fitted(teacher)
-        except NotFittedError:
+        if not _is_fitted(teacher):
             teacher = self._with_own_errors(clone(teacher))
             with lost_if_interrupted(self, teacher):
                 teacher = _fitted(teacher, X, X_unlabeled)
@@ -316,6 +323,14 @@ class Distillation(PretextLearner):
         if isinstance(teacher, ImageTransformer):
             teacher.set_params(on_error=self.on_error)
         return teacher
+
+
+def _is_fitted(teacher: Any) -> bool:
+    try:
+        check_is_fitted(teacher)
+    except NotFittedError:
+        return False
+    return True
 
 
 def _fitted(teacher: Any, X: Any, X_unlabeled: Any) -> Any:
