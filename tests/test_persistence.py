@@ -658,6 +658,14 @@ def test_a_module_of_several_labels(estimator, tmp_path):
     np.testing.assert_array_equal(again.predict(IMAGES), estimator.predict(IMAGES))
 
 
+@pytest.mark.filterwarnings("ignore:Label 1 is present")
+def test_a_module_of_a_class_that_all_images_are_of():
+    several = np.stack([NAMES == "bee", np.ones(30)], 1).astype(int)
+    estimator = SelfSupervisedClassifier(EXACT).fit(IMAGES, several)
+    found = estimator.to_torch()(torch.from_numpy(IMAGES).permute(0, 3, 1, 2)).numpy()
+    np.testing.assert_allclose(found, estimator.predict_proba(IMAGES), atol=1e-5)
+
+
 def test_what_cannot_be_a_module_says_so():
     found = SelfSupervisedClassifier(small(SimCLR), DecisionTreeClassifier()).fit(IMAGES, NAMES)
     with pytest.raises(TypeError, match="DecisionTreeClassifier cannot be made a module"):

@@ -61,7 +61,7 @@ def write_onnx(
         module, outputs = _WithClass(module), ["class", output_name]
     with replaced(place_for(path)) as beside, own_settings(torch.device("cpu")):
         torch.onnx.export(
-            module,
+            module.eval(),
             (example,),
             beside,
             dynamo=True,

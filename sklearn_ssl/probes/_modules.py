@@ -2,6 +2,7 @@
 
 import os
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.linear_model._base import LinearClassifierMixin, LinearModel
-from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multiclass import OneVsRestClassifier, _ConstantPredictor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, Normalizer, StandardScaler
 from sklearn.utils.validation import check_is_fitted
@@ -79,6 +80,29 @@ class _Unit(nn.Module):
         return nn.functional.normalize(features, dim=1)
 
 
+class _Constant(nn.Module):
+    """Probabilities of two classes that are the same for all samples."""
+
+    def __init__(self, share: float):
+        super().__init__()
+        self.share = share
+
+    def forward(self, features: Tensor) -> Tensor:
+        second = torch.full_like(features[:, :1], self.share)
+        return torch.cat([1 - second, second], 1)
+
+
+class _OfEach(nn.Module):
+    """Of several modules for two classes, what each gives for the second one."""
+
+    def __init__(self, modules: Iterable[nn.Module]):
+        super().__init__()
+        self.each = nn.ModuleList(modules)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.cat([one(features)[:, 1:] for one in self.each], 1)
+
+
 def as_module(estimator: Any) -> nn.Module:
     """A fitted estimator as a module of torch, on the CPU and in float32.
 
@@ -110,12 +134,9 @@ def as_module(estimator: Any) -> nn.Module:
             rows = rows / np.sqrt(estimator.explained_variance_)[:, None]
         return Linear(rows, -rows @ estimator.mean_, "values")
     if type(estimator) is OneVsRestClassifier and estimator.multilabel_:
-        ones = estimator.estimators_
-        if all(isinstance(one, LogisticRegression) for one in ones):
-            rows, constants = ([getattr(o, n) for o in ones] for n in ("coef_", "intercept_"))
-            return nn.Sequential(
-                Linear(np.concatenate(rows), np.concatenate(constants), "values"), nn.Sigmoid()
-            )
+        return _OfEach(map(as_module, estimator.estimators_))
+    if type(estimator) is _ConstantPredictor:  # of a class that all samples are of, or none
+        return _Constant(float(estimator.y_[0]))
     if _is_linear(estimator):
         kind = "values"
         if hasattr(estimator, "classes_"):
