@@ -880,3 +880,11 @@ def test_what_is_no_learner(bad):
         tuned(FineTunedClassifier, bad).fit(X, y)
     with pytest.raises(TypeError, match="learner"):
         SelfSupervisedClassifier(bad).fit(X, y)
+
+
+def test_fine_tuning_takes_the_size_of_the_learner_that_it_starts_from():
+    """Images of several sizes are read at it, as the learner read them."""
+    images = [make_images(1, 12 + i, 12)[0] for i in range(8)]
+    ssl = small(SimCLR, image_shape=(12, 12)).fit(images)
+    tuned = FineTunedClassifier(ssl, max_epochs=1, random_state=0).fit(images, [0, 1] * 4)
+    assert tuned.learner_.image_shape_ == (12, 12, 3)

@@ -166,6 +166,8 @@ steps.""",
             params["views"] = self._default_views()
         if self.max_epochs is None:
             params["max_epochs"] = self._usual_epochs(len(targets))
+        if source is not None and params["image_shape"] is None:
+            params["image_shape"] = source.image_shape_
         encoder = self.learner if source is None else "small_resnet"
         of_task = {"source": source, "n_outputs": n_outputs, "targets": targets, "loss": loss}
         return Supervised(encoder=encoder, **of_task, **params)
