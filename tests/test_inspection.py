@@ -19,7 +19,7 @@ from sklearn.model_selection import ShuffleSplit, cross_val_score, train_test_sp
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
-from skorch.callbacks import EarlyStopping, TensorBoard
+from skorch.callbacks import Callback, EarlyStopping, TensorBoard
 
 from sklearn_ssl import (
     Autoencoder,
@@ -677,6 +677,43 @@ def test_a_name_of_two_values_is_an_error(names, message):
     monitors = [MeasureMonitor(X[:30], name=name) for name in names]
     with pytest.raises(ValueError, match=message):
         small(SimCLR, callbacks=monitors).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "message"),
+    [
+        (
+            [EarlyStopping(monitor="rank_me"), MeasureMonitor(X)],
+            "before the MeasureMonitor that records it",
+        ),
+        ([MeasureMonitor(X, layer="conf")], r"layer='conf' .* Did you mean 'conv'"),
+        ([ProbeMonitor(X[:4], np.arange(4))], "cv=3 needs 3 labels of a class, and y has 1"),
+    ],
+    ids=["order", "layer", "rare"],
+)
+def test_monitors_are_checked_before_anything_is_trained(callbacks, message):
+    with pytest.raises(ValueError, match=message):
+        small(SimCLR, callbacks=[*callbacks, Untrained()]).fit(X)
+
+
+class Untrained(Callback):
+    def on_batch_begin(self, net, **kwargs):
+        raise AssertionError("it is trained")
+
+
+def test_a_report_with_fewer_labels_than_folds():
+    with pytest.raises(ValueError, match="cv=3 needs 3 labels of a class, and y has 2"):
+        layer_report(small(SimCLR).fit(X), X[:8], np.arange(8) % 4)
+
+
+def test_a_comparison_of_what_has_gaps():
+    images = make_images(40).astype(float)
+    images[5, 2, 2] = np.nan
+    with pytest.raises(ValueError, match="contains NaN, first in row 5"):
+        compare({"pixels": "passthrough"}, images, np.arange(40) % 2)
+    groups = [*"abc", None, *"d" * 36]
+    with pytest.raises(ValueError, match="groups has none in row 3"):
+        compare({"pixels": "passthrough"}, images, np.arange(40) % 2, groups=groups)
 
 
 def test_monitors_warn_of_images_in_another_range():

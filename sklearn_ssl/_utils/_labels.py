@@ -18,7 +18,7 @@ from sklearn.utils.validation import column_or_1d
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.exceptions import LabelWarning
 
-__all__ = ["read_labels", "read_targets"]
+__all__ = ["is_absent", "read_labels", "read_targets"]
 
 _NO_TEXT = ("", "nan", "<NA>")
 _MINUS_ONE_AS_TEXT = ("-1", "-1.0")
@@ -58,7 +58,7 @@ def read_labels(
     if multilabel and _has_columns(values):
         return _read_indicators(values, is_fit=classes is None)
     values = column_or_1d(values, warn=True)
-    absent, minus_one = _where(values, _is_absent), _where(values, _is_minus_one)
+    absent, minus_one = _where(values, is_absent), _where(values, _is_minus_one)
     others = _of_one_type(values[~(absent | minus_one)])
     if classes is not None:
         is_class = bool(_where(np.asarray(classes), _is_minus_one).any())
@@ -105,7 +105,7 @@ def read_targets(y: Any, n_rows: int | None = None) -> tuple[np.ndarray, np.ndar
     _check_number(values, n_rows)
     if not _has_columns(values):
         values = column_or_1d(values, warn=True)
-    absent = _where(values, _is_absent).reshape(len(values), -1)
+    absent = _where(values, is_absent).reshape(len(values), -1)
     is_labeled = ~np.asarray(absent.any(axis=1))
     targets = values[is_labeled].astype(np.float64)
     _check_some(targets, len(values))
@@ -139,7 +139,7 @@ def _has_columns(values: np.ndarray) -> bool:
 def _read_indicators(values: np.ndarray, is_fit: bool) -> tuple[np.ndarray, np.ndarray]:
     """0 and 1 in the rows in which all are there."""
     minus_one = _where(values, _is_minus_one)
-    missing = minus_one | _where(values, _is_absent)
+    missing = minus_one | _where(values, is_absent)
     is_labeled = ~missing.any(1)
     labels = _of_one_type(values[is_labeled])
     known = _of_one_type(values[~missing])
@@ -180,17 +180,18 @@ def _where(values: np.ndarray, is_so: Callable[[Any], bool]) -> np.ndarray:
     if kind == "O":
         found = [is_so(value) for value in values.ravel()]
         return np.array(found, dtype=bool).reshape(values.shape)
-    if kind == "f" and is_so is _is_absent:
+    if kind == "f" and is_so is is_absent:
         return np.isnan(values)
     if kind in "if" and is_so is _is_minus_one:
         return values == -1
     if kind == "U":
-        wanted = _NO_TEXT if is_so is _is_absent else _MINUS_ONE_AS_TEXT
+        wanted = _NO_TEXT if is_so is is_absent else _MINUS_ONE_AS_TEXT
         return np.isin(values, wanted)
     return np.zeros(values.shape, dtype=bool)
 
 
-def _is_absent(value: Any) -> bool:
+def is_absent(value: Any) -> bool:
+    """Whether a value is None, NaN or NA, or text that stands for it."""
     if isinstance(value, str):
         return value in _NO_TEXT
     if value is None or value is getattr(sys.modules.get("pandas"), "NA", None):

@@ -19,12 +19,13 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
 
-from sklearn_ssl._utils._labels import read_labels
+from sklearn_ssl._utils._labels import is_absent, read_labels
 from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.clustering import PatchDictionary
 from sklearn_ssl.exceptions import LabelWarning
 from sklearn_ssl.images import PickedArray, count_images, load_images, opened, pick
+from sklearn_ssl.images._arrays import check_finite
 from sklearn_ssl.inspection._frames import make_frame
 from sklearn_ssl.probes import FineTunedClassifier, LinearProbe, SelfSupervisedClassifier
 from sklearn_ssl.views import Views
@@ -150,8 +151,12 @@ def compare(
     X = opened(X)
     n = count_images(X)
     labels, is_labeled = read_labels(y, n)
-    if groups is not None and len(groups) != n:
-        raise ValueError(f"X has {n} rows, but groups has {len(groups)}")
+    if groups is not None:
+        if len(groups) != n:
+            raise ValueError(f"X has {n} rows, but groups has {len(groups)}")
+        absent = [row for row, group in enumerate(groups) if is_absent(group)]
+        if absent:
+            raise ValueError(f"groups has none in row {absent[0]}; give each image one")
     methods = _named(transformers, X)
     images = _Images(X, _first_learner([m for _, m in methods]))
     usable = np.flatnonzero(is_labeled & ~images.broken)
@@ -394,6 +399,8 @@ class _Images:
             self.arrays = load_images(X, **_reading_of(learner))
             if self.arrays.dtype.kind == "f":
                 self.broken = np.isnan(self.arrays).any(axis=(1, 2, 3))
+        elif isinstance(X, np.ndarray):
+            check_finite(X.reshape(len(X), -1))
 
     def given_to(self, method: Any, rows: np.ndarray) -> Any:
         """Rows in the form that a method takes."""

@@ -1,5 +1,7 @@
 """What pictures are given: it is used, or an error names the argument."""
 
+from collections.abc import Sized
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,14 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_ssl._utils._names import did_you_mean
 from sklearn_ssl.base import ImageTransformer
 
-__all__ = ["check_axes", "check_columns", "check_history", "check_learner", "check_pictures"]
+__all__ = [
+    "check_axes",
+    "check_columns",
+    "check_folds",
+    "check_history",
+    "check_learner",
+    "check_pictures",
+]
 
 
 def check_learner(estimator: Any) -> None:
@@ -37,6 +46,19 @@ def check_history(estimator: Any) -> list[dict[str, Any]]:
             "SimCLR().fit(X) is"
         )
     return estimator.history_
+
+
+def check_folds(cv: Any, labels: np.ndarray) -> None:
+    """Raise ValueError for a cross-validation that these labels are too few for."""
+    if isinstance(cv, Sized) and len(cv) == 0:
+        raise ValueError(f"cv={cv!r} has no folds")
+    n_folds = 5 if cv is None else cv
+    most = int(np.unique(labels, return_counts=True)[1].max())
+    if isinstance(n_folds, Integral) and most < n_folds:
+        raise ValueError(
+            f"cv={cv!r} needs {n_folds} labels of a class, and y has {most} of each at most; give "
+            "more labels, or a smaller cv"
+        )
 
 
 def check_axes(ax: Any) -> None:

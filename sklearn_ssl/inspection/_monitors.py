@@ -1,7 +1,7 @@
 """Callbacks that look at a learner's features while it is trained."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,9 +13,11 @@ from skorch.callbacks import Callback
 
 from sklearn_ssl._utils._arguments import COUNT, check_arguments
 from sklearn_ssl._utils._labels import read_labels
+from sklearn_ssl._utils._names import did_you_mean
 from sklearn_ssl.exceptions import ImageReadError
 from sklearn_ssl.images import count_images
 from sklearn_ssl.inference import apply_checked
+from sklearn_ssl.inspection._given import check_folds
 from sklearn_ssl.metrics import rank_me
 from sklearn_ssl.probes import NeighborsProbe
 
@@ -49,9 +51,22 @@ class _Monitor(Callback, ABC):
         return super().initialize()
 
     def on_train_begin(self, net, **kwargs):
-        if sum(getattr(callback, "name", None) == self.name for _, callback in net.callbacks_) > 1:
+        callbacks = [callback for _, callback in net.callbacks_]
+        if sum(getattr(callback, "name", None) == self.name for callback in callbacks) > 1:
             raise ValueError(
                 f"callbacks has several that record name={self.name!r}; give each a name of its own"
+            )
+        for callback in callbacks[: callbacks.index(self)]:
+            if getattr(callback, "monitor", None) == self.name:
+                raise ValueError(
+                    f"callbacks has {type(callback).__name__}(monitor={self.name!r}) before the "
+                    f"{type(self).__name__} that records it; put the monitor first"
+                )
+        known = net.encoder.layers
+        if self.layer is not None and self.layer not in known:
+            raise ValueError(
+                f"layer={self.layer!r} of {type(self).__name__} is not one of the encoder, which "
+                f"has {', '.join(known)}.{did_you_mean(self.layer, known)}"
             )
 
     def on_epoch_end(self, net, **kwargs):
@@ -138,9 +153,8 @@ class ProbeMonitor(_Monitor):
 
     def on_train_begin(self, net, **kwargs):
         super().on_train_begin(net, **kwargs)
-        if isinstance(self.cv, Sized) and len(self.cv) == 0:
-            raise ValueError(f"cv={self.cv!r} has no folds")
         self.labels_, self.is_labeled_ = read_labels(self.y, count_images(self.X))
+        check_folds(self.cv, self.labels_)
 
     def _value(self, features: np.ndarray, rows: np.ndarray) -> float:
         features = features[self.is_labeled_[rows]]

@@ -1,7 +1,7 @@
 """Features of each layer and pooling: measures, and the accuracy of a probe."""
 
 import warnings
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from sklearn_ssl._utils._labels import read_labels
 from sklearn_ssl._utils._names import naming
 from sklearn_ssl.encoders import pooled_width
 from sklearn_ssl.inspection._frames import make_frame
-from sklearn_ssl.inspection._given import check_learner
+from sklearn_ssl.inspection._given import check_folds, check_learner
 from sklearn_ssl.metrics import alpha_req, rank_me, uniformity
 from sklearn_ssl.probes import LinearProbe
 from sklearn_ssl.probes._unread import read_rows
@@ -85,8 +85,6 @@ def layer_report(
     [['layer4', 'avg', 256], ['layer4', 3, 256]]
     """
     check_learner(learner)
-    if isinstance(cv, Sized) and len(cv) == 0:
-        raise ValueError(f"cv={cv!r} has no folds")
     for name, values in (("layers", layers), ("pools", pools)):
         if values is not None and len(values) == 0:
             raise ValueError(f"{name}={values!r} is empty; give one at least")
@@ -103,6 +101,7 @@ def layer_report(
     read = read_rows(features)
     if labels is not None:
         labels, is_labeled = labels[read[is_labeled]], is_labeled[read]
+        check_folds(cv, labels)
     features = features[read]
     widths = [pooled_width(encoder.layers[layer], pool) for layer, pool in pairs]
     rows = []
