@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import WholeNet, make_images, small
+import torch.nn.functional as F
+from conftest import TinyNet, WholeNet, make_images, small
 from PIL import Image
 from scipy.special import log_softmax
 from skimage.feature import hog
@@ -804,6 +805,20 @@ def test_a_failed_fine_tuning_leaves_everything_as_it_was():
         found.set_params(lr=1e39).fit(X, y)
     np.testing.assert_array_equal(found.predict_proba(X), before)
     np.testing.assert_array_equal(state.get_state()[1], drawn)
+
+
+def test_images_are_predicted_at_the_size_of_the_views_that_were_trained_on():
+    views = Views(size=8, crop_scale=None, flip=0, jitter=None, gray=0, blur=0)
+    images = make_images(30, 24, 24)
+    classifier = tuned(FineTunedClassifier, TinyNet, views=views, max_epochs=1)
+    classifier.fit(images, np.arange(30) % 3)
+    task = classifier.learner_.net_.module_.task
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+    small_ones = F.interpolate(pixels / 255, (8, 8), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        known = task.eval().outputs(small_ones).softmax(1).numpy()
+    np.testing.assert_allclose(classifier.predict_proba(images), known, atol=0.02)
+    np.testing.assert_allclose(classifier.to_torch()(pixels).numpy(), known, atol=0.02)
 
 
 def test_layers_learn_at_their_rate():

@@ -2,7 +2,7 @@
 
 from sklearn_ssl.inference._apply import apply
 from sklearn_ssl.inference._checked import apply_checked, read_for
-from sklearn_ssl.inference._extractor import FeatureExtractor, Predictor
+from sklearn_ssl.inference._extractor import FeatureExtractor, Predictor, resized
 from sklearn_ssl.inference._frozen import FrozenNet
 from sklearn_ssl.inference._onnx import write_onnx
 
@@ -13,5 +13,6 @@ __all__ = [
     "apply",
     "apply_checked",
     "read_for",
+    "resized",
     "write_onnx",
 ]

@@ -3,13 +3,21 @@
 import copy
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sklearn_ssl.encoders import Pair
 from sklearn_ssl.images import PixelRange
 from sklearn_ssl.nn import ChannelScaling
 
-__all__ = ["FeatureExtractor", "Predictor"]
+__all__ = ["FeatureExtractor", "Predictor", "resized"]
+
+
+def resized(images: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """Images (n, c, h, w) of this height and width; None leaves them as they are."""
+    if size is None or tuple(images.shape[2:]) == size:
+        return images
+    return F.interpolate(images, size, mode="bilinear", antialias=True)
 
 
 class _OfPixels(nn.Module):
@@ -64,16 +72,27 @@ class Predictor(_OfPixels):
     pixels : PixelRange
         Takes pixels to [0, 1].
     encoder : Encoder
+    size : (int, int) or None
+        Height and width to which images are resized for the encoder.
     head, finish : nn.Module
         Of the last map's mean, and of what that gives.
     """
 
-    def __init__(self, pixels: PixelRange, encoder: Any, head: nn.Module, finish: nn.Module):
+    def __init__(
+        self,
+        pixels: PixelRange,
+        encoder: Any,
+        size: tuple[int, int] | None,
+        head: nn.Module,
+        finish: nn.Module,
+    ):
         super().__init__(pixels, encoder)
+        self.size = size
         self.head = copy.deepcopy(head)
         self.finish = finish
         self.requires_grad_(False).cpu().eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Probabilities of classes, or targets, float32, of pixels (n, c, h, w) in any type."""
-        return self.finish(self.head(self.encoder.embed(self.images(pixels))))
+        images = resized(self.images(pixels), self.size)
+        return self.finish(self.head(self.encoder.embed(images)))

@@ -225,7 +225,7 @@ steps.""",
 
         def measure(net: Any, *_: Any) -> float:
             images = net.read_(X_held_out)
-            outputs = apply_checked(net, net.module_.task.outputs, images)
+            outputs = apply_checked(net, net.module_.task.predicted, images)
             read = read_rows(outputs, "images that early_stopping=True holds out")
             return self._quality(outputs[read], wanted[read])
 
@@ -267,7 +267,7 @@ steps.""",
     def _outputs(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         task = self.learner_.net_.module_.task
-        return self.learner_._apply(task.outputs, self.learner_._read_images(X))
+        return self.learner_._apply(task.predicted, self.learner_._read_images(X))
 
     # Modules of torch
 
@@ -283,7 +283,8 @@ steps.""",
         check_is_fitted(self)
         net = self.learner_.net_
         with own_settings(torch.device("cpu")):
-            return Predictor(net.module_.pixels, net.encoder, net.module_.task.head, self._finish())
+            task = net.module_.task
+            return Predictor(net.module_.pixels, net.encoder, task.size, task.head, self._finish())
 
     def _example(self) -> tuple[Tensor, str]:
         return self.learner_._example(), "pixels"

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import argument
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput
+from sklearn_ssl.inference import resized
 
 __all__ = ["ClassificationLoss", "IndicatorLoss", "Supervised", "squared_error"]
 
@@ -21,6 +22,7 @@ class SupervisedTask(PretextTask):
     def __init__(self, encoder, views, *, targets, n_outputs, loss):
         super().__init__(encoder, views)
         self.n_images = len(targets)
+        self.size = views.size_for(encoder.image_shape) if hasattr(views, "size_for") else None
         self.head = nn.Linear(encoder.out_shape[0], n_outputs)
         self.register_buffer("targets", targets)
         self.loss = loss
@@ -29,8 +31,12 @@ class SupervisedTask(PretextTask):
         return TaskOutput(self.loss(self.outputs(self.views(images)), self.targets[index]))
 
     def outputs(self, images: Tensor) -> Tensor:
-        """What is predicted of images (n, c, h, w): (n, n_outputs)."""
+        """Outputs of the head for images of the size of views (n, c, h, w): (n, n_outputs)."""
         return self.head(self.encoder.embed(images)).float()
+
+    def predicted(self, images: Tensor) -> Tensor:
+        """Outputs for whole images, at the size of the views that were trained on."""
+        return self.outputs(resized(images, self.size))
 
 
 class Supervised(PretextLearner):
