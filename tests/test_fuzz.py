@@ -291,7 +291,7 @@ def surfaces(folder):
     """Functions, and arguments that they take, of which one is exchanged."""
     ssl, images = fitted(SimCLR), make_images(24)
     small(SimCLR, encoder="small_resnet", max_epochs=0).fit(images).save(folder / "learner")
-    columns = {"layer": ["conv", "out"], "pool": ["avg", 2], "accuracy": [0.1, 0.2], "spread": 0.1}
+    columns = {"layer": ["conv", "out"], "pool": ["avg", 2], "accuracy": [0.1, 0.2], "error": 0.1}
     gains = {"method": ["a", "b"], "kind": "rival", "n_labels": [10, 50], "accuracy": 0.5}
     gains |= {"error": 0.1, "rival": "", "gain": 0.1, "gain_error": 0.1, "spread_fits": 0.1}
     some = {"X": images, "n_neighbors": 3, "ax": None}
