@@ -883,10 +883,11 @@ def test_monitors_leave_out_files_that_cannot_be_read(array, broken):
 @skips
 def test_held_out_images_of_which_none_can_be_read(array, broken):
     """The advice is not to do what was done."""
-    for callback in (MeasureMonitor(broken[3:5]), ProbeMonitor(broken[3:5], [0, 1])):
+    none = np.repeat(broken[3], 6)
+    for callback in (MeasureMonitor(none), ProbeMonitor(none, [0, 1] * 3)):
         name = type(callback).__name__
         message = (
-            rf"none of the 2 images of {name} can be read \(in epoch 1, after \d of \d steps\)"
+            rf"none of the 6 images of {name} can be read \(in epoch 1, after \d of \d steps\)"
         )
         with pytest.raises(ImageReadError, match=message):
             small(SimCLR, on_error="skip", callbacks=[callback]).fit(array)

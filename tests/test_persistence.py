@@ -443,6 +443,16 @@ def test_no_argument_of_a_file_leads_to_a_hub(
         load(tmp_path / "file")
 
 
+@pytest.mark.parametrize("fitted", [False, True])
+def test_a_fine_tuned_learner_comes_back(fitted, images, tmp_path):
+    learner = SimCLR(max_epochs=1, random_state=0)
+    tuned = FineTunedClassifier(learner.fit(images) if fitted else learner, max_epochs=1)
+    tuned.set_params(random_state=0).fit(images, np.arange(48) % 2).save(tmp_path / "file")
+    loaded = load(tmp_path / "file")
+    np.testing.assert_array_equal(loaded.predict_proba(images), tuned.predict_proba(images))
+    assert loaded.learner_.image_shape == tuned.learner_.image_shape
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("Estimator", [FineTunedClassifier, SelfSupervisedClassifier])
 def test_classifiers_of_networks_that_timm_reads_from_elsewhere(Estimator, frozen, tmp_path):

@@ -166,8 +166,8 @@ steps.""",
             params["views"] = self._default_views()
         if self.max_epochs is None:
             params["max_epochs"] = self._usual_epochs(len(targets))
-        if source is not None and params["image_shape"] is None:
-            params["image_shape"] = source.image_shape_
+        if params["image_shape"] is None:  # a file has a source that is not fitted
+            params["image_shape"] = getattr(source, "image_shape_", None)
         encoder = self.learner if source is None else "small_resnet"
         of_task = {"source": source, "n_outputs": n_outputs, "targets": targets, "loss": loss}
         return Supervised(encoder=encoder, **of_task, **params)
@@ -303,6 +303,7 @@ steps.""",
         state = values["learner"]
         targets, bias = (state["module"][f"task.{name}"] for name in ("targets", "head.bias"))
         self.learner_ = self._supervised(self._given_learner(), targets, len(bias), None)
+        self.learner_.set_params(image_shape=state["arguments"]["image_shape"])
         self.learner_._restore(state)
         self._let_go(self.learner_)
         self.history_ = self.learner_.history_
