@@ -54,7 +54,7 @@ def check_folds(cv: Any, labels: np.ndarray) -> None:
         raise ValueError(f"cv={cv!r} has no folds")
     n_folds = 5 if cv is None else cv
     most = int(np.unique(labels, return_counts=True)[1].max())
-    if isinstance(n_folds, Integral) and most < n_folds:
+    if isinstance(n_folds, Integral) and most < int(n_folds):
         raise ValueError(
             f"cv={cv!r} needs {n_folds} labels of a class, and y has {most} of each at most; give "
             "more labels, or a smaller cv"

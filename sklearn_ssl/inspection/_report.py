@@ -99,7 +99,7 @@ def layer_report(
     labels, is_labeled = (None, None) if y is None else read_labels(y, len(images))
     features = learner._features(images, pairs)
     read = read_rows(features)
-    if labels is not None:
+    if labels is not None and is_labeled is not None:
         labels, is_labeled = labels[read[is_labeled]], is_labeled[read]
         check_folds(cv, labels)
     features = features[read]

@@ -135,6 +135,8 @@ steps.""",
             callbacks += stopping
         trained = self._supervised(source, torch.as_tensor(targets), n_outputs, loss)
         trained.set_params(callbacks=callbacks)
+        if source is not None and self.image_shape is None:
+            trained.set_params(image_shape=source.image_shape_)
         try:
             with inner_training():
                 trained.fit(X)
@@ -149,6 +151,7 @@ steps.""",
         self, trained: Supervised, learned: dict[str, Any], n_labeled: int, rows: np.ndarray
     ) -> None:
         """What was learned, from these rows of X."""
+        trained.set_params(image_shape=self.image_shape)
         self._let_go(trained)
         self.__dict__.update(learned, learner_=trained, history_=trained.history_)
         self.n_labeled_ = n_labeled
@@ -166,8 +169,6 @@ steps.""",
             params["views"] = self._default_views()
         if self.max_epochs is None:
             params["max_epochs"] = self._usual_epochs(len(targets))
-        if source is not None and params["image_shape"] is None:
-            params["image_shape"] = source.image_shape_
         encoder = self.learner if source is None else "small_resnet"
         of_task = {"source": source, "n_outputs": n_outputs, "targets": targets, "loss": loss}
         return Supervised(encoder=encoder, **of_task, **params)
