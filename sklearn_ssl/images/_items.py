@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -67,9 +68,11 @@ def as_items(X: Any, sides: tuple[int, ...] | None = None, channel_order: str = 
         return None
     for row, item in enumerate(column):
         if not isinstance(item, _ITEMS):
+            scalar = item is None or isinstance(item, Number)
+            given = repr(item) if scalar else f"of type {type(item).__name__}"
             raise TypeError(
-                f"row {row} of X is of type {type(item).__name__}, but the first one is a "
-                f"{type(column[0]).__name__}; give paths, bytes or PIL images"
+                f"row {row} of X is {given}, but the first one is a {type(column[0]).__name__}; "
+                "give paths, bytes or PIL images"
             )
     return column
 
