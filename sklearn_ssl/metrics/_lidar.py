@@ -82,7 +82,13 @@ def lidar(features: Any, delta: float = 1e-4, eps: float = 1e-8) -> float:
     within.diagonal().add_(delta * unit.clamp(min=1e-300))
     values, vectors = torch.linalg.eigh(within)
     whiten = vectors * values.rsqrt() @ vectors.T
-    found = torch.linalg.eigvalsh(whiten @ between @ whiten)
+    try:
+        found = torch.linalg.eigvalsh(whiten @ between @ whiten)
+    except torch.linalg.LinAlgError as error:
+        raise ValueError(
+            f"delta={delta!r} is out of proportion to the variance of the features, whose LiDAR "
+            "cannot be computed with it; give about 1e-4"
+        ) from error
     by_noise = 1 / n_views
     found = torch.where(found > by_noise * _largest_ratio(d, n - 1, free), found - by_noise, 0)
     p = found / found.sum().clamp(min=1e-300) + eps

@@ -154,3 +154,18 @@ class SelfSupervisedRegressor(LabeledRegressorMixin, SelfSupervised):
     def _usual_head(labels: np.ndarray | None) -> Any:
         scaling = MinMaxScaler(clip=True), StandardScaler()
         return make_pipeline(*scaling, RidgeCV(np.logspace(-1, 5, 7)))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predicted targets of images.
+
+        Parameters
+        ----------
+        X : array-like
+            Images.
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, k), float64
+            With ``on_error="skip"`` in the learner, NaN for files that cannot be read.
+        """
+        return np.asarray(super().predict(X), dtype=np.float64)
