@@ -4,7 +4,7 @@ from typing import Any
 
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
 
-from sklearn_ssl._utils._names import did_you_mean
+from sklearn_ssl._utils._messages import did_you_mean
 from sklearn_ssl.base import PretextLearner
 
 __all__ = ["all_estimators"]

@@ -10,7 +10,6 @@ from sklearn_ssl._discovery import all_estimators
 from sklearn_ssl._utils._storage import DAMAGED, expanded, read_file
 from sklearn_ssl.base import FORMAT
 from sklearn_ssl.base._saved import unpacked_arguments
-from sklearn_ssl.base._transformer import ImageTransformer
 from sklearn_ssl.encoders import is_elsewhere
 from sklearn_ssl.views import Views
 
@@ -87,8 +86,6 @@ def _rebuilt(values: dict[str, Any], params: dict[str, Any], classes: dict[str, 
     code = {**values["code"], **_leading_to_hubs(arguments)}
     _check_params(found, code, params)
     made = found(**{**arguments, **params})
-    if issubclass(found, ImageTransformer):
-        return made._restore(values)
 
     def rebuild(inner: dict[str, Any], lenders: list[Any]) -> Any:
         """An estimator within it, which has its code from one that was given as an argument."""

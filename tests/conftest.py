@@ -15,7 +15,7 @@ import sklearn_ssl
 
 def pytest_runtest_setup(item):
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-        pytest.skip("is about CUDA, and there is no such device")
+        pytest.skip("needs a CUDA device")
 
 
 class TinyNet(nn.Sequential):

@@ -293,7 +293,7 @@ def test_features_that_do_not_vary_give_how_frequent_classes_are():
 
 
 def test_labels_of_no_weight_are_refused():
-    with pytest.raises(ValueError, match="sample_weight is 0 for all samples that have a label"):
+    with pytest.raises(ValueError, match="sample_weight must be finite, and not 0"):
         LinearProbe().fit(DIGITS.data[:3], [0, 1, -1], sample_weight=[0, 0, 1])
 
 

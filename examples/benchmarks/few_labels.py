@@ -20,9 +20,10 @@ from sklearn.model_selection import train_test_split
 
 from sklearn_ssl import FineTunedClassifier, LinearProbe, PatchDictionary, SimCLR, Views
 
-from data import cell, lines_in, load_images, machine  # isort: skip
+from data import cell, lines_in, load_images, machine, standard_error  # isort: skip
 
 N_TEST = 4000
+COLUMNS = ("n_labels", "accuracy", "error")
 N_LABELS = (10, 50, 250, 1000, 5000)
 STEPS = (200, 600, 1800)  # of training with labels, at most 150 epochs
 EPOCHS = 20  # of pretraining
@@ -123,18 +124,30 @@ def print_table(lines, plot):
                 {
                     "method": name,
                     "n_labels": n,
-                    "accuracy": np.mean(found) / 100,
-                    "error": np.std(found, ddof=1) / 100 / len(found) ** 0.5,
+                    "accuracy": np.mean(found),
+                    "error": standard_error(found),
                 }
             )
         if cells:
             print(f"| {n:,} | {' | '.join(cells)} |")
     if plot:
-        import pandas as pd
+        draw(rows, plot)
 
-        from sklearn_ssl.inspection import LabelsDisplay
 
-        LabelsDisplay.from_table(pd.DataFrame(rows)).figure_.savefig(plot, dpi=110)
+def draw(rows, path):
+    from matplotlib.figure import Figure
+
+    figure = Figure((7.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name in dict.fromkeys(row["method"] for row in rows):
+        mine = [row for row in rows if row["method"] == name]
+        axes.errorbar(*([row[key] for row in mine] for key in COLUMNS), marker="o", label=name)
+    axes.set(xscale="log", xlabel="labels", ylabel="accuracy, %")
+    axes.set_xticks(N_LABELS, [f"{n:,}" for n in N_LABELS])
+    axes.minorticks_off()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    figure.savefig(path, dpi=110)
 
 
 def main():

@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import (
     validate_parameter_constraints,
 )
 
-from sklearn_ssl._utils._names import did_you_mean
+from sklearn_ssl._utils._messages import did_you_mean
 
 __all__ = [
     "COUNT",

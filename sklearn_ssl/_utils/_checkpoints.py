@@ -12,8 +12,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 
 from sklearn_ssl._utils._arguments import DeclaredArguments, argument
+from sklearn_ssl._utils._messages import warn
 from sklearn_ssl._utils._storage import expanded, read_file, write_file
-from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.exceptions import CheckpointWarning
 
 __all__ = ["Checkpoint"]

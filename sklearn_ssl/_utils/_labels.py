@@ -15,7 +15,7 @@ from scipy.sparse import issparse
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl._utils._messages import warn
 from sklearn_ssl.exceptions import LabelWarning
 
 __all__ = ["is_absent", "read_labels", "read_targets"]

@@ -4,9 +4,9 @@ This is the API for methods outside of the package, too; docs/architecture.md sh
 """
 
 from sklearn_ssl._utils._arguments import argument
+from sklearn_ssl.base._arguments import MultiCropArguments
 from sklearn_ssl.base._frozen import FrozenTransformer
 from sklearn_ssl.base._learner import PretextLearner
-from sklearn_ssl.base._multi_crop import MultiCropArguments
 from sklearn_ssl.base._saved import FORMAT
 from sklearn_ssl.base._task import PretextTask, TaskOutput
 from sklearn_ssl.base._transformer import ImageTransformer

@@ -5,7 +5,7 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from torch.optim import Optimizer
 
-from sklearn_ssl._utils._arguments import DeclaredArguments
+from sklearn_ssl._utils._arguments import COUNT_OR_ZERO, DeclaredArguments, argument
 from sklearn_ssl.base._image_arguments import (
     EncoderArguments,
     FeatureArguments,
@@ -20,9 +20,9 @@ from sklearn_ssl.base._training_arguments import (
     RunArguments,
     TrainingArguments,
 )
-from sklearn_ssl.views import Views, as_views
+from sklearn_ssl.views import MultiCrop, Views, as_views
 
-__all__ = ["SharedArguments"]
+__all__ = ["MultiCropArguments", "SharedArguments"]
 
 
 class SharedArguments(
@@ -64,3 +64,27 @@ class SharedArguments(
             raise TypeError(f"'views' is a class; give an object, {self.views.__name__}()")
         if isinstance(self.views, Views):
             self.views.validate()
+
+
+class MultiCropArguments(DeclaredArguments):
+    """Arguments of small crops."""
+
+    local_crops: int = argument(
+        COUNT_OR_ZERO,
+        default=0,
+        doc="""int
+Number of small crops of each image beside its two views, of half their side, but 12 pixels at
+least. Each is compared with both views (multi-crop, Caron et al. 2020).""",
+    )
+    local_scale: tuple[float, float] = argument(
+        tuple,
+        list,
+        default=(0.1, 0.4),
+        doc="""tuple of float
+Range of the share of the image's area that small crops have.""",
+    )
+
+    def _make_crops(self: Any, encoder: Any) -> MultiCrop:
+        return MultiCrop(
+            self._make_views(), self.local_crops, self.local_scale, encoder.image_shape
+        )

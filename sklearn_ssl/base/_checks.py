@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from sklearn_ssl._utils._names import naming
+from sklearn_ssl._utils._messages import naming, warn
 from sklearn_ssl._utils._ranks import Ranks, current_ranks
-from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._identity import image_fingerprint, training_arguments
 from sklearn_ssl.exceptions import (
     CollapseWarning,

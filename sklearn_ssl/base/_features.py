@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sklearn_ssl._utils._arguments import check_arguments, plain
 from sklearn_ssl._utils._isolation import isolated
-from sklearn_ssl._utils._names import did_you_mean
+from sklearn_ssl._utils._messages import did_you_mean
 from sklearn_ssl.base._memory import is_on, kept_features
 from sklearn_ssl.encoders import Encoder, Pair, pooled_width
 from sklearn_ssl.images import Images, complete_shape

@@ -2,12 +2,12 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 
 from sklearn_ssl._utils._arguments import plain
-from sklearn_ssl._utils._callback_support import CallbackSupportMixin, with_callbacks
 from sklearn_ssl._utils._device import resolve_device, threads_that_survive_a_fork
 from sklearn_ssl._utils._isolation import OwnRandomNumbers, own_settings
 from sklearn_ssl._utils._ranks import current_ranks, joined
@@ -15,9 +15,8 @@ from sklearn_ssl.base import _checks
 from sklearn_ssl.base._arguments import SharedArguments
 from sklearn_ssl.base._measures import MeasuresMixin
 from sklearn_ssl.base._memory import keeps_trainings, pretrain_once
-from sklearn_ssl.base._moved import Moved
 from sklearn_ssl.base._task import PretextTask
-from sklearn_ssl.base._training import clock_started, train
+from sklearn_ssl.base._training import Moved, clock_started, train
 from sklearn_ssl.base._transformer import ImageTransformer
 from sklearn_ssl.encoders import Encoder
 from sklearn_ssl.exceptions import TrainingInterrupted
@@ -26,6 +25,17 @@ from sklearn_ssl.images import Images, PixelRange, learn_pixels, warn_of_files
 # skorch is imported when a learner is fitted, to keep the package quick to import
 if TYPE_CHECKING:
     from sklearn_ssl.training import PretextNet
+
+if TYPE_CHECKING or find_spec("sklearn.callback"):  # experimental, since scikit-learn 1.9
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+else:
+
+    class CallbackSupportMixin:
+        pass
+
+    def with_callbacks(method):
+        return method
+
 
 __all__ = ["PretextLearner"]
 

@@ -14,9 +14,9 @@ from joblib import Memory
 
 from sklearn_ssl._utils._isolation import OwnRandomNumbers
 from sklearn_ssl._utils._kept import Kept, key_of
+from sklearn_ssl._utils._messages import warn
 from sklearn_ssl._utils._ranks import current_ranks
 from sklearn_ssl._utils._storage import DAMAGED, read_file, write_file
-from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._identity import describe, training_arguments
 from sklearn_ssl.encoders import Pair, pooled_width
 from sklearn_ssl.exceptions import MemoryWarning

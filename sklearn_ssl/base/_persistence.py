@@ -3,20 +3,18 @@
 import math
 import os
 import warnings
-from importlib.metadata import version
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._bounds import NoLargerThan
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import isolated, own_settings
-from sklearn_ssl._utils._warnings import warn
-from sklearn_ssl.base._saved import FORMAT, packed_arguments, write_estimator
+from sklearn_ssl._utils._messages import warn
+from sklearn_ssl.base._saved import Rebuild, SavedMixin
 from sklearn_ssl.encoders import BackboneEncoder, original_names
 from sklearn_ssl.exceptions import UnavailableDeviceWarning
 from sklearn_ssl.images import PixelRange
@@ -25,7 +23,7 @@ from sklearn_ssl.inference import FeatureExtractor, write_onnx
 __all__ = ["PersistenceMixin"]
 
 
-class PersistenceMixin(BaseEstimator):
+class PersistenceMixin(SavedMixin):
     """``save`` and what reads it back, ``to_torch``, ``export_onnx``, ``backbone_state_dict``."""
 
     _kept_attributes: ClassVar[tuple[str, ...]] = ("image_shape_", "n_features_in_", "skipped_")
@@ -59,44 +57,12 @@ class PersistenceMixin(BaseEstimator):
             self.device_ = torch.device("cpu")
         self.net_.move_to(self.device_)
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Write the fitted learner to one file, which :func:`sklearn_ssl.load` reads.
-
-        It is in the format of safetensors, with the rest as JSON in its header. Reading it runs no
-        code. It holds what :meth:`transform` and a continued fit need; of arguments that are code
-        (an encoder's class, callbacks) only the name, so they are given again to ``load``. Folders
-        to write to (``memory``, ``checkpoint``, ``decoded_cache``) are not in it.
-
-        Parameters
-        ----------
-        path : str or path
-            What is there is replaced when all is written, or stays if that fails. Its folder is
-            made if it is missing.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written.
-
-        Warns
-        -----
-        FileFormatWarning
-            If the name ends like those of another format, as ``".pkl"``.
-        """
-        check_is_fitted(self)
-        write_estimator(self, path)
-
     def _state(self) -> dict[str, Any]:
         """What :meth:`save` writes: arguments, and what was learned."""
         net, pixels = self.net_, self.net_.module_.pixels
         names = getattr(self, "feature_names_in_", None)
-        arguments, code = packed_arguments(self)
         return {
-            "format": FORMAT,
-            "version": version("sklearn-ssl"),
-            "class": type(self).__name__,
-            "arguments": arguments,
-            "code": code,
+            **self._described(),
             "attributes": {name: getattr(self, name) for name in self._kept_attributes},
             "feature_names_in_": None if names is None else names.tolist(),
             "pixels": {
@@ -108,7 +74,7 @@ class PersistenceMixin(BaseEstimator):
             **net.kept(),
         }
 
-    def _restore(self, values: dict[str, Any]) -> Self:
+    def _restore(self, values: dict[str, Any], rebuild: Rebuild | None = None) -> Self:
         """Take what :meth:`_state` gave, but the arguments, into this learner."""
         self._validate()
         shape = tuple(values["attributes"]["image_shape_"])

@@ -12,12 +12,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ssl._utils._arguments import DeclaredArguments, plain
+from sklearn_ssl._utils._messages import warn
 from sklearn_ssl._utils._storage import place_for, write_file
-from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._identity import name_of_code
 from sklearn_ssl.exceptions import FileFormatWarning
 
-__all__ = ["FORMAT", "SavedMixin", "packed_arguments", "unpacked_arguments", "write_estimator"]
+__all__ = ["FORMAT", "SavedMixin", "unpacked_arguments"]
 
 FORMAT = 1  # of the files; a higher one may hold what this version does not know
 _OTHER_FORMATS = {  # by the ending of a name: what writes it
@@ -33,7 +33,10 @@ Rebuild = Callable[..., Any]  # from what ``_state`` gave, and estimators that m
 
 
 class SavedMixin(BaseEstimator):
-    """``save`` for estimators whose learned attributes are arrays, numbers, text and estimators."""
+    """``save`` for estimators whose learned attributes are arrays, numbers, text and estimators.
+
+    Estimators with a network override how their state is made and restored.
+    """
 
     _arguments: Any
 
@@ -41,8 +44,9 @@ class SavedMixin(BaseEstimator):
         """Write the fitted estimator to one file, which :func:`sklearn_ssl.load` reads.
 
         It is in the format of safetensors, with the rest as JSON in its header. Reading it runs no
-        code: arguments that are code (the class of an encoder, a splitter) are given again to
-        ``load``.
+        code. It holds what predictions, features and a continued fit need; of arguments that are
+        code (an encoder's class, callbacks, a splitter) only the name, so they are given again to
+        ``load``. Folders to write to (``memory``, ``checkpoint``, ``decoded_cache``) are not in it.
 
         Parameters
         ----------
@@ -64,18 +68,32 @@ class SavedMixin(BaseEstimator):
             If the name ends like those of another format, as ``".pkl"``.
         """
         check_is_fitted(self)
-        write_estimator(self, path)
+        place = place_for(path)
+        if other := _OTHER_FORMATS.get(place.suffix.lower()):
+            warn(
+                f"{place.name} is written in the format of safetensors, which sklearn_ssl.load "
+                f"reads; name it {place.stem}.safetensors, or use {other} to write what its "
+                "ending says",
+                FileFormatWarning,
+            )
+        write_file(place, self._state())
 
     def _state(self) -> dict[str, Any]:
         """Arguments, and what was learned."""
-        arguments, code = packed_arguments(self)
+        return {
+            **self._described(),
+            "attributes": {name: _packed_value(v) for name, v in self._learned_values().items()},
+        }
+
+    def _described(self) -> dict[str, Any]:
+        """The class and the arguments."""
+        arguments, code = _packed_arguments(self)
         return {
             "format": FORMAT,
             "version": version("sklearn-ssl"),
             "class": type(self).__name__,
             "arguments": arguments,
             "code": code,
-            "attributes": {name: _packed_value(v) for name, v in self._learned_values().items()},
         }
 
     def _learned_values(self) -> dict[str, Any]:
@@ -92,20 +110,7 @@ class SavedMixin(BaseEstimator):
         return self
 
 
-def write_estimator(estimator: Any, path: str | os.PathLike) -> None:
-    """Write what ``_state`` gives to a file, and warn if its name is that of another format."""
-    place = place_for(path)
-    if other := _OTHER_FORMATS.get(place.suffix.lower()):
-        warn(
-            f"{place.name} is written in the format of safetensors, which sklearn_ssl.load "
-            f"reads; name it {place.stem}.safetensors, or use {other} to write what its "
-            "ending says",
-            FileFormatWarning,
-        )
-    write_file(place, estimator._state())
-
-
-def packed_arguments(estimator: Any) -> tuple[dict[str, Any], dict[str, str]]:
+def _packed_arguments(estimator: Any) -> tuple[dict[str, Any], dict[str, str]]:
     """Arguments that can be stored, and the names of those that are code.
 
     Folders that are written to are in neither.

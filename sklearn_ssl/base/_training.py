@@ -2,36 +2,40 @@
 
 import contextlib
 import functools
+import importlib
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_ssl._utils._checkpoints import Checkpoint
 from sklearn_ssl._utils._isolation import OwnRandomNumbers
+from sklearn_ssl._utils._messages import warn
 from sklearn_ssl._utils._ranks import current_ranks
-from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.base._identity import image_hashes, training_arguments
 from sklearn_ssl.encoders import import_library
 from sklearn_ssl.exceptions import LittleTrainingWarning
 from sklearn_ssl.images import Images
-from sklearn_ssl.inference import read_for
+from sklearn_ssl.inference import apply, read_for
+from sklearn_ssl.metrics import linear_cka
 
 if TYPE_CHECKING:
     from sklearn_ssl.training import Checkpoints
 
-__all__ = ["clock_started", "train"]
+__all__ = ["Moved", "clock_started", "train"]
 
+_IMAGES_SEEN = 512
+_IMAGES_NEEDED = 4  # by the debiased estimator
 _FEW_IMAGES = 10
 _SEEN_ONCE = 0.95  # a last, smaller batch is left out of an epoch
 
 
 def clock_started(*encoders: Any) -> float:
     """The monotonic clock, once all is imported that the first training of a process imports."""
-    import sklearn_ssl.training  # noqa: F401
-
+    importlib.import_module("sklearn_ssl.training")
     for encoder in encoders:
         import_library(encoder)
     # with its first optimizer torch imports its compiler, 900 modules
@@ -135,3 +139,34 @@ def _opened(
     with contextlib.ExitStack() as stack:
         current_ranks().first(lambda: stack.enter_context(checkpoint.opened()))
         yield Checkpoints(checkpoint, training, draws)
+
+
+class Moved:
+    """Features of some images before a training, to compare with those after it.
+
+    Parameters
+    ----------
+    net : PretextNet
+        Before it is trained.
+    images : Images
+        Those that are trained on, of which 512 at most are looked at.
+    """
+
+    def __init__(self, net: Any, images: Images):
+        rows = np.unique(np.linspace(0, len(images) - 1, _IMAGES_SEEN).astype(int))
+        pixels = images.take(rows).permute(0, 2, 3, 1).numpy()
+        self.images = Images(pixels, shape=images.shape)
+        self.before = self._features(net)
+
+    def record(self, net: Any) -> None:
+        """Add ``moved`` to the last epoch of the net's history: 1 minus debiased linear CKA.
+
+        Of fewer than four images it is not known, and not added.
+        """
+        if len(self.before) >= _IMAGES_NEEDED:
+            net.history.record("moved", 1 - linear_cka(self.before, self._features(net)))
+
+    def _features(self, net: Any) -> np.ndarray:
+        encoder = net.encoder
+        wanted = [(encoder.default_layer, "avg")]
+        return apply(net, lambda pixels: encoder.features(pixels, wanted), self.images)

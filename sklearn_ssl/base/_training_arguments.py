@@ -44,7 +44,7 @@ How images are augmented. ``None`` is the recipe of this method, whose parameter
 ``views__size`` and so on. A callable takes a batch of images, a float tensor (n, c, h, w) in
 [0, 1], and gives one of views; so do the transforms of torchvision, which draw once a batch.""",
     )
-    max_epochs: int = argument(
+    max_epochs: int | None = argument(  # None in some subclasses, whose images tell
         COUNT_OR_ZERO,
         default=50,
         changeable=True,
@@ -211,20 +211,6 @@ rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no ef
         doc="""int
 1 shows a progress bar, 2 also a line of ``history_`` for each epoch.""",
     )
-
-
-class KeepingArguments(DeclaredArguments):
-    """Arguments of what is kept of trainings."""
-
-    warm_start: bool = argument(
-        "boolean",
-        default=False,
-        changeable=True,
-        trains=False,
-        doc="""bool
-Whether :meth:`fit` continues from where the last one ended. Learning rate and the schedules of the
-method run anew over the epochs of each fit.""",
-    )
     checkpoint: str | os.PathLike | Checkpoint | None = argument(
         str,
         os.PathLike,
@@ -239,6 +225,20 @@ Folder in which :meth:`fit` saves the training after each epoch, or a ``Checkpoi
 often. The same fit, called again after it was stopped, goes on from there and ends with the same
 bits; other arguments or images are refused. With ``schedule="constant"``, a larger ``max_epochs``
 goes on from what is there. :meth:`partial_fit` saves nothing.""",
+    )
+
+
+class KeepingArguments(DeclaredArguments):
+    """Arguments of a fit that goes on."""
+
+    warm_start: bool = argument(
+        "boolean",
+        default=False,
+        changeable=True,
+        trains=False,
+        doc="""bool
+Whether :meth:`fit` continues from where the last one ended. Learning rate and the schedules of the
+method run anew over the epochs of each fit.""",
     )
 
 

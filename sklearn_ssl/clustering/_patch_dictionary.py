@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE, POSITIVE, argument, plain
 from sklearn_ssl._utils._device import deterministic_kernels
-from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl._utils._messages import warn
 from sklearn_ssl.base import FrozenTransformer
 from sklearn_ssl.base._image_arguments import FeatureArguments
 from sklearn_ssl.clustering._encoder import DictionaryEncoder

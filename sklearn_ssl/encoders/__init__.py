@@ -1,6 +1,13 @@
 """Networks with named layers, each giving a feature map that can be pooled."""
 
-from sklearn_ssl.encoders._encoder import BackboneEncoder, Encoder
+from sklearn_ssl.encoders._encoder import (
+    BackboneEncoder,
+    Encoder,
+    Pair,
+    fixed_pool,
+    pool_features,
+    pooled_width,
+)
 from sklearn_ssl.encoders._factory import (
     encoder_names,
     import_library,
@@ -10,7 +17,6 @@ from sklearn_ssl.encoders._factory import (
 )
 from sklearn_ssl.encoders._layers import LayerReader, layer_reader
 from sklearn_ssl.encoders._patches import PatchEncoder
-from sklearn_ssl.encoders._pooling import Pair, fixed_pool, pool_features, pooled_width
 from sklearn_ssl.encoders._resnet import SmallResNet
 from sklearn_ssl.encoders._timm import build_timm, is_elsewhere
 from sklearn_ssl.encoders._tokens import (

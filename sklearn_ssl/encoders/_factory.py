@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from sklearn_ssl._utils._names import did_you_mean
+from sklearn_ssl._utils._messages import did_you_mean
 from sklearn_ssl.encoders._encoder import BackboneEncoder
 from sklearn_ssl.encoders._resnet import SmallResNet
 from sklearn_ssl.encoders._timm import build_timm, expected_by_timm, is_model_of_timm

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._device import evaluation
-from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl._utils._messages import warn
 from sklearn_ssl.encoders._layers import LayerReader
 from sklearn_ssl.encoders._layouts import Layout, find_layout, is_open, to_map
 from sklearn_ssl.exceptions import EncoderWarning

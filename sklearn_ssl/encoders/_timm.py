@@ -9,8 +9,7 @@ from urllib.parse import urlparse
 import torch
 from torch import nn
 
-from sklearn_ssl._utils._names import did_you_mean
-from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl._utils._messages import did_you_mean, warn
 from sklearn_ssl.encoders._weights import (
     Expected,
     adapt_first_conv,

@@ -15,8 +15,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from sklearn_ssl._utils._messages import warn
 from sklearn_ssl._utils._storage import DAMAGED, expanded
-from sklearn_ssl._utils._warnings import warn
 from sklearn_ssl.exceptions import EncoderWarning
 
 __all__ = ["Expected", "adapt_first_conv", "downloading", "is_file", "load_weights"]

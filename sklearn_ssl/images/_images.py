@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl._utils._messages import warn
 from sklearn_ssl.exceptions import ImageReadWarning, MemoryWarning
 
 __all__ = ["Images", "Shape", "Stored", "channels_last", "unmasked", "warn_of_files"]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl._utils._messages import warn
 from sklearn_ssl.exceptions import PixelRangeWarning
 from sklearn_ssl.images._arrays import not_finite
 from sklearn_ssl.images._files import Files

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl._utils._messages import warn
 from sklearn_ssl.exceptions import ImageShapeWarning
 from sklearn_ssl.images._images import Shape
 

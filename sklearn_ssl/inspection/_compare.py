@@ -5,12 +5,15 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from numbers import Integral
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student
 from sklearn.base import clone, is_classifier
 from sklearn.decomposition import PCA
+from sklearn.ensemble._base import _set_random_states
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
@@ -20,13 +23,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
 
 from sklearn_ssl._utils._labels import is_absent, read_labels
-from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl._utils._messages import warn
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.clustering import PatchDictionary
 from sklearn_ssl.exceptions import LabelWarning
 from sklearn_ssl.images import PickedArray, count_images, load_images, opened, pick
 from sklearn_ssl.images._arrays import check_finite
-from sklearn_ssl.inspection._frames import make_frame
+from sklearn_ssl.inspection._given import check_columns
+from sklearn_ssl.inspection._report import make_frame
 from sklearn_ssl.probes import FineTunedClassifier, LinearProbe, SelfSupervisedClassifier
 from sklearn_ssl.views import Views
 
@@ -80,9 +84,9 @@ def compare(
         installed), its encoder before training, a :class:`PatchDictionary`, and a network of its
         kind that is trained from scratch with the labels. In a dict, ``"passthrough"`` stands for
         pixels and ``"supervised"`` for that network, which has as much time for each draw of labels
-        as the slowest learner has for a fit, so that its accuracy depends on the speed of the
-        machine. A ``FunctionTransformer`` gets images, as for HOG; other transformers of
-        scikit-learn get each image as a row. Classifiers of images, such as
+        as the slowest learner has for a fit (a minute without a learner), so that its accuracy
+        depends on the speed of the machine. A ``FunctionTransformer`` gets images, as for HOG;
+        other transformers of scikit-learn get each image as a row. Classifiers of images, such as
         :class:`FineTunedClassifier`, are fitted to the images that have labels, and so are
         pipelines with one: give the learner alone. :class:`SelfSupervisedClassifier` and a
         ``FineTunedClassifier`` of a learner get the other images, too, without labels. A
@@ -93,8 +97,8 @@ def compare(
         Labels; None, NaN and -1 mark images without one.
     n_labels : int or sequence of int, optional
         Numbers of labels to learn from. By default those of 50, 250 and 1,000 that are there; all
-        labels that are not held out, too, where they are fewer than 1,000. All draws of those are
-        the same, so that ``error`` is for these labels, not for others of the same number.
+        labels that are not held out, too, where they are fewer than 1,000. There is one draw of
+        all, so that ``error`` is for these labels, not for others of the same number.
     n_splits : int, default=5
         Draws of labels, which are the same for all methods.
     n_fits : int, default=3
@@ -123,8 +127,9 @@ def compare(
           ``groups`` of them (NaN where there is only one);
         - ``rival``: the best of the rivals, but for the method itself (learners are no rivals of
           others unless all are); ``gain``: by how much the method is above it, on the draws that
-          both were fitted to; and ``gain_error``, the standard error of this difference, with draws
-          and test images paired;
+          both were fitted to; ``gain_error``, the standard error of this difference, with draws and
+          test images paired; and ``gain_low`` and ``gain_high``, its 95 % confidence interval by
+          Student's t, which few fits or draws make wide;
         - ``width``: number of features (0 for a classifier of images), and ``seconds`` of a fit
           with all features, on average; for a learner that was trained before, those of its
           training.
@@ -185,13 +190,16 @@ def compare(
     return make_frame([row for one in in_order for row in _rows(one, in_order, where)], frame)
 
 
-_TOLD = ("method", "kind", "n_labels", "accuracy", "rival", "gain", "gain_error", "spread_fits")
+_TOLD = [
+    *("method", "kind", "n_labels", "accuracy", "spread", "spread_fits", "test_error"),
+    *("rival", "gain", "gain_error", "gain_low", "gain_high"),
+]
 
 
 def verdict(table: Any) -> str:
     """Say in a sentence for each number of labels whether self-supervision was worth it.
 
-    A gain that is less than twice its standard error is not told apart from none.
+    It was if the 95 % confidence interval of the gain is above 0.
 
     Parameters
     ----------
@@ -209,16 +217,12 @@ def verdict(table: Any) -> str:
     >>> import pandas
     >>> from sklearn_ssl.inspection import verdict
     >>> row = {"method": "SimCLR", "kind": "learner", "n_labels": 50, "accuracy": 0.911}
-    >>> row |= {"rival": "PCA", "gain": 0.081, "gain_error": 0.012, "spread_fits": 0.01}
+    >>> row |= {"spread": 0.02, "spread_fits": 0.01, "test_error": 0.01, "rival": "PCA"}
+    >>> row |= {"gain": 0.081, "gain_error": 0.012, "gain_low": 0.05, "gain_high": 0.11}
     >>> verdict(pandas.DataFrame([row]))
     'With 50 labels, SimCLR is 8.1 ± 1.2 points above the best rival, PCA: worth it.'
     """
-    missing = [name for name in _TOLD if name not in getattr(table, "columns", ())]
-    if missing:
-        raise TypeError(
-            f"table={type(table).__name__} has no {', '.join(missing)}; give the data frame that "
-            "compare gives"
-        )
+    check_columns(table, "table", _TOLD)
     columns = {name: list(table[name]) for name in table.columns}
     rows = [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
@@ -239,22 +243,24 @@ def _sentence(row: dict[str, Any], rival_row: dict[str, Any]) -> str:
     if not row["rival"]:
         return f"{row['method']} has {100 * row['accuracy']:.1f} %, with nothing to compare it with"
     gain, error = 100 * row["gain"], 100 * row["gain_error"]
-    difference = f"{abs(gain):.1f} ± {error:.1f} points"
     rival = f"the best rival, {row['rival']}"
-    if not abs(gain) > 2 * error:
-        found = f"{row['method']} and {rival}, do not differ measurably"
-        found += f" ({gain:+.1f} ± {error:.1f} points)"
+    if row["gain_low"] > 0:
+        found, judged = f"is {gain:.1f} ± {error:.1f} points above {rival}", "worth it"
+    elif row["gain_high"] < 0:
+        found, judged = f"is {-gain:.1f} ± {error:.1f} points below {rival}", "not worth it"
     else:
-        found = f"{row['method']} is {difference} {'above' if gain > 0 else 'below'} {rival}"
+        found = f"and {rival}, do not differ measurably ({gain:+.1f} ± {error:.1f} points)"
+        judged = "no gain shown"
+    found = f"{row['method']} {found}"
     one = []
     if row["kind"] == "learner":
         if rival_row.get("kind") != "learner":
-            found += ": worth it" if gain > 2 * error else ": not worth it"
+            found += f": {judged}"
         if np.isnan(row["spread_fits"]):
             one.append("one fit, so that ± has no spread over fits")
     if np.isnan([each.get("spread", 0.0) for each in (row, rival_row)]).any():
         one.append("one draw of labels, so that ± has no spread over draws")
-    if np.isnan(row.get("test_error", 0.0)):
+    if np.isnan(row["test_error"]):
         one.append("one group to test on, so that ± has no sampling error")
     return found + (f" ({'; '.join(one)})" if one else "")
 
@@ -302,11 +308,7 @@ def _usual_rivals(learner: Any, X: Any) -> Iterator[tuple[str, Any]]:
     shape = None if found is None else found.image_shape
     values = math.prod(X.shape[1:] if len(getattr(X, "shape", ())) > 1 else shape or (32, 32, 3))
     yield "PCA", PCA(min(100, max(1, values // 2), count_images(X) // 2), random_state=0)
-    try:
-        from skimage.feature import hog  # noqa: F401
-    except ImportError:
-        pass
-    else:
+    if find_spec("skimage"):
         yield "HOG", FunctionTransformer(_hog)
     dictionary = PatchDictionary(random_state=0, **_reading_of(found))
     patches = max(1, math.isqrt(values // 3) - dictionary.patch_size + 1) ** 2  # of an image
@@ -490,9 +492,12 @@ class _Plan:
     draws: list[np.ndarray]
     probe: Any
 
-    def right(self, n: int, draw: int, fit: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """Which test images a classifier finds, that was fitted to some of the known ones."""
-        rows = self.draws[draw][:n]
+    def rows_of(self, n: int) -> list[np.ndarray]:
+        """Rows of so many known images for each draw of labels; there is one draw of all."""
+        return [draw[:n] for draw in self.draws[: 1 if n == len(self.known) else None]]
+
+    def right(self, rows: np.ndarray, fit: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Find the test images that a classifier gets right after a fit to some known ones."""
         with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
             return fit(rows) == self.codes[self.test]
 
@@ -517,22 +522,23 @@ def _of_features(plan: _Plan, name: str, method: Any, seeds: Sequence[int | None
         began = time.perf_counter()
         fitted = _reseeded(transformer, seed)
         fitted.fit(plan.images.given_to(fitted, plan.rest), None)
-        features, of_test = (
+        seen, of_test = (
             _flat(fitted.transform(plan.images.given_to(fitted, rows)))
-            for rows in (plan.known, plan.test)
+            for rows in (plan.rest, plan.test)
         )
+        features = seen[np.searchsorted(plan.rest, plan.known)]
         seconds.append(max(time.perf_counter() - began, _trained_seconds(fitted)))
         result.width = features.shape[1]
 
-        def probed(rows: np.ndarray, known=features, test=of_test) -> np.ndarray:
+        def probed(rows: np.ndarray, known=features, seen=seen, test=of_test) -> np.ndarray:
             y = plan.codes[plan.known][rows]
             if plan.probe is not None:
                 return clone(plan.probe).fit(known[rows], y).predict(test)
-            # scales are learned from all labeled images that are not held out
-            return LinearProbe().fit(known[rows], y, X_unlabeled=known).predict(test)
+            # scales are learned from all images that are not held out
+            return LinearProbe().fit(known[rows], y, X_unlabeled=seen).predict(test)
 
         for n in plan.sizes:
-            found[n].append([plan.right(n, i, probed) for i in range(len(plan.draws))])
+            found[n].append([plan.right(rows, probed) for rows in plan.rows_of(n)])
     result.right = {n: np.array(values) for n, values in found.items()}
     result.seconds = float(np.mean(seconds))
     return result
@@ -551,7 +557,7 @@ def _of_classifier(
     took = []
     for n in plan.sizes:
         each = []
-        for draw, seed in zip(range(len(plan.draws)), seeds, strict=False):
+        for rows, seed in zip(plan.rows_of(n), seeds, strict=False):
 
             def trained(rows: np.ndarray, seed=seed) -> np.ndarray:
                 classifier = _reseeded(method, seed)
@@ -563,20 +569,15 @@ def _of_classifier(
                 return classifier.predict(plan.images.given_to(classifier, plan.test))
 
             began = time.perf_counter()
-            each.append(plan.right(n, draw, trained))
+            each.append(plan.right(rows, trained))
             took.append(time.perf_counter() - began)
         result.right[n] = np.array([each])
     result.seconds = float(np.mean(took))
     return result
 
 
-def _random_names(estimator: Any) -> list[str]:
-    names = estimator.get_params(deep=True)
-    return sorted(n for n in names if n == "random_state" or n.endswith("__random_state"))
-
-
 def _is_random(estimator: Any) -> bool:
-    return bool(_random_names(estimator))
+    return any(name.rpartition("__")[2] == "random_state" for name in estimator.get_params())
 
 
 def _trained_seconds(fitted: Any) -> float:
@@ -591,9 +592,7 @@ def _reseeded(estimator: Any, seed: int | None) -> Any:
         names = [n for n in copied.get_params() if n.rpartition("__")[2] == "checkpoint"]
         copied.set_params(**dict.fromkeys(names))
     if seed is not None:
-        random = np.random.RandomState(seed)
-        largest = np.iinfo(np.int32).max
-        copied.set_params(**{name: random.randint(largest) for name in _random_names(copied)})
+        _set_random_states(copied, seed)
     return copied
 
 
@@ -612,7 +611,7 @@ def _rows(mine: _Result, results: Sequence[_Result], groups: Any) -> Iterator[di
         # on the draws that both have: classifiers of images have fewer
         gains = {one.name: _gain(right, one.right[n], groups) for one in others}
         rival = min(gains, key=lambda name: gains[name][0], default="")
-        gain, gain_error = gains.get(rival, (np.nan, np.nan))
+        gain, gain_error, half = gains.get(rival, (np.nan,) * 3)
         spread, spread_fits = _spread(right.mean((0, 2))), _spread(right.mean((1, 2)))
         test_error = _error(right.mean((0, 1)), groups)
         row = {
@@ -621,36 +620,35 @@ def _rows(mine: _Result, results: Sequence[_Result], groups: Any) -> Iterator[di
             "n_labels": n,
             "accuracy": float(right.mean()),
             "error": _together(
-                test_error, _of_mean(spread, right.shape[1]), _of_mean(spread_fits, right.shape[0])
-            ),
+                (test_error, None), (spread, right.shape[1]), (spread_fits, right.shape[0])
+            )[0],
             "spread": spread,
             "spread_fits": spread_fits,
             "test_error": test_error,
             "rival": rival,
             "gain": gain,
             "gain_error": gain_error,
+            "gain_low": gain - half,
+            "gain_high": gain + half,
             "width": mine.width,
             "seconds": mine.seconds,
         }
         yield row
 
 
-def _gain(right: np.ndarray, rival: np.ndarray, groups: Any) -> tuple[float, float]:
-    """Difference of two accuracies on the same draws and images, and its standard error."""
-    n_draws = min(right.shape[1], rival.shape[1])
+def _gain(right: np.ndarray, rival: np.ndarray, groups: Any) -> tuple[float, float, float]:
+    """Difference of two accuracies, its standard error, and half its confidence interval."""
+    n_draws = min(right.shape[1], rival.shape[1])  # those that both have
     right, rival = right[:, :n_draws].astype(float), rival[:, :n_draws].astype(float)
     difference = right.mean(0) - rival.mean(0)  # (n_draws, n_test)
-    fits = [_of_mean(_spread(one.mean((1, 2))), len(one)) for one in (right, rival)]
-    draws = _of_mean(_spread(difference.mean(1)), n_draws)
-    return float(difference.mean()), _together(_error(difference.mean(0), groups), draws, *fits)
+    fits = [(_spread(one.mean((1, 2))), len(one)) for one in (right, rival)]
+    draws = _spread(difference.mean(1)), n_draws
+    error, freedom = _together((_error(difference.mean(0), groups), None), draws, *fits)
+    return float(difference.mean()), error, error * float(student.ppf(0.975, freedom))
 
 
 def _spread(values: np.ndarray) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else np.nan
-
-
-def _of_mean(spread: float, n: int) -> float:
-    return spread / np.sqrt(n)
 
 
 def _error(values: np.ndarray, groups: Any) -> float:
@@ -665,6 +663,13 @@ def _error(values: np.ndarray, groups: Any) -> float:
     return float(np.sqrt((off**2).sum() * n / (n - 1)) / len(values)) if n > 1 else np.nan
 
 
-def _together(*errors: float) -> float:
-    """Of errors that do not depend on each other; NaN is one that is not known."""
-    return float(np.sqrt(np.nansum(np.square(errors))))
+def _together(*parts: tuple[float, int | None]) -> tuple[float, float]:
+    """Standard error from independent sources, and its degrees of freedom (Welch-Satterthwaite).
+
+    A source is a standard deviation and the number of values that it is of, or a standard error and
+    None, which is of many values. NaN is one that is not known, and left out.
+    """
+    known = [(s / np.sqrt(n or 1), n) for s, n in parts if not np.isnan(s)]
+    variance = sum(error**2 for error, _ in known)
+    doubt = sum(error**4 / (n - 1) for error, n in known if n is not None)
+    return float(np.sqrt(variance)), variance**2 / doubt if doubt > 0 else np.inf

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sklearn_ssl._utils._names import did_you_mean
+from sklearn_ssl._utils._messages import did_you_mean
 from sklearn_ssl.inspection._compare import verdict
 from sklearn_ssl.inspection._given import check_axes, check_columns, check_history
 from sklearn_ssl.inspection._report import layer_report
@@ -252,8 +252,8 @@ class LabelsDisplay(Display):
         return 7.5, 4.5
 
     def _check(self) -> None:
-        wanted = ["method", "kind", "n_labels", "accuracy", "error"]
-        check_columns(self.table, "table", [*wanted, "rival", "gain", "gain_error", "spread_fits"])
+        check_columns(self.table, "table", ["method", "kind", "n_labels", "accuracy", "error"])
+        self.verdict = verdict(self.table)
 
     def _draw(self, ax: Any) -> None:
         columns = {name: np.asarray(self.table[name]) for name in self.table.columns}
@@ -269,5 +269,5 @@ class LabelsDisplay(Display):
         ax.minorticks_off()
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-        lines = [textwrap.fill(line, 75) for line in verdict(self.table).splitlines()]
+        lines = [textwrap.fill(line, 75) for line in self.verdict.splitlines()]
         ax.set_title("\n".join(lines), loc="left", fontsize="small")

@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, validate_param
 from torch import Tensor
 
 from sklearn_ssl._utils._labels import read_labels, read_targets
-from sklearn_ssl._utils._names import naming
+from sklearn_ssl._utils._messages import naming
 from sklearn_ssl.images import Images, Reading, read_images
 from sklearn_ssl.inspection._curves import Display, pyplot
 from sklearn_ssl.inspection._given import check_learner, check_pictures

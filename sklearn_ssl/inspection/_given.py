@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_ssl._utils._names import did_you_mean
+from sklearn_ssl._utils._messages import did_you_mean
 from sklearn_ssl.base import ImageTransformer
 
 __all__ = [

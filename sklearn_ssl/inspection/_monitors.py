@@ -13,7 +13,7 @@ from skorch.callbacks import Callback
 
 from sklearn_ssl._utils._arguments import COUNT, check_arguments
 from sklearn_ssl._utils._labels import read_labels
-from sklearn_ssl._utils._names import did_you_mean
+from sklearn_ssl._utils._messages import did_you_mean
 from sklearn_ssl.exceptions import ImageReadError
 from sklearn_ssl.images import count_images
 from sklearn_ssl.inference import apply_checked

@@ -12,15 +12,14 @@ from sklearn.model_selection import check_cv, cross_val_score
 from sklearn.utils._param_validation import HasMethods, StrOptions, validate_params
 
 from sklearn_ssl._utils._labels import read_labels
-from sklearn_ssl._utils._names import naming
+from sklearn_ssl._utils._messages import naming
 from sklearn_ssl.encoders import pooled_width
-from sklearn_ssl.inspection._frames import make_frame
 from sklearn_ssl.inspection._given import check_folds, check_learner
 from sklearn_ssl.metrics import alpha_req, rank_me, uniformity
 from sklearn_ssl.probes import LinearProbe
 from sklearn_ssl.probes._unread import read_rows
 
-__all__ = ["layer_report"]
+__all__ = ["layer_report", "make_frame"]
 
 
 @validate_params(
@@ -137,3 +136,20 @@ def _or_nan(measure: Any, features: np.ndarray) -> float:
         return measure(features)
     except ValueError:
         return np.nan
+
+
+def make_frame(rows: list[dict[str, Any]], library: str) -> Any:
+    """A data frame of pandas or polars."""
+    if library == "polars":
+        import polars
+
+        if "pool" in rows[0]:  # a column has one type
+            rows = [{**row, "pool": str(row["pool"])} for row in rows]
+        return polars.DataFrame(rows)
+    try:
+        import pandas
+    except ImportError:
+        raise ImportError(
+            "tables need pandas: pip install pandas; or give frame='polars'"
+        ) from None
+    return pandas.DataFrame(rows)

@@ -278,9 +278,9 @@ class Distillation(PretextLearner):
         plainly._teacher_width_ = getattr(self, "_teacher_width_", 1)
         return plainly
 
-    def _restore(self, values):
+    def _restore(self, values, rebuild=None):
         self._teacher_width_ = values["attributes"]["_teacher_width_"]
-        return super()._restore(values)
+        return super()._restore(values, rebuild)
 
     def _make_teacher(self, X: Any, X_unlabeled: Any) -> EncoderTeacher | Targets:
         teacher = self.teacher

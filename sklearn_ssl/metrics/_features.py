@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_ssl._utils._names import naming
+from sklearn_ssl._utils._messages import naming
 
 __all__ = ["as_features"]
 

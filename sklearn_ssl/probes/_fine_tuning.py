@@ -1,7 +1,6 @@
 """What fine-tuned classifiers and regressors share."""
 
 import math
-import os
 from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -16,10 +15,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT, COUNT_OR_ZERO, DeclaredArguments, argument, plain
-from sklearn_ssl._utils._checkpoints import Checkpoint
 from sklearn_ssl._utils._docstrings import fill_docstring
 from sklearn_ssl._utils._isolation import own_settings
-from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl._utils._messages import warn
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.base._checks import (
     all_or_nothing,
@@ -63,7 +61,7 @@ class FineTuned(
     """A net that starts from a learner or an encoder, and is trained with targets."""
 
     learner: Any = argument(default="small_resnet", kw_only=False)
-    max_epochs: int | None = argument(  # type: ignore[assignment]
+    max_epochs: int | None = argument(
         COUNT_OR_ZERO,
         None,
         default=None,
@@ -76,16 +74,6 @@ steps.""",
     early_stopping: bool = argument("boolean", default=False)
     validation_fraction: float = argument(Interval(Real, 0, 1, closed="neither"), default=0.1)
     patience: int = argument(COUNT, default=5)
-    checkpoint: str | os.PathLike | Checkpoint | None = argument(
-        str,
-        os.PathLike,
-        Checkpoint,
-        None,
-        default=None,
-        changeable=True,
-        trains=False,
-        writes=True,
-    )
 
     _usual_batch_size: ClassVar[int] = 64
 

@@ -1,7 +1,6 @@
 """Kernel ridge regression on features, on the device: of classes, labels or numbers."""
 
 from collections.abc import Callable
-from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -10,14 +9,14 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import BaseEstimator, MultiOutputMixin
 from sklearn.utils import compute_class_weight
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import DeclaredArguments, argument
+from sklearn_ssl._utils._arguments import POSITIVE, DeclaredArguments, argument
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
-from sklearn_ssl._utils._names import naming
+from sklearn_ssl._utils._messages import naming
 from sklearn_ssl.base._checks import all_or_nothing
 from sklearn_ssl.base._saved import SavedMixin
 from sklearn_ssl.probes._classes import DecisionMixin, encoded
@@ -33,7 +32,6 @@ _GAMMAS = [2.0**k for k in range(-3, 3)]  # 1/8 to 4
 _USUAL_ALPHA, _USUAL_GAMMA, _USUAL_TEMPERATURE = 0.03, 0.5, 0.3  # where no sample can be left out
 _CHOOSE_BY = 1024  # samples; an eigendecomposition of more takes long
 _LARGE = 1e30  # the distance of two such samples may be more than float32 can hold
-_POSITIVE = Interval(Real, 0, None, closed="neither")
 _AUTO = StrOptions({"auto"})
 
 Loss = Callable[[np.ndarray, np.ndarray], float]  # of predictions, and of which samples
@@ -42,8 +40,8 @@ Loss = Callable[[np.ndarray, np.ndarray], float]  # of predictions, and of which
 class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
     """Ridge regression of targets (n, k) in the space of a Gaussian kernel."""
 
-    alpha: float | str = argument(_POSITIVE, _AUTO, default="auto")
-    gamma: float | str = argument(_POSITIVE, _AUTO, default="auto")
+    alpha: float | str = argument(POSITIVE, _AUTO, default="auto")
+    gamma: float | str = argument(POSITIVE, _AUTO, default="auto")
     device: str | torch.device = argument(str, torch.device, default="auto")
 
     def _solve(
@@ -245,9 +243,7 @@ class KernelProbe(DecisionMixin, _KernelMachine):
         self
         """
         self._validate_params()
-        given = X
-        X, y, is_labeled = labeled_samples(self, X, y, dtype=(np.float64, np.float32))
-        weights = _weights_of(sample_weight, given, is_labeled)
+        X, y, weights = labeled_samples(self, X, y, sample_weight, dtype=(np.float64, np.float32))
         several = y.ndim == 2
         X, y, weights = (part[weights > 0] for part in (X, y, weights))
         if several:
@@ -393,11 +389,9 @@ class KernelRegressor(MultiOutputMixin, LabeledRegressorMixin, _KernelMachine):
         self
         """
         self._validate_params()
-        given = X
-        X, y, is_labeled = labeled_samples(
-            self, X, y, dtype=(np.float64, np.float32), ensure_min_samples=2
+        X, y, weights = labeled_samples(
+            self, X, y, sample_weight, dtype=(np.float64, np.float32), ensure_min_samples=2
         )
-        weights = _weights_of(sample_weight, given, is_labeled)
         one = y.ndim == 1
         X, targets, weights = _without_copies(
             *(part[weights > 0] for part in (X, y.reshape(len(y), -1).astype(float), weights))
@@ -480,17 +474,6 @@ def _kernel(some: Tensor, samples: Tensor, gamma: float) -> Tensor:
     if some is samples:
         kernel.diagonal().fill_(1)
     return kernel
-
-
-def _weights_of(sample_weight: Any, X: Any, is_labeled: np.ndarray) -> np.ndarray:
-    """Checked weights of the samples that have a label."""
-    with naming("sample_weight"):
-        weights = _check_sample_weight(
-            sample_weight, X, dtype=np.float64, ensure_non_negative=True
-        )[is_labeled]  # fmt: skip
-        if not (np.isfinite(weights).all() and weights.any()):
-            raise ValueError("sample_weight must be finite, and not 0 for all labeled samples")
-    return weights
 
 
 def _center_and_scale(X: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]:

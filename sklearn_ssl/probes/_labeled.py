@@ -5,9 +5,15 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
 
 from sklearn_ssl._utils._labels import read_labels, read_targets
+from sklearn_ssl._utils._messages import naming
 from sklearn_ssl.images import count_images, pick
 from sklearn_ssl.probes._unread import score_of_read
 
@@ -20,12 +26,18 @@ def rows_of(X: Any, is_labeled: np.ndarray) -> Any:
 
 
 def labeled_samples(
-    estimator: Any, X: Any, y: Any, **checks: Any
+    estimator: Any, X: Any, y: Any, sample_weight: Any = None, **checks: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Checked features of those samples that have a label, their labels, and which they are."""
+    """Checked features of the samples that have a label, their labels, and their weights."""
     labels, is_labeled = estimator._read_y(y, count_images(X))
     X = validate_data(estimator, X, **checks)
-    return rows_of(X, is_labeled), labels, is_labeled
+    with naming("sample_weight"):
+        weights = _check_sample_weight(
+            sample_weight, X, dtype=np.float64, ensure_non_negative=True
+        )[is_labeled]
+        if not (np.isfinite(weights).all() and weights.any()):
+            raise ValueError("sample_weight must be finite, and not 0 for all labeled samples")
+    return rows_of(X, is_labeled), labels, weights
 
 
 def _scored(estimator: Any, X: Any, y: Any, sample_weight: Any, **options: Any) -> tuple:

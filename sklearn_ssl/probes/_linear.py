@@ -19,7 +19,6 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
-    _check_sample_weight,
     check_is_fitted,
     validate_data,
 )
@@ -28,8 +27,7 @@ from torch import Tensor, nn
 from sklearn_ssl._utils._arguments import COUNT, POSITIVE, DeclaredArguments, argument, plain
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
-from sklearn_ssl._utils._names import naming
-from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl._utils._messages import naming, warn
 from sklearn_ssl.base._checks import all_or_nothing
 from sklearn_ssl.base._saved import SavedMixin
 from sklearn_ssl.exceptions import LabelWarning
@@ -138,15 +136,8 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         self
         """
         self._validate_params()
-        given = X
-        X, y, is_labeled = labeled_samples(self, X, y, dtype=(np.float64, np.float32))
+        X, y, weights = labeled_samples(self, X, y, sample_weight, dtype=(np.float64, np.float32))
         classes, codes = encoded(y)
-        with naming("sample_weight"):
-            weights = _check_sample_weight(
-                sample_weight, given, dtype=np.float64, ensure_non_negative=True
-            )[is_labeled]
-        if not weights.any():
-            raise ValueError("sample_weight is 0 for all samples that have a label")
         seen = StandardScaler().partial_fit(X, sample_weight=weights)
         if X_unlabeled is not None:
             with naming("X_unlabeled"):
@@ -159,11 +150,13 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
             weights = weights * of_class[codes]
         device = resolve_device(self.device)
         automatic = isinstance(self.C, str)
-        either = (False, True) if automatic and self.standardize == "auto" else None
+        scalings: tuple[bool, ...] = (self.standardize is True,)
+        if automatic and self.standardize == "auto":
+            scalings = (False, True)
         with own_settings(device):
             samples = [
                 _Samples(X, seen, codes, weights, standardize, self.fit_intercept, device)
-                for standardize in either or (self.standardize is True,)
+                for standardize in scalings
             ]
             if automatic:
                 taken, strength = self._choose(samples, y)
@@ -183,6 +176,8 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
             for c in path:
                 n_iter = problem.minimize(c * taken.total)
             self.coef_, self.intercept_ = taken.in_features(problem.values)
+        if automatic or len(np.ravel(plain(self.C))) == 1:
+            self.__dict__.pop("scores_", None)  # of an earlier fit
         self.classes_, self.C_, self.n_iter_ = classes, path[-1], n_iter
         self.standardized_ = taken.standardize
         return self
@@ -197,7 +192,7 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
 
     def _choose(self, candidates: Sequence["_Samples"], y: np.ndarray) -> tuple["_Samples", float]:
         """The scaling and strength with the least log loss in cross-validation."""
-        counts, cv = np.bincount(candidates[0].codes_here), self.cv
+        counts, cv = np.bincount(candidates[0].codes), self.cv
         n = counts.sum()
         if counts.max() == 1:  # nothing can be held out
             return candidates[0], 1.0
@@ -218,8 +213,8 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         parts = []
         for train, test in folds:
             # what is tested on has a class that was trained on
-            known = test[np.isin(samples.codes_here[test], samples.codes_here[train])]
-            if len(known) and len(np.unique(samples.codes_here[train])) > 1:
+            known = test[np.isin(samples.codes[test], samples.codes[train])]
+            if len(known) and len(np.unique(samples.codes[train])) > 1:
                 problem = _Problem(self, samples.part(train, torch.float32))  # enough to choose
                 parts.append((problem, samples.part(known, torch.float32)))
         if not parts:
@@ -236,7 +231,7 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
 
     def _cross_validate(self, samples: "_Samples", y: np.ndarray, path: list[float]) -> np.ndarray:
         """Accuracies (n_folds, n_C); a class that a fold cannot learn counts as not found."""
-        codes, scores, cv = samples.codes_here, [], self.cv
+        codes, scores, cv = samples.codes, [], self.cv
         known = np.unique(codes)
         if cv is None:
             cv = max(2, min(5, np.bincount(codes).max()))
@@ -350,8 +345,7 @@ class _Samples:
         self.X = torch.from_numpy(np.ascontiguousarray(X)).to(device)
         self.shift = torch.from_numpy(mean).to(device, self.dtype)
         self.scale = torch.from_numpy(scale).to(device, self.dtype)
-        self.codes_here = codes  # on the CPU
-        self.codes = torch.from_numpy(codes).to(device)
+        self.codes = codes
         self.weights = torch.from_numpy(weights).to(device, self.dtype)
         self.are_scaled = False
         self.back: Tensor | None = None  # (n_features, n_dimensions)
@@ -379,8 +373,7 @@ class _Samples:
         where = torch.from_numpy(rows).to(self.X.device)
         some.X = self.X[where]
         some.X, some.are_scaled, some.dtype = some.rows(slice(None)).to(dtype), True, dtype
-        some.codes, some.weights = self.codes[where], self.weights[where].to(dtype)
-        some.codes_here = self.codes_here[rows]
+        some.codes, some.weights = self.codes[rows], self.weights[where].to(dtype)
         return some
 
     def in_features(self, values: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -398,7 +391,7 @@ class _Problem:
         self.probe = probe
         self.samples = samples
         # a fold may lack a class
-        self.classes, codes = np.unique(samples.codes_here, return_inverse=True)
+        self.classes, codes = np.unique(samples.codes, return_inverse=True)
         self.codes = torch.from_numpy(codes).to(samples.X.device)
         n_rows = 1 if len(self.classes) == 2 else len(self.classes)
         width = samples.X.shape[1]
@@ -454,12 +447,12 @@ class _Problem:
         scores = self.scores(others)
         if scores.shape[1] == 1:
             scores = F.pad(scores, (1, 0))
-        places = torch.from_numpy(np.searchsorted(self.classes, others.codes_here))
+        places = torch.from_numpy(np.searchsorted(self.classes, others.codes))
         return scores - scores.gather(1, places.to(scores.device)[:, None]), others.weights
 
     def is_right(self, others: _Samples) -> np.ndarray:
         """Whether the class of other samples is found."""
-        return self.classes[best_of(self.scores(others).cpu().numpy())] == others.codes_here
+        return self.classes[best_of(self.scores(others).cpu().numpy())] == others.codes
 
     def scores(self, others: _Samples) -> Tensor:
         """Scores of classes (n, k) of other samples."""

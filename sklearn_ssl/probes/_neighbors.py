@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sklearn_ssl._utils._arguments import COUNT, POSITIVE, DeclaredArguments, argument
 from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
-from sklearn_ssl._utils._names import naming
+from sklearn_ssl._utils._messages import naming
 from sklearn_ssl.base._checks import all_or_nothing
 from sklearn_ssl.base._saved import SavedMixin
 from sklearn_ssl.probes._labeled import LabeledClassifierMixin, labeled_samples

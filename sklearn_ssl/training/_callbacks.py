@@ -11,7 +11,7 @@ from skorch.callbacks import Callback, EarlyStopping
 from skorch.utils import noop
 from tqdm.auto import tqdm
 
-from sklearn_ssl._utils._warnings import warn
+from sklearn_ssl._utils._messages import warn
 from sklearn_ssl.exceptions import BusyMachineWarning
 
 __all__ = ["LoadWatch", "ProgressBar", "SklearnCallbacks", "StopEarly", "StopTraining"]

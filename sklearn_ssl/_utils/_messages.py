@@ -1,12 +1,26 @@
-"""Names in messages: those that were meant, and those of arguments."""
+"""Warnings and errors as the user reads them: at the right line, with the right names."""
 
 import contextlib
 import difflib
 import re
+import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-__all__ = ["did_you_mean", "naming"]
+__all__ = ["did_you_mean", "naming", "warn"]
+
+_PASSED_THROUGH = {"contextlib", "joblib", "sklearn", "sklearn_ssl", "skorch", "torch"}
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn at the nearest caller outside of this package and of those that call it."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and (
+        frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED_THROUGH
+    ):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 def did_you_mean(given: Any, known: Iterable[str]) -> str:
@@ -14,7 +28,7 @@ def did_you_mean(given: Any, known: Iterable[str]) -> str:
 
     Examples
     --------
-    >>> from sklearn_ssl._utils._names import did_you_mean
+    >>> from sklearn_ssl._utils._messages import did_you_mean
     >>> did_you_mean("ResNet-18", ["resnet18", "vit_b_16"])
     " Did you mean 'resnet18'?"
     """
@@ -34,7 +48,7 @@ def naming(argument: str) -> Iterator[None]:
 
     Examples
     --------
-    >>> from sklearn_ssl._utils._names import naming
+    >>> from sklearn_ssl._utils._messages import naming
     >>> with naming("queries"):
     ...     raise ValueError("X has no images")
     Traceback (most recent call last):
