@@ -294,6 +294,7 @@ def surfaces(folder):
     columns = {"layer": ["conv", "out"], "pool": ["avg", 2], "accuracy": [0.1, 0.2], "error": 0.1}
     gains = {"method": ["a", "b"], "kind": "rival", "n_labels": [10, 50], "accuracy": 0.5}
     gains |= {"error": 0.1, "rival": "", "gain": 0.1, "gain_error": 0.1, "spread_fits": 0.1}
+    gains |= {"spread": 0.1, "test_error": 0.1, "gain_low": 0.0, "gain_high": 0.2}
     some = {"X": images, "n_neighbors": 3, "ax": None}
     return {
         TrainingDisplay.from_estimator: {"estimator": ssl, "ax": None},

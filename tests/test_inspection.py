@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import make_images, small
 from PIL import Image
+from scipy.stats import t as student
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
@@ -225,6 +226,11 @@ def test_errors_of_a_comparison_are_those_of_a_plain_computation():
     assert table["gain"].tolist() == pytest.approx([gain.mean(), -gain.mean()])
     error = np.hypot(gain.mean(0).std(ddof=1) / np.sqrt(50), gain.mean(1).std(ddof=1) / 2)
     assert table["gain_error"].tolist() == pytest.approx([error, error])
+    # Welch and Satterthwaite: the four draws have three degrees of freedom, 50 images many
+    freedom = 3 * error**4 / (gain.mean(1).std(ddof=1) / 2) ** 4
+    half = error * student.ppf(0.975, freedom)
+    assert table["gain_low"].tolist() == pytest.approx([gain.mean() - half, -gain.mean() - half])
+    assert table["gain_high"].tolist() == pytest.approx([gain.mean() + half, -gain.mean() + half])
     assert table["rival"].tolist() == ["b", "a"]
 
 
@@ -300,7 +306,7 @@ def test_groups_are_on_one_side():
 
 @pytest.mark.parametrize("table", [None, 3, "table", {}, np.zeros((2, 2))])
 def test_a_verdict_wants_a_table(table):
-    with pytest.raises(TypeError, match=r"table=\w+ has no .*accuracy.* that compare gives"):
+    with pytest.raises(TypeError, match=r"table is .*; give a data frame"):
         verdict(table)
 
 
@@ -308,16 +314,21 @@ def test_a_verdict_says_what_the_table_says():
     import pandas
 
     row = {"method": "SimCLR", "kind": "learner", "n_labels": 50, "accuracy": 0.9, "rival": "PCA"}
-    row |= {"gain": 0.08, "gain_error": 0.01, "spread_fits": 0.02}
+    row |= {"spread": 0.02, "spread_fits": 0.02, "test_error": 0.01}
     said = {
-        (0.08, 0.01): "SimCLR is 8.0 ± 1.0 points above the best rival, PCA: worth it.",
-        (-0.08, 0.01): "SimCLR is 8.0 ± 1.0 points below the best rival, PCA: not worth it.",
-        (0.01, 0.02): "do not differ measurably (+1.0 ± 2.0 points): not worth it.",
-        (0.0, 0.0): "do not differ measurably (+0.0 ± 0.0 points): not worth it.",
+        (0.08, 0.01, 0.02): "SimCLR is 8.0 ± 1.0 points above the best rival, PCA: worth it.",
+        (-0.08, 0.01, 0.02): "SimCLR is 8.0 ± 1.0 points below the best rival, PCA: not worth it.",
+        (0.01, 0.02, 0.04): "do not differ measurably (+1.0 ± 2.0 points): no gain shown.",
+        # two fits say little: the interval is wider than twice the error
+        (0.08, 0.01, 0.12): "do not differ measurably (+8.0 ± 1.0 points): no gain shown.",
+        (0.0, 0.0, 0.0): "do not differ measurably (+0.0 ± 0.0 points): no gain shown.",
     }
-    for (gain, error), ending in said.items():
-        table = pandas.DataFrame([{**row, "gain": gain, "gain_error": error}])
-        assert verdict(table).endswith(ending)
+    for (gain, error, half), ending in said.items():
+        found = {"gain": gain, "gain_error": error}
+        found |= {"gain_low": gain - half, "gain_high": gain + half}
+        assert verdict(pandas.DataFrame([{**row, **found}])).endswith(ending)
+    with pytest.raises(ValueError, match="gain_low"):
+        verdict(pandas.DataFrame([row]))
 
 
 def test_a_verdict_says_what_its_error_leaves_out():
@@ -325,6 +336,7 @@ def test_a_verdict_says_what_its_error_leaves_out():
 
     row = {"method": "SimCLR", "kind": "learner", "n_labels": 50, "accuracy": 0.9, "gain": 0.08}
     row |= {"gain_error": 0.01, "spread_fits": 0.01, "spread": 0.01, "test_error": 0.01}
+    row |= {"gain_low": 0.06, "gain_high": 0.1}
     rival = {**row, "method": "PCA", "kind": "rival", "rival": "SimCLR", "spread_fits": np.nan}
     row["rival"] = "PCA"
 

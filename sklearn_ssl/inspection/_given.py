@@ -96,4 +96,5 @@ def check_pictures(images: Any, n_dims: int) -> None:
 def _kind(given: Any) -> str:
     if isinstance(given, type):
         return f"the class {given.__name__}"
-    return "None" if given is None else f"a {type(given).__name__}"
+    name = type(given).__name__
+    return "None" if given is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

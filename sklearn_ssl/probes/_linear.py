@@ -5,6 +5,7 @@ import math
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from numbers import Real
 from typing import Any, Self
 
@@ -18,10 +19,8 @@ from sklearn.model_selection import StratifiedKFold, check_cv
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import (
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT, POSITIVE, DeclaredArguments, argument, plain
@@ -153,7 +152,7 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         scalings: tuple[bool, ...] = (self.standardize is True,)
         if automatic and self.standardize == "auto":
             scalings = (False, True)
-        with own_settings(device):
+        with own_settings(device), _one_thread_of_openblas():
             samples = [
                 _Samples(X, seen, codes, weights, standardize, self.fit_intercept, device)
                 for standardize in scalings
@@ -304,6 +303,15 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         """
         check_is_fitted(self)
         return Linear(self.coef_, self.intercept_, "probabilities").eval()
+
+
+def _one_thread_of_openblas() -> AbstractContextManager:
+    """Keep the solver's threads from waiting in a loop for the cores that torch's are on.
+
+    The solver runs on SciPy's OpenBLAS, the loss on torch's OpenMP. Each call of one would wait for
+    threads of the other to give up, which takes ten times as long as the work.
+    """
+    return ThreadpoolController().select(internal_api="openblas").limit(limits=1)
 
 
 def _rescaled_log_loss(parts: Sequence[tuple[Tensor, Tensor]]) -> float:
