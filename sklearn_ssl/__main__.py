@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _embed(options: argparse.Namespace) -> None:
     """Write the features of some thousand images at a time, and then all of them as one table.
 
-    What was written before it was stopped is not done again, but for images that were replaced.
+    Parts that are whole are not computed again after a stop, unless their images were replaced.
     """
     open_writer = _writer_of(options.output.suffix)
     output = place_for(options.output, "--output")
@@ -82,7 +82,7 @@ def _is_whole(part: Path) -> bool:
 
 
 def _in_unicode(paths: np.ndarray) -> list[str]:
-    """Paths as a table can hold them: bytes that are not UTF-8 are written as ``\\xe9``."""
+    """Return paths as text; bytes that are not UTF-8 are written as ``\\xe9``."""
     texts = [os.fsencode(path).decode("utf-8", errors="backslashreplace") for path in paths]
     if changed := [text for text, path in zip(texts, paths, strict=True) if text != path]:
         print(
@@ -100,7 +100,7 @@ def _write(
     names: list[str],
     open_writer: Callable[..., Any],
 ) -> None:
-    """One table of all parts."""
+    """Write one table of all parts."""
     import pyarrow
 
     fields = [("path", pyarrow.string()), *((name, pyarrow.float32()) for name in names)]
@@ -129,7 +129,7 @@ def _writer_of(suffix: str) -> Callable[..., Any]:
 
 
 def _begin(parts: Path, task: str) -> None:
-    """A folder for what is written bit by bit; what is in it of another task is deleted."""
+    """Make the folder of the parts, after deleting parts of another task."""
     note = parts / "task.json"
     if parts.exists() and not (note.exists() and note.read_text() == task):
         shutil.rmtree(parts)

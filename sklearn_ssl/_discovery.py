@@ -1,4 +1,4 @@
-"""The list of all estimators."""
+"""Listing of all estimators."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ _KINDS: dict[str | None, type] = {
 
 
 def all_estimators(type_filter: str | None = "learner") -> list[tuple[str, Any]]:
-    """All learners of this package, or all estimators of another kind.
+    """Return all learners of this package, or all estimators of another kind.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Saved estimators, read back."""
+"""Loading of saved estimators."""
 
 import os
 from importlib.metadata import version
@@ -80,7 +80,7 @@ def load(path: str | os.PathLike, *, learner_class: type | None = None, **params
 
 
 def _rebuilt(values: dict[str, Any], params: dict[str, Any], classes: dict[str, Any]) -> Any:
-    """The estimator that has given these values."""
+    """Rebuild the estimator that gave these values."""
     found = classes[values["class"]]
     arguments = unpacked_arguments(found, values["arguments"], classes)
     code = {**values["code"], **_leading_to_hubs(arguments)}
@@ -88,7 +88,7 @@ def _rebuilt(values: dict[str, Any], params: dict[str, Any], classes: dict[str, 
     made = found(**{**arguments, **params})
 
     def rebuild(inner: dict[str, Any], lenders: list[Any]) -> Any:
-        """An estimator within it, which has its code from one that was given as an argument."""
+        """Rebuild an estimator within it, with code lent by one that was given as an argument."""
         alike = [lender for lender in lenders if type(lender).__name__ == inner["class"]]
         wanted = {**inner["code"], **_leading_to_hubs(inner["arguments"])} if alike else {}
         lent = {name: getattr(alike[0], name) for name in wanted}
@@ -98,7 +98,7 @@ def _rebuilt(values: dict[str, Any], params: dict[str, Any], classes: dict[str, 
 
 
 def _leading_to_hubs(arguments: dict[str, Any]) -> dict[str, str]:
-    """Arguments that name a network which timm would read from a hub, and the names.
+    """Return the arguments that name a network which timm would read from a hub, and the names.
 
     A teacher is left out: none is built before a fit.
     """
@@ -107,7 +107,7 @@ def _leading_to_hubs(arguments: dict[str, Any]) -> dict[str, str]:
 
 
 def _elsewhere(value: Any) -> list[str]:
-    """Names of such networks in an argument, in estimators in it, and so on."""
+    """Return the names of such networks in an argument, in estimators in it, and so on."""
     if is_elsewhere(value):
         return [value]
     if isinstance(value, BaseEstimator):

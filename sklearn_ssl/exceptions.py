@@ -85,7 +85,7 @@ class LittleTrainingWarning(ConvergenceWarning):
 
 
 class MemoryWarning(UserWarning):
-    """What ``memory`` or ``decoded_cache`` should keep cannot be kept, written or read again."""
+    """Results that ``memory`` or ``decoded_cache`` should keep cannot be written or read again."""
 
 
 class PixelRangeWarning(UserWarning):

@@ -165,7 +165,7 @@ def _check_learner(learner: Any) -> None:
 
 
 def model_card(learner: Any) -> str:
-    """What the README of a model on the hub says, with the header that the hub reads."""
+    """Return the text of a model's README on the hub, with the header that the hub reads."""
     kind = type(learner).__name__
     defaults = {n: p.default for n, p in inspect.signature(type(learner)).parameters.items()}
     arguments = "".join(

@@ -62,7 +62,7 @@ class WeightedTasks(PretextTask):
 
 
 class MultiTask(_BaseComposition, PretextLearner):
-    """Train one encoder by several pretext tasks at once [1]_.
+    """Training of one encoder by several pretext tasks at once [1]_.
 
     Every step takes the weighted sum of the losses of its learners, each with its own views and
     heads, for the same images; in the paper each task has batches of its own. Of the learners only
@@ -103,7 +103,7 @@ class MultiTask(_BaseComposition, PretextLearner):
     learners: list[tuple[str, PretextLearner, float]] = argument(list, tuple, kw_only=False)
 
     def _make_views(self, size: Any = None) -> Any:
-        """Those given here, or those of the first learner."""
+        """Return the views given here, or those of the first learner."""
         if self.views is None:
             return self._pairs[0][1]._make_views(size)
         return super()._make_views(size)
@@ -111,7 +111,7 @@ class MultiTask(_BaseComposition, PretextLearner):
     # Parameters of the learners, as those of a pipeline's steps
 
     def _are_triples(self) -> bool:
-        """Whether ``learners`` is what it has to be; if not, a fit says so."""
+        """Return whether ``learners`` is what it has to be; if not, a fit says so."""
         return isinstance(self.learners, (list, tuple)) and all(
             isinstance(item, (list, tuple)) and len(item) == 3 and isinstance(item[0], str)
             for item in self.learners
@@ -129,7 +129,7 @@ class MultiTask(_BaseComposition, PretextLearner):
         ]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters of this learner and, if ``deep``, of those that it holds."""
+        """Return the parameters of this learner and, if ``deep``, of those that it holds."""
         params = self._get_params("_pairs", deep=deep)
         if deep and self._are_triples():
             params |= {f"{name}__weight": weight for name, _, weight in self.learners}

@@ -1,1 +1,1 @@
-"""What all rooms use: arguments, docstrings, device and process, torch in isolation, warnings."""
+"""Helpers for all subpackages: arguments, docstrings, devices, processes, isolation, warnings."""

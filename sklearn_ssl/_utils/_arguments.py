@@ -91,7 +91,7 @@ def argument(
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(argument,))
 class DeclaredArguments:
-    """Classes derived from it take their annotated attributes as arguments.
+    """Base of classes that take their annotated attributes as arguments.
 
     They are dataclasses without being decorated, and scikit-learn's ``_parameter_constraints``
     follow from the declarations. A class that only gives another default for an inherited argument
@@ -146,7 +146,7 @@ class DeclaredArguments:
 def check_arguments(constraints: dict[str, Any], values: dict[str, Any], owner: str) -> None:
     """Raise ValueError, which is also a TypeError, for values that break the constraints.
 
-    scikit-learn says it, and what name may have been meant is added.
+    The message is scikit-learn's, with a suggestion of the name that may have been meant.
     """
     for name, value in values.items():
         if isinstance(value, int) and value.bit_length() > _MOST_BITS:
@@ -160,12 +160,12 @@ def check_arguments(constraints: dict[str, Any], values: dict[str, Any], owner: 
 
 
 def are_finite(values: Sequence, n: int) -> bool:
-    """Whether values are so many numbers, none of them NaN or infinite."""
+    """Return whether values are ``n`` numbers, none of them NaN or infinite."""
     return len(values) == n and all(isinstance(v, Real) and math.isfinite(v) for v in values)
 
 
 def plain(value: Any) -> Any:
-    """Numbers of NumPy, also within tuples and lists, as those of Python; the rest as it is."""
+    """Convert NumPy's numbers to Python's, also within tuples and lists; keep all other values."""
     if isinstance(value, np.generic):
         return value.item()
     if type(value) in (tuple, list):

@@ -1,4 +1,4 @@
-"""Networks that are built to be filled from a file, and are no larger than what it holds."""
+"""Limit on the size of networks that are built to be filled from a file."""
 
 from collections.abc import Iterable
 from threading import get_ident

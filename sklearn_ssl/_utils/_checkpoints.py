@@ -22,7 +22,7 @@ _COUNT = Interval(Integral, 1, None, closed="left")
 
 
 class Checkpoint(DeclaredArguments, BaseEstimator):
-    """Where and how often a training is saved, so that it can go on where it was stopped.
+    """Folder and frequency of checkpoints, from which a stopped training run can resume.
 
     Parameters
     ----------
@@ -58,12 +58,12 @@ class Checkpoint(DeclaredArguments, BaseEstimator):
 
     @property
     def path(self) -> Path:
-        """The folder."""
+        """Path of the folder."""
         return expanded(self.folder, "checkpoint")
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
-        """The folder for oneself, without what was left half written.
+        """Lock the folder for this process, and delete files that were left half written.
 
         Raises
         ------
@@ -92,11 +92,11 @@ class Checkpoint(DeclaredArguments, BaseEstimator):
             lock.release()
 
     def files(self) -> list[Path]:
-        """The checkpoints, the last one first."""
+        """Return the checkpoints, the latest one first."""
         return sorted(self.path.glob("step-*.safetensors"), reverse=True)
 
     def read(self) -> Any:
-        """The last one that is not damaged; None if there are none.
+        """Read the latest checkpoint that is not damaged; return None if there are none.
 
         Raises
         ------
@@ -118,7 +118,7 @@ class Checkpoint(DeclaredArguments, BaseEstimator):
         return None
 
     def write(self, step: int, values: Any) -> None:
-        """Add one, and delete the oldest.
+        """Write a checkpoint, and delete the oldest ones.
 
         Raises
         ------

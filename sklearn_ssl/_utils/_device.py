@@ -1,4 +1,4 @@
-"""Where the network runs, in which number format, and what of the process that changes."""
+"""Device and number format of the network, and settings of the process that are put back."""
 
 import contextlib
 import ctypes
@@ -29,18 +29,18 @@ __all__ = [
 
 
 def n_ranks() -> int:
-    """How many processes ``accelerate launch`` or ``torchrun`` started to train together."""
+    """Return how many processes ``accelerate launch`` or ``torchrun`` started to train together."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def _own_gpu() -> str:
-    """The first GPU, or that of this process among several on a machine."""
+    """Return the GPU of this process: the first one, or its own where several train together."""
     row = int(os.environ.get("LOCAL_RANK", 0)) if n_ranks() > 1 else 0
     return f"cuda:{row % torch.cuda.device_count()}"
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """The device that an argument stands for; ``"auto"`` is a GPU when there is one.
+    """Return the device that an argument stands for; ``"auto"`` is a GPU if there is one.
 
     Of several processes that train together, each has a GPU of its own.
 
@@ -72,7 +72,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until a device has done all that it was given, as who reads a clock has to."""
+    """Wait until a device has finished all its work, so that a clock can be read."""
     if device.type not in ("cpu", "meta"):  # which are never behind
         torch.accelerator.synchronize(device)
 
@@ -81,7 +81,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def constants(values: Sequence[float], like: Tensor) -> Tensor:
-    """A small tensor of the type of ``like``, filled on its device.
+    """Return a small tensor of the type of ``like``, filled on its device.
 
     ``torch.tensor`` would copy it from the CPU, and wait for a GPU to finish what it is doing.
     """
@@ -89,7 +89,7 @@ def constants(values: Sequence[float], like: Tensor) -> Tensor:
 
 
 def bfloat16_is_native(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware (CUDA from sm80 on, AVX512-BF16, AMX)."""
+    """Return whether the device multiplies bfloat16 in hardware (sm80 and up, AVX512-BF16, AMX)."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
@@ -99,9 +99,9 @@ def bfloat16_is_native(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
-    """The context of a forward pass at ``precision``: ``"auto"``, ``"bfloat16"``, ``"float32"``.
+    """Return the context of a forward pass at ``precision`` (auto, bfloat16 or float32).
 
-    An autocast of the caller around it does not count.
+    It overrides an autocast of the caller around it.
     """
     wanted = precision == "bfloat16" or (precision == "auto" and bfloat16_is_native(device))
     if not wanted:
@@ -111,7 +111,7 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 
 @contextlib.contextmanager
 def _autocast_anew(device: torch.device) -> Iterator[None]:
-    """Autocast to bfloat16 that forgets the weights that it has cast.
+    """Autocast to bfloat16, and forget the weights that were cast at the end.
 
     torch forgets them at the end of the outermost autocast, and :func:`full_precision` is one: the
     next step would see the weights of this one.
@@ -134,7 +134,7 @@ def full_precision(device: torch.device) -> contextlib.AbstractContextManager:
 
 
 class _WhileInUse:
-    """Settings of the process: made by the first of several threads, undone by the last."""
+    """Settings of the process that the first of several threads makes, and the last one undoes."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -161,7 +161,7 @@ _deterministic, _keeping_memory, _floats = _WhileInUse(), _WhileInUse(), _WhileI
 
 
 def float32_by_default() -> contextlib.AbstractContextManager:
-    """Have torch make floats of 32 bits where it is told nothing else."""
+    """Make float32 torch's default type of floats."""
     return _floats(_float32_by_default())
 
 
@@ -178,7 +178,7 @@ def _float32_by_default() -> Iterator[None]:
 def deterministic_kernels(
     device: torch.device, wanted: bool = True
 ) -> contextlib.AbstractContextManager:
-    """Have a GPU give the same bits in every run, at the cost of its fastest kernels."""
+    """Make a GPU give the same bits in every run, at the cost of its fastest kernels."""
     if device.type != "cuda" or not wanted:
         return contextlib.nullcontext()
     # the backward passes of the other attention kernels add up in any order
@@ -189,7 +189,7 @@ def deterministic_kernels(
 
 
 def freed_memory_kept() -> contextlib.AbstractContextManager:
-    """Have glibc keep freed blocks of up to 31 MiB for the next batch, until the end.
+    """Let glibc keep freed blocks of up to 31 MiB for the next batch, until the end.
 
     How much it keeps follows the largest block that was freed. At first that is little, every
     tensor of a batch of views comes page by page from the system, and this takes half of the time.
@@ -212,9 +212,9 @@ _process = os.getpid()
 
 @contextlib.contextmanager
 def threads_that_survive_a_fork() -> Iterator[None]:
-    """One thread in a process that was forked from one with torch in it, where more would hang.
+    """Use one thread in a process that was forked from one with torch in it: more would hang.
 
-    OpenMP's other threads are gone in the child, and it waits for them for ever.
+    OpenMP's other threads are gone in the child, which would wait for them forever.
     """
     threads = torch.get_num_threads()
     if os.getpid() == _process or threads == 1:
@@ -229,7 +229,7 @@ def threads_that_survive_a_fork() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interrupts_deferred() -> Iterator[list[int]]:
-    """A list that is not empty once Ctrl-C was pressed. Pressed again, it acts at once."""
+    """Yield a list that is not empty once Ctrl-C was pressed; pressed again, it acts at once."""
     noted: list[int] = []
     before = signal.getsignal(signal.SIGINT)
     in_main_thread = threading.current_thread() is threading.main_thread()
@@ -251,7 +251,7 @@ def interrupts_deferred() -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def evaluation(module: nn.Module) -> Iterator[None]:
-    """All parts in evaluation mode; those that were in training mode are put back."""
+    """Put all parts into evaluation mode, and those that were in training mode back at the end."""
     trained = [part for part in module.modules() if part.training]
     for part in trained:
         part.training = False

@@ -1,4 +1,4 @@
-"""What the docstrings of all learners share."""
+"""Parts that the docstrings of all learners share."""
 
 import inspect
 import textwrap
@@ -50,7 +50,7 @@ def fill_docstring(cls: Any) -> None:
 
 
 def _overview(cls: Any) -> str:
-    """Which arguments there are, by the groups in which all learners share them."""
+    """List the arguments by the groups in which all learners share them."""
     groups = {
         base.__doc__.removeprefix(_OF).rstrip("."): inspect.get_annotations(base)
         for base in reversed(cls.__mro__)
@@ -67,7 +67,7 @@ def _overview(cls: Any) -> str:
 
 
 def _describe_arguments(cls: Any) -> str:
-    """The arguments that come with a description, in the order in which they were declared."""
+    """Return entries for arguments that were declared with a description, in that order."""
     entries = []
     for argument in fields(cls):
         kind, _, text = cls._arguments[argument.name]["doc"].partition("\n")

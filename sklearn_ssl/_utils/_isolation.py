@@ -1,9 +1,9 @@
-"""Torch as if nobody else had touched it: random numbers, defaults and modes of our own.
+"""Isolation of torch: random numbers, defaults and modes as if nobody else had touched them.
 
-What torch draws comes from generators that are global to the process, and seeding them changes what
-others draw. The mode of this module acts in one thread only, on every call of torch in it, also
-those within torchvision, timm or a user's module: nothing is handed from function to function, and
-a draw cannot be forgotten.
+Torch draws from generators that are global to the process, and seeding them changes what others
+draw. The mode of this module acts in one thread only, on every call of torch in it, also those
+within torchvision, timm or a user's module: nothing is handed from function to function, and a draw
+cannot be forgotten.
 
 It does not see what is drawn in a backward pass (activation checkpointing that repeats a dropout),
 within TorchScript, or by ``torch.ops``.
@@ -80,11 +80,11 @@ class OwnRandomNumbers(TorchFunctionMode):
             self.handlers |= dict.fromkeys(_DRAW_IN_SECRET, random.seeded)
 
     def state(self) -> dict[str, Tensor]:
-        """Where the generators are."""
+        """Return the states of the generators."""
         return {name: generator.get_state() for name, generator in self.generators.items()}
 
     def set_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from there; a generator of another device stays where it is."""
+        """Restore the states of generators; one of another device keeps its own."""
         for name in state.keys() & self.generators.keys():
             self.generators[name].set_state(state[name])
 
@@ -132,7 +132,7 @@ class _Random:
             self.generators[device.type] = torch.Generator(device).manual_seed(seed)
 
     def draw(self, func: Callable, args: tuple, kwargs: dict) -> Any:
-        """A function that takes a generator."""
+        """Call a function with the generator of its device."""
         if kwargs.get("generator") is not None:
             return func(*args, **kwargs)
         tensor = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
@@ -143,7 +143,7 @@ class _Random:
         return func(*args, **{**kwargs, "generator": generator})
 
     def draw_like(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
-        """rand_like, randn_like and randint_like, which take no generator in all torch versions."""
+        """Draw like rand_like and others, which lack a generator in some versions of torch."""
         options = dict(kwargs)
         like, *bounds = args or (options.pop("input"),)
         bounds += [options.pop(name) for name in ("low", "high") if name in options]
@@ -158,7 +158,7 @@ class _Random:
         return out.requires_grad_() if grad else out
 
     def drop(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
-        """Dropout of values, or of whole channels."""
+        """Drop values, or whole channels."""
         return self._dropped(_DROP[func], *args, **kwargs)
 
     def _dropped(
@@ -181,7 +181,7 @@ class _Random:
         return input.mul_(keep) if inplace else input * keep
 
     def seeded(self, func: Callable, args: tuple, kwargs: dict) -> Any:
-        """What draws without taking a generator: from the global one, which is put back."""
+        """Call a function that draws from global generators, which are seeded and then restored."""
         if not _drops(func, args, kwargs):
             return func(*args, **kwargs)
         seed = int(torch.randint(2**31, (), generator=self.generators["cpu"]))
@@ -195,7 +195,7 @@ class _Random:
 
 
 def _drops(func: Callable, args: tuple, kwargs: dict) -> bool:
-    """Whether a function draws, as far as its arguments tell."""
+    """Return whether a function draws, as far as its arguments tell."""
     position = _DROPOUT_P.get(func)
     if position is None:
         return True
@@ -218,7 +218,7 @@ _CONVOLUTIONS = {torch.conv1d, torch.conv2d, torch.conv3d}
 
 
 def _convolve(func: Callable, args: tuple, kwargs: dict) -> Tensor:
-    """In float32 where a map is smaller than the kernel.
+    """Convolve in float32 where a map is smaller than the kernel, and as usual elsewhere.
 
     With bfloat16 on a CPU, torch (seen with 2.14, oneDNN) leaves the gradient of those weights that
     see nothing but padding uninitialized when the stride is 2: any number may be in it.

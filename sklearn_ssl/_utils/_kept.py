@@ -17,7 +17,7 @@ __all__ = ["Kept", "key_of"]
 
 
 def key_of(values: Any) -> str:
-    """A name for plain values: 32 digits, equal for equal ones."""
+    """Return a digest of plain values: 32 digits, equal for equal values."""
     text = json.dumps(values, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -39,7 +39,7 @@ class Kept:
 
     @contextlib.contextmanager
     def opened(self, key: str) -> Iterator[Path]:
-        """The folder of a key, for oneself: others wait, until this is left or the process ends.
+        """Lock the folder of a key: others wait until this is left, or until the process ends.
 
         Raises
         ------

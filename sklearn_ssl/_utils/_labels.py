@@ -1,8 +1,9 @@
 """Labels in all their forms, and which of them are missing.
 
-One rule for all that takes labels: None, NaN, pandas' NA, masked entries and -1 mean that there is
-no label, whatever holds them. In text, "", "-1", "-1.0", "nan" and "<NA>" do, which is what NumPy
-and pandas make of those. Where 1 is the only other label, -1 and 1 are two classes.
+There is one rule for all functions that take labels: None, NaN, pandas' NA, masked entries and -1
+mean that there is no label, whatever holds them. In text, "", "-1", "-1.0", "nan" and "<NA>" do,
+which is what NumPy and pandas make of those. Where 1 is the only other label, -1 and 1 are two
+classes.
 """
 
 import sys
@@ -28,7 +29,7 @@ _ONE_AS_TEXT = ("1", "1.0")
 def read_labels(
     y: Any, n_rows: int | None = None, *, classes: Any = None, multilabel: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of the rows that have one, and which rows those are.
+    """Return the labels of the rows that have one, and a mask of these rows.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ def read_labels(
 
 
 def read_targets(y: Any, n_rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Targets of a regression in the rows that have one, and which rows those are.
+    """Return the targets of a regression in the rows that have one, and a mask of these rows.
 
     None, NaN, NA and masked entries mean that there is none; -1 is a number like others. A row of
     several targets has some if all of them are there.
@@ -115,7 +116,7 @@ def read_targets(y: Any, n_rows: int | None = None) -> tuple[np.ndarray, np.ndar
 
 
 def _as_array(y: Any) -> np.ndarray:
-    """Labels as they are: NumPy writes those of a mixed list as text, and forgets masks."""
+    """Convert labels to an array, with the types of a mixed list and None for masked entries."""
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
     if issparse(y):
@@ -137,7 +138,7 @@ def _has_columns(values: np.ndarray) -> bool:
 
 
 def _read_indicators(values: np.ndarray, is_fit: bool) -> tuple[np.ndarray, np.ndarray]:
-    """0 and 1 in the rows in which all are there."""
+    """Return the rows of 0 and 1 that have no missing value, and a mask of these rows."""
     minus_one = _where(values, _is_minus_one)
     missing = minus_one | _where(values, is_absent)
     is_labeled = ~missing.any(1)
@@ -175,7 +176,7 @@ def _check_some(labels: np.ndarray, n_rows: int) -> None:
 
 
 def _where(values: np.ndarray, is_so: Callable[[Any], bool]) -> np.ndarray:
-    """A mask of the values for which something is so."""
+    """Return a mask of the values for which ``is_so`` is true."""
     kind = values.dtype.kind
     if kind == "O":
         found = [is_so(value) for value in values.ravel()]
@@ -191,7 +192,7 @@ def _where(values: np.ndarray, is_so: Callable[[Any], bool]) -> np.ndarray:
 
 
 def is_absent(value: Any) -> bool:
-    """Whether a value is None, NaN or NA, or text that stands for it."""
+    """Return whether a value is None, NaN or NA, or text that stands for one of them."""
     if isinstance(value, str):
         return value in _NO_TEXT
     if value is None or value is getattr(sys.modules.get("pandas"), "NA", None):
@@ -212,7 +213,7 @@ def _are_ones(labels: np.ndarray) -> bool:
 
 
 def _of_one_type(labels: np.ndarray) -> np.ndarray:
-    """Labels of an array of objects as numbers, if they are some."""
+    """Convert labels in an array of objects to numbers, if that is what they are."""
     if labels.dtype.kind != "O" or len(labels) == 0:
         return labels
     numbers = [isinstance(label, Number) for label in labels.ravel()]

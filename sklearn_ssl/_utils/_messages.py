@@ -14,7 +14,7 @@ _PASSED_THROUGH = {"contextlib", "joblib", "sklearn", "sklearn_ssl", "skorch", "
 
 
 def warn(message: str, category: type[Warning]) -> None:
-    """Warn at the nearest caller outside of this package and of those that call it."""
+    """Warn at the nearest caller outside of this package and the libraries that call it."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and (
         frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED_THROUGH
@@ -24,7 +24,7 @@ def warn(message: str, category: type[Warning]) -> None:
 
 
 def did_you_mean(given: Any, known: Iterable[str]) -> str:
-    """A sentence, after a space, that offers the known names most like what was given, or nothing.
+    """Return a sentence, after a space, that suggests similar known names, or an empty string.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def did_you_mean(given: Any, known: Iterable[str]) -> str:
 
 @contextlib.contextmanager
 def naming(argument: str) -> Iterator[None]:
-    """Have errors name the argument that was read, which those of images call X.
+    """Make errors name ``argument`` where those about images say X.
 
     Examples
     --------

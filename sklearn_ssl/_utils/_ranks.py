@@ -1,4 +1,4 @@
-"""One training on several processes, its ranks, started by ``accelerate launch`` or ``torchrun``.
+"""Training on several processes, the ranks, started by ``accelerate launch`` or ``torchrun``.
 
 All ranks take the same steps, on the same batch and with the same random numbers, so that losses,
 queues and banks are those of one process, and no method has to know. What takes long and works row
@@ -42,7 +42,7 @@ _LOST = (  # of gloo and NCCL
 
 
 class Ranks:
-    """The processes that train together, and the place of this one; by default it is alone.
+    """Processes that train together, and the rank of this one; by default it is alone.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Ranks:
     # What is exchanged between hosts
 
     def first(self, function: Callable[[], Result]) -> Result:
-        """What the function gives on the first rank, which alone calls it; or its error."""
+        """Call a function on the first rank, and return its result on all, or raise its error."""
         if self.size == 1:
             return function()
         said: list[Any] = [None, None]
@@ -76,14 +76,14 @@ class Ranks:
         return result
 
     def gathered(self, value: Result) -> list[Result]:
-        """The values of all ranks."""
+        """Return the values of all ranks."""
         values: list[Any] = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(values, value, group=self.host)
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether any rank says so."""
+        """Return whether the flag of any rank is true."""
         if self.size == 1:
             return flag
         flags = torch.tensor([flag], dtype=torch.int32)
@@ -93,12 +93,12 @@ class Ranks:
     # Tensors
 
     def part(self, whole: Tensor) -> Tensor:
-        """The rows of this rank."""
+        """Return the rows of this rank."""
         n = len(whole) // self.size
         return whole[self.rank * n : (self.rank + 1) * n]
 
     def whole(self, part: Tensor) -> Tensor:
-        """The rows of all ranks, laid out in memory as those of this one."""
+        """Return the rows of all ranks, laid out in memory like those of this one."""
         if self.size == 1:
             return part
         channels_last = part.ndim == 4 and part.is_contiguous(memory_format=torch.channels_last)
@@ -137,7 +137,7 @@ class Ranks:
 
     @contextlib.contextmanager
     def splitting(self) -> Iterator[None]:
-        """Within, what is marked by :func:`by_rank` is shared out."""
+        """Share out the work of functions that are marked by :func:`by_rank`."""
         before = _splitting.set(self if self.size > 1 else None)
         try:
             yield
@@ -167,7 +167,7 @@ _splitting: ContextVar[Ranks | None] = ContextVar("splitting", default=None)
 
 
 def current_ranks() -> Ranks:
-    """Those of the fit that is under way."""
+    """Return the ranks of the fit that is under way."""
     return _current.get()
 
 
@@ -191,7 +191,7 @@ def by_rank(function: Callable[Params, Result]) -> Callable[Params, Result]:
 
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
-    """The processes that were started together, for a fit on this one's device.
+    """Yield the ranks that were started together, for a fit on the device of this one.
 
     Raises
     ------
@@ -246,8 +246,9 @@ def _connected(device: torch.device) -> Ranks:
 
 @functools.cache
 def _host_group() -> Any:
-    """One for all fits. Gloo says at once when a process is gone, where NCCL would wait.
+    """Return the group that all fits use for values in host memory.
 
-    So it has time: the first process may write for long, or wait for its turn in ``memory``.
+    Gloo says at once when a process is gone, where NCCL would wait. So the timeout can be long: the
+    first process may write for long, or wait for its turn in ``memory``.
     """
     return dist.new_group(backend="gloo", timeout=timedelta(days=1))

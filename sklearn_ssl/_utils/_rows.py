@@ -1,4 +1,4 @@
-"""Within a share of the rows of a batch: gradients, batch norms and draws as if all were there."""
+"""Share of the rows of a batch, with gradients, batch norms and draws as if all were there."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,12 +16,12 @@ __all__ = ["Rows", "rows_of", "rows_together"]
 
 
 def rows_of(whole: Tensor, ranks: Any) -> Tensor:
-    """The rows of this rank; gradients of all ranks come back together."""
+    """Return the rows of this rank; gradients of all ranks come back together."""
     return _Part.apply(whole, ranks) if whole.requires_grad else ranks.part(whole)
 
 
 def rows_together(part: Tensor, ranks: Any) -> Tensor:
-    """The rows of all ranks; each passes the gradient of its own ones back."""
+    """Return the rows of all ranks; each passes the gradient of its own rows back."""
     return _Whole.apply(part, ranks)
 
 

@@ -28,7 +28,7 @@ DAMAGED = (
 
 
 def expanded(path: str | os.PathLike, argument: str = "path") -> Path:
-    """A path with the home directory in place of ``~``.
+    """Return a path with the home directory in place of ``~``.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def expanded(path: str | os.PathLike, argument: str = "path") -> Path:
 
 
 def place_for(path: str | os.PathLike, argument: str = "path") -> Path:
-    """Where a file that a user names is written: ``~`` is expanded, and its folder is made.
+    """Return the path of a file to write: ``~`` is expanded, and its folder is made.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def place_for(path: str | os.PathLike, argument: str = "path") -> Path:
 
 @contextlib.contextmanager
 def replaced(path: str | os.PathLike, synced: bool = True) -> Iterator[Path]:
-    """A new file beside ``path``, which takes its place when all is written, or leaves no trace.
+    """Yield the path of a new file that replaces ``path`` at the end, or is deleted on an error.
 
     Unless ``synced``, a power cut may leave it empty or damaged.
     """
@@ -112,9 +112,9 @@ def write_file(path: str | os.PathLike, values: Any, synced: bool = True) -> Non
 
 
 def read_file(path: str | os.PathLike) -> Any:
-    """What :func:`write_file` wrote.
+    """Read what :func:`write_file` wrote.
 
-    The file is not mapped into memory: it may be changed or deleted afterwards.
+    The file is not mapped into memory: it may be changed or deleted afterward.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
 
 
 def _packed(values: Any, tensors: dict[str, Tensor]) -> Any:
-    """JSON of the values, where tensors are named; they are put into ``tensors``."""
+    """Return the values in types of JSON; tensors are put into ``tensors``, and named."""
     if isinstance(values, Tensor):
         name = str(len(tensors))
         tensors[name] = values.detach().cpu().clone(memory_format=torch.contiguous_format)

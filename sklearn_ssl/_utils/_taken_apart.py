@@ -16,14 +16,14 @@ __all__ = ["as_arrays", "as_tensors", "put_together", "taken_apart"]
 
 
 def taken_apart(module: nn.Module) -> tuple[nn.Module, list[Any]]:
-    """A copy of a module with blanks in place of its parameters and buffers, and their values."""
+    """Return a copy of a module without its parameters and buffers, and their values as arrays."""
     tensors = _tensors(module)
     blanks: dict[int, Any] = {id(tensor): _Blank(row, tensor) for row, tensor in enumerate(tensors)}
     return copy.deepcopy(module, blanks), [as_arrays(tensor) for tensor in tensors]
 
 
 def put_together(skeleton: nn.Module, values: list[Any]) -> nn.Module:
-    """The inverse of :func:`taken_apart`, on the CPU."""
+    """Invert :func:`taken_apart`, on the CPU."""
     filled: dict[int, Any] = {}
     for part in skeleton.modules():
         for blank in (*part._parameters.values(), *part._buffers.values()):
@@ -33,7 +33,7 @@ def put_together(skeleton: nn.Module, values: list[Any]) -> nn.Module:
 
 
 class _Blank:
-    """The place of a parameter or buffer."""
+    """Placeholder for a parameter or buffer."""
 
     def __init__(self, row: int, tensor: Tensor):
         self.row = row
@@ -42,16 +42,16 @@ class _Blank:
         self.trained = tensor.requires_grad
 
     def filled(self, tensor: Tensor) -> Tensor:
-        """The parameter or buffer with this value."""
+        """Return the parameter or buffer with this value."""
         laid_out = torch.empty_strided(tensor.shape, self.stride, dtype=tensor.dtype).copy_(tensor)
         return nn.Parameter(laid_out, self.trained) if self.is_parameter else laid_out
 
 
 def as_arrays(values: Any) -> Any:
-    """Arrays, and names of their types, for tensors in dictionaries, lists and tuples."""
+    """Convert tensors in dictionaries, lists and tuples to arrays and the names of their types."""
     if isinstance(values, Tensor):
         bits = values.detach().cpu().contiguous()
-        if bits.dtype == torch.bfloat16:  # which NumPy has not
+        if bits.dtype == torch.bfloat16:  # which NumPy lacks
             bits = bits.view(torch.int16)
         return _Array(bits.numpy(), str(values.dtype).removeprefix("torch."))
     if isinstance(values, dict):
@@ -62,7 +62,7 @@ def as_arrays(values: Any) -> Any:
 
 
 def as_tensors(values: Any) -> Any:
-    """The inverse of :func:`as_arrays`."""
+    """Invert :func:`as_arrays`."""
     if isinstance(values, _Array):
         return torch.from_numpy(values.array.copy()).view(getattr(torch, values.dtype))
     if isinstance(values, dict):
@@ -74,7 +74,7 @@ def as_tensors(values: Any) -> Any:
 
 @dataclass
 class _Array:
-    """What stands for a tensor."""
+    """Array in place of a tensor, and the name of the tensor's type."""
 
     array: np.ndarray
     dtype: str

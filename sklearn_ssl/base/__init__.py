@@ -1,4 +1,4 @@
-"""What a pretext method is made of: the learner, scikit-learn's face of it, and its task.
+"""Parts of a pretext method: the learner, scikit-learn's face of it, and its task.
 
 This is the API for methods outside of the package, too; docs/architecture.md shows one.
 """

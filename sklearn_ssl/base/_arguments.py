@@ -1,4 +1,4 @@
-"""The arguments that all learners share, and what is made of them."""
+"""Arguments that all learners share, and the views made from them."""
 
 from typing import Any
 
@@ -41,11 +41,11 @@ class SharedArguments(
     """Encoder and features, training, and where and how it runs."""
 
     def _default_views(self) -> Views:
-        """The recipe of the method, for ``views=None``."""
+        """Return the recipe of the method, for ``views=None``."""
         return Views()
 
     def _make_views(self, size: Any = None) -> Any:
-        """The user's views, or the method's; ``size`` is for views that have none."""
+        """Return the user's views, or the method's; ``size`` is for views that have none."""
         return as_views(self._default_views() if self.views is None else self.views, size)
 
     _validate_params = DeclaredArguments._validate_params  # before that of BaseEstimator

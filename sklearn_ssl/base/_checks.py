@@ -1,4 +1,4 @@
-"""What a learner checks and decides before it trains."""
+"""Checks and decisions of a learner before it trains."""
 
 import contextlib
 import functools
@@ -46,9 +46,9 @@ _COLLAPSED = 1e-3  # feature spread below which all images look the same
 
 
 def all_or_nothing(method: Callable) -> Callable:
-    """Have a fit that fails, also in its last line, leave the estimator as it was.
+    """Make a fit that fails, even in its last line, leave the estimator as it was.
 
-    What torch says of a CPU without memory becomes a MemoryError.
+    An error of torch about a lack of memory on a CPU becomes a MemoryError.
     """
 
     @functools.wraps(method)
@@ -76,7 +76,7 @@ def all_or_nothing(method: Callable) -> Callable:
 
 
 def built_in(learner: Any) -> dict[str, Any]:
-    """The arguments that the network and its task were built from."""
+    """Return the arguments that the network and its task were built from."""
     changeable = {name for name, known in learner._arguments.items() if known["changeable"]}
     params = learner.get_params(deep=True)
     nested = {name.partition("__")[0] for name in params if "__" in name}
@@ -88,7 +88,7 @@ def built_in(learner: Any) -> dict[str, Any]:
 
 
 def check_unchanged(learner: Any) -> None:
-    """Raise ValueError if an argument changed that the network was built from."""
+    """Raise ValueError if an argument that the network was built from has changed."""
     before, now = learner._built_in_, built_in(learner)
     changed = [name for name in before | now if before.get(name, "") != now.get(name, "")]
     if changed:
@@ -99,7 +99,7 @@ def check_unchanged(learner: Any) -> None:
 
 
 def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool) -> Images:
-    """All images to train on, checked to be of one shape and range of values."""
+    """Read all images to train on, and check that they have one shape and range of values."""
     shape = learner.image_shape_ if continued else None
     order = learner.channel_order
     images = read_images(
@@ -142,9 +142,9 @@ def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool
 
 @contextlib.contextmanager
 def inner_training() -> Iterator[None]:
-    """Have the learners that are fitted in the block leave it to the caller to warn.
+    """Leave it to the caller to warn of interrupted fits of learners in the block.
 
-    The user never sees them: what Ctrl-C leaves is what the estimator around them keeps.
+    The user never sees these learners: what Ctrl-C leaves is what the estimator around them keeps.
     """
     token = _IS_INNER.set(True)
     try:
@@ -155,7 +155,7 @@ def inner_training() -> Iterator[None]:
 
 @contextlib.contextmanager
 def lost_if_interrupted(outer: Any, inner: Any) -> Iterator[None]:
-    """Say that ``outer`` keeps nothing of a training in the block, which only prepares its own."""
+    """Warn that ``outer`` keeps nothing of an interrupted training of ``inner`` in the block."""
     try:
         with inner_training():
             yield
@@ -174,7 +174,7 @@ def lost_if_interrupted(outer: Any, inner: Any) -> Iterator[None]:
 
 
 def warn_of_interruption(learner: Any, kept_by: Any = None) -> None:
-    """Say what an interrupted training leaves, of the learner or of an estimator around it."""
+    """Warn that the learner, or an estimator around it, has what it learned until Ctrl-C."""
     if _IS_INNER.get():
         return
     goes_on = "" if learner.checkpoint is None else "; the same fit goes on from its checkpoint"
@@ -187,14 +187,14 @@ def warn_of_interruption(learner: Any, kept_by: Any = None) -> None:
 
 
 def fingerprint(task: Any, images: Images) -> str | None:
-    """What tells images from others, if a task keeps something of them; of many a sample does."""
+    """Return a hash of the images (of many, of a sample) if a task keeps some of them, or None."""
     return image_fingerprint(images) if task.keeps_images else None
 
 
 def keep_or_forget(learner: Any, task: Any, images: Images, streamed: bool) -> None:
-    """Have a continued fit keep nothing of images that it does not have.
+    """Drop what a task keeps of images that a continued fit does not have.
 
-    Those of a stream come one after the other, and queues go on over them.
+    Images of a stream come one after the other, and queues go on over them.
     """
     if fingerprint(task, images) == learner._fingerprint_:
         return
@@ -209,7 +209,7 @@ def keep_or_forget(learner: Any, task: Any, images: Images, streamed: bool) -> N
 
 
 def choose_batch_size(learner: Any, n_images: int, cut: bool) -> int:
-    """The batch size that was asked for or, without one, the method's; ``cut`` to the images."""
+    """Return the given batch size, cut to the images if ``cut`` allows it, or a default."""
     wanted, n_ranks = learner.batch_size, current_ranks().size
     if wanted is None:
         size = min(learner._usual_batch_size, max(2, n_images // 4))
@@ -251,7 +251,7 @@ def check_alike(ranks: Ranks, learner: Any, images: Images, epochs: int, continu
 
 
 def draw_seed(learner: Any, continued: bool) -> int:
-    """The seed of a fit; a continued one goes on with other numbers."""
+    """Return the seed of a fit; a continued one goes on with other numbers."""
     if learner.random_state is None:  # numpy's global generator is not ours to advance
         return int(np.random.default_rng().integers(2**31))
     seed = int(check_random_state(learner.random_state).randint(2**31 - 1))
@@ -294,14 +294,14 @@ def warn_of_features(learner: Any, images: Images, continued: bool, trained: boo
 
 
 def _are_identical(images: Images) -> bool:
-    """Whether no image differs from the first, of as many as are compared."""
+    """Return whether no image differs from the first, of as many as are compared."""
     rows = np.linspace(0, len(images) - 1, min(len(images), _COMPARED)).astype(int)
     some = images.take(rows)
     return bool((some == some[:1]).all())
 
 
 def _shape(given: Any) -> tuple[int, ...]:
-    """The shape of arrays and frames; of lists, seen from their first element."""
+    """Return the shape of arrays and frames; for lists, as seen from their first element."""
     if isinstance(given, (list, tuple)) and len(given):
         return (len(given), *_shape(given[0]))
     return tuple(getattr(given, "shape", ()))

@@ -1,4 +1,4 @@
-"""What a fitted learner gives: features, what they are called, and what they are worth."""
+"""Features of a fitted learner, their names, and a measure of their quality."""
 
 import functools
 from collections import Counter
@@ -24,7 +24,7 @@ __all__ = ["FeaturesMixin"]
 
 
 class FeaturesMixin(TransformerMixin):  # which gives what transform returns other forms
-    """``transform`` and ``score``, on the layer that is asked for."""
+    """Mixin for ``transform`` and ``score``, on the layer that is asked for."""
 
     _reading: Any
     _validate_params: Any
@@ -48,7 +48,7 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
         return self.net_.encoder
 
     def transform(self, X: Any) -> np.ndarray:
-        """Features of ``layer``, pooled by ``pool``.
+        """Compute the features of ``layer``, pooled by ``pool``.
 
         Parameters
         ----------
@@ -70,7 +70,7 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
         return self._features(self._read_images(X), self._wanted(self.encoder_))
 
     def _features(self, images: Images, wanted: list[Pair]) -> np.ndarray:
-        """Those that are kept, or computed."""
+        """Return features that are kept in ``memory``, or compute them."""
         if is_on(self.memory):
             return kept_features(self, images, wanted, functools.partial(self._encode, images))
         return self._encode(images, wanted)
@@ -81,7 +81,7 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
         wanted: list[Pair],
         finish: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> np.ndarray:
-        """Features (n, d) of layers and their pools, one beside the other, in one pass."""
+        """Compute features (n, d) of layers and their pools, side by side, in one pass."""
         encoder, mirror = self.encoder_, self.mirror
 
         def features(pixels: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
         return self._apply(features, images, finish=finish)
 
     def _read_images(self, X: Any, broken: str = "blank") -> Images:
-        """Images to apply the fitted learner to; ``broken`` as in :class:`Reading`."""
+        """Read images to apply the fitted learner to; ``broken`` as in :class:`Reading`."""
         check_is_fitted(self)
         self._validate_params()
         return read_for(
@@ -108,14 +108,14 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
         *arguments: np.ndarray,
         finish: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> np.ndarray:
-        """A function of images, applied to all of them by the fitted net."""
+        """Apply a function of images to all of them, with the fitted net."""
         return apply_checked(self.net_, function, images, *arguments, finish=finish)
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Effective rank of the features (RankMe), which needs no labels.
+        """Compute the effective rank of the features (RankMe), which needs no labels.
 
-        It compares layers and lengths of training of one learner, the higher the better, where
-        the number of features is the same. It does not tell which pretext task is better.
+        Use it to compare layers and lengths of training of one learner, where the number of
+        features is the same: higher is better. It does not tell which pretext task is better.
 
         Parameters
         ----------
@@ -151,7 +151,7 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
     def encoder_layers(
         self, image_shape: tuple[int, ...] | None = None
     ) -> dict[str, tuple[int, int, int]]:
-        """Names of the encoder's layers, and the shape of their feature maps.
+        """Return the names of the encoder's layers, and the shapes of their feature maps.
 
         Parameters
         ----------
@@ -183,7 +183,7 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
         return dict(made.layers)
 
     def _wanted(self, encoder: Encoder) -> list[Pair]:
-        """The layers that are asked for, each with its pool."""
+        """Return the layers that are asked for, each with its pool."""
         return self._pairs_of(encoder, plain(self.layer), plain(self.pool))
 
     def _pairs_of(self, encoder: Encoder, layer: Any, pool: Any) -> list[Pair]:
@@ -221,7 +221,7 @@ class FeaturesMixin(TransformerMixin):  # which gives what transform returns oth
         return [pooled_width(layers[layer], pool) for layer, pool in self._wanted(self.encoder_)]
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of the features: ``simclr0``, or ``simclr_layer2_0`` of several layers.
+        """Return the names of features: ``simclr0``, or ``simclr_layer2_0`` for several layers.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""What tells a training from others: its arguments and its images."""
+"""Identity of a training run: its arguments and its images."""
 
 import contextlib
 import functools
@@ -26,7 +26,7 @@ _KNOWN = {"builtins", "sklearn_ssl", "sklearn", "skorch", "torch", "torchvision"
 
 
 def training_arguments(learner: Any) -> dict[str, Any]:
-    """The arguments that a training depends on, in plain values."""
+    """Return the arguments that a training depends on, as plain values."""
     params = learner.get_params(deep=False)
     weights = params.get("weights")
     if is_file(weights) and expanded(weights).is_file():  # told by what is in it, if it is there
@@ -40,7 +40,7 @@ def training_arguments(learner: Any) -> dict[str, Any]:
 
 
 def describe(value: Any) -> Any:
-    """Plain values that are equal for equal arguments: names in place of code."""
+    """Return plain values that are equal for equal arguments: names in place of code."""
     value = plain(value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -70,7 +70,7 @@ def describe(value: Any) -> Any:
 
 
 def name_of_code(value: Any) -> str:
-    """Where a class, a function or what is called like one was written."""
+    """Return the module and name of a class, a function or the type of another object."""
     if isinstance(value, functools.partial):
         return f"functools.partial({name_of_code(value.func)}, ...)"
     named = value if hasattr(value, "__qualname__") else type(value)
@@ -78,14 +78,14 @@ def name_of_code(value: Any) -> str:
 
 
 def _code_of(value: Any) -> str:
-    """What tells a class or function from another one of the same name, with what it uses."""
+    """Return a hash of a class's or function's code and of what it uses; empty if there is none."""
     parts: list[str] = []
     _collect(value, parts, set())
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest() if parts else ""
 
 
 def _collect(value: Any, parts: list[str], seen: set[int]) -> None:
-    """The compiled code of a class or function, and of those of its module that it names."""
+    """Collect the code of a class or function, and of those of its module that it names."""
     module = getattr(value, "__module__", None) or "builtins"
     if id(value) in seen or module.partition(".")[0] in _KNOWN:
         return
@@ -129,13 +129,13 @@ def _names_in(code: types.CodeType) -> list[str]:
 
 
 def image_fingerprint(images: Images, at_most: int = _TOLD_APART_BY) -> str:
-    """What tells images from others; of many a sample does."""
+    """Return a hash of images; of many, that of a sample."""
     _, pixels = _sample(images, at_most)
     return f"{len(images)} {hashlib.blake2b(pixels.data).hexdigest()}"
 
 
 def image_hashes(images: Images) -> list[str | None]:
-    """What tells each image of a sample from others; None for files that are skipped."""
+    """Return a hash of each image of a sample, or None for files that are skipped."""
     rows, pixels = _sample(images, _TOLD_APART_BY)
     skipped = images.skipped
     return [
@@ -145,6 +145,6 @@ def image_hashes(images: Images) -> list[str | None]:
 
 
 def _sample(images: Images, at_most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows, evenly spread, and their images (n, h, w, c)."""
+    """Return rows, evenly spread, and their images (n, h, w, c)."""
     rows = np.arange(0, len(images), -(-len(images) // at_most))
     return rows, images.take(rows).permute(0, 2, 3, 1).numpy()

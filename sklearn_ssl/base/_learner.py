@@ -1,4 +1,4 @@
-"""The learner: scikit-learn's face of a pretext method."""
+"""Base class of learners: scikit-learn's face of a pretext method."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -90,16 +90,16 @@ class PretextLearner(
 
     @abstractmethod
     def _make_task(self, encoder: Any, n_images: int) -> PretextTask:
-        """The task that trains ``encoder``; queues need not be longer than ``n_images``."""
+        """Make the task that trains ``encoder``; queues need not be longer than ``n_images``."""
 
     def _make_encoder(
         self, image_shape: tuple[int, int, int], mean: Sequence[float], std: Sequence[float]
     ) -> Encoder:
-        """The encoder; a method that has one of its own kind makes it here."""
+        """Make the encoder; methods with an encoder of their own kind override it."""
         return self._make_network(image_shape, mean, std)
 
     def _unseeded(self) -> str | None:
-        """The argument that makes every fit another one, if there is one."""
+        """Return the name of the argument that makes every fit another one, or None."""
         return "random_state" if self.random_state is None else None
 
     # Fitting
@@ -162,7 +162,7 @@ class PretextLearner(
         return self._fit(X, None, epochs=1, continued=True, streamed=True)
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
-        """Fit, and give the features of the same images.
+        """Fit the learner, and return the features of the same images.
 
         Parameters
         ----------
@@ -245,7 +245,7 @@ class PretextLearner(
     def _next_net(
         self, images: Images, draws: OwnRandomNumbers, continued: bool, streamed: bool
     ) -> "PretextNet":
-        """The net to train: a new one, or a copy of the one that is fitted."""
+        """Return the net to train: a new one, or a copy of the one that is fitted."""
         plainly, device = self._plainly(), resolve_device(self.device)
         batch_size = _checks.choose_batch_size(plainly, len(images), cut=streamed)
         if continued:

@@ -1,4 +1,4 @@
-"""What a fitted learner says of images without labels: its loss, and what it makes of views."""
+"""Measures of a fitted learner that need no labels: its loss, and views and their features."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ __all__ = ["MeasuresMixin"]
 
 
 class MeasuresMixin:
-    """``pretext_loss``, ``draw_views`` and ``transform_views``."""
+    """Mixin for ``pretext_loss``, ``draw_views`` and ``transform_views``."""
 
     _apply: Any
     _make_views: Any
@@ -29,11 +29,11 @@ class MeasuresMixin:
     net_: Any
 
     def pretext_loss(self, X: Any, *, random_state: Any = None) -> float:
-        """Mean loss of the pretext task on images, as a rule such as were held out.
+        """Compute the mean loss of the pretext task on images, usually held-out ones.
 
-        Batches are as large as those of the training, and batch norm takes their statistics, as
-        there; nothing is learned or kept of them. It compares trainings of one method: each has a
-        loss of its own.
+        Batches are as large as in the training, and batch norm takes their statistics, as it does
+        there; nothing is learned or kept of them. Use it to compare trainings of one method: each
+        method has a loss of its own.
 
         Parameters
         ----------
@@ -73,7 +73,7 @@ class MeasuresMixin:
         return torch.stack(losses).mean().item()
 
     def draw_views(self, X: Any, n_views: int = 2, *, random_state: Any = None) -> np.ndarray:
-        """Views of images, by the recipe of the method.
+        """Draw views of images, by the recipe of the method.
 
         Parameters
         ----------
@@ -95,7 +95,7 @@ class MeasuresMixin:
         return self._of_views(X, n_views, random_state, pixels)
 
     def transform_views(self, X: Any, n_views: int = 2, *, random_state: Any = None) -> np.ndarray:
-        """Features of views of images.
+        """Draw views of images, and compute their features.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Pretrainings and features that are not computed twice: what ``memory`` keeps."""
+"""Pretrainings and features that ``memory`` keeps, so that they are not computed twice."""
 
 import contextlib
 import hashlib
@@ -29,12 +29,12 @@ _BYTES_AT_MOST = 2**30  # of features that were not asked for yet
 
 
 def is_on(memory: Any) -> bool:
-    """Whether anything is kept: a ``joblib.Memory(None)`` keeps nothing."""
+    """Return whether anything is kept: a ``joblib.Memory(None)`` keeps nothing."""
     return (memory.location if isinstance(memory, Memory) else memory) is not None
 
 
 def keeps_trainings(learner: Any) -> bool:
-    """Whether trainings are kept: without a seed, with a warning, they are not."""
+    """Return whether trainings are kept; warn that they are not if there is no seed."""
     unseeded = learner._unseeded()
     if not is_on(learner.memory) or unseeded is None:
         return is_on(learner.memory)
@@ -54,7 +54,7 @@ def pretrain_once(
     draws: OwnRandomNumbers,
     train: Callable[[int, bool], None],
 ) -> None:
-    """Take what an equal training learned before; train what is left of it, and keep that.
+    """Take what an equal training learned before, train the rest of it, and keep the result.
 
     ``train(epochs, goes_on)`` trains the learner, anew or from what it was given.
     """
@@ -86,7 +86,7 @@ def pretrain_once(
 
 
 def _restored(learner: Any, values: Any, draws: OwnRandomNumbers) -> bool:
-    """Whether a learner took what was kept of its training."""
+    """Restore what was kept of a learner's training, and return whether that worked."""
     before = draws.state()
     try:
         learner._restore(values)
@@ -103,7 +103,7 @@ def _restored(learner: Any, values: Any, draws: OwnRandomNumbers) -> bool:
 
 
 def _longest(folder: Path, epochs: int) -> tuple[int, Any] | None:
-    """The longest training of at most so many epochs, and what was kept of it."""
+    """Return the longest training of at most ``epochs`` epochs and its values, or None."""
     for file in sorted(folder.glob("epochs-*.safetensors"), reverse=True):
         n_epochs = int(file.stem.removeprefix("epochs-"))
         if n_epochs <= epochs:
@@ -119,10 +119,10 @@ def _longest(folder: Path, epochs: int) -> tuple[int, Any] | None:
 def kept_features(
     learner: Any, images: Images, wanted: list[Pair], encode: Callable[..., np.ndarray]
 ) -> np.ndarray:
-    """Features (n, d) of layers and their pools, one beside the other.
+    """Return features (n, d) of layers and their pools, side by side.
 
-    All that is missing is encoded in one pass, ``encode(pairs)``, and with it what a search mostly
-    asks for next, if that is not too much.
+    All missing ones are computed in one pass, ``encode(pairs)``, together with those that a search
+    is likely to ask for next, if they are not too many.
     """
     encoder, pixels = learner.encoder_, learner.net_.module_.pixels
     what = {
@@ -162,7 +162,7 @@ def kept_features(
 
 
 def _with_more(missing: list[Pair], shapes: dict[str, Any], n_images: int) -> list[Pair]:
-    """These, and other pools of their layers."""
+    """Return these pairs, and other pools of their layers."""
     pairs, left = list(missing), _BYTES_AT_MOST
     for layer in dict.fromkeys(layer for layer, _ in missing):
         more = [(layer, pool) for pool in _POOLS if (layer, pool) not in missing]
@@ -174,7 +174,7 @@ def _with_more(missing: list[Pair], shapes: dict[str, Any], n_images: int) -> li
 
 
 def _read(place: Path, shape: tuple[int, int]) -> np.ndarray | None:
-    """Features that are there; None if there are none, or with a warning if they are damaged."""
+    """Read features; return None if there are none or, with a warning, if they are damaged."""
     try:
         rows = read_file(place)
         if not isinstance(rows, torch.Tensor) or (rows.shape, rows.dtype) != (shape, torch.float32):
@@ -189,7 +189,7 @@ def _read(place: Path, shape: tuple[int, int]) -> np.ndarray | None:
 
 @contextlib.contextmanager
 def kept_or_warned(what: str) -> Iterator[None]:
-    """A disk that is full costs the time to compute it again, and nothing else."""
+    """Warn of errors of the disk: they cost the time to compute again, and nothing else."""
     try:
         yield
     except OSError as error:

@@ -10,14 +10,14 @@ __all__ = ["NestedParameters"]
 
 
 class NestedParameters(BaseEstimator):
-    """``views__size`` and ``callbacks__name__parameter``."""
+    """Mixin for parameters such as ``views__size`` and ``callbacks__name__parameter``."""
 
     views: Any
     callbacks: Any
     _default_views: Any
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters of this learner and, if ``deep``, of the estimators among them.
+        """Return the parameters of this learner and, if ``deep``, of the estimators among them.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""What is taken out of a fitted learner: files, and modules of torch."""
+"""Export of a fitted learner: to files, and to modules of torch."""
 
 import math
 import os
@@ -24,7 +24,7 @@ __all__ = ["PersistenceMixin"]
 
 
 class PersistenceMixin(SavedMixin):
-    """``save`` and what reads it back, ``to_torch``, ``export_onnx``, ``backbone_state_dict``."""
+    """Mixin for saving and restoring, ``to_torch``, ``export_onnx`` and ``backbone_state_dict``."""
 
     _kept_attributes: ClassVar[tuple[str, ...]] = ("image_shape_", "n_features_in_", "skipped_")
 
@@ -44,7 +44,7 @@ class PersistenceMixin(SavedMixin):
     skipped_: Any
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Go to the device that was asked for, or with a warning to the CPU if it is missing."""
+        """Move to the device that was asked for, or with a warning to the CPU if it is missing."""
         super().__setstate__(state)
         if self.__sklearn_is_fitted__():
             self._settle()
@@ -58,7 +58,7 @@ class PersistenceMixin(SavedMixin):
         self.net_.move_to(self.device_)
 
     def _state(self) -> dict[str, Any]:
-        """What :meth:`save` writes: arguments, and what was learned."""
+        """Return what :meth:`save` writes: arguments, and what was learned."""
         net, pixels = self.net_, self.net_.module_.pixels
         names = getattr(self, "feature_names_in_", None)
         return {
@@ -75,7 +75,7 @@ class PersistenceMixin(SavedMixin):
         }
 
     def _restore(self, values: dict[str, Any], rebuild: Rebuild | None = None) -> Self:
-        """Take what :meth:`_state` gave, but the arguments, into this learner."""
+        """Restore in this learner what :meth:`_state` gave, except the arguments."""
         self._validate()
         shape = tuple(values["attributes"]["image_shape_"])
         channels, described = shape[2], values["pixels"]
@@ -108,7 +108,7 @@ class PersistenceMixin(SavedMixin):
         return self
 
     def to_torch(self) -> nn.Module:
-        """The features of ``layer``, pooled by ``pool``, as a module of torch alone.
+        """Return the features of ``layer``, pooled by ``pool``, as a module of torch alone.
 
         It is a copy, on the CPU, in evaluation mode and float32, and has no hooks. It can be traced
         and exported (``torch.export``), if the encoder is one of ours, of torchvision or timm, or
@@ -156,14 +156,14 @@ class PersistenceMixin(SavedMixin):
         write_onnx(self.to_torch(), path, self._example(), "pixels", "features")
 
     def _example(self) -> Tensor:
-        """Two images, as :meth:`to_torch` takes them."""
+        """Return two blank images, as :meth:`to_torch` takes them."""
         height, width, channels = self.image_shape_
         uint8 = self.net_.module_.pixels.dtype == "uint8"
         dtype = torch.uint8 if uint8 else torch.float32
         return torch.zeros(2, channels, height, width, dtype=dtype)
 
     def backbone_state_dict(self) -> dict[str, Tensor]:
-        """Weights of the trained network, named as in torchvision or timm if it is from there.
+        """Return the trained network's weights, named as in torchvision or timm if from there.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Estimators that are no networks, and what they learned, as values that a file can hold."""
+"""Saving of estimators without a network, and of what they learned, as values for a file."""
 
 import importlib
 import os
@@ -33,7 +33,7 @@ Rebuild = Callable[..., Any]  # from what ``_state`` gave, and estimators that m
 
 
 class SavedMixin(BaseEstimator):
-    """``save`` for estimators whose learned attributes are arrays, numbers, text and estimators.
+    """Mixin for ``save``, where attributes are arrays, numbers, text and estimators.
 
     Estimators with a network override how their state is made and restored.
     """
@@ -79,14 +79,14 @@ class SavedMixin(BaseEstimator):
         write_file(place, self._state())
 
     def _state(self) -> dict[str, Any]:
-        """Arguments, and what was learned."""
+        """Return the arguments, and what was learned."""
         return {
             **self._described(),
             "attributes": {name: _packed_value(v) for name, v in self._learned_values().items()},
         }
 
     def _described(self) -> dict[str, Any]:
-        """The class and the arguments."""
+        """Return the class and the arguments."""
         arguments, code = _packed_arguments(self)
         return {
             "format": FORMAT,
@@ -100,7 +100,7 @@ class SavedMixin(BaseEstimator):
         return {name: value for name, value in vars(self).items() if name not in self._arguments}
 
     def _restore(self, values: dict[str, Any], rebuild: Rebuild) -> Self:
-        """Take what :meth:`_state` gave, but the arguments."""
+        """Restore what :meth:`_state` gave, except the arguments."""
         self._validate_params()
         lenders = [v for v in self.get_params().values() if isinstance(v, DeclaredArguments)]
         for name, value in values["attributes"].items():
@@ -111,7 +111,7 @@ class SavedMixin(BaseEstimator):
 
 
 def _packed_arguments(estimator: Any) -> tuple[dict[str, Any], dict[str, str]]:
-    """Arguments that can be stored, and the names of those that are code.
+    """Return arguments that can be stored, and the names of those that are code.
 
     Folders that are written to are in neither.
     """
@@ -129,7 +129,7 @@ def _packed_arguments(estimator: Any) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _packed_argument(value: Any) -> Any:
-    """Values that can be stored; TypeError for code."""
+    """Return an argument in types that can be stored; raise TypeError for code."""
     value = plain(value)
     if isinstance(value, _PLAIN):
         return value
@@ -158,7 +158,7 @@ def _packed_argument(value: Any) -> Any:
 def unpacked_arguments(
     kind: Any, packed: dict[str, Any], classes: dict[str, Any]
 ) -> dict[str, Any]:
-    """Arguments of a class, without those by which a file would have others written."""
+    """Return the arguments of a class, without those by which a file would have others written."""
     known = getattr(kind, "_arguments", {_WRITES: {"writes": True}})
     return {
         name: _unpacked_argument(value, classes)
@@ -168,7 +168,7 @@ def unpacked_arguments(
 
 
 def _unpacked_argument(value: Any, classes: dict[str, Any]) -> Any:
-    """What was packed, with the classes that a file may name."""
+    """Unpack an argument, with the classes that a file may name."""
     if isinstance(value, (list, tuple)):
         return type(value)(_unpacked_argument(item, classes) for item in value)
     if not isinstance(value, dict):
@@ -181,7 +181,7 @@ def _unpacked_argument(value: Any, classes: dict[str, Any]) -> Any:
 
 
 def _packed_value(value: Any) -> Any:
-    """What an estimator learned; dictionaries of one key say what is not plain."""
+    """Pack a learned value; dictionaries with one key stand for what is not plain."""
     if isinstance(value, np.ndarray):
         return _packed_array(value)
     value = plain(value)
@@ -222,7 +222,7 @@ def _unpacked_value(value: Any, rebuild: Callable[[Any], Any]) -> Any:
 
 
 def _packed_array(array: np.ndarray) -> dict[str, Any]:
-    """With its type, and its order in memory, on which the last bits of products depend."""
+    """Pack an array with its type and memory order, which the last bits of products depend on."""
     by_columns = array.ndim > 1 and array.strides[0] < array.strides[-1]
     if array.dtype.kind not in "biuf":
         values = array.tolist()
@@ -252,7 +252,7 @@ def _path_of(cls: type) -> str:
 
 
 def _sklearn_class(path: str) -> Any:
-    """A class of scikit-learn's estimators; no other code is imported."""
+    """Return the class of an estimator of scikit-learn; no other code is imported."""
     module, _, name = path.rpartition(".")
     if not module.startswith("sklearn.") or ".tests" in module:
         raise ValueError(f"{path} is not a class of scikit-learn")

@@ -15,7 +15,7 @@ __all__ = ["PretextTask", "TaskOutput"]
 
 @dataclass
 class TaskOutput:
-    """What a task says of a batch.
+    """Output of a task for a batch.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class PretextTask(nn.Module, ABC):
 
     @property
     def keeps_images(self) -> bool:
-        """Whether something of the images themselves is kept, in a bank or a queue."""
+        """Return whether something of the images themselves is kept, in a bank or a queue."""
         return self.n_images is not None or any(isinstance(part, Queue) for part in self.modules())
 
     def __init__(self, encoder: nn.Module, views: Callable[..., Any]):
@@ -64,7 +64,7 @@ class PretextTask(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor, index: Tensor) -> TaskOutput:
-        """The loss of one batch.
+        """Compute the loss of one batch.
 
         Parameters
         ----------
@@ -79,27 +79,27 @@ class PretextTask(nn.Module, ABC):
         """
 
     def pair(self, images: Tensor) -> Tensor:
-        """Two views of each image, (2n, c, h, w): all first ones, then all second ones."""
+        """Draw two views of each image, (2n, c, h, w): all first ones, then all second ones."""
         return torch.cat([self.views(images, view) for view in (0, 1)])
 
     def embed_crops(self, images: Tensor) -> Tensor:
-        """Embeddings (v * n, d) of the two views and small crops that ``MultiCrop`` draws."""
+        """Compute embeddings (v * n, d) of the two views and small crops of ``MultiCrop``."""
         return torch.cat([self.encoder.embed(crops) for crops in self.views(images)])
 
     def zoom_for(self, image_shape: Sequence[int]) -> float:
-        """How much larger than this shape the files are decoded that views are cropped from."""
+        """Return how much larger than this shape files are decoded, to crop views from them."""
         return self.views.zoom_for(image_shape) if hasattr(self.views, "zoom_for") else 1.0
 
     def after_step(self, output: TaskOutput, progress: float | None) -> None:
         """Update what is not learned by gradient (averages, queues), after the optimizer's step.
 
-        ``output`` is what :meth:`forward` said of the batch. ``progress`` is in (0, 1]. It is None
-        where no end is known, as in ``partial_fit``: then schedules stay at their start, and what
-        waits for a share of the training has waited.
+        ``output`` is what :meth:`forward` returned for the batch. ``progress`` is in (0, 1]. It is
+        None where no end is known, as in ``partial_fit``: then schedules stay at their start, and
+        what waits for a share of the training has waited.
         """
 
     def forget(self) -> None:
-        """Drop what is kept of images, as a continued fit has other ones."""
+        """Drop what is kept of images, for a continued fit to other images."""
         for part in self.modules():
             if isinstance(part, Queue):
                 part.reset()

@@ -34,7 +34,7 @@ _SEEN_ONCE = 0.95  # a last, smaller batch is left out of an epoch
 
 
 def clock_started(*encoders: Any) -> float:
-    """The monotonic clock, once all is imported that the first training of a process imports."""
+    """Import all that a first training needs, and return the time of the monotonic clock."""
     importlib.import_module("sklearn_ssl.training")
     for encoder in encoders:
         import_library(encoder)
@@ -55,7 +55,7 @@ def train(
     streamed: bool,
     deadline: float | None = None,
 ) -> None:
-    """Train for so many epochs, or until a deadline on the monotonic clock.
+    """Train for ``epochs`` epochs, or until a deadline on the monotonic clock.
 
     A stream has no end, and no checkpoints.
     """
@@ -120,7 +120,7 @@ def _warn_of_little_time(learner: Any, net: Any, n_images: int) -> None:
 def _opened(
     checkpoint: Any, learner: Any, net: Any, images: Images, seed: int, draws: OwnRandomNumbers
 ) -> Iterator["Checkpoints | None"]:
-    """Checkpoints in a folder that nobody else trains in meanwhile; None if none are wanted."""
+    """Yield checkpoints in a folder that is locked meanwhile, or None if none are wanted."""
     if checkpoint is None:
         yield None
         return

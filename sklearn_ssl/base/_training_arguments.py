@@ -1,4 +1,4 @@
-"""Arguments of the training, that all learners share."""
+"""Arguments of the training that all learners share."""
 
 import os
 from collections.abc import Callable

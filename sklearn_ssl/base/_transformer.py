@@ -1,4 +1,4 @@
-"""What all that turns images into features is: a transformer with an encoder."""
+"""Base of all transformers of images into features, which have an encoder."""
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class ImageTransformer(
     _doc_link_template = "https://sklearn-ssl.readthedocs.io/stable/{estimator_name}.html"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Take the declared arguments, and fill the shared parts of the docstring in."""
+        """Take the declared arguments, and fill in the shared parts of the docstring."""
         super().__init_subclass__(**kwargs)
         fill_docstring(cls)
 
@@ -57,7 +57,7 @@ class ImageTransformer(
     def _make_encoder(
         self, image_shape: tuple[int, int, int], mean: Sequence[float], std: Sequence[float]
     ) -> Encoder:
-        """The encoder for images of a shape, with these statistics of their channels."""
+        """Make the encoder for images of a shape, with these statistics of their channels."""
 
     def _make_network(
         self,
@@ -66,7 +66,7 @@ class ImageTransformer(
         std: Sequence[float],
         **options: Any,
     ) -> BackboneEncoder:
-        """What ``encoder=`` stands for, for images of a shape."""
+        """Make the network that ``encoder=`` stands for, for images of a shape."""
         options = {
             "input_size": plain(self.input_size),
             "normalization": plain(self.normalization),
@@ -76,12 +76,12 @@ class ImageTransformer(
         return make_encoder(self.encoder, image_shape, mean, std, self.weights, **options)
 
     def _reading(self, broken: str) -> Reading:
-        """How files are read; ``broken`` is for those that cannot be, if they are to be skipped."""
+        """Return options for reading files; ``broken`` is for unreadable ones that are skipped."""
         broken = broken if self.on_error == "skip" else "raise"
         return Reading(plain(self.n_jobs), broken, self.decoded_cache, plain(self.pages))
 
     def _plainly(self) -> Self:
-        """This learner with Python's numbers where it was given NumPy's."""
+        """Return a copy of this learner with Python's numbers where it was given NumPy's."""
         return type(self)(**{name: plain(getattr(self, name)) for name in self._arguments})
 
     def __sklearn_is_fitted__(self) -> bool:

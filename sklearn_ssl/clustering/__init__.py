@@ -1,4 +1,4 @@
-"""Methods whose features say to which of many learned patterns parts of an image are similar."""
+"""Methods whose features say how similar parts of an image are to learned patterns."""
 
 from sklearn_ssl.clustering._patch_dictionary import PatchDictionary
 

@@ -67,19 +67,19 @@ class DictionaryEncoder(Encoder):
     # Patches
 
     def resized(self, images: Tensor) -> Tensor:
-        """Images of the size that patches are cut from."""
+        """Resize images to the size that patches are cut from."""
         if tuple(images.shape[2:]) == self.input_size:
             return images
         return F.interpolate(images, self.input_size, mode="bilinear", antialias=True)
 
     def windows(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) -> a view (n, rows, columns, c, patch height, patch width)."""
+        """Return a view (n, rows, columns, c, patch height, patch width) of images (n, c, h, w)."""
         for dim, size in enumerate(self.patch):
             images = images.unfold(2 + dim, size, self.stride)
         return images.permute(0, 2, 3, 1, 4, 5)
 
     def normalized(self, images: Tensor, places: Tensor) -> Tensor:
-        """Patches (n, m, d) at some places (n, m) of each image, of mean 0 and variance 1."""
+        """Return patches (n, m, d) at places (n, m) of each image, of mean 0 and variance 1."""
         windows = self.windows(images).flatten(1, 2)
         patches = windows[torch.arange(images.shape[0], device=images.device)[:, None], places]
         variance, mean = torch.var_mean(patches.flatten(2), -1, keepdim=True, correction=0)
@@ -88,12 +88,12 @@ class DictionaryEncoder(Encoder):
     # Responses
 
     def maps(self, images: Tensor, *layers: str) -> list[Tensor]:
-        """Responses (n, n_atoms, rows, columns), for each layer."""
+        """Compute responses (n, n_atoms, rows, columns), for each layer."""
         responses = self._respond(self.resized(images.float()), *self._matrices(images))
         return [responses for _ in layers]
 
     def _features(self, images: Tensor, wanted: list[Pair]) -> Tensor:
-        """Features (n, d) of pools of the one layer, a few images at once."""
+        """Compute features (n, d) of pools of the one layer, a few images at once."""
         images = self.resized(images.float())
         matrices = self._matrices(images)
 
@@ -108,7 +108,7 @@ class DictionaryEncoder(Encoder):
         return torch.cat([pooled(chunk) for chunk in images.split(size)])
 
     def _matrices(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Filters (d, c, patch height, patch width) that whiten, and atoms, as multiplied."""
+        """Return whitening filters (d, c, patch height, patch width) and atoms, as multiplied."""
         device = images.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         filters = (self.whitening - self.whitening.mean(0)).T  # take the mean of a patch off, too
@@ -123,7 +123,7 @@ class DictionaryEncoder(Encoder):
         return filters, atoms.to(filters.dtype)
 
     def _respond(self, images: Tensor, filters: Tensor, atoms: Tensor) -> Tensor:
-        """Responses (n, n_atoms, rows, columns), channels last, in the type of the filters."""
+        """Compute responses (n, n_atoms, rows, columns), channels last, in the filters' type."""
         with torch.autocast(images.device.type, enabled=False):
             # windows of a row are channels: convolutions of few channels are slow
             pixels = (images - 0.5).to(filters.dtype).permute(0, 2, 3, 1)
@@ -138,7 +138,7 @@ class DictionaryEncoder(Encoder):
         return responses.unflatten(0, (-1, *self.grid)).permute(0, 3, 1, 2)
 
     def _above(self, z: Tensor, atoms: Tensor) -> Tensor:
-        """By how much cosines are above the threshold."""
+        """Compute how far cosines are above the threshold, or 0."""
         d = self.whitening.shape[0]
         square = torch.linalg.vector_norm(z, dim=1, keepdim=True).float().square()
         z = z * (square + d * _LEAST_VARIANCE).rsqrt().to(z.dtype)
@@ -149,27 +149,27 @@ class DictionaryEncoder(Encoder):
         return responses.relu_()
 
     def _nearest(self, z: Tensor, atoms: Tensor) -> Tensor:
-        """Whether an atom is among the nearest."""
+        """Return 1 for the atoms among the nearest, and 0 for all others."""
         cosines = z @ atoms.T
         least = cosines.topk(self.n_nearest, dim=1).values[:, -1:]
         return (cosines >= least).to(z.dtype)
 
     def _triangle(self, z: Tensor, atoms: Tensor) -> Tensor:
-        """How much nearer an atom is than atoms are on average."""
+        """Compute how much nearer each atom is than atoms are on average, or 0."""
         products = (z.to(atoms.dtype) @ atoms.T).float()
         squares = z.float().square().sum(1, keepdim=True) + atoms.float().square().sum(1)
         distances = (squares - 2 * products).clamp_(min=0).sqrt_()
         return (distances.mean(1, keepdim=True) - distances).relu_().to(atoms.dtype)
 
     def _scale(self, images: Tensor) -> Tensor:
-        """One over the deviation of each patch, (positions, 1)."""
+        """Return one over the deviation of each patch, (positions, 1)."""
         moments = torch.stack([images.mean(1), images.square().mean(1)], dim=1)
         mean, square = F.avg_pool2d(moments, self.patch, self.stride).flatten(2).unbind(1)
         variance = (square - mean.square()).clamp(min=0)
         return (variance + _LEAST_VARIANCE).rsqrt().flatten()[:, None]
 
     def _at_once(self, images: Tensor) -> int:
-        """The number of images in a chunk, by which n can be divided: bits depend on the shape."""
+        """Return the number of images in a chunk, a divisor of n: bits depend on the shape."""
         n = images.shape[0]
         if images.device.type != "cpu" or torch.compiler.is_compiling():
             return n

@@ -33,7 +33,7 @@ class PatchDictionary(FeatureArguments, FrozenTransformer):
     them, or some of them. Features are how much each atom responds to the patches of each cell of
     a grid. There is nothing to train by gradients, so that it is fitted in seconds, and on small
     images it is hard to beat in so little time. It knows no objects: with more time, or large
-    images, learners go further, and both one beside the other mostly further still.
+    images, learners go further, and the features of both together mostly further still.
 
     Unlike in the paper, the soft threshold is that of the cosine between a whitened patch and an
     atom, not of their product, which was better on CIFAR-10.
@@ -161,7 +161,7 @@ class PatchDictionary(FeatureArguments, FrozenTransformer):
         return found
 
     def _draw_patches(self, net: Any, images: Images) -> Tensor:
-        """Normalized patches (n_patches, d), in random order."""
+        """Draw normalized patches (n_patches, d), in random order."""
         encoder, device = net.encoder, torch.device(net.device)
         rows, columns = encoder.grid
         if (found := len(images) * rows * columns) < self.n_atoms:
@@ -192,9 +192,9 @@ def _warn_of_no_contrast(n_images: int) -> None:
 
 
 def cluster(patches: Tensor, centers: Tensor, n_iter: int) -> Tensor:
-    """Centers (k, d) of clusters of patches (n, d), by iterations of Lloyd's.
+    """Find centers (k, d) of clusters of patches (n, d), by iterations of Lloyd's algorithm.
 
-    Centers that no patch is nearest to become patches that were drawn.
+    Centers that are nearest to no patch are replaced by random patches.
     """
     for _ in range(n_iter):
         biases = -0.5 * centers.square().sum(1)

@@ -52,7 +52,7 @@ class CPCTask(PretextTask):
         return TaskOutput(torch.stack(losses).mean())
 
     def _crop(self, images: Tensor) -> Tensor:
-        """The part of each image, anywhere in it, that a training grid covers."""
+        """Cut a part that a training grid covers out of each image, anywhere in it."""
         n, _, *size = images.shape
         crop = self.encoder.covered(self.train_grid)
         corner = [
@@ -65,7 +65,7 @@ class CPCTask(PretextTask):
         return images.permute(0, 2, 3, 1)[which, rows, columns].permute(0, 3, 1, 2)
 
     def _look_ahead(self, z: Tensor, step: int, context: Tensor, predictor: nn.Module) -> Tensor:
-        """InfoNCE of the patches ``step`` rows below; all patches of a group are negatives."""
+        """Compute InfoNCE of patches ``step`` rows below; all patches of a group are negatives."""
         target = z[:, :, step:]  # (n, d, rows - step, columns)
         prediction = predictor(context[:, :, :-step])
         groups = max(1, len(z) // self.negative_images)
@@ -185,7 +185,7 @@ class CPC(PretextLearner):
         )
 
     def _steps(self, patches: PatchEncoder, grid: tuple[int, ...]) -> dict[str, list[int]]:
-        """For each direction, how many rows ahead to predict."""
+        """Return the numbers of rows ahead to predict, by direction."""
         known = set(self.directions or ()) <= set(_TURNS)
         if not known or (self.directions is not None and not self.directions):
             raise ValueError(

@@ -17,7 +17,7 @@ __all__ = ["DeepInfoMax"]
 
 
 def information(scores: Tensor, estimator: str) -> Tensor:
-    """Negative estimate of mutual information of summaries and features, equations 4 and 5.
+    """Compute the negative estimate of mutual information of summaries and features (eq. 4, 5).
 
     Parameters
     ----------
@@ -93,14 +93,14 @@ class DeepInfoMaxTask(PretextTask):
         return TaskOutput(loss, terms)
 
     def _estimate(self, query: Tensor, features: Tensor) -> Tensor:
-        """Of summaries (n_views, n, width) and features (n_views * n, width, positions)."""
+        """Compute :func:`information` of summaries (n_views, n, width) and maps of features."""
         features = features.unflatten(0, query.shape[:2])
         with full_precision(query.device):
             scores = torch.einsum("vid,vjdp->vijp", query.float(), features.float())
             return information(scores / query.shape[2] ** 0.5, self.estimator)
 
     def _match_prior(self, summary: Tensor) -> Tensor:
-        """A discriminator tells uniform noise from summaries, which learn to deceive it."""
+        """Compute the loss of telling uniform noise from summaries, which learn to deceive it."""
         made = summary.sigmoid()
         real = torch.rand_like(made)
         told = discriminator_loss(self.discriminator(real), self.discriminator(made.detach()))

@@ -55,7 +55,7 @@ class InstanceDiscriminationTask(PretextTask):
         return TaskOutput(loss + self.proximity * moved, {"moved": moved}, state)
 
     def _nce(self, v: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-        """Noise-contrastive estimation, equations 4 to 8: data or one of m noise samples."""
+        """Compute the noise-contrastive loss, equations 4 to 8, and the log of its constant Z."""
         m = self.negatives
         drawn = torch.randint(self.n_images, (m,), device=v.device)  # for all images of the batch
         positive = (v * own).sum(1) / self.temperature  # (n,)

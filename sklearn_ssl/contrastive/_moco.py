@@ -18,7 +18,7 @@ __all__ = ["MoCo"]
 
 
 def queue_loss(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: float) -> Tensor:
-    """InfoNCE of unit vectors: the i-th key (n, d) against the negatives (q, d) of all queries."""
+    """Compute InfoNCE of unit vectors: the i-th key (n, d) against all negatives (q, d)."""
     with full_precision(queries.device):
         positive = (queries * keys).sum(1, keepdim=True)
         logits = torch.cat([positive, queries @ negatives.T], dim=1) / temperature
@@ -26,7 +26,7 @@ def queue_loss(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: fl
 
 
 class MoCoTask(PretextTask):
-    """What both versions share: an encoder and projector, and their moving average."""
+    """Base of both versions: an encoder and projector, and their moving average."""
 
     def __init__(self, encoder, views, *, projector, momentum, final_momentum, temperature):
         super().__init__(encoder, views)

@@ -15,7 +15,7 @@ __all__ = ["NNCLR"]
 
 @torch.no_grad()
 def nearest(z: Tensor, support: Tensor) -> Tensor:
-    """For each unit vector (n, d) the most similar one of the support set (q, d)."""
+    """Return, for each unit vector (n, d), the most similar one of the support set (q, d)."""
     with full_precision(z.device):
         return support[(z @ support.T).argmax(1)]
 

@@ -30,10 +30,10 @@ Pair = tuple[str, Pool]  # a layer, and how its map is pooled
 
 
 def pool_features(features: Tensor, pool: Pool) -> Tensor:
-    """Feature maps (n, d, gh, gw) to vectors.
+    """Pool feature maps (n, d, gh, gw) to vectors.
 
-    By ``"avg"``, ``"max"``, the side of a grid that is cut to the map's sides, a grid of so many
-    rows and columns, or None for all values.
+    ``pool`` is ``"avg"``, ``"max"``, the side of a grid that is cut to the map's sides, the rows
+    and columns of a grid, or None for all values.
     """
     if pool == "avg":
         return features.mean((2, 3))
@@ -48,7 +48,7 @@ def pool_features(features: Tensor, pool: Pool) -> Tensor:
 
 
 def fixed_pool(map_shape: Sequence[int], pool: Pool) -> Any:
-    """What ``pool`` makes of a map (d, gh, gw), for maps of all sizes: features of one width."""
+    """Return the pool that gives maps of all sizes as many features as a map (d, gh, gw)."""
     if isinstance(pool, (str, tuple)):
         return pool
     rows, columns = map_shape[1:]
@@ -56,13 +56,13 @@ def fixed_pool(map_shape: Sequence[int], pool: Pool) -> Any:
 
 
 def pooled_width(map_shape: tuple[int, int, int], pool: Pool) -> int:
-    """Number of features that ``pool_features`` makes of a map (d, gh, gw)."""
+    """Return the number of features that ``pool_features`` makes of a map (d, gh, gw)."""
     with torch.device("meta"):
         return pool_features(torch.empty(1, *map_shape), pool).shape[1]
 
 
 class Encoder(nn.Module, ABC):
-    """What learners and tasks ask of a network: images in [0, 1] to maps of named layers.
+    """Interface of networks for learners and tasks: images in [0, 1] to maps of named layers.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Encoder(nn.Module, ABC):
 
     @property
     def last_layer(self) -> str:
-        """What pretext tasks train."""
+        """Name of the layer that pretext tasks train."""
         return next(reversed(self.layers))
 
     @property
@@ -91,15 +91,15 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def maps(self, images: Tensor, *layers: str) -> list[Tensor]:
-        """Feature maps (n, d, gh, gw) of several layers in one pass."""
+        """Compute feature maps (n, d, gh, gw) of several layers in one pass."""
 
     def forward(self, images: Tensor, layer: str | None = None) -> Tensor:
-        """Feature map (n, d, gh, gw) of ``layer``, by default the last one."""
+        """Compute the feature map (n, d, gh, gw) of ``layer``, by default the last one."""
         return self.maps(images, layer or self.last_layer)[0]
 
     @by_rank
     def features(self, images: Tensor, wanted: list[Pair], mirror: bool = False) -> Tensor:
-        """Features (n, d) of layers and their pools, one beside the other, in one pass.
+        """Compute features (n, d) of layers and their pools, side by side, in one pass.
 
         With ``mirror`` they are the mean over an image and its mirror image.
         """
@@ -115,12 +115,12 @@ class Encoder(nn.Module, ABC):
 
     @by_rank
     def embed(self, images: Tensor) -> Tensor:
-        """The last layer's map averaged over positions, (n, d): what heads are put on."""
+        """Average the last layer's map over positions: vectors (n, d), which heads are put on."""
         return self(images).mean((2, 3))
 
     @torch.no_grad()
     def shape_of(self, size: Sequence[int]) -> tuple[int, int, int]:
-        """Shape (d, gh, gw) of the last layer's map for images of another size."""
+        """Return the shape (d, gh, gw) of the last layer's map for images of another size."""
         with evaluation(self):
             _, d, rows, columns = self(torch.zeros(1, self.image_shape[2], *size)).shape
         return d, rows, columns
@@ -129,7 +129,7 @@ class Encoder(nn.Module, ABC):
 class BackboneEncoder(Encoder):
     """An encoder that reads the layers of any network.
 
-    Networks that take images of one size only, as ImageNet's transformers, see all others resized
+    Networks that take images of one size only, like ImageNet's transformers, see all others resized
     to it; images that are too small for a network are enlarged.
 
     Parameters
@@ -179,7 +179,7 @@ class BackboneEncoder(Encoder):
 
     @by_rank
     def maps(self, images: Tensor, *layers: str) -> list[Tensor]:
-        """Feature maps (n, d, gh, gw) of several layers in one pass."""
+        """Compute feature maps (n, d, gh, gw) of several layers in one pass."""
         images = self.prepare(images)
         outputs = self.reader.read(self.backbone, images, list(layers))
         if missed := [repr(name) for name in layers if name not in outputs]:
@@ -187,7 +187,7 @@ class BackboneEncoder(Encoder):
         return [self._as_map(outputs[name], images.shape[-2:], name) for name in layers]
 
     def prepare(self, images: Tensor) -> Tensor:
-        """What the backbone is given: standardized images, of a size that it takes."""
+        """Standardize images for the backbone, and resize them to a size that it takes."""
         images = self.standardize(images)
         size = tuple(images.shape[2:])
         factors = zip(size, self.input_size, self.image_shape, strict=False)
@@ -201,7 +201,7 @@ class BackboneEncoder(Encoder):
 
     @property
     def is_transformer(self) -> bool:
-        """Whether the last layer gives tokens, or did so before timm made maps of them."""
+        """Return whether the last layer gives tokens, or did before timm made maps of them."""
         of_tokens = self._layouts[self.last_layer] in ("NLC", "NCL")
         return of_tokens or hasattr(self.backbone, "num_prefix_tokens")
 

@@ -1,4 +1,4 @@
-"""The encoder that ``encoder=`` stands for: a name, a class, or a function."""
+"""Construction of the encoder that ``encoder=`` stands for: a name, a class, or a function."""
 
 import contextlib
 import inspect
@@ -31,7 +31,7 @@ _OWN = {"small_resnet": SmallResNet, "small_vit": SmallViT}
 
 
 def encoder_names() -> list[str]:
-    """Names that ``encoder=`` takes, beside ``timm/NAME``."""
+    """Return the names that ``encoder=`` takes, besides ``timm/NAME``."""
     return [*_OWN, *torchvision_names()]
 
 
@@ -92,7 +92,7 @@ def make_encoder(
 
 
 def _expected(encoder: str | Callable, weights: str | os.PathLike | None) -> Expected | None:
-    """What weights expect of images, where a library says so."""
+    """Return what weights expect of images, where a library says so, or None."""
     if weights is None or not isinstance(encoder, str):
         return None
     if encoder.startswith("timm/") and find_spec("timm"):
@@ -106,7 +106,7 @@ def size_for(
     input_size: str | int | Sequence[int] | None,
     expected: Expected | None = None,
 ) -> tuple[int, int]:
-    """The size to which images of a size are brought."""
+    """Return the size to which images of a size are resized."""
     if input_size is None or (input_size == "auto" and expected is None):
         return size
     shorter = min(size)
@@ -126,7 +126,7 @@ def size_for(
 def _given_for(
     normalization: Sequence[Sequence[float]], channels: int
 ) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel, as they were given."""
+    """Check the given mean and standard deviation of each channel, and return them as lists."""
     try:
         mean, std = (list(map(float, values)) for values in normalization)
     except (TypeError, ValueError):
@@ -174,14 +174,14 @@ def _build_backbone(
 
 
 def _meant(name: str) -> str:
-    """A sentence that says which encoder an unknown name may stand for."""
+    """Return a sentence that says which encoder an unknown name may stand for."""
     if is_model_of_timm(name):
         return f" Did you mean timm's, encoder='timm/{name}'?"
     return did_you_mean(name, encoder_names())
 
 
 def _build_own(encoder: str | Callable, image_shape: tuple[int, int, int]) -> nn.Module:
-    """One of our networks, or one of the user's."""
+    """Build one of our networks, or one of the user's."""
     height, width, channels = image_shape
     if isinstance(encoder, str):
         return _OWN[encoder](channels, (height, width))
@@ -212,7 +212,7 @@ def import_library(encoder: Any) -> None:
 
 
 def original_names(encoder: str | Callable, state: dict[str, Any]) -> dict[str, Any]:
-    """Parameters and buffers of a backbone under the names of the library it is from."""
+    """Return parameters and buffers of a backbone, named as in the library it is from."""
     if encoder not in torchvision_names():
         return state
     return {torchvision_name(name): value for name, value in state.items()}

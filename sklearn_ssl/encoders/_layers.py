@@ -20,7 +20,7 @@ _LISTS = (nn.Sequential, nn.ModuleList)
 
 
 class LayerReader(Protocol):
-    """How the layers of one kind of network are read.
+    """Protocol for reading the layers of one kind of network.
 
     Attributes
     ----------
@@ -31,17 +31,17 @@ class LayerReader(Protocol):
     gives_maps: bool
 
     def names(self, backbone: nn.Module) -> list[str]:
-        """Names of what may be layers; which are, a run shows."""
+        """Return the names of parts that may be layers; a run shows which of them are."""
 
     def read(self, backbone: nn.Module, images: Tensor, names: list[str]) -> dict[str, Any]:
-        """What the layers of these names give, in the order in which they are reached.
+        """Run the network, and return the outputs of these layers in the order they are reached.
 
-        What is behind the last of them is not run.
+        Parts behind the last of them are not run.
         """
 
 
 def layer_reader(backbone: nn.Module) -> LayerReader:
-    """The reader that suits a network."""
+    """Return the reader that suits a network."""
     if _is_chain(backbone):
         return _ChainReader()
     if hasattr(backbone, "forward_intermediates") and hasattr(backbone, "feature_info"):
@@ -50,12 +50,12 @@ def layer_reader(backbone: nn.Module) -> LayerReader:
 
 
 def _is_chain(module: nn.Module) -> bool:
-    """Whether a module does nothing but call its children one after the other."""
+    """Return whether a module does nothing but call its children one after the other."""
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
 
 
 def _as_it_is_now(output: Any) -> Any:
-    """A copy of what an activation that works in place would change afterwards."""
+    """Copy an output that an activation could change in place afterward."""
     return output.clone() if isinstance(output, Tensor) else output
 
 
@@ -87,7 +87,7 @@ class _ChainReader:
 
 
 def _links(chain: Any, prefix: str = "") -> Iterator[str]:
-    """Names of a chain's parts, and of theirs where they are chains, in the order of their ends."""
+    """Yield names of a chain's parts, and of theirs if they are chains, in order of their ends."""
     for name, child in chain._modules.items():
         if _is_chain(child):
             yield from _links(child, f"{prefix}{name}.")
@@ -96,7 +96,7 @@ def _links(chain: Any, prefix: str = "") -> Iterator[str]:
 
 
 class _TimmReader:
-    """timm knows which tokens are no positions, and the order of those that are."""
+    """Reader of timm's models: timm knows which tokens are positions, and in which order."""
 
     gives_maps = True
 
@@ -167,5 +167,5 @@ def _children_and_members(module: nn.Module, prefix: str = "", depth: int = 0) -
 
 
 def _holds_stages(module: nn.Module) -> bool:
-    """Whether a module wraps the sequence of layers, as a transformer's trunk does."""
+    """Return whether a module wraps the sequence of layers, as a transformer's trunk does."""
     return any(isinstance(child, _LISTS) and len(child) > 2 for child in module.children())

@@ -1,4 +1,4 @@
-"""How the output of a layer lies: which of its dimensions are features, and which positions."""
+"""Layout of a layer's output: which of its dimensions are features, and which positions."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -13,9 +13,9 @@ Layout = Literal["NCHW", "NHWC", "NLC", "NCL"]  # timm's names; L are tokens
 def find_layout(
     shapes: Sequence[Sequence[int]], size: tuple[int, int], declared: str | None = None
 ) -> Layout | None:
-    """The layout of a layer whose outputs have these shapes for images of several sizes.
+    """Find the layout of a layer whose outputs have these shapes for images of several sizes.
 
-    Features are as many for images of any size, and positions are not.
+    The number of features is the same for images of any size, and that of positions is not.
 
     Parameters
     ----------
@@ -48,14 +48,14 @@ def find_layout(
 
 
 def is_open(shapes: Sequence[Sequence[int]]) -> bool:
-    """Whether shapes of images of several sizes do not tell features from positions."""
+    """Return whether shapes for images of several sizes do not tell features from positions."""
     return all(len({shape[dim] for shape in shapes}) == 1 for dim in (1, -1))
 
 
 def to_map(
     output: Tensor, layout: Layout, size: Sequence[int], prefix: int | None = None
 ) -> Tensor:
-    """Maps (n, d, gh, gw) of a layer's output for images of ``size``.
+    """Convert a layer's output for images of ``size`` to maps (n, d, gh, gw).
 
     ``prefix`` is the number of tokens before those of patches, if it is known.
     """
@@ -72,7 +72,7 @@ def to_map(
 def _token_grid(
     tokens: int, height: int, width: int, prefix: int | None = None
 ) -> tuple[int, int, int]:
-    """Rows and columns of tokens of square patches, and the class tokens before them.
+    """Return rows and columns of tokens of square patches, and the number of tokens before them.
 
     Tokens that fit no such grid are a single row.
     """

@@ -38,7 +38,7 @@ class PatchEncoder(Encoder):
         self.default_layer = encoder.default_layer
 
     def grid_of(self, size: Sequence[int]) -> tuple[int, int]:
-        """Rows and columns of patches that images of a size have."""
+        """Return the rows and columns of patches that images of a size have."""
         if any(side < patch for side, patch in zip(size, self.patch_size, strict=True)):
             raise ValueError(
                 f"views of {size[0]} x {size[1]} pixels are smaller than patches, which have "
@@ -51,13 +51,13 @@ class PatchEncoder(Encoder):
         return rows, columns
 
     def patches(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) -> ``(n * rows * columns, c, *patch_size)``."""
+        """Cut images (n, c, h, w) into patches ``(n * rows * columns, c, *patch_size)``."""
         for dim, (size, step) in enumerate(zip(self.patch_size, self.stride, strict=True)):
             images = images.unfold(2 + dim, size, step)  # (n, c, rows, columns, *patch_size)
         return images.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
 
     def covered(self, grid: tuple[int, int]) -> tuple[int, int]:
-        """Height and width, in pixels, of a grid of patches."""
+        """Return the height and width, in pixels, of a grid of patches."""
         height, width = (
             (cells - 1) * step + patch
             for cells, step, patch in zip(grid, self.stride, self.patch_size, strict=True)
@@ -65,7 +65,7 @@ class PatchEncoder(Encoder):
         return height, width
 
     def encode(self, patches: Tensor, grid: tuple[int, ...], *layers: str) -> list[Tensor]:
-        """``(n * rows * columns, c, *patch_size)`` -> (n, d, rows, columns), for each layer."""
+        """Encode ``(n * rows * columns, c, *patch_size)`` as (n, d, rows, columns) by layer."""
         pooled = self._pooled(patches, *layers)
         return [z.unflatten(0, (-1, *grid)).permute(0, 3, 1, 2) for z in pooled]
 
@@ -74,6 +74,6 @@ class PatchEncoder(Encoder):
         return [m.mean((2, 3)) for m in self.encoder.maps(patches, *layers)]
 
     def maps(self, images: Tensor, *layers: str) -> list[Tensor]:
-        """Maps (n, d, rows, columns) of patch encodings, of several layers in one pass."""
+        """Compute maps (n, d, rows, columns) of patch encodings, of several layers in one pass."""
         grid = self.grid_of(images.shape[2:])
         return self.encode(self.patches(images), grid, *layers)

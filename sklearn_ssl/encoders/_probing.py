@@ -1,4 +1,4 @@
-"""What runs of a blank image show of a network: its layers, and the sizes that it takes."""
+"""Runs on a blank image that show a network's layers, and the sizes that it takes."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ class Probe:
         self.name = type(backbone).__name__
 
     def layers(self) -> tuple[dict[str, tuple[int, int, int]], dict[str, Layout], str]:
-        """Shape and layout of each layer, and which is the default one."""
+        """Return the shape and layout of each layer, and the name of the default one."""
         with torch.enable_grad():  # to see what layers are computed from
             outputs = self._run(self.size, self.reader.names(self.backbone))
         maps = {
@@ -65,7 +65,7 @@ class Probe:
         return shapes, layouts, _choose_layer({name: shapes[name] for name in trained})
 
     def smallest(self, layer: str) -> tuple[int, int]:
-        """The smallest size that the network takes, of an eighth, a quarter, half and all."""
+        """Return the smallest size that the network takes: an eighth, a quarter, half or all."""
         smallest = self.size
         for share in (2, 4, 8):
             height, width = (-(-side // share) for side in self.size)
@@ -75,7 +75,7 @@ class Probe:
         return smallest
 
     def takes_larger(self, layer: str) -> bool:
-        """Whether the network takes images of twice the size."""
+        """Return whether the network takes images of twice the size."""
         height, width = self.size
         return bool(self._try((2 * height, 2 * width), [layer]))
 
@@ -84,7 +84,7 @@ class Probe:
             return self.reader.read(self.backbone, self._blank(size), names)
 
     def _try(self, size: tuple[int, int], names: list[str]) -> dict[str, Any]:
-        """Outputs for a blank image of another size; none if the network does not take it."""
+        """Return outputs for a blank image of another size, or none if the network refuses it."""
         try:
             with torch.no_grad():
                 return self._run(size, names)
@@ -166,7 +166,7 @@ class Probe:
 
 
 def _leaves(*outputs: Any) -> set[int]:
-    """``id`` of each parameter from which outputs were computed, as autograd has noted it."""
+    """Return the ``id`` of each parameter that outputs were computed from, by autograd's graph."""
     seen: set[Any] = set()
     ahead = [output.grad_fn for output in outputs if isinstance(output, Tensor)]
     while ahead:
@@ -178,7 +178,7 @@ def _leaves(*outputs: Any) -> set[int]:
 
 
 def _choose_layer(layers: dict[str, tuple[int, int, int]]) -> str:
-    """A late layer: the last with a finer map than the output, if the second half has one."""
+    """Choose a late layer: the last with a finer map than the output, if the second half has it."""
     names = list(layers)
     _, rows, columns = layers[names[-1]]
     for name in reversed(names[(len(names) - 1) // 2 :]):

@@ -47,7 +47,7 @@ class _Stem(nn.Module):
 
 
 class SmallResNet(nn.Sequential):
-    """A ResNet with one block a stage: 32, 64, 128, 256 channels, 1.2 million parameters."""
+    """A ResNet with one block per stage: 32, 64, 128, 256 channels, 1.2 million parameters."""
 
     def __init__(self, channels: int, image_size: tuple[int, int], width: int = 32):
         super().__init__()

@@ -25,12 +25,12 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # what timm's files on th
 
 
 def is_elsewhere(encoder: Any) -> bool:
-    """Whether timm has to read what a model is: from a hub, or from a folder."""
+    """Return whether timm has to read what a model is: from a hub, or from a folder."""
     return isinstance(encoder, str) and encoder.startswith("timm/") and ":" in encoder
 
 
 def expected_by_timm(name: str) -> Expected | None:
-    """What weights of a model expect of images; None if timm does not say."""
+    """Return what weights of a model expect of images; None if timm does not say."""
     import timm
 
     config = timm.get_pretrained_cfg(name)
@@ -46,7 +46,7 @@ def build_timm(
     weights: str | os.PathLike | None,
     filled: bool = True,
 ) -> nn.Module:
-    """A timm model without its classifier."""
+    """Build a timm model without its classifier."""
     try:
         import huggingface_hub
         import timm
@@ -104,7 +104,7 @@ def build_timm(
 
 
 def is_model_of_timm(name: str) -> bool:
-    """Whether timm is there and has a model of this name, which may end in that of weights."""
+    """Return whether timm is there and has a model of this name, which may end in its weights'."""
     if not find_spec("timm"):
         return False
     import timm
@@ -117,14 +117,14 @@ def _meant(name: str, known: list[str]) -> str:
 
 
 def _heads_of(model: Any) -> set[str]:
-    """What timm calls the children that only classify."""
+    """Return timm's names for children that only classify."""
     named = (model.pretrained_cfg or {}).get("classifier") or ()
     names = {named} if isinstance(named, str) else set(named)
     return {"head", "fc", "classifier", *(name.partition(".")[0] for name in names)}
 
 
 def _is_in_torch_hub(config: Any) -> bool:
-    """Whether weights are where timm put them before it had a hub."""
+    """Return whether weights are where timm put them before it had a hub."""
     file = Path(urlparse(config.url or "").path).name
     return bool(file) and Path(torch.hub.get_dir(), "checkpoints", file).is_file()
 

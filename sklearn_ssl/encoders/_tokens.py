@@ -45,20 +45,20 @@ def check_transformer(encoder: BackboneEncoder, learner: str) -> None:
 
 
 def patch_projection(encoder: BackboneEncoder) -> nn.Conv2d | None:
-    """The convolution that makes tokens of patches, or None if an encoder is no transformer."""
+    """Return the convolution that makes tokens of patches, or None without a transformer."""
     convolutions = (part for part in encoder.modules() if isinstance(part, nn.Conv2d))
     apart = (part for part in convolutions if part.kernel_size == part.stride != (1, 1))
     return next(apart, None) if encoder.is_transformer else None
 
 
 def at_positions(tokens: Tensor, positions: Tensor) -> Tensor:
-    """Of tokens (n, t, d), those at positions (n, p): (n, p, d)."""
+    """Select the tokens (n, p, d) at positions (n, p) from tokens (n, t, d)."""
     return tokens.gather(1, positions[..., None].expand(-1, -1, tokens.shape[2]))
 
 
 @by_rank
 def encode_positions(encoder: BackboneEncoder, images: Tensor, positions: Tensor) -> Tensor:
-    """Last layer's tokens (n, p, d) of patches at positions (n, p); others are not computed."""
+    """Compute the last layer's tokens (n, p, d) of the patches at positions (n, p) alone."""
     parts: list[Any] = list(encoder.backbone.children())
     embedding, *rest = parts
     tokens = at_positions(embedding(encoder.prepare(images)), positions)
@@ -93,7 +93,7 @@ class TokenPredictor(nn.Module):
 
     @by_rank
     def forward(self, tokens: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
-        """Tokens (n, p, in_dim) at positions (n, p) to (n, w, out_dim) at ``wanted``."""
+        """Predict (n, w, out_dim) at ``wanted`` from tokens (n, p, in_dim) at positions (n, p)."""
         known = self.enter(tokens) + self.position_codes[positions]
         asked = self.missing + self.position_codes[wanted]
         out = self.blocks(torch.cat([known, asked.to(known.dtype)], dim=1))

@@ -24,14 +24,14 @@ _AUXILIARY_HEADS = {"AuxLogits", "aux1", "aux2"}  # of the inceptions
 
 
 def torchvision_names() -> list[str]:
-    """Names of torchvision's classification models."""
+    """Return the names of torchvision's classification models."""
     import torchvision
 
     return torchvision.models.list_models(module=torchvision.models)
 
 
 def expected_by_torchvision(name: str, weights: str | os.PathLike) -> Expected:
-    """What weights expect of images; of a file, what the best weights of torchvision do."""
+    """Return what weights expect of images; for a file, what torchvision's best weights do."""
     from torchvision import models
 
     known = models.get_model_weights(name)
@@ -43,7 +43,7 @@ def expected_by_torchvision(name: str, weights: str | os.PathLike) -> Expected:
 
 
 def _known(name: str, weights: str | os.PathLike) -> str:
-    """A name of weights that torchvision has for a model."""
+    """Check that torchvision has weights of this name for a model, and return the name."""
     from torchvision import models
 
     known = models.get_model_weights(name)
@@ -62,7 +62,7 @@ def build_torchvision(
     weights: str | os.PathLike | None,
     filled: bool = True,
 ) -> nn.Module:
-    """A torchvision classification model without its classifier, as a sequence of parts."""
+    """Build a torchvision classification model without its classifier, as a sequence of parts."""
     from torchvision import models
 
     file = weights if is_file(weights) and filled else None
@@ -92,7 +92,7 @@ def build_torchvision(
 
 
 def _parts(model: nn.Module) -> nn.Sequential:
-    """All children up to the heads, which these models call one after the other."""
+    """Put all children up to the heads in sequence: these models call them one after the other."""
     return nn.Sequential(
         OrderedDict(
             (name, nn.Sequential(*child) if isinstance(child, nn.ModuleList) else child)
@@ -105,7 +105,7 @@ def _parts(model: nn.Module) -> nn.Sequential:
 def _resnet_stages(
     model: Any, channels: int, image_size: tuple[int, int], weights: Any
 ) -> nn.Module:
-    """A torchvision ResNet as stem, layer1 ... layer4, with a stem that fits the image size."""
+    """Return a torchvision ResNet as stem, layer1 ... layer4; the stem fits the image size."""
     stem = _Stem(channels, model.conv1.out_channels, image_size)
     if weights is not None:  # learned 7x7 filters stay, only their stride follows the image size
         adapt_first_conv(model, channels)
@@ -137,7 +137,7 @@ class _TokensWithClass(nn.Module):
 
 
 def _transformer_blocks(model: Any) -> nn.Sequential:
-    """A torchvision transformer as embedding, encoder_layer_0 ..., ln."""
+    """Return a torchvision transformer as embedding, encoder_layer_0 ..., ln."""
     blocks: Any = nn.Sequential()
     blocks.add_module("embedding", _TokensWithClass(model))
     for name, block in model.encoder.layers.named_children():
@@ -157,6 +157,6 @@ _RENAMED = {  # what our sequences of parts call otherwise
 
 
 def torchvision_name(name: str) -> str:
-    """What torchvision calls a parameter or buffer of what :func:`build_torchvision` gives."""
+    """Return torchvision's name for a parameter or buffer of :func:`build_torchvision`'s model."""
     ours = next((prefix for prefix in _RENAMED if name.startswith(prefix)), "")
     return _RENAMED.get(ours, "") + name.removeprefix(ours)

@@ -45,7 +45,7 @@ class TransformerBlock(nn.Module):
         return self.proj((weights @ v).transpose(1, 2).flatten(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens (n, t, width) to tokens of the same shape."""
+        """Transform tokens (n, t, width) to tokens of the same shape."""
         x = x + self._attend(self.norm1(x))
         return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
 
@@ -67,7 +67,7 @@ class _PatchEmbedding(nn.Module):
 def sincos_positions(
     width: int, rows: int, columns: int, device: torch.device | str | None = None
 ) -> Tensor:
-    """Fixed position codes (rows * columns, width): half for the row, half for the column."""
+    """Compute position codes (rows * columns, width): half for the row, half for the column."""
     frequency = torch.arange(width // 4, device=device) / (width / 4)
     frequency = torch.exp(-math.log(10_000) * frequency)
     codes = []

@@ -28,7 +28,7 @@ _NAMED = 5  # of names in a message
 
 @dataclass(frozen=True)
 class Expected:
-    """What pretrained weights expect of images, as their library says.
+    """Properties of images that pretrained weights expect, as their library says.
 
     Parameters
     ----------
@@ -46,8 +46,10 @@ class Expected:
     fixed_size: bool = False
 
     def normalization(self, channels: int) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of so many channels: means of all for one or two, else the
-        colors in turn, as :func:`adapt_first_conv` does.
+        """Return the mean and standard deviation of each of ``channels`` channels.
+
+        One or two channels have the mean over colors, others the colors in turn, as in
+        :func:`adapt_first_conv`.
         """
         if channels < len(self.mean):
             return (
@@ -59,7 +61,7 @@ class Expected:
 
 
 def is_file(weights: str | os.PathLike | None) -> bool:
-    """Whether weights are a file, and not the name that a library has for them."""
+    """Return whether weights are a file, and not the name that a library has for them."""
     if weights is None:
         return False
     path = expanded(weights, "weights")
@@ -114,7 +116,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike, heads: Collection[st
 
 
 def _tensors_in(path: str | os.PathLike) -> dict[str, Tensor]:
-    """All tensors of a file, each under the keys that lead to it, joined by dots."""
+    """Return all tensors of a file, each under the keys that lead to it, joined by dots."""
     found: Any
     unknown: list[str] = []
     file = expanded(path, "weights")
@@ -164,7 +166,7 @@ def _tensors_in(path: str | os.PathLike) -> dict[str, Tensor]:
 
 
 class _Ignored:
-    """Stands in for an object whose state may be anything."""
+    """Stand-in for an object whose state may be anything."""
 
     def __init__(self, *args: Any):
         pass
@@ -174,7 +176,7 @@ class _Ignored:
 
 
 class _Emptied:
-    """Stands in for what may be a kind of dictionary, and is one afterwards."""
+    """Stand-in for what may be a kind of dictionary, and is one afterward."""
 
     def __new__(cls, *args: Any) -> Any:
         return OrderedDict()
@@ -189,7 +191,7 @@ _allowing = threading.Lock()  # torch's list is that of the process
 
 
 def _unpickled(path: str | os.PathLike) -> tuple[Any, list[str]]:
-    """What is in a file of ``torch.save``, and what in it are stand-ins."""
+    """Read a file of ``torch.save``; return its content, and the names that have stand-ins."""
     names = list(_OFTEN)
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -208,7 +210,7 @@ def _unpickled(path: str | os.PathLike) -> tuple[Any, list[str]]:
 def _best_match(
     tensors: dict[str, Tensor], wanted: Collection[str], children: Sequence[str]
 ) -> tuple[str, dict[str, Tensor]]:
-    """The prefix below which most names are those of a network, and what is there by name.
+    """Find the prefix below which most names are those of a network, and what is there by name.
 
     Of several, an average of weights (``state_dict_ema``, DINO's teacher) comes first.
     """
@@ -245,7 +247,7 @@ def _some(names: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def downloading(encoder: str, folder: str) -> Iterator[None]:
-    """Say of a failed download which weights were wanted, and where they may be put by hand."""
+    """Make a failed download say which weights were wanted, and where to put them by hand."""
     try:
         yield
     except OSError as error:  # the network's errors and those of files are of this kind

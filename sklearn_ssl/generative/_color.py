@@ -46,7 +46,7 @@ def _mix(matrix: Tensor, images: Tensor) -> Tensor:
 
 
 def rgb_to_lab(images: Tensor) -> Tensor:
-    """sRGB images (n, 3, h, w) in [0, 1] to CIE L*a*b* under D65: L in [0, 100]."""
+    """Convert sRGB images (n, 3, h, w) in [0, 1] to CIE L*a*b* under D65: L in [0, 100]."""
     linear = torch.where(images > 0.04045, ((images + 0.055) / 1.055).pow(2.4), images / 12.92)
     xyz = _mix(_matrix(_XYZ, images), linear)
     f = torch.where(
@@ -57,7 +57,7 @@ def rgb_to_lab(images: Tensor) -> Tensor:
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
-    """The inverse of :func:`rgb_to_lab`; colors outside sRGB are clipped to [0, 1]."""
+    """Invert :func:`rgb_to_lab`; colors outside sRGB are clipped to [0, 1]."""
     lightness, a, b = lab.unbind(1)
     y = (lightness + 16) / 116
     f = torch.stack([y + a / 500, y, y - b / 200], dim=1)
@@ -68,7 +68,7 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
 
 
 def split_color(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Lightness (n, 1, h, w) in [0, 1] and color (n, d, h, w) in about [-1, 1].
+    """Split images into lightness (n, 1, h, w) in [0, 1] and color (n, d, h, w) in about [-1, 1].
 
     RGB images have L* as lightness and a*, b* as color. Images of several other channels have
     their mean as lightness, and as color the differences of the channels from it. Images of one
@@ -88,20 +88,20 @@ def split_color(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def join_color(lightness: Tensor, color: Tensor, channels: int) -> Tensor:
-    """The inverse of :func:`split_color` for images of ``channels``, clipped to [0, 1]."""
+    """Invert :func:`split_color` for images of ``channels``, and clip to [0, 1]."""
     if channels == 3:
         return lab_to_rgb(torch.cat([100 * lightness, _AB_SCALE * color], dim=1))
     return (lightness + color).clamp(0, 1)
 
 
 def half(images: Tensor) -> tuple[int, int]:
-    """Height and width at half the resolution, at which colors are predicted."""
+    """Return height and width at half the resolution, at which colors are predicted."""
     height, width = (-(-side // 2) for side in images.shape[2:])
     return height, width
 
 
 def _color_centers(channels: int) -> Tensor:
-    """Bins (q, k): a grid over a*, b* of all sRGB colors, or over one channel's difference."""
+    """Return bins (q, k): a grid over a*, b* of all sRGB colors, or over a channel's difference."""
     if channels != 3:
         return torch.linspace(-1, 1, 21)[:, None]
     steps = torch.linspace(0, 1, 33)
@@ -111,7 +111,7 @@ def _color_centers(channels: int) -> Tensor:
 
 
 class Bins(nn.Module):
-    """Classify quantized values: soft targets, rare bins counting more, and values back.
+    """Classification of quantized values: soft targets, weights for rare bins, and values back.
 
     Parameters
     ----------
@@ -150,15 +150,15 @@ class Bins(nn.Module):
 
     @property
     def n_logits(self) -> int:
-        """Channels of the map that predicts the bins."""
+        """Number of channels of the map that predicts the bins."""
         return self.groups * len(self.centers)
 
     def _rows(self, maps: Tensor, length: int) -> Tensor:
-        """(n, groups * length, h, w) -> (n * groups * h * w, length)."""
+        """Reshape (n, groups * length, h, w) to (n * groups * h * w, length)."""
         return maps.unflatten(1, (self.groups, length)).movedim(2, -1).flatten(0, -2)
 
     def soften(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """The five nearest bins of values (m, k), nearest first, and their weights: (m, 5) both."""
+        """Find the five bins nearest to values (m, k), nearest first, and weights: (m, 5) both."""
         k = min(5, len(self.centers))
         parts = [
             torch.cdist(some, self.centers).topk(k, largest=False)  # (_AT_ONCE, q) in between
@@ -168,9 +168,9 @@ class Bins(nn.Module):
         return nearest, F.softmax(-0.5 * (distance / (self.spacing / 2)).square(), dim=1)
 
     def forward(self, logits: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss of a map of logits (n, n_logits, h, w) and one of values, and shares of the bins.
+        """Compute the loss of a map of logits (n, n_logits, h, w) and one of values.
 
-        The loss is the weighted cross entropy.
+        It is the weighted cross entropy. The shares of the bins among the values are returned, too.
         """
         nearest, near = self.soften(self._rows(values.float(), self.centers.shape[1]))
         some = slice(None, None, -(-len(nearest) // _COUNTED))
@@ -199,11 +199,11 @@ class Bins(nn.Module):
 
     @torch.no_grad()
     def update(self, seen: Tensor) -> None:
-        """Count the bins that a batch had into their shares."""
+        """Move the shares of bins toward those that a batch had."""
         self.share.lerp_(seen, 0.01)
 
     def values(self, logits: Tensor, temperature: float = 0.38) -> Tensor:
-        """The annealed mean of predicted bins, (n, groups * k, h, w)."""
+        """Compute the annealed mean of predicted bins, (n, groups * k, h, w)."""
         n, _, h, w = logits.shape
         p = F.softmax(self._rows(logits.float(), len(self.centers)) / temperature, dim=1)
         with full_precision(logits.device):
@@ -212,7 +212,7 @@ class Bins(nn.Module):
 
 
 class ColorEncoder(Encoder):
-    """Encoders of lightness and, if given, of color, their maps one upon the other."""
+    """Encoders of lightness and, if given, of color, with their maps stacked."""
 
     def __init__(self, image_shape: tuple[int, int, int], **parts: Encoder):
         super().__init__()
@@ -227,7 +227,7 @@ class ColorEncoder(Encoder):
 
     @by_rank
     def maps(self, images: Tensor, *layers: str) -> list[Tensor]:
-        """Maps of both parts, of several layers in one pass."""
+        """Compute maps of both parts, of several layers in one pass."""
         seen = dict(zip(("lightness", "color"), split_color(images), strict=True))
         maps = [encoder.maps(seen[name], *layers) for name, encoder in self.parts.items()]
         return [torch.cat(parts, dim=1) for parts in zip(*maps, strict=True)]

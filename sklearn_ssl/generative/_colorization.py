@@ -23,7 +23,7 @@ class ColorizationTask(PretextTask):
         self.decoder = ConvDecoder(encoder.out_shape, self.bins.n_logits, (height, width))
 
     def predict(self, images: Tensor) -> Tensor:
-        """Logits of the color bins at half the resolution."""
+        """Predict logits of the color bins, at half the resolution."""
         return self.decoder(self.encoder(images), half(images))
 
     def forward(self, images, index):
@@ -99,7 +99,7 @@ class Colorization(RedrawMixin, PretextLearner):
         return ColorizationTask(encoder, views, rebalance=self.rebalance)
 
     def colorize(self, X: Any) -> Any:
-        """Images with the colors that the network predicts from their lightness.
+        """Color images as the network predicts from their lightness.
 
         Parameters
         ----------

@@ -28,7 +28,7 @@ _BLOCK_AREA = (0.04, 0.12)
 
 
 class ChannelwiseLinear(nn.Module):
-    """Connect all positions of a map (n, d, gh, gw), each channel on its own."""
+    """Linear layer over all positions of a map (n, d, gh, gw), for each channel on its own."""
 
     def __init__(self, map_shape: tuple[int, int, int]):
         super().__init__()
@@ -60,7 +60,7 @@ class ContextTask(PretextTask):
         self.discriminator: Any = ConvDiscriminator(channels, size) if adversarial else None
 
     def draw_holes(self, images: Tensor) -> Tensor:
-        """Bool (n, 1, h, w), true where the image is to be hidden."""
+        """Draw a mask (n, 1, h, w), true where the image is to be hidden."""
         n, _, height, width = images.shape
         hidden = torch.zeros_like(images[:, :1])
         if self.mask == "center":
@@ -75,7 +75,7 @@ class ContextTask(PretextTask):
         return hidden.bool()
 
     def fill(self, images: Tensor, holes: Tensor) -> Tensor:
-        """Images in [0, 1] without their holes to standardized ones without holes."""
+        """Paint images in [0, 1] without their holes; return standardized ones without holes."""
         # the mean is 0 for the network
         seen = torch.where(holes, self.encoder.standardize.offset, images)
         features = self.mix(self.spread(self.encoder(seen)))

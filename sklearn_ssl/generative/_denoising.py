@@ -25,7 +25,7 @@ class DenoisingTask(PretextTask):
         self.decoder = ConvDecoder(encoder.out_shape, channels, (height, width))
 
     def corrupt(self, images: Tensor) -> Tensor:
-        """Images in [0, 1] with noise; pixels are hit in all their channels."""
+        """Add noise to images in [0, 1]; pixels are hit in all their channels."""
         if self.corruption == "gaussian":
             return images + self.level * self.encoder.standardize.scale * torch.randn_like(images)
         noise = torch.rand_like(images[:, :1])
@@ -41,7 +41,7 @@ class DenoisingTask(PretextTask):
         return TaskOutput(F.mse_loss(output.float(), self.encoder.standardize(clean)))
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        """Images in [0, 1], through encoder and decoder."""
+        """Pass images in [0, 1] through encoder and decoder."""
         output = self.decoder(self.encoder(images), images.shape[2:]).float()
         return self.encoder.standardize.inverse(output)
 

@@ -32,19 +32,19 @@ class MaskedAutoencoderTask(PretextTask):
         self.decoder = TokenPredictor(d, width, values, depth, self.grid)
 
     def patches(self, images: Tensor) -> Tensor:
-        """Images to the values of their patches, (n, patches, values)."""
+        """Cut images into the values of their patches, (n, patches, values)."""
         for dim, (cells, side) in enumerate(zip(self.grid, self.patch, strict=True)):
             images = images.narrow(2 + dim, 0, cells * side).unfold(2 + dim, side, side)
         return images.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
 
     def images(self, patches: Tensor) -> Tensor:
-        """The inverse of :meth:`patches`."""
+        """Invert :meth:`patches`."""
         channels = self.encoder.image_shape[2]
         maps = patches.unflatten(2, (channels, *self.patch)).unflatten(1, self.grid)
         return maps.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
     def targets(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Patches, each with zero mean and unit variance, and what was taken from them."""
+        """Return patches of zero mean and unit variance, and the mean and deviation they had."""
         patches = self.patches(self.encoder.standardize(images))
         if not self.normalize_pixels or patches.shape[2] == 1:  # one value would become 0
             return patches, torch.zeros_like(patches[..., :1]), torch.ones_like(patches[..., :1])
@@ -53,7 +53,7 @@ class MaskedAutoencoderTask(PretextTask):
         return (patches - mean) / std, mean, std
 
     def predict(self, images: Tensor, order: Tensor, n_visible: int) -> tuple[Tensor, Tensor]:
-        """Predict the patches at ``order[:, n_visible:]`` from the others; and say where."""
+        """Predict patches at ``order[:, n_visible:]`` from the others; return their places, too."""
         visible, hidden = order[:, :n_visible], order[:, n_visible:]
         if not hidden.shape[1]:  # an image of one patch
             hidden = visible
@@ -68,7 +68,7 @@ class MaskedAutoencoderTask(PretextTask):
         return TaskOutput(F.mse_loss(output.float(), at_positions(target, hidden)))
 
     def reconstruct(self, images):
-        """Each patch as it is predicted where it is hidden, in a few passes that share them out."""
+        """Predict each patch from others that are visible, in a few passes."""
         images = F.interpolate(
             images, [c * p for c, p in zip(self.grid, self.patch, strict=True)], mode="bilinear"
         )

@@ -1,4 +1,4 @@
-"""What generative learners give beside features: images."""
+"""Parts of generative learners, which give images besides features."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -26,7 +26,7 @@ _DRAWN_AT_ONCE = 256  # samples
 
 
 class CodeTask(PretextTask):
-    """Images through a code of few numbers, at the size of the views.
+    """Base of tasks that pass images through a code of few numbers, at the size of the views.
 
     Parameters
     ----------
@@ -46,10 +46,10 @@ class CodeTask(PretextTask):
 
     @abstractmethod
     def codes(self, images: Tensor) -> Tensor:
-        """Codes (n, code_dim) of images in [0, 1]."""
+        """Compute codes (n, code_dim) of images in [0, 1]."""
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Standardized images of codes, at the size of the views, as the losses take them."""
+        """Decode codes to standardized images of the size of the views, which the losses take."""
         return self.decoder(codes, self.size).float()
 
     def _draw(self, codes: Tensor) -> Tensor:
@@ -57,17 +57,17 @@ class CodeTask(PretextTask):
         return F.interpolate(images, self.encoder.image_shape[:2], mode="bilinear")
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        """Images in [0, 1], through the code."""
+        """Pass images in [0, 1] through the code."""
         images = F.interpolate(images, self.size, mode="bilinear", antialias=True)
         return self._draw(self.codes(images))
 
     def sample(self, n: int, device: torch.device) -> Tensor:
-        """Images of codes that are drawn from the standard normal distribution."""
+        """Draw images, whose codes are from the standard normal distribution."""
         return self._draw(torch.randn(n, self.code_dim, device=device))
 
 
 class RedrawMixin:
-    """For learners that make images of images."""
+    """Mixin for learners that make images of images."""
 
     net_: Any
 
@@ -79,7 +79,7 @@ class RedrawMixin:
     def _redraw(
         self: Any, X: Any, function: Callable, masks: Callable[[int], np.ndarray] | None = None
     ) -> Any:
-        """Apply a function of images in [0, 1] and give the results the form of X.
+        """Apply a function of images in [0, 1], and return the results in the form of X.
 
         The function also takes masks, if there are some, made for the number of images; where they
         are false, X stays as it is.
@@ -102,10 +102,10 @@ class RedrawMixin:
 
 
 class ReconstructionMixin(RedrawMixin):
-    """``reconstruct`` for learners whose task has a method of this name."""
+    """Mixin for ``reconstruct``, for learners whose task has a method of this name."""
 
     def reconstruct(self, X: Any) -> Any:
-        """Images as the network gives them back.
+        """Reconstruct images with the network.
 
         Parameters
         ----------
@@ -121,7 +121,7 @@ class ReconstructionMixin(RedrawMixin):
 
 
 class SamplingMixin:
-    """``sample`` for learners whose task has a method of this name."""
+    """Mixin for ``sample``, for learners whose task has a method of this name."""
 
     def sample(
         self: Any, n_samples: int = 1, random_state: int | np.random.RandomState | None = None

@@ -27,7 +27,7 @@ class SplitBrainTask(PretextTask):
         )
 
     def predict(self, images):
-        """Logits of color, from lightness, and of lightness, from color, at half resolution."""
+        """Predict logits of color from lightness, and the other way round, at half resolution."""
         size = half(images)
         of_lightness, of_color = self.encoder(images).chunk(2, dim=1)
         return self.color_decoder(of_lightness, size), self.lightness_decoder(of_color, size)

@@ -15,7 +15,7 @@ __all__ = ["VariationalAutoencoder"]
 
 
 def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL divergence of Gaussians (n, d) from the standard normal, summed over d: (n,)."""
+    """Compute the KL divergence (n,) of Gaussians (n, d) from the standard normal, a sum over d."""
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
 
 
@@ -26,7 +26,7 @@ class VariationalTask(CodeTask):
         self.posterior = MapToVector(self.map_shape, 2 * latent_dim)
 
     def distributions(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log variance (n, latent_dim) of the Gaussian over codes of each image."""
+        """Compute mean and log variance (n, latent_dim) of each image's Gaussian over codes."""
         mean, log_variance = self.posterior(self.encoder(images)).float().chunk(2, dim=1)
         return mean, log_variance.clamp(-30, 20)  # whose exponential is finite
 

@@ -1,4 +1,4 @@
-"""The one door for X: checks, shapes and value ranges, and images back in the form of X."""
+"""Reading of X in all its forms: checks, shapes and value ranges, and images in the form of X."""
 
 from sklearn_ssl.images._cache import prune_decoded
 from sklearn_ssl.images._digest import image_digest, path_digest

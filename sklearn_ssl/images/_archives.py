@@ -20,7 +20,7 @@ _HEADER = 30  # bytes before the name of a zip member
 
 
 class _Member(NamedTuple):
-    """Where a member starts, and how many bytes of the archive it takes."""
+    """Position and size of a member in an archive, in bytes."""
 
     start: int
     size: int
@@ -28,22 +28,22 @@ class _Member(NamedTuple):
 
 
 def list_members(archive: str) -> list[str]:
-    """Names of the files in an archive, in its order."""
+    """Return the names of the files in an archive, in its order."""
     return list(_positions(archive, os.stat(archive).st_mtime_ns))
 
 
 def is_member(path: str) -> bool:
-    """Whether a path names a member of an archive."""
+    """Return whether a path names a member of an archive."""
     return _MARK.search(path) is not None
 
 
 def file_of(path: str) -> str:
-    """The file that a path names, or the archive of the member that it names."""
+    """Return the file that a path names, or the archive of the member that it names."""
     return _MARK.split(path, maxsplit=1)[0]
 
 
 def member_of(path: str) -> io.BytesIO | None:
-    """The bytes of a member, or None if the path does not name one."""
+    """Read the bytes of a member, or return None if the path does not name one."""
     if not is_member(path):
         return None
     archive, name = _MARK.split(path, maxsplit=1)
@@ -69,7 +69,7 @@ def _unzipped(content: bytes, info: zipfile.ZipInfo) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _positions(archive: str, _modified: int) -> dict[str, _Member | None]:
-    """Where the files in it are, None for links to what is not in it: read once a process."""
+    """Locate the files in an archive, once per process; None stands for links to missing ones."""
     try:
         return _of_zip(archive) if archive.lower().endswith(".zip") else _of_tar(archive)
     except (tarfile.ReadError, zipfile.BadZipFile) as error:

@@ -1,4 +1,4 @@
-"""Whatever holds numbers, as an array; and what does not, by name."""
+"""Arrays of whatever holds numbers, and errors that name what does not."""
 
 import contextlib
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _OF_NUMPY = (torch.float16, torch.float32, torch.float64)
 
 
 def stacked(X: Any) -> Any:
-    """A list of images as one tensor or array, the rest as it is.
+    """Stack a list of images to one tensor or array, and return other input as it is.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def _refuse_dates(X: Any) -> None:
 
 
 def as_array(X: Any) -> Any:
-    """Tensors as arrays that share their memory, masked arrays as plain ones, the rest as it is."""
+    """Convert tensors to arrays that share their memory, and masked arrays to plain ones."""
     if not isinstance(X, Tensor):
         return unmasked(X)
     if X.is_quantized:
@@ -89,7 +89,7 @@ def as_array(X: Any) -> Any:
 
 
 def is_stored(X: Any) -> bool:
-    """Whether it is an array that gives slices, but not one of NumPy's."""
+    """Return whether X is an array that gives slices, but not one of NumPy's."""
     if isinstance(X, np.ndarray) or issparse(X) or not hasattr(X, "__getitem__"):
         return False
     if len(getattr(X, "shape", ())) < 2:
@@ -100,7 +100,7 @@ def is_stored(X: Any) -> bool:
 
 
 def not_finite(row: int, is_nan: bool, name: str = "X") -> ValueError:
-    """The error for images of which one has NaN, or what is infinite as float32."""
+    """Return the error for images of which one has NaN, or values that are infinite in float32."""
     if is_nan:
         return ValueError(
             f"Input {name} contains NaN, first in row {row}; every pixel needs a value: fill it, "
@@ -123,7 +123,7 @@ def check_finite(rows: np.ndarray) -> None:
 
 
 def as_numbers(array: np.ndarray, names: Any = None) -> np.ndarray:
-    """A 2-D array of numbers.
+    """Convert a 2-D array to numbers.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ __all__ = ["DecodedCache", "prune_decoded"]
 
 
 class DecodedCache:
-    """Decoded images in files of their own, by path, size, time of change and what they become.
+    """Decoded images in files of their own, by path, size, modification time and target.
 
     A file is written beside its place and then moved there, so that other processes never see a
     part of it. Its checksum is compared when it is read, and a damaged one is decoded again; so
@@ -43,13 +43,13 @@ class DecodedCache:
             ) from error
 
     def place_of(self, path: str, stat: os.stat_result, target: Target) -> Path:
-        """Where an image is, or will be."""
+        """Return the path at which an image is, or will be, kept."""
         key = f"{os.path.abspath(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\0{target}"
         name = hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=16).hexdigest()
         return self.folder / name[:2] / f"{name[2:]}.safetensors"
 
     def load(self, place: Path, target: Target) -> np.ndarray | None:
-        """The image there; None if there is none, or if its file is damaged or of another image."""
+        """Read an image; return None if there is none, or if its file is damaged or unfit."""
         try:
             image = read_file(place)
         except (OSError, ValueError):
@@ -63,7 +63,7 @@ class DecodedCache:
         return found if fits and kind == (target.channels, target.dtype) else None
 
     def keep(self, place: Path, image: np.ndarray) -> None:
-        """Put an image there.
+        """Write an image to its place.
 
         Raises
         ------

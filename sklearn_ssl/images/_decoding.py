@@ -1,4 +1,4 @@
-"""Files, bytes and pictures, decoded at the size at which they are wanted."""
+"""Decoding of files, bytes and pictures, at the size at which they are wanted."""
 
 import io
 import os
@@ -42,13 +42,13 @@ _MORE = "more kinds of TIFF are read after pip install 'sklearn-ssl[tiff]'"
 
 @cache
 def _installed(name: str) -> Any:
-    """An optional library, imported when it is first needed; None if it is missing."""
+    """Import an optional library when it is first needed; return None if it is missing."""
     return import_module(name) if find_spec(name) else None
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the first bytes of an image say, or the shape of an array (of NumPy or of torch)."""
+    """Shape and type of an image, by its first bytes or of an array (of NumPy or of torch)."""
 
     height: int
     width: int
@@ -59,7 +59,7 @@ class Header:
 
 
 def name_of(item: Any, row: str) -> str:
-    """What to call an image in messages: its path, or its ``row``, as ``"row 3 of X"``."""
+    """Return the name of an image in messages: its path, or its ``row``, as ``"row 3 of X"``."""
     if isinstance(item, (str, os.PathLike)):
         return os.fspath(item)
     if isinstance(item, dict) and item.get("path"):
@@ -68,7 +68,7 @@ def name_of(item: Any, row: str) -> str:
 
 
 def look(item: Any, row: str, pages: Pages, channel_order: str) -> Header:
-    """Height, width, channels and dtype of an image, without decoding it.
+    """Read height, width, channels and dtype of an image, without decoding it.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def look(item: Any, row: str, pages: Pages, channel_order: str) -> Header:
 
 
 def decode(item: Any, row: str, target: Target) -> np.ndarray:
-    """An image as an array (h, w, c).
+    """Decode an image to an array (h, w, c).
 
     Raises
     ------
@@ -90,7 +90,7 @@ def decode(item: Any, row: str, target: Target) -> np.ndarray:
 
 
 def named(name: str, function: Any, *arguments: Any) -> Any:
-    """Call it, and have an error say which image it is about: decoders raise many kinds."""
+    """Call a function, and make its errors say which image they are about."""
     try:
         return function(*arguments)
     except (MemoryError, ImageReadError):
@@ -148,7 +148,7 @@ def _decode(item: Any, target: Target) -> np.ndarray:
 
 
 def _opened(item: Any) -> Any:
-    """A file of the bytes; pictures have none."""
+    """Open a file of the bytes; pictures have none."""
     if isinstance(item, dict):  # an image of Hugging Face's datasets that is not decoded
         item = item["path"] if item.get("bytes") is None else item["bytes"]
     if isinstance(item, Image.Image):
@@ -161,7 +161,7 @@ def _opened(item: Any) -> Any:
 
 
 def _as_array(item: Any, channel_order: str) -> np.ndarray | None:
-    """An array or a tensor as (h, w, c); None for another item."""
+    """Return an array or a tensor as (h, w, c), or None for another item."""
     if not isinstance(item, (torch.Tensor, np.ndarray)):
         return None
     planes = has_planes(item, channel_order, ndim=3)
@@ -174,7 +174,7 @@ def _as_array(item: Any, channel_order: str) -> np.ndarray | None:
 
 
 def _hint_of_order(item: Any, target: Target) -> str:
-    """What to say of an array that has the wanted channels in the other order."""
+    """Return a hint if the other order has the wanted channels, or an empty string."""
     planes = has_planes(item, target.channel_order, ndim=3)
     if item.ndim != 3 or item.shape[-1 if planes else 0] != target.channels:
         return ""
@@ -182,7 +182,7 @@ def _hint_of_order(item: Any, target: Target) -> str:
 
 
 def _picture(item: Any, file: Any, pages: Pages) -> Image.Image | Planes:
-    """The image, not yet decoded."""
+    """Open the image, without decoding it."""
     if isinstance(item, Image.Image):
         loss = loss_of(item.tag_v2) if isinstance(item, TiffImageFile) else _lost_of(item)
         if loss:
@@ -248,7 +248,7 @@ def _seek(image: Image.Image, pages: Pages) -> None:
 
 
 def _lost_of(image: Image.Image) -> str:
-    """What Pillow does not read whole of an image that is no TIFF, or nothing."""
+    """Return what Pillow does not read whole of an image that is no TIFF, or an empty string."""
     if image.format == "JPEG2000":
         return _lost_of_jpeg_2000(image)
     if not isinstance(image, ImageFile):
@@ -284,7 +284,7 @@ def _lost_of_jpeg_2000(image: Image.Image) -> str:
 
 
 def _deep_png(image: Any, file: Any) -> Planes:
-    """A PNG of colors of 16 bits, by imagecodecs."""
+    """Open a PNG of colors of 16 bits, which imagecodecs decodes."""
     channels = {"RGB;16B": 3, "LA;16B": 2, "RGBA;16B": 4}[image.tile[0][3]]
     if "transparency" in image.info:
         raise ValueError("it has a transparent color of 16 bits; save it with an alpha channel")
@@ -317,7 +317,7 @@ def _load(image: Image.Image, file: Any, target: Target) -> Image.Image:
 
 
 def _load_fast(image: Image.Image, file: Any, needed: tuple[int, int]) -> Image.Image | None:
-    """By simplejpeg; None where it is missing, or stricter than Pillow."""
+    """Decode by simplejpeg; return None where it is missing, or stricter than Pillow."""
     simplejpeg = _installed("simplejpeg")
     if simplejpeg is None or image.mode not in ("L", "RGB"):
         return None

@@ -1,4 +1,4 @@
-"""What tells image collections apart, for results that are kept."""
+"""Digests that tell image collections apart, for results that are kept."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ _BYTES_AT_ONCE = 2**24
 
 
 def image_digest(images: Images) -> str:
-    """A name for images: of every value in arrays, of path, size and time of change of files.
+    """Return a digest of images: all values of arrays; path, size and modification time of files.
 
     All values are read once, in order, and hashed in threads.
     """
@@ -41,7 +41,7 @@ def image_digest(images: Images) -> str:
 
 
 def path_digest(paths: Iterable[str]) -> str:
-    """A name for files: of path, size and time of change of each."""
+    """Return a digest of files: path, size and modification time of each."""
     return hashlib.blake2b(b"\0".join(map(_stamp, paths)), digest_size=16).hexdigest()
 
 
@@ -50,7 +50,7 @@ def _hashed(part: Any) -> bytes:
 
 
 def _values(array: Any, shape: tuple[int, int, int]) -> Iterator[Any]:
-    """The bytes of images (n, h, w, c), some at a time."""
+    """Yield the bytes of images (n, h, w, c), some at a time."""
     a_row = int(np.prod(shape)) * array.dtype.itemsize
     size = max(1, _BYTES_AT_ONCE // a_row)
     for start in range(0, len(array), size):
@@ -61,7 +61,7 @@ def _values(array: Any, shape: tuple[int, int, int]) -> Iterator[Any]:
 
 
 def _items(files: Files) -> Iterator[bytes]:
-    """For each of some files, what is known without reading it; other items are read."""
+    """Yield path, size and modification time of files, some at a time; other items are read."""
     some = []
     for row in range(len(files)):
         some.append(_stamp(files.items[row]))

@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Reading:
-    """How files are read.
+    """Options for reading files.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ class Files:
         return batch
 
     def whole(self, rows: np.ndarray, zoom: float) -> tuple[np.ndarray, np.ndarray]:
-        """Images without their ends cut off, each in the corner of an array for the largest one.
+        """Read images without their ends cut off, each in the corner of an array for the largest.
 
         Parameters
         ----------
@@ -207,7 +207,7 @@ class Files:
         return image
 
     def _instead(self, row: int, error: ImageReadError, target: Target) -> np.ndarray:
-        """What is given out for an image that cannot be read."""
+        """Return what stands for an unreadable image, blank or another one, or raise the error."""
         if self.broken == "raise":
             raise error
         self.skipped[row] = str(error)
@@ -256,7 +256,7 @@ class Files:
 def read_ahead(
     read: Callable[[Item], Result], items: Sequence[Item], in_memory: bool = False
 ) -> Iterator[Result]:
-    """``read(item)`` of each, the next ones in a thread while the last one is used."""
+    """Yield ``read(item)`` of each; the next ones are read in a thread while the last is used."""
     if in_memory or len(items) < 2:
         yield from map(read, items)
         return

@@ -1,4 +1,4 @@
-"""Images back in the form in which others came."""
+"""Conversion of images to the form in which others came."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ class Form:
         self.dtype = some.dtype if some.dtype.kind in "biuf" else np.dtype(np.float64)
 
     def convert(self, images: np.ndarray) -> np.ndarray:
-        """Images (n, c, h, w), in the range of X, as an array in its order and type.
+        """Convert images (n, c, h, w), in the range of X, to an array in its order and type.
 
         Integers are rounded and clipped to what their type holds.
         """
@@ -61,7 +61,7 @@ class Form:
         return values.astype(self.dtype)
 
     def paste(self, drawn: np.ndarray, where: np.ndarray) -> None:
-        """Put X back into what :meth:`convert` gave, but where the mask (n, h, w) is true."""
+        """Restore X in what :meth:`convert` gave, except where the mask (n, h, w) is true."""
         n, height, width = where.shape
         size = max(1, _VALUES_AT_ONCE // (height * width))
         original = as_array(self.X)
@@ -79,7 +79,7 @@ class Form:
             drawn[here] = pasted.reshape(-1, *self.shape)
 
     def wrap(self, values: np.ndarray) -> Any:
-        """What :meth:`convert` gave, as a tensor if X is one."""
+        """Return what :meth:`convert` gave, as a tensor if X is one."""
         if isinstance(self.X, Tensor):
             return torch.from_numpy(values).to(self.X.dtype)
         return values

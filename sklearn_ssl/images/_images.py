@@ -51,17 +51,17 @@ class Images(Dataset):
 
     @property
     def is_uint8(self) -> bool:
-        """Whether they are given out as uint8."""
+        """Return whether images are given out as uint8."""
         return self.dtype == np.uint8 and self.origin is None
 
     @property
     def nbytes(self) -> int:
-        """Size of all images as they are given out."""
+        """Size in bytes of all images, as they are given out."""
         return len(self) * math.prod(self.shape) * (1 if self.is_uint8 else 4)
 
     @property
     def in_memory(self) -> bool:
-        """Whether rows are there at once, and need not be read ahead."""
+        """Return whether rows are there at once, and need not be read ahead."""
         return all(isinstance(array, np.ndarray) for array in self.arrays)
 
     @property
@@ -74,7 +74,7 @@ class Images(Dataset):
         }
 
     def shown_by(self, rows: np.ndarray) -> np.ndarray:
-        """Rows of the images that were last taken for these: others for files that are skipped."""
+        """Return the rows of the images last taken for these: others for skipped files."""
         shown = rows.copy()
         for array, start in zip(self.arrays, self.starts, strict=False):
             for row, other in getattr(array, "stand_ins", {}).items():
@@ -83,17 +83,17 @@ class Images(Dataset):
 
     @property
     def changed(self) -> list[str]:
-        """Files that were another one when they were read again."""
+        """Files that had changed when they were read again."""
         return [name for array in self.arrays for name in getattr(array, "changed", ())]
 
     @property
     def not_kept(self) -> list[str]:
-        """Why decoded images could not be kept."""
+        """Reasons why decoded images could not be kept."""
         return [reason for array in self.arrays for reason in getattr(array, "not_kept", ())]
 
     @property
     def troubles(self) -> list[tuple[dict[int, str], set[str], set[str]]]:
-        """What was skipped, what changed, and why nothing was kept, of each array of files."""
+        """Skipped and changed files, and reasons why none was kept, of each array of files."""
         return [(array.skipped, array.changed, array.not_kept) for array in self._files]
 
     def know(self, troubles_of_all: list[list[tuple[dict[int, str], set[str], set[str]]]]) -> None:
@@ -110,11 +110,11 @@ class Images(Dataset):
 
     @property
     def are_files(self) -> bool:
-        """Whether all come from files, whose ends :meth:`take` cuts off."""
+        """Return whether all come from files, whose ends :meth:`take` cuts off."""
         return all(hasattr(array, "whole") for array in self.arrays)
 
     def take_whole(self, rows: np.ndarray, zoom: float) -> tuple[Tensor, Tensor]:
-        """Whole images (n, c, h, w), in the corner of what holds all, and their sizes (n, 2)."""
+        """Read whole images (n, c, h, w), padded at the ends, and their sizes (n, 2)."""
         parts = [
             (here, array.whole(rows[here] - start, zoom))
             for array, start in zip(self.arrays, self.starts, strict=False)
@@ -133,7 +133,7 @@ class Images(Dataset):
         return torch.from_numpy(batch).permute(0, 3, 1, 2), torch.from_numpy(all_sizes)
 
     def take(self, rows: np.ndarray) -> Tensor:
-        """A fresh tensor (n, c, h, w), uint8 or float32, channels last in memory."""
+        """Read images into a new tensor (n, c, h, w), uint8 or float32, channels last in memory."""
         batch = np.empty((len(rows), *self.shape), np.uint8 if self.is_uint8 else np.float32)
         for array, start in zip(self.arrays, self.starts, strict=False):
             here = (rows >= start) & (rows < start + len(array))
@@ -179,7 +179,7 @@ class Stored:
 
 
 def channels_last(array: np.ndarray, shape: Shape, planes: bool) -> np.ndarray:
-    """A view (n, h, w, c) of images."""
+    """Return a view (n, h, w, c) of images."""
     height, width, channels = shape
     if planes:
         return array.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
@@ -187,7 +187,7 @@ def channels_last(array: np.ndarray, shape: Shape, planes: bool) -> np.ndarray:
 
 
 def unmasked(values: Any) -> Any:
-    """The same, but no array of NumPy's masked ones."""
+    """Return the data of an array that is masked nowhere, and other values as they are."""
     if not isinstance(values, np.ma.MaskedArray):
         return values
     if np.ma.is_masked(values):
@@ -199,7 +199,7 @@ def unmasked(values: Any) -> Any:
 
 
 def warn_of_files(images: Images, what: str) -> None:
-    """Warn once of files that could not be read, that changed meanwhile, and were not cached."""
+    """Warn once of files that could not be read, changed meanwhile, or could not be cached."""
     for names, happened in (
         (list(images.skipped.values()), f"could not be read, and {what}"),
         (sorted(images.changed), "changed while they were read"),

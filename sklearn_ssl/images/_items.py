@@ -1,4 +1,4 @@
-"""Collections of images that are not arrays: what they are made of."""
+"""Collections of images that are not arrays: the items that they consist of."""
 
 import os
 from collections.abc import Iterable
@@ -24,13 +24,13 @@ _ITEMS = (str, os.PathLike, bytes, bytearray, Image.Image, dict)
 
 
 def count_images(X: Any) -> int:
-    """The number of images in X, which are not read."""
+    """Count the images in X, without reading them."""
     items = as_items(X)
     return _num_samples(X) if items is None else len(items)
 
 
 def as_items(X: Any, sides: tuple[int, ...] | None = None, channel_order: str = "auto") -> Any:
-    """A sequence of paths, bytes, pictures or arrays; None if X is an array of pixels.
+    """Return a sequence of paths, bytes, pictures or arrays, or None if X is an array of pixels.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def as_items(X: Any, sides: tuple[int, ...] | None = None, channel_order: str = 
 
 
 def _without_labels(column: Any) -> Any:
-    """The images of rows as data sets give them, (image, label) or dictionaries."""
+    """Return the images of rows as data sets give them, (image, label) or dictionaries."""
     first = column[0]
     if _has_label(first):
         key: Any = 0
@@ -111,7 +111,7 @@ def _refuse_streams(X: Any) -> None:
 
 
 def _are_apart(X: Any, column: Any, sides: tuple[int, ...] | None, channel_order: str) -> bool:
-    """Whether arrays are images each on its own, and not parts of one array."""
+    """Return whether arrays are images each on its own, and not parts of one array."""
     if not all(isinstance(item, (torch.Tensor, np.ndarray)) for item in column):
         return False
     if not all(item.ndim in (2, 3) for item in column):
@@ -129,7 +129,7 @@ def _are_apart(X: Any, column: Any, sides: tuple[int, ...] | None, channel_order
 
 
 def _as_column(X: Any) -> Any:
-    """Lists, and columns of arrays, data frames and Arrow tables that hold no numbers."""
+    """Return lists, and columns of arrays, data frames and Arrow tables, that hold no numbers."""
     if isinstance(X, (list, tuple)):
         return X
     shape = getattr(X, "shape", None)
@@ -149,12 +149,12 @@ def _as_column(X: Any) -> Any:
 
 
 def _is_image(item: Any) -> bool:
-    """Whether it looks like one, and not like a label."""
+    """Return whether an item looks like an image, and not like a label."""
     return isinstance(item, (Image.Image, bytes, dict)) or getattr(item, "ndim", 0) >= 2
 
 
 def _has_label(item: Any) -> bool:
-    """Whether it is an image and its label, as data sets of torch give them."""
+    """Return whether an item is an image and its label, as data sets of torch give them."""
     return isinstance(item, tuple) and len(item) == 2 and _is_image(item[0]) > _is_image(item[1])
 
 
@@ -173,7 +173,7 @@ class Picked:
 
 
 def row_in_full(items: Any, row: int) -> int:
-    """The row of what images were picked from."""
+    """Return the row in the sequence that images were picked from."""
     while isinstance(items, Picked):
         items, row = items.items, int(items.rows[row])
     return row
@@ -229,7 +229,7 @@ def _of_columns(X: dict[str, Any]) -> Any:
 
 
 def _image_column(row: dict[str, Any], name: str) -> str:
-    """The only key of a row that has an image."""
+    """Return the only key of a row that has an image."""
     found = [key for key, value in row.items() if _is_image(value)]
     if len(found) != 1:
         raise TypeError(

@@ -1,4 +1,4 @@
-"""Folders, patterns and archives: which of their files are images."""
+"""Listing of images in folders, patterns and archives."""
 
 import fnmatch
 import glob
@@ -27,11 +27,11 @@ _EXPECTED = {  # endings of what often lies beside images, and is none
 
 
 def list_images(source: Any) -> np.ndarray:
-    """Paths of all images in a folder, its subfolders, a pattern, or tar or zip archives.
+    """List the paths of all images in a folder, its subfolders, a pattern, or tar or zip archives.
 
-    They are what scikit-learn can split, and every learner reads. A file is an image if its name
-    ends as one that Pillow reads, with its plugins; other files are counted in a warning. Hidden
-    files and folders are ignored. Links are followed, and each folder is listed once.
+    The paths can be split by scikit-learn, and are read by every learner. A file is an image if its
+    name ends like those that Pillow reads, with its plugins; other files are counted in a warning.
+    Hidden files and folders are ignored. Links are followed, and each folder is listed once.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def list_images(source: Any) -> np.ndarray:
 
 
 def _suffixes() -> frozenset[str]:
-    """Endings of what Pillow decodes, with the plugins that are registered."""
+    """Return the endings of files that Pillow decodes, with the plugins that are registered."""
     return frozenset(
         suffix
         for suffix, kind in Image.registered_extensions().items()
@@ -107,7 +107,7 @@ def _suffix(path: str) -> str:
 
 
 def _counted(suffixes: dict[str, int]) -> str:
-    """How many there are of each ending, the most frequent first."""
+    """Return a text with the number of files of each ending, the most frequent first."""
     pairs = sorted(suffixes.items(), key=lambda pair: (-pair[1], pair[0]))
     some = [f"{suffix or 'without an ending'} ({n})" for suffix, n in pairs[:5]]
     return ", ".join(some) + (", ..." if pairs[5:] else "")
@@ -158,7 +158,7 @@ def _listed(folder: str, hidden: bool = False) -> _Listed:
 
 
 def _walk(roots: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Each folder from there on, and the files in it, once: links come last, and may form loops."""
+    """Yield each folder below the roots once, and its files; links come last, as they may loop."""
     seen: set[tuple[int, int]] = set()
     links = sorted(root for root in roots if os.path.islink(root))
     folders = [root for root in roots if not os.path.islink(root)]
@@ -176,7 +176,7 @@ def _walk(roots: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _matches(pattern: str) -> list[str]:
-    """Files and folders as glob finds them, but for loops of links; no folder is passed over."""
+    """Find files and folders as glob does, except for loops of links; no folder is passed over."""
     head, tail = os.path.split(pattern)
     if not glob.has_magic(pattern) or head == pattern:
         return [pattern] if os.path.lexists(pattern or os.curdir) else []

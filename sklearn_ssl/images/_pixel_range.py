@@ -1,4 +1,4 @@
-"""The range of values that images have, and whether others have it, too."""
+"""Range of the values of images, and checks of whether others have the same."""
 
 import math
 from collections.abc import Iterator
@@ -72,13 +72,13 @@ class Extremes:
         self.n += len(images)
 
     def check_finite(self, name: str = "X") -> None:
-        """Raise ValueError for NaN, and for what is infinite as float32."""
+        """Raise ValueError for NaN, and for values that are infinite in float32."""
         if (row := int(self._not_finite)) >= 0:
             raise not_finite(row, bool(self.low.isnan().any()), name)
 
 
 class PixelRange(ChannelScaling):
-    """What takes the pixels of a fit to [0, 1], and knows others when it sees them.
+    """Scaling of the pixels of a fit to [0, 1], with checks of the range of others.
 
     Parameters
     ----------
@@ -113,12 +113,12 @@ class PixelRange(ChannelScaling):
 
     @property
     def origin(self) -> np.ndarray | None:
-        """For :class:`Images`: what to take off each channel; None if it is 0."""
+        """Origin for :class:`Images`: what to subtract from each channel, or None if it is 0."""
         origin = self.base.cpu().double().numpy()
         return origin if origin.any() else None
 
     def restore(self, images: np.ndarray) -> np.ndarray:
-        """Pixels of the fit, as :meth:`inverse` gives them (n, c, h, w), with the origin on."""
+        """Add the origin to pixels (n, c, h, w), as :meth:`inverse` gives them."""
         if self.origin is None:
             return images
         return images + self.origin[:, None, None]
@@ -158,7 +158,7 @@ class PixelRange(ChannelScaling):
             )
 
     def describe(self, seen: Extremes, dtype: np.dtype) -> str:
-        """The range of images, and that of the fit, in words."""
+        """Describe the range of images, and that of the fit, in words."""
         zero = torch.zeros_like(seen.low)
         low, high, first, last = (
             self.restore(self.inverse(shares.view(1, -1, 1, 1)).cpu().numpy())
@@ -171,11 +171,11 @@ class PixelRange(ChannelScaling):
 
 
 def learn_pixels(images: Images) -> tuple[PixelRange, list[float], list[float]]:
-    """Learn from all images what takes them to [0, 1], and their mean and deviation there.
+    """Learn the scaling of images to [0, 1], and their mean and standard deviation there.
 
-    Of files, which have to be decoded for it, 1,000 are looked at. uint8 is divided by 255. Other
-    types are scaled by the smallest and largest value of each channel. What is common to all values
-    is taken off before they become float32: it is set as the ``origin`` of the images.
+    All images are read or, as files have to be decoded for it, 1,000 of these. uint8 is divided by
+    255. Other types are scaled by the smallest and largest value of each channel. What is common to
+    all values is taken off before they become float32: it is set as the ``origin`` of the images.
 
     Returns
     -------
@@ -218,7 +218,7 @@ def learn_pixels(images: Images) -> tuple[PixelRange, list[float], list[float]]:
 
 
 def _chunks(images: Images) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """All images and their rows, a few at a time; of files, a sample."""
+    """Yield all images and their rows, a few at a time; for files, those of a sample."""
     rows = np.arange(len(images))
     if len(rows) > _FILES_SEEN and any(isinstance(array, Files) for array in images.arrays):
         rows = np.sort(np.random.default_rng(0).choice(rows, _FILES_SEEN, replace=False))
@@ -229,7 +229,7 @@ def _chunks(images: Images) -> Iterator[tuple[np.ndarray, Tensor]]:
 
 
 def _find_origin(images: Images) -> np.ndarray | None:
-    """What is common to all values, seen from the first image, where it is large.
+    """Find what is common to all values, as seen from the first image, where it is large.
 
     It is kept in float32. What it then misses is small against the value, and is in the range that
     is learned.

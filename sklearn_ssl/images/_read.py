@@ -1,4 +1,4 @@
-"""The one door through which images come in."""
+"""Reading of images from whatever X is, in one place."""
 
 import contextlib
 import math
@@ -148,7 +148,10 @@ def _as_files(
 
 
 def _check_values(X: Any, estimator: Any, **options: Any) -> Any:
-    """What scikit-learn checks. Gives X in rows of numbers, or as it is where that were a copy."""
+    """Check X as scikit-learn does, and return it in rows of numbers.
+
+    Where that would be a copy, X is returned as it is.
+    """
     in_memory = isinstance(X, np.ndarray)
     if in_memory and X.ndim > 2 and (X.flags.c_contiguous or X.dtype.kind not in "biuf"):
         X = X.reshape(len(X), math.prod(X.shape[1:]))
@@ -170,7 +173,7 @@ def _check_values(X: Any, estimator: Any, **options: Any) -> Any:
 
 
 def _refuse_text_beside_others(X: Any) -> None:
-    """Say which column of a table to give, if one holds text, as paths are, beside others."""
+    """Raise ValueError if one column of a table holds text, such as paths, and say what to give."""
     is_table = isinstance(X, np.ndarray) or hasattr(X, "columns")
     first = np.asarray(X[:1], dtype=object) if is_table and np.ndim(X) else np.empty(0)
     if first.ndim != 2 or len(first) == 0 or first.shape[1] == 1:
@@ -193,7 +196,7 @@ def _refuse_text_beside_others(X: Any) -> None:
 
 
 def _is_text(value: Any) -> bool:
-    """Whether it is text, a path or a file, and no number in letters."""
+    """Return whether a value is text, a path or a file, and no number in letters."""
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
             float(value)
@@ -202,7 +205,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _check_width(X: Any, fitted_shape: Shape, estimator: Any) -> None:
-    """Say more than scikit-learn does of rows that are not those of the fit."""
+    """Raise ValueError for rows unlike those of the fit, with more advice than scikit-learn's."""
     shape: tuple[int, ...] = tuple(getattr(X, "shape", ()))
     n_values = math.prod(fitted_shape)
     hint = hint_of_one_image(shape, fitted_shape)

@@ -1,4 +1,4 @@
-"""Some rows of X, in a form that is read as X is."""
+"""Rows of X, in a form that is read as X is."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ __all__ = ["opened", "pick"]
 
 
 def opened(X: Any) -> Any:
-    """X with a length: folders are listed, data sets are sequences of their images.
+    """Return X with a length: folders are listed, data sets become sequences of their images.
 
     It is read as X is, and nothing is decoded yet.
 
@@ -27,7 +27,7 @@ def opened(X: Any) -> Any:
 
 
 def pick(X: Any, rows: np.ndarray) -> Any:
-    """Some rows of X, whatever it is; what is not in memory is read when it is needed.
+    """Pick rows of X, whatever it is; what is not in memory is read when it is needed.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What shape images have, and warnings where it looks wrong."""
+"""Shapes of images, and warnings where they look wrong."""
 
 import math
 from numbers import Integral
@@ -27,14 +27,14 @@ _SMALLEST_SIDE = 4  # of images whose neighboring pixels are compared
 
 
 def has_planes(X: Any, channel_order: str, ndim: int = 4) -> bool:
-    """Whether channels come before height and width in images of so many dimensions, or in one."""
+    """Return whether channels come before height and width in images of ``ndim`` dimensions."""
     if channel_order == "auto":
         return isinstance(X, Tensor) and X.ndim == ndim
     return channel_order == "first"
 
 
 def complete_shape(image_shape: tuple[int, ...], shape: tuple[int, ...] = ()) -> Shape:
-    """Height, width and channels that ``image_shape`` stands for.
+    """Return the height, width and channels that ``image_shape`` stands for.
 
     Channels that it does not give are as many as images of ``shape`` have, (h, w, c) or (values,),
     or one.
@@ -54,7 +54,7 @@ def complete_shape(image_shape: tuple[int, ...], shape: tuple[int, ...] = ()) ->
 
 
 def guess_shape(n_values: int) -> Shape:
-    """The shape of images in rows: squares, or strips with a warning."""
+    """Guess the shape of images in rows: squares, or strips with a warning."""
     for channels in (1, 3):
         side = math.isqrt(n_values // channels)
         if side > 1 and side * side * channels == n_values:
@@ -97,7 +97,7 @@ def compare_shapes(
 
 
 def hint_of_one_image(given: tuple[int, ...], wanted: Shape) -> str:
-    """What to say if X has the shape of one image, without the axis for several."""
+    """Return a hint if X has the shape of one image, without the axis for several."""
     height, width, channels = wanted
     of_one = {wanted, (channels, height, width), (math.prod(wanted),)}
     if channels == 1:

@@ -1,4 +1,4 @@
-"""What decoded images become: a size, a number of channels, a type of numbers."""
+"""Conversion of decoded images to a size, a number of channels and a type of numbers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ _LONGEST = 1.5  # of a whole image, times its shorter side
 
 @dataclass(frozen=True)
 class Target:
-    """What images are decoded to.
+    """Size, channels and type that images are decoded to.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Target:
     of_bands: bool = False
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width to which an image is resized."""
+        """Return the height and width to which an image is resized."""
         factor = max(self.height / height, self.width / width)
         if self.whole:
             factor = min(factor, 1.0)
@@ -70,7 +70,7 @@ class Target:
         return sides if self.whole else (max(sides[0], self.height), max(sides[1], self.width))
 
     def middle_of(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom of what is resized at all of an image: not the far ends."""
+        """Return left, top, right and bottom of what is resized of an image: not the far ends."""
         factor = max(self.height / height, self.width / width)
         rows = min(height, int(_FAR * self.height / factor) + 1)
         columns = min(width, int(_FAR * self.width / factor) + 1)
@@ -78,7 +78,7 @@ class Target:
         return left, top, left + columns, top + rows
 
     def cut(self, array: np.ndarray) -> np.ndarray:
-        """The middle of an image (h, w, c) that was resized."""
+        """Cut the middle out of an image (h, w, c) that was resized."""
         height, width = array.shape[:2]
         if self.whole:
             longest = int(_LONGEST * min(height, width))
@@ -116,20 +116,20 @@ class Planes:
 
 
 def kind_of(mode: str) -> tuple[int, str]:
-    """Channels (1 or 3) and type of the images that Pillow calls by this mode."""
+    """Return the channels (1 or 3) and type of images of a mode of Pillow."""
     dtype = "float32" if mode in _FLOATS else "uint16" if mode in _DEEP else "uint8"
     return (1 if mode in (*_GRAY, *_DEEP, *_FLOATS) else 3), dtype
 
 
 def type_of(dtype: np.dtype) -> str:
-    """The type that numbers of a dtype are given out as."""
+    """Return the type that numbers of a dtype are given out as."""
     if dtype.kind == "b" or dtype == np.uint8:
         return "uint8"
     return "uint16" if dtype == np.uint16 else "float32"
 
 
 def fit_picture(image: Image.Image, target: Target) -> np.ndarray:
-    """A picture as the target wants it, (h, w, c)."""
+    """Convert a picture to an array (h, w, c), as the target wants it."""
     channels, dtype = kind_of(image.mode)
     if not dtype == target.dtype == "uint8":
         wanted = 4 if target.channels == 4 else channels
@@ -148,12 +148,12 @@ def fit_picture(image: Image.Image, target: Target) -> np.ndarray:
 
 
 def fit_planes(planes: Planes, target: Target) -> np.ndarray:
-    """An image of any channels as the target wants it, (h, w, c)."""
+    """Read an image of any channels, as the target wants it, (h, w, c)."""
     return fit_array(planes.read(), target, planes.alpha)
 
 
 def fit_array(array: np.ndarray, target: Target, alpha: str | None = None) -> np.ndarray:
-    """An array (h, w, c) as the target wants it; ``alpha`` as :class:`Planes` has it."""
+    """Convert an array (h, w, c) as the target wants it; ``alpha`` as :class:`Planes` has it."""
     if alpha == "none" and target.of_bands:
         alpha = None
     if alpha is not None:
@@ -168,7 +168,7 @@ def fit_array(array: np.ndarray, target: Target, alpha: str | None = None) -> np
 
 
 def _in_mode(image: Image.Image, channels: int, of_bands: bool) -> Image.Image:
-    """As gray (1), RGB (3) or RGBA (4); transparent parts are white without an alpha channel."""
+    """Convert to gray (1), RGB (3) or RGBA (4); transparent parts are white without alpha."""
     if channels not in (1, 3, 4):
         raise ValueError(f"it has no {channels} channels (mode {image.mode})")
     transparent = image.mode in _TRANSPARENT or "transparency" in image.info
@@ -183,7 +183,7 @@ def _in_mode(image: Image.Image, channels: int, of_bands: bool) -> Image.Image:
 
 
 def _with_alpha(array: np.ndarray, alpha: str) -> np.ndarray:
-    """Red, green, blue and alpha."""
+    """Convert to red, green, blue and alpha."""
     if alpha == "none":
         if array.shape[2] > 3:
             return array
@@ -192,7 +192,7 @@ def _with_alpha(array: np.ndarray, alpha: str) -> np.ndarray:
 
 
 def _on_white(array: np.ndarray, alpha: str) -> np.ndarray:
-    """Without alpha; transparent parts are white."""
+    """Remove alpha; transparent parts become white."""
     if alpha == "none":
         return array
     most = _most(array)
@@ -207,7 +207,7 @@ def _most(array: np.ndarray) -> float:
 
 
 def _of_type(array: np.ndarray, dtype: str) -> np.ndarray:
-    """Numbers of the wanted type; 8 and 16 bits are taken at the same brightness."""
+    """Convert numbers to the wanted type; 8 and 16 bits are taken at the same brightness."""
     if array.dtype.kind == "b":
         array = array * np.uint8(255)
     found = type_of(array.dtype.newbyteorder("="))
@@ -233,7 +233,7 @@ def _with_channels(array: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _resize(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Each channel on its own, to this width and height."""
+    """Resize each channel on its own, to this width and height."""
     planes = [
         Image.fromarray(np.ascontiguousarray(plane, np.float32)).resize(
             size, Image.Resampling.BILINEAR
@@ -245,7 +245,7 @@ def _resize(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def turned(array: np.ndarray, orientation: int | None) -> np.ndarray:
-    """An array (h, w, c) upright, as EXIF says."""
+    """Turn an array (h, w, c) upright, as EXIF says."""
     if orientation in (5, 6, 7, 8):
         array = array.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

@@ -33,7 +33,7 @@ _HEADERS = (b"II*\0", b"MM\0*", b"II+\0")  # the third one is of files beyond 4 
 
 @dataclass(frozen=True)
 class Layout:
-    """How Pillow has to read a TIFF.
+    """Page of a TIFF to read, and what Pillow would lose of it.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Layout:
 
 
 def layout_of(file: Any, pages: Pages) -> Layout | None:
-    """What the tags of a TIFF say; None for another file, and for one with damaged tags.
+    """Read the tags of a TIFF; return None for another file, and for one with damaged tags.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def _directories(file: Any) -> Iterator[Any]:
 
 
 def _planes_in(tags: Any) -> int:
-    """Pages that ImageJ and tifffile say that there are, without tags of their own for each."""
+    """Return the number of pages that ImageJ or tifffile declare without tags for each."""
     text = str(tags.get(_DESCRIPTION, ""))
     if text.startswith("ImageJ="):
         found = re.search(r"^images=(\d+)", text, re.MULTILINE)
@@ -113,12 +113,12 @@ def _planes_in(tags: Any) -> int:
 
 
 def too_few(n: int, wanted: Pages) -> str:
-    """What to say of a page that is not there."""
+    """Return the message for a page that is not there."""
     return f"pages={wanted} asks for page {wanted}, but it has {n}, which count from 0"
 
 
 def loss_of(tags: Any) -> str:
-    """What Pillow does not read whole of a page with these tags, or nothing."""
+    """Return what Pillow does not read whole of a page with these tags, or an empty string."""
     samples, bits = tags.get(_SAMPLES, 1), max(_several(tags.get(_BITS, 1)))
     colors = _SAMPLES_OF_COLOR.get(tags.get(_PHOTOMETRIC))
     formats = _several(tags.get(_FORMAT, 1))
@@ -143,7 +143,7 @@ def _several(value: Any) -> tuple[Any, ...]:
 
 
 def open_planes(file: Any, pages: Pages) -> Planes:
-    """By tifffile: any number of bands, in any type."""
+    """Open an image of any number of bands, in any type, by tifffile."""
     file.seek(0)
     tiff = import_module("tifffile").TiffFile(file)
     series = [one for one in tiff.series if not one.keyframe.subfiletype & _NO_IMAGE]
@@ -181,7 +181,7 @@ def open_planes(file: Any, pages: Pages) -> Planes:
 
 
 def _page_of(series: Any, number: int) -> tuple[Callable[[], np.ndarray], str, tuple, Any]:
-    """How to read one page, its axes, its shape, and what has its tags."""
+    """Return a function that reads one page, its axes, its shape, and what has its tags."""
     left = number
     for one in series:
         inner = [at for at, axis in enumerate(one.axes) if axis in "YXS"]
@@ -212,7 +212,7 @@ def _refuse_colors(page: Any) -> None:
 
 
 def _refuse_bombs(shape: tuple[int, ...]) -> None:
-    """As Pillow does for the files that it reads."""
+    """Raise an error for images that are too large, as Pillow does for the files that it reads."""
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and math.prod(shape) > 2 * limit:
         raise Image.DecompressionBombError(

@@ -1,4 +1,4 @@
-"""Applying a fitted network to images: in chunks and with checks, or as a module of torch alone."""
+"""Use of a fitted network: in chunks and with checks, or as a module of torch alone."""
 
 from sklearn_ssl.inference._apply import apply
 from sklearn_ssl.inference._checked import apply_checked, read_for

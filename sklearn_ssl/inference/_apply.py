@@ -1,4 +1,4 @@
-"""A function of images, applied to all of them in chunks."""
+"""Application of a function of images to all of them, in chunks."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -79,9 +79,9 @@ def apply(
 
 
 def _chunks(images: Images, size: int) -> Iterator[Tensor]:
-    """All images, ``size`` at a time; the last of them again where there are fewer.
+    """Yield all images, ``size`` at a time; the last one fills up a smaller chunk.
 
-    Files are read more at a time, for all decoders to have work.
+    Files are read more at a time, so that all decoders have work.
     """
     n = len(images)
     at_once = size if images.in_memory else size * -(-_FILES_AT_ONCE // size)

@@ -1,4 +1,4 @@
-"""Images for a fitted net, read and checked against those that it was fitted to."""
+"""Reading of images for a fitted net, and checks against those that it was fitted to."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ def read_for(
     estimator: BaseEstimator | None = None,
     min_images: int = 1,
 ) -> Images:
-    """Images of the shape, type and origin of those that a net was fitted to.
+    """Read images of the shape, type and origin of those that a net was fitted to.
 
     Parameters
     ----------
@@ -55,10 +55,9 @@ def apply_checked(
     *arguments: np.ndarray,
     finish: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
-    """:func:`apply`, which warns of images in another range than those of the fit.
+    """Call :func:`apply`, and warn of images in another range than those of the fit.
 
-    Rows of files that cannot be read are NaN, or 0 in results of integers, and a warning tells of
-    them.
+    Rows of files that cannot be read are NaN, or 0 in results of integers, with a warning.
 
     Raises
     ------

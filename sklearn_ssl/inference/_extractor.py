@@ -14,14 +14,14 @@ __all__ = ["FeatureExtractor", "Predictor", "resized"]
 
 
 def resized(images: Tensor, size: tuple[int, int] | None) -> Tensor:
-    """Images (n, c, h, w) of this height and width; None leaves them as they are."""
+    """Resize images (n, c, h, w) to this height and width; None leaves them as they are."""
     if size is None or tuple(images.shape[2:]) == size:
         return images
     return F.interpolate(images, size, mode="bilinear", antialias=True)
 
 
 class _OfPixels(nn.Module):
-    """A copy of an encoder, on the CPU and in evaluation mode, and what takes pixels to [0, 1]."""
+    """Copy of an encoder on the CPU, in evaluation mode, and the scaling of pixels to [0, 1]."""
 
     origin: Tensor
 
@@ -33,14 +33,14 @@ class _OfPixels(nn.Module):
         self.encoder = copy.deepcopy(encoder)
 
     def images(self, pixels: Tensor) -> Tensor:
-        """Images in [0, 1] of pixels (n, c, h, w) in any type."""
+        """Scale pixels (n, c, h, w) of any type to images in [0, 1]."""
         if self.is_far:
             pixels = pixels.double() - self.origin.double()
         return self.scaling(pixels.float())
 
 
 class FeatureExtractor(_OfPixels):
-    """Pixels, as a learner was fitted to, to the features of layers.
+    """Module from pixels, as a learner was fitted to, to the features of layers.
 
     Parameters
     ----------
@@ -60,12 +60,12 @@ class FeatureExtractor(_OfPixels):
         self.requires_grad_(False).cpu().eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Features (n, d), float32, of pixels (n, c, h, w) in any type."""
+        """Compute features (n, d), float32, of pixels (n, c, h, w) of any type."""
         return self.encoder.features(self.images(pixels), self.wanted, self.mirror)
 
 
 class Predictor(_OfPixels):
-    """Pixels, as a network was fine-tuned to, to what its head predicts.
+    """Module from pixels, as a network was fine-tuned to, to the predictions of its head.
 
     Parameters
     ----------
@@ -93,6 +93,6 @@ class Predictor(_OfPixels):
         self.requires_grad_(False).cpu().eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Probabilities of classes, or targets, float32, of pixels (n, c, h, w) in any type."""
+        """Predict probabilities of classes, or targets, float32, from pixels (n, c, h, w)."""
         images = resized(self.images(pixels), self.size)
         return self.finish(self.head(self.encoder.embed(images)))

@@ -1,4 +1,4 @@
-"""An encoder that is applied and not trained."""
+"""Net of an encoder that is applied and not trained."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ __all__ = ["FrozenNet"]
 
 
 class FrozenNet:
-    """What a ``PretextNet`` is to :func:`apply`, pickles and files, without a training.
+    """Counterpart of ``PretextNet`` without a training, for :func:`apply`, pickles and files.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class FrozenNet:
 
     @property
     def encoder(self) -> Any:
-        """The encoder that is applied."""
+        """Encoder that is applied."""
         return self.module_.encoder
 
     def move_to(self, device: torch.device) -> None:
@@ -53,11 +53,11 @@ class FrozenNet:
         self.module_.to(device)
 
     def kept(self) -> dict[str, Any]:
-        """What there is beside the module: nothing."""
+        """Return what there is besides the module: nothing."""
         return {}
 
     def restore(self, kept: dict[str, Any]) -> None:
-        """Take what :meth:`kept` gave."""
+        """Restore what :meth:`kept` gave: nothing."""
 
     def __getstate__(self) -> dict[str, Any]:
         module, values = taken_apart(self.module_)

@@ -1,4 +1,4 @@
-"""Modules of torch as ONNX models."""
+"""Export of torch modules as ONNX models."""
 
 import json
 import os
@@ -16,7 +16,7 @@ __all__ = ["write_onnx"]
 
 
 class _WithClass(nn.Module):
-    """Scores of classes, and the place of the best one before them."""
+    """Scores of classes, preceded by the index of the best one."""
 
     def __init__(self, scores: nn.Module):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Is self-supervision worth it? A fair comparison of features, by few labels and many."""
+"""Comparison of features by few labels and many: is self-supervision worth it?"""
 
 import math
 import time
@@ -269,7 +269,7 @@ def _sentence(row: dict[str, Any], rival_row: dict[str, Any]) -> str:
 
 
 def _named(transformers: Any, X: Any) -> list[tuple[str, Any]]:
-    """Names and methods, with the usual rivals of one that is alone."""
+    """Return names and methods, with the usual rivals of one that is alone."""
     if isinstance(transformers, dict):
         pairs = list(transformers.items())
     elif isinstance(transformers, (list, tuple)):
@@ -321,7 +321,7 @@ def _usual_rivals(learner: Any, X: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _hog(images: np.ndarray) -> np.ndarray:
-    """Histograms of gradients in cells of an eighth of the side, no less than 2 pixels."""
+    """Compute histograms of gradients in cells of an eighth of the side, but at least 2 pixels."""
     from skimage.feature import hog
 
     if images.ndim < 3:
@@ -341,7 +341,7 @@ def _first_learner(methods: Sequence[Any]) -> Any:
 
 
 def _learners_in(method: Any) -> list[Any]:
-    """The pretext learners in a method."""
+    """Return the pretext learners in a method."""
     if isinstance(method, PretextLearner):
         return [method]
     if isinstance(method, (str, type)) or not hasattr(method, "get_params"):
@@ -355,12 +355,12 @@ def _learner_in(method: Any) -> Any:
 
 
 def _reading_of(learner: Any) -> dict[str, Any]:
-    """How a learner reads images, as arguments."""
+    """Return how a learner reads images, as arguments."""
     return {} if learner is None else {name: getattr(learner, name) for name in _READING}
 
 
 def _is_trained(method: Any) -> bool:
-    """Whether there is a learner in it, and it is trained."""
+    """Return whether a method contains a learner that is trained."""
     learner = _learner_in(method)
     return learner is not None and (learner.max_epochs != 0 or learner.time_budget is not None)
 
@@ -370,7 +370,7 @@ def _is_classifier(method: Any) -> bool:
 
 
 def _from_scratch(learner: Any, seconds: float) -> FineTunedClassifier:
-    """A network like that of the learner, to be trained with labels."""
+    """Make a network like that of the learner, to be trained with labels."""
     if learner is None:
         return FineTunedClassifier(time_budget=max(seconds, 1.0), random_state=0)
     views = None
@@ -405,7 +405,7 @@ class _Images:
             check_finite(X.reshape(len(X), -1))
 
     def given_to(self, method: Any, rows: np.ndarray) -> Any:
-        """Rows in the form that a method takes."""
+        """Return rows in the form that a method takes."""
         first = _first_step(method)
         if hasattr(first, "encoder_layers") or hasattr(first, "learner"):
             return pick(self.X, rows)
@@ -418,7 +418,7 @@ class _Images:
 
 
 def _first_step(method: Any) -> Any:
-    """What sees the images first."""
+    """Return the step that sees the images first."""
     if isinstance(method, Pipeline):
         return _first_step(method[0])
     if isinstance(method, FeatureUnion):
@@ -429,7 +429,7 @@ def _first_step(method: Any) -> Any:
 def _split(
     usable: np.ndarray, codes: np.ndarray, groups: Any, random: np.random.RandomState
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labeled images to learn from, and a quarter to test on."""
+    """Split labeled images into those to learn from and a quarter to test on."""
     if len(usable) < 8:
         raise ValueError(f"y has {len(usable)} labels; a comparison needs 8 at least")
     y = codes[usable]
@@ -470,7 +470,7 @@ def _sizes(n_labels: Any, n_known: int, n_classes: int) -> list[int]:
 
 
 def _draw(codes: np.ndarray, random: np.random.RandomState) -> np.ndarray:
-    """An order of labels that begins with one of each class."""
+    """Draw an order of labels that begins with one of each class."""
     order = random.permutation(len(codes))
     _, first = np.unique(codes[order], return_index=True)
     return np.concatenate([order[np.sort(first)], np.delete(order, first)])
@@ -481,7 +481,7 @@ def _draw(codes: np.ndarray, random: np.random.RandomState) -> np.ndarray:
 
 @dataclass
 class _Plan:
-    """What all methods share."""
+    """Data, splits and draws that all methods share."""
 
     images: _Images
     codes: np.ndarray
@@ -493,7 +493,7 @@ class _Plan:
     probe: Any
 
     def rows_of(self, n: int) -> list[np.ndarray]:
-        """Rows of so many known images for each draw of labels; there is one draw of all."""
+        """Return ``n`` rows of known images for each draw of labels; there is one draw of all."""
         return [draw[:n] for draw in self.draws[: 1 if n == len(self.known) else None]]
 
     def right(self, rows: np.ndarray, fit: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -504,7 +504,7 @@ class _Plan:
 
 @dataclass
 class _Result:
-    """What a method found, for each number of labels: (n_fits, n_draws, n_test)."""
+    """Results of a method, for each number of labels: (n_fits, n_draws, n_test)."""
 
     name: str
     is_learner: bool
@@ -581,7 +581,7 @@ def _is_random(estimator: Any) -> bool:
 
 
 def _trained_seconds(fitted: Any) -> float:
-    """How long learners were trained, also if that was before, or is kept by ``memory``."""
+    """Return how long learners were trained, also if that was before, or is kept by ``memory``."""
     histories = [getattr(learner, "history_", ()) for learner in _learners_in(fitted)]
     return sum((epoch["seconds"] for history in histories for epoch in history), 0.0)
 
@@ -637,7 +637,7 @@ def _rows(mine: _Result, results: Sequence[_Result], groups: Any) -> Iterator[di
 
 
 def _gain(right: np.ndarray, rival: np.ndarray, groups: Any) -> tuple[float, float, float]:
-    """Difference of two accuracies, its standard error, and half its confidence interval."""
+    """Return the difference of two accuracies, its standard error, and half its interval."""
     n_draws = min(right.shape[1], rival.shape[1])  # those that both have
     right, rival = right[:, :n_draws].astype(float), rival[:, :n_draws].astype(float)
     difference = right.mean(0) - rival.mean(0)  # (n_draws, n_test)
@@ -652,7 +652,7 @@ def _spread(values: np.ndarray) -> float:
 
 
 def _error(values: np.ndarray, groups: Any) -> float:
-    """Standard error of the mean over test images, or of groups of them."""
+    """Compute the standard error of the mean over test images, or over groups of them."""
     if len(values) < 2:
         return np.nan
     off = values - values.mean()
@@ -664,10 +664,11 @@ def _error(values: np.ndarray, groups: Any) -> float:
 
 
 def _together(*parts: tuple[float, int | None]) -> tuple[float, float]:
-    """Standard error from independent sources, and its degrees of freedom (Welch-Satterthwaite).
+    """Return the standard error from independent sources, and its degrees of freedom.
 
-    A source is a standard deviation and the number of values that it is of, or a standard error and
-    None, which is of many values. NaN is one that is not known, and left out.
+    The latter are by Welch and Satterthwaite. A source is a standard deviation and the number of
+    values that it is of, or a standard error and None, which is of many values. NaN is a source
+    that is not known, and left out.
     """
     known = [(s / np.sqrt(n or 1), n) for s, n in parts if not np.isnan(s)]
     variance = sum(error**2 for error, _ in known)

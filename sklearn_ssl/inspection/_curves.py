@@ -1,4 +1,4 @@
-"""Curves and bars, as scikit-learn's Display classes."""
+"""Displays of curves and bars, in the style of scikit-learn."""
 
 import textwrap
 from abc import ABC, abstractmethod
@@ -17,7 +17,7 @@ _NOT_TERMS = ("epoch", "seconds", "images", "images_per_second")
 
 
 def pyplot() -> Any:
-    """matplotlib's, or an error that says how to install it."""
+    """Import matplotlib's pyplot, or raise an error that says how to install it."""
     try:
         import matplotlib.pyplot
     except ImportError:
@@ -26,10 +26,10 @@ def pyplot() -> Any:
 
 
 class Display(ABC):
-    """What is drawn on one pair of axes."""
+    """Base of displays that are drawn on one pair of axes."""
 
     def plot(self, ax: Any = None) -> Self:
-        """Draw it.
+        """Draw the display.
 
         Parameters
         ----------
@@ -52,16 +52,16 @@ class Display(ABC):
         """Raise ValueError or TypeError for arguments that cannot be drawn."""
 
     def _size(self) -> tuple[float, float]:
-        """Of a figure, in inches."""
+        """Return the size of a figure, in inches."""
         return 5.5, 3.5
 
     @abstractmethod
     def _draw(self, ax: Any) -> None:
-        """On these axes."""
+        """Draw on these axes."""
 
 
 class TrainingDisplay:
-    """Curves of a training: terms of the loss, learning rate, feature spread, what is monitored.
+    """Curves of a training: terms of the loss, learning rate, feature spread, monitored values.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class TrainingDisplay:
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Any = None) -> Self:
-        """Of a fitted learner.
+        """Draw the curves of a fitted learner.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class TrainingDisplay:
         return cls(check_history(estimator)).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
-        """Draw it.
+        """Draw the display.
 
         Parameters
         ----------
@@ -163,7 +163,7 @@ class LayersDisplay(Display):
     def from_estimator(
         cls, estimator: Any, X: Any, y: Any = None, *, ax: Any = None, **options: Any
     ) -> Self:
-        """Of a fitted learner.
+        """Make a layer report of a fitted learner, and draw it.
 
         Parameters
         ----------
@@ -235,7 +235,7 @@ class LabelsDisplay(Display):
 
     @classmethod
     def from_table(cls, table: Any, *, ax: Any = None) -> Self:
-        """Of what :func:`compare` gave.
+        """Draw a table that :func:`compare` gave.
 
         Parameters
         ----------

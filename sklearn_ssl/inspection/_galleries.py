@@ -1,4 +1,4 @@
-"""Images beside each other, as scikit-learn's Display classes."""
+"""Displays of images beside each other, in the style of scikit-learn."""
 
 from collections.abc import Sequence
 from numbers import Integral
@@ -31,19 +31,19 @@ _UNLABELED = "lightgray"
 
 
 def _shown(image: np.ndarray) -> np.ndarray:
-    """An image (h, w, c) in [0, 1] as matplotlib shows it."""
+    """Convert an image (h, w, c) in [0, 1] to what matplotlib shows."""
     if image.shape[2] == 3:
         return image
     return np.repeat(image.mean(2, keepdims=True), 3, axis=2)
 
 
 def _as_pictures(pixels: Tensor) -> np.ndarray:
-    """Images (n, c, h, w) in [0, 1] as (n, h, w, c)."""
+    """Convert images (n, c, h, w) in [0, 1] to (n, h, w, c)."""
     return pixels.permute(0, 2, 3, 1).clamp(0, 1).cpu().numpy()
 
 
 def _seen_by(learner: Any, X: Any, rows: np.ndarray | None = None) -> np.ndarray:
-    """Images (n, h, w, c) in [0, 1] as the learner sees them, of all rows or some.
+    """Return images (n, h, w, c) in [0, 1] as the learner sees them, of all rows or some.
 
     Files that are skipped are NaN.
     """
@@ -55,13 +55,13 @@ def _seen_by(learner: Any, X: Any, rows: np.ndarray | None = None) -> np.ndarray
 
 
 def _read(X: Any) -> Images:
-    """Images in any form that learners take."""
+    """Read images in any form that learners take."""
     reading = Reading(broken="blank")
     return read_images(X, estimator=BaseEstimator(), min_images=1, reading=reading)
 
 
 def _scaled(images: Images, rows: np.ndarray) -> np.ndarray:
-    """Some images (n, h, w, c), brought to [0, 1] by their type or by the range that they have."""
+    """Read images (n, h, w, c), scaled to [0, 1] by their type or by the range that they have."""
     batch = images.take(rows)
     if images.is_uint8:
         return _as_pictures(batch / 255)
@@ -70,7 +70,7 @@ def _scaled(images: Images, rows: np.ndarray) -> np.ndarray:
 
 
 def _are_read(pictures: np.ndarray) -> np.ndarray:
-    """Which images are there; files that are skipped are NaN."""
+    """Return a mask of the images that are there; files that are skipped are NaN."""
     there = ~np.isnan(pictures).any((1, 2, 3))
     if not there.any():
         raise ValueError("X has no image that can be read")
@@ -78,7 +78,7 @@ def _are_read(pictures: np.ndarray) -> np.ndarray:
 
 
 def _of(features: Any, name: str, n_images: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Features as an array, and their rows without NaN: files that were skipped have it."""
+    """Return features as an array, and their rows without NaN, which skipped files have."""
     with naming(name):
         features = check_array(features, ensure_all_finite="allow-nan")
     if n_images is not None and n_images != len(features):
@@ -90,7 +90,7 @@ def _of(features: Any, name: str, n_images: int | None = None) -> tuple[np.ndarr
 
 
 class _Grid(Display):
-    """Rows of images."""
+    """Base of displays of rows of images."""
 
     images: np.ndarray
     titles: Sequence[str] = ()
@@ -100,7 +100,7 @@ class _Grid(Display):
         check_pictures(self.images, 5)
 
     def _gaps(self) -> tuple[int, int]:
-        """Pixels between rows and between columns."""
+        """Return the pixels between rows and between columns."""
         width = self.images.shape[3]
         gap = max(1, width // 16)
         return gap + (max(1, round(0.18 * width)) if len(self.captions) else 0), gap
@@ -207,7 +207,7 @@ class FeatureMapDisplay(Display):
     def from_features(
         cls, features: Any, X: Any = None, y: Any = None, *, reducer: Any = None, ax: Any = None
     ) -> Self:
-        """Map features that are there, of a learner or of anything else.
+        """Map given features, of a learner or of anything else.
 
         Parameters
         ----------
@@ -268,7 +268,7 @@ class FeatureMapDisplay(Display):
 
 
 def _places(features: np.ndarray, reducer: Any) -> np.ndarray:
-    """Positions (n, 2) of features."""
+    """Compute positions (n, 2) of features."""
     if reducer is not None:
         with naming("reducer"):
             places = np.asarray(clone(reducer).fit_transform(features))
@@ -288,7 +288,7 @@ def _places(features: np.ndarray, reducer: Any) -> np.ndarray:
 
 
 def _labels(y: Any, n_images: int, rows: np.ndarray) -> np.ndarray | None:
-    """Labels of some rows: floats with NaN, or names and integers with None."""
+    """Return the labels of some rows: floats with NaN, or names and integers with None."""
     if y is None:
         return None
     try:
@@ -303,7 +303,7 @@ def _labels(y: Any, n_images: int, rows: np.ndarray) -> np.ndarray | None:
 
 
 def _explained_colors(labels: np.ndarray, ax: Any) -> list[Any]:
-    """The color of each label; a legend or a color bar beside the axes says what they mean."""
+    """Return the color of each label, and explain them by a legend or a color bar."""
     labels = np.asarray(labels)
     known = np.array([label is not None and label == label for label in labels.tolist()])
     if labels.dtype.kind == "f":
@@ -330,7 +330,7 @@ def _explained_colors(labels: np.ndarray, ax: Any) -> list[Any]:
 
 
 class NeighborsDisplay(_Grid):
-    """The images nearest to some, by the cosine distance of their features.
+    """Images, and those nearest to them by the cosine distance of their features.
 
     Below each are its row in ``X`` and its distance.
 
@@ -424,7 +424,7 @@ class NeighborsDisplay(_Grid):
     def from_features(
         cls, features: Any, X: Any, queries: Any, *, n_neighbors: int = 8, ax: Any = None
     ) -> Self:
-        """Find neighbors by features that are there, of a learner or of anything else.
+        """Find neighbors by given features, of a learner or of anything else.
 
         Parameters
         ----------
@@ -465,7 +465,7 @@ def _nearest(
     n: int,
     asked_rows: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and cosine distances of the nearest features, without those that were asked for."""
+    """Find rows and cosine distances of the nearest features, without those that were asked for."""
     if n >= len(rows):
         raise ValueError(
             f"n_neighbors={n} must be smaller than the number of images in X that can be read, "
@@ -509,7 +509,7 @@ class ViewsDisplay(_Grid):
     def from_estimator(
         cls, estimator: Any, X: Any, *, n_views: int = 6, random_state: Any = 0, ax: Any = None
     ) -> Self:
-        """Of a fitted learner, by its recipe; views are shown as large as images.
+        """Draw views by the recipe of a fitted learner, shown as large as images.
 
         Parameters
         ----------
@@ -559,7 +559,7 @@ class ReconstructionDisplay(_Grid):
     def from_estimator(
         cls, estimator: Any, X: Any, *, method: str | None = None, mask: Any = None, ax: Any = None
     ) -> Self:
-        """Of a fitted generative learner.
+        """Draw what a fitted generative learner makes of images.
 
         Parameters
         ----------
@@ -594,7 +594,7 @@ class ReconstructionDisplay(_Grid):
 
 
 def _redrawing(learner: Any, method: str | None) -> str:
-    """Name of a learner's method that makes images of images; no other method is ever called."""
+    """Return the name of a method that makes images of images; no other method is ever called."""
     known = [name for name in _REDRAWING if hasattr(learner, name)]
     if not known:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What pictures are given: it is used, or an error names the argument."""
+"""Checks of what displays are given; errors name the argument."""
 
 from collections.abc import Sized
 from numbers import Integral
@@ -22,7 +22,7 @@ __all__ = [
 
 
 def check_learner(estimator: Any) -> None:
-    """Raise TypeError for what is no learner, and NotFittedError for one that is not fitted."""
+    """Raise TypeError if ``estimator`` is no learner, and NotFittedError if it is not fitted."""
     if not isinstance(estimator, ImageTransformer):
         raise TypeError(
             f"estimator is {_kind(estimator)}; give a fitted learner, as SimCLR().fit(X) is"
@@ -31,7 +31,7 @@ def check_learner(estimator: Any) -> None:
 
 
 def check_history(estimator: Any) -> list[dict[str, Any]]:
-    """The history of an estimator that was trained.
+    """Return the history of an estimator that was trained.
 
     Raises
     ------
@@ -62,13 +62,13 @@ def check_folds(cv: Any, labels: np.ndarray) -> None:
 
 
 def check_axes(ax: Any) -> None:
-    """Raise TypeError for what nothing can be drawn on."""
+    """Raise TypeError if ``ax`` cannot be drawn on."""
     if isinstance(ax, type) or not hasattr(ax, "get_figure"):
         raise TypeError(f"ax is {_kind(ax)}; give None or axes of matplotlib")
 
 
 def check_columns(table: Any, name: str, wanted: list[str]) -> None:
-    """Raise TypeError for what is no data frame, and ValueError for one that lacks columns."""
+    """Raise TypeError if ``table`` is no data frame, and ValueError if it lacks columns."""
     if isinstance(table, type) or not hasattr(table, "columns"):
         raise TypeError(f"{name} is {_kind(table)}; give a data frame")
     if missing := [column for column in wanted if column not in list(table.columns)]:
@@ -82,7 +82,7 @@ def check_columns(table: Any, name: str, wanted: list[str]) -> None:
 
 
 def check_pictures(images: Any, n_dims: int) -> None:
-    """Raise ValueError for what are no arrays of images (..., height, width, channels)."""
+    """Raise ValueError unless ``images`` are arrays of images (..., height, width, channels)."""
     shape = getattr(images, "shape", ())
     if not isinstance(images, np.ndarray) or images.dtype.kind != "f":
         raise TypeError(f"images is {_kind(images)}; give an array of floats in [0, 1]")

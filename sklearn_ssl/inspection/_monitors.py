@@ -25,7 +25,7 @@ __all__ = ["MeasureMonitor", "ProbeMonitor"]
 
 
 class _Monitor(Callback, ABC):
-    """Records something of the features of some images, every few epochs.
+    """Callback that records something of the features of some images, every few epochs.
 
     Other callbacks find a value in every epoch: the last one, where none is measured.
     """
@@ -82,7 +82,7 @@ class _Monitor(Callback, ABC):
         net.history.record(self.name, before)
 
     def _features(self, net: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Features of the images, as the encoder is now, and the rows of X that they are of."""
+        """Compute features by the encoder as it is now, and return their rows of X, too."""
         encoder, images = net.encoder, net.read_(self.X)
         wanted = [(self.layer or encoder.default_layer, self.pool)]
         features = apply_checked(net, lambda batch: encoder.features(batch, wanted), images)
@@ -95,11 +95,11 @@ class _Monitor(Callback, ABC):
 
     @abstractmethod
     def _value(self, features: np.ndarray, rows: np.ndarray) -> float:
-        """The value that is recorded for the features of some rows of X."""
+        """Compute the value that is recorded for the features of some rows of X."""
 
 
 class ProbeMonitor(_Monitor):
-    """Records how well a classifier does on features, every few epochs of a pretraining.
+    """Callback that records how well a classifier does on features, every few epochs.
 
     The labels never reach the encoder: nothing is learned from them but the classifier, which is
     dropped.
@@ -165,7 +165,7 @@ class ProbeMonitor(_Monitor):
 
 
 class MeasureMonitor(_Monitor):
-    """Records a measure that needs no labels, every few epochs of a pretraining.
+    """Callback that records a measure that needs no labels, every few epochs.
 
     Parameters
     ----------

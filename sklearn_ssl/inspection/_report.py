@@ -1,4 +1,4 @@
-"""Features of each layer and pooling: measures, and the accuracy of a probe."""
+"""Report on the features of each layer and pooling: measures, and the accuracy of a probe."""
 
 import warnings
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def layer_report(
     cv: Any = 3,
     frame: str = "pandas",
 ) -> Any:
-    """What the features of each layer and pooling are worth, from one pass over the images.
+    """Measure the features of each layer and pooling, in one pass over the images.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def _or_nan(measure: Any, features: np.ndarray) -> float:
 
 
 def make_frame(rows: list[dict[str, Any]], library: str) -> Any:
-    """A data frame of pandas or polars."""
+    """Make a data frame of pandas or polars."""
     if library == "polars":
         import polars
 

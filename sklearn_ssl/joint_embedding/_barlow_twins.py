@@ -14,7 +14,7 @@ __all__ = ["BarlowTwins"]
 
 
 def barlow_twins_loss(first: Tensor, second: Tensor, redundancy: float) -> Tensor:
-    """Distance of the cross-correlation of two views' embeddings (n, d) from the identity."""
+    """Compute how far the cross-correlation of two embeddings (n, d) is from the identity."""
     with full_precision(first.device):
         a, b = (F.batch_norm(z.float(), None, None, training=True) for z in (first, second))
         correlation = a.T @ b / len(a)  # (d, d)

@@ -16,7 +16,7 @@ __all__ = ["DINO"]
 
 
 class DINOHead(nn.Module):
-    """MLP, unit vectors, and their cosines with prototypes."""
+    """Head of an MLP, unit vectors, and their cosines with prototypes."""
 
     def __init__(self, width: int, hidden_dim: int, projection_dim: int, out_dim: int):
         super().__init__()
@@ -32,10 +32,11 @@ class DINOHead(nn.Module):
 def dino_loss(
     student: Tensor, teacher: Tensor, center: Tensor, student_temp: float, teacher_temp: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Cross entropy of every student view with every teacher view but its own, and its least value.
+    """Compute the cross entropy of student views with other teacher views, and its least value.
 
-    ``student`` (v, n, k) has the teacher's views (2, n, k) first. The least value is the entropy of
-    the teacher; the rest is the divergence of the student from it.
+    ``student`` (v, n, k) has the teacher's views (2, n, k) first, and each is compared with all of
+    the teacher's but its own. The least value is the entropy of the teacher; the rest is the
+    divergence of the student from it.
     """
     log_p = F.log_softmax((teacher - center) / teacher_temp, dim=2)
     p = log_p.exp()

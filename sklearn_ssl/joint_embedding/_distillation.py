@@ -59,7 +59,7 @@ class EncoderTeacher(nn.Module):
         self.pixels = copy.deepcopy(teacher.net_.module_.pixels).cpu().state_dict()
 
     def check(self, image_shape: tuple[int, int, int], pixels: nn.Module) -> None:
-        """Raise ValueError if it was fitted to images of another kind."""
+        """Raise ValueError if the teacher was fitted to images of another kind."""
         if self.image_shape != image_shape:
             raise ValueError(
                 f"the teacher was fitted to images of shape {self.image_shape}, and X has those of "
@@ -83,7 +83,7 @@ class EncoderTeacher(nn.Module):
         return {**self.__dict__, "held": (copy.deepcopy(self.held[0]).cpu(),)}
 
     def forward(self, views: Tensor, index: Tensor) -> Tensor:
-        """Features (n, width)."""
+        """Compute features (n, width) of the views."""
         with torch.no_grad():
             features = self.held[0].features(views, self.wanted, self.mirror)
             return features.to(views.device, torch.float32)
@@ -105,7 +105,7 @@ class Targets(nn.Module):
         self.register_buffer("rows", rows, persistent=False)
 
     def forward(self, views: Tensor, index: Tensor) -> Tensor:
-        """Features (n, width) of the images, whatever their views."""
+        """Return features (n, width) of the images, whatever their views."""
         return self.rows[index]
 
 
@@ -152,9 +152,9 @@ class Distillation(PretextLearner):
 
     What a large pretrained network knows of your images comes into one that is fast to apply, and
     that fits them in size and channels. Student and teacher see the same views. The loss is that of
-    a head, an MLP, which is dropped afterwards: features are the student's.
+    a head, an MLP, which is dropped afterward: features are the student's.
 
-    The papers have several weeks of training on ImageNet and other widths; the optimizer is AdamW.
+    The papers train for several weeks on ImageNet, with other widths; the optimizer here is AdamW.
 
     Parameters
     ----------
@@ -319,7 +319,7 @@ class Distillation(PretextLearner):
         return Targets(torch.from_numpy(rows))
 
     def _with_own_errors(self, teacher: Any) -> Any:
-        """A teacher that skips files that cannot be read if the student does."""
+        """Make a teacher treat files that cannot be read as the student does."""
         if isinstance(teacher, ImageTransformer):
             teacher.set_params(on_error=self.on_error)
         return teacher
@@ -334,7 +334,7 @@ def _is_fitted(teacher: Any) -> bool:
 
 
 def _fitted(teacher: Any, X: Any, X_unlabeled: Any) -> Any:
-    """The teacher, fitted to all images."""
+    """Fit the teacher to all images, and return it."""
     if X_unlabeled is None:
         return teacher.fit(X)
     if has_fit_parameter(teacher, "X_unlabeled"):

@@ -18,7 +18,7 @@ __all__ = ["EMPSSL"]
 
 
 def coding_rate(z: Tensor, epsilon: float) -> Tensor:
-    """Total coding rate log det(I + d / (n epsilon) z.T z) / 2 of batches z (..., n, d)."""
+    """Compute the total coding rate, log det(I + d / (n epsilon) z.T z) / 2, of z (..., n, d)."""
     n, d = z.shape[-2:]
     rows = z.float() if n <= d else z.float().mT  # z z.T and z.T z give the same determinant
     with full_precision(z.device):

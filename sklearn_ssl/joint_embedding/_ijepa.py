@@ -41,7 +41,7 @@ class IJEPATask(PretextTask):
         self.predictor = TokenPredictor(d, predictor_dim, d, depth, self.grid)
 
     def draw_blocks(self, n: int, device: torch.device) -> Tensor:
-        """Positions (n, n_targets, area) of target blocks, each anywhere in the grid."""
+        """Draw positions (n, n_targets, area) of target blocks, each anywhere in the grid."""
         rows, columns = (
             torch.randint(side - block + 1, (n, self.n_targets, 1), device=device)
             + torch.arange(block, device=device)
@@ -50,7 +50,7 @@ class IJEPATask(PretextTask):
         return (rows[..., :, None] * self.grid[1] + columns[..., None, :]).flatten(2)
 
     def draw_context(self, blocks: Tensor) -> Tensor:
-        """Positions (n, n_context) outside of all target blocks."""
+        """Draw positions (n, n_context) outside of all target blocks."""
         n = len(blocks)
         order = torch.rand(n, self.grid[0] * self.grid[1], device=blocks.device)
         order = order.scatter(1, blocks.flatten(1), 2.0)  # targets come last

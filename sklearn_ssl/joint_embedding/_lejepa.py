@@ -14,7 +14,7 @@ __all__ = ["LeJEPA"]
 
 
 def sigreg(z: Tensor, directions: Tensor, knots: int = 17, t_max: float = 3.0) -> Tensor:
-    """Sketched isotropic Gaussian regularization: Epps-Pulley statistic, mean over directions.
+    """Compute the sketched isotropic Gaussian regularization: mean Epps-Pulley statistic.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ __all__ = ["SwAV"]
 
 @torch.no_grad()
 def sinkhorn(scores: Tensor, epsilon: float, iterations: int = 3) -> Tensor:
-    """Assign n images to k prototypes (n, k), rows summing to 1, all prototypes used alike."""
+    """Assign n images to k prototypes (n, k): rows sum to 1, and all prototypes are used alike."""
     log_codes = scores.float() / epsilon  # in logs: the codes span many magnitudes
     for _ in range(iterations):
         log_codes = log_codes - log_codes.logsumexp(0)  # of a prototype

@@ -15,7 +15,7 @@ _PAIRS_AT_ONCE = 2**24
 
 @torch.no_grad()
 def alignment(features: Any, alpha: float = 2.0) -> float:
-    """Mean distance, to the power ``alpha``, of unit features of two views of an image.
+    """Compute the mean distance, to the power ``alpha``, of unit features of an image's views.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def alignment(features: Any, alpha: float = 2.0) -> float:
 
 @torch.no_grad()
 def uniformity(features: Any, t: float = 2.0) -> float:
-    """Logarithm of the mean Gaussian potential of pairs of unit features.
+    """Compute the logarithm of the mean Gaussian potential of pairs of unit features.
 
     Parameters
     ----------

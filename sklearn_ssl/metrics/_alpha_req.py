@@ -1,4 +1,4 @@
-"""Alpha-ReQ: how fast the spectrum of features decays."""
+"""Alpha-ReQ, the decay of the spectrum of features."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ __all__ = ["alpha_req"]
 
 @torch.no_grad()
 def alpha_req(features: Any, first: int = 1, last: int | None = None) -> float:
-    """Exponent of the power law that the eigenvalues of the features' covariance follow.
+    """Fit the exponent of the power law that the eigenvalues of the features' covariance follow.
 
     The i-th largest eigenvalue goes as i ** -alpha. Good representations have an alpha near 1:
     larger ones lie in few dimensions, smaller ones have noise in many. The line is fitted to the

@@ -12,7 +12,7 @@ __all__ = ["linear_cka"]
 
 @torch.no_grad()
 def linear_cka(features: Any, others: Any) -> float:
-    """Similarity of two sets of features of the same images, from about 0 to 1.
+    """Compute the similarity of two sets of features of the same images, from about 0 to 1.
 
     Linear centered kernel alignment [1]_: 1 if they differ by a rotation, a scale and an offset
     only, and 0 on average if they are independent. It is debiased [2]_: the plain one of
@@ -66,7 +66,7 @@ def linear_cka(features: Any, others: Any) -> float:
 
 
 def _centered(z: Tensor) -> Tensor:
-    """Features with a mean of 0 and values up to 1; all 0 if they are constant but for rounding."""
+    """Center features and scale them up to 1; return 0 if they are constant but for rounding."""
     z = z / z.abs().max().clamp(min=1e-300)
     z = z - z.mean(0)
     largest = z.abs().max()
@@ -74,7 +74,7 @@ def _centered(z: Tensor) -> Tensor:
 
 
 def _dependence(a: Tensor, b: Tensor) -> Tensor:
-    """The unbiased estimate of n (n - 3) times the HSIC of centered features (n, d) and (n, e)."""
+    """Estimate n (n - 3) times the HSIC of centered features (n, d) and (n, e), without bias."""
     n = len(a)
     if n < max(a.shape[1], b.shape[1]):
         inner = ((a @ a.T) * (b @ b.T)).sum()

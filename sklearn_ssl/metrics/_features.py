@@ -12,7 +12,7 @@ __all__ = ["as_features"]
 
 
 def as_features(features: Any, shape: str = "(n, d)", name: str = "features") -> Tensor:
-    """An array or tensor in double precision, on its device where that has it.
+    """Convert features to a tensor in double precision, on their device if that supports it.
 
     Parameters
     ----------

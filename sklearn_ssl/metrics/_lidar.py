@@ -1,4 +1,4 @@
-"""LiDAR: how many dimensions tell images apart whatever their views."""
+"""LiDAR, the number of dimensions that tell images apart whatever their views."""
 
 import math
 from typing import Any
@@ -13,10 +13,10 @@ __all__ = ["lidar"]
 
 @torch.no_grad()
 def lidar(features: Any, delta: float = 1e-4, eps: float = 1e-8) -> float:
-    """Effective rank of the linear discriminant between images, each seen in several views [1]_.
+    """Compute the effective rank of the linear discriminant between images, in several views [1]_.
 
-    Corrected for few views. The mean of q views still has 1 / q of the variance within an image,
-    so that each direction of noise would count: 20 dimensions that tell images apart were
+    It is corrected for few views. The mean of q views still has 1 / q of the variance within an
+    image, so that each direction of noise would count: 20 dimensions that tell images apart were
     read as 56 to 330 among 512, with 1,000 images in 4 views. Here directions count whose variance
     between images is above all that noise alone would give [2]_, and 1 / q is subtracted.
 
@@ -96,9 +96,9 @@ def lidar(features: Any, delta: float = 1e-4, eps: float = 1e-8) -> float:
 
 
 def _largest_ratio(d: int, above: int, below: int) -> float:
-    """The largest eigenvalue of the ratio of two sample covariances of the same noise.
+    """Return the largest eigenvalue of the ratio of two sample covariances of the same noise.
 
-    In d dimensions, of so many degrees of freedom each.
+    The noise has ``d`` dimensions, the covariances ``above`` and ``below`` degrees of freedom.
     """
     y, z = d / above, d / below
     return ((1 + math.sqrt(y + z - y * z)) / (1 - z)) ** 2

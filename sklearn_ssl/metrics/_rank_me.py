@@ -12,7 +12,7 @@ __all__ = ["rank_me"]
 
 @torch.no_grad()
 def rank_me(features: Any, eps: float = 1e-7) -> float:
-    """Effective rank of a feature matrix (n, d): the exponential of its singular values' entropy.
+    """Compute the effective rank of features (n, d): exp of the entropy of their singular values.
 
     Higher goes with better linear probes.
 

@@ -25,7 +25,7 @@ _VIEWS_A_DIMENSION = 1.5  # at least, so that the variance within images is know
 
 
 def _learner(estimator: Any, method: str) -> Any:
-    """The learner itself, or the first step of a pipeline, which has a method."""
+    """Return the learner, or the first step of a pipeline, after checking that it has a method."""
     found = estimator[0] if isinstance(estimator, Pipeline) else estimator
     if isinstance(found, type) or not (hasattr(found, method) and hasattr(found, "get_params")):
         raise TypeError(
@@ -36,7 +36,7 @@ def _learner(estimator: Any, method: str) -> Any:
 
 
 def _first(X: Any) -> Any:
-    """The images whose views are looked at."""
+    """Return the images whose views are looked at."""
     try:
         return X[:_IMAGES]
     except (IndexError, TypeError) as error:
@@ -44,23 +44,23 @@ def _first(X: Any) -> Any:
 
 
 def _read(features: Any) -> np.ndarray:
-    """Without the rows of images that could not be read, which are NaN as a whole."""
+    """Drop the rows of images that could not be read, which are NaN as a whole."""
     values = np.asarray(features)
     return values[~np.isnan(values).reshape(len(values), -1).all(1)]
 
 
 def rank_me_scorer(estimator: Any, X: Any, y: Any = None) -> float:
-    """Effective rank of the features (:func:`rank_me`)."""
+    """Return the effective rank of the features (:func:`rank_me`)."""
     return _learner(estimator, "score").score(X)
 
 
 def alpha_req_scorer(estimator: Any, X: Any, y: Any = None) -> float:
-    """Minus the distance of :func:`alpha_req` from 1."""
+    """Return minus the distance of :func:`alpha_req` from 1."""
     return -abs(alpha_req(_read(_learner(estimator, "transform").transform(X))) - 1)
 
 
 def lidar_scorer(estimator: Any, X: Any, y: Any = None) -> float:
-    """:func:`lidar` of views of the first 1,000 images, drawn as the method draws them.
+    """Return :func:`lidar` of views of the first 1,000 images, drawn as the method draws them.
 
     Each is seen in four views, or in as many as the width of the features needs.
     """
@@ -71,16 +71,16 @@ def lidar_scorer(estimator: Any, X: Any, y: Any = None) -> float:
 
 
 def alignment_scorer(estimator: Any, X: Any, y: Any = None) -> float:
-    """Minus :func:`alignment` of views of the first 1,000 images."""
+    """Return minus :func:`alignment` of views of the first 1,000 images."""
     learner = _learner(estimator, "transform_views")
     return -alignment(_read(learner.transform_views(_first(X), _VIEWS, random_state=0)))
 
 
 def uniformity_scorer(estimator: Any, X: Any, y: Any = None) -> float:
-    """Minus :func:`uniformity` of the features."""
+    """Return minus :func:`uniformity` of the features."""
     return -uniformity(_read(_learner(estimator, "transform").transform(X)))
 
 
 def pretext_loss_scorer(estimator: Any, X: Any, y: Any = None) -> float:
-    """Minus the pretext loss of images that were held out."""
+    """Return minus the pretext loss of images that were held out."""
     return -_learner(estimator, "pretext_loss").pretext_loss(X, random_state=0)

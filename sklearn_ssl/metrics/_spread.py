@@ -1,4 +1,4 @@
-"""How far the features of images are apart."""
+"""Feature spread: the deviation of normalized features over images."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ __all__ = ["feature_spread"]
 
 @torch.no_grad()
 def feature_spread(features: Any) -> float:
-    """Standard deviation of L2-normalized features (n, d) over images, times sqrt(d).
+    """Compute the standard deviation of L2-normalized features (n, d) over images, times sqrt(d).
 
     It is near 1 where directions fill the sphere and 0 for a collapsed representation.
 

@@ -1,4 +1,4 @@
-"""From feature maps and vectors back to images."""
+"""Decoders of feature maps and vectors to images."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ __all__ = ["ConvDecoder", "VectorDecoder"]
 
 
 class ConvDecoder(nn.Module):
-    """From a feature map (n, d, gh, gw) to an image: double the size, convolve, repeat.
+    """Decoder of a feature map (n, d, gh, gw) to an image: double the size, convolve, repeat.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class ConvDecoder(nn.Module):
 
     @by_rank
     def forward(self, features: Tensor, size: Sequence[int]) -> Tensor:
-        """An image of ``size``, which need not be a multiple of the map's."""
+        """Decode to an image of ``size``, which need not be a multiple of the map's."""
         for left, stage in zip(reversed(range(len(self.stages))), self.stages, strict=True):
             shape = [-(-side // 2**left) for side in size]
             features = stage(F.interpolate(features, shape, mode="nearest"))
@@ -52,7 +52,7 @@ class ConvDecoder(nn.Module):
 
 
 class VectorDecoder(nn.Module):
-    """A vector (n, dim) to an image, by way of a feature map."""
+    """Decoder of a vector (n, dim) to an image, by way of a feature map."""
 
     def __init__(
         self, dim: int, map_shape: tuple[int, int, int], channels: int, size: tuple[int, int]

@@ -1,4 +1,4 @@
-"""What tasks put on an encoder: projectors, codes, contexts and discriminators."""
+"""Heads that tasks put on an encoder: projectors, codes, contexts and discriminators."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ __all__ = ["ConvDiscriminator", "MapToVector", "MaskedConvContext", "frozen", "m
 
 
 def mlp(*widths: int, last_norm: bool = False, last_bias: bool = True) -> nn.Sequential:
-    """Linear layers with batch norm and ReLU between them: ``mlp(in, hidden, out)``.
+    """Build linear layers with batch norm and ReLU between them: ``mlp(in, hidden, out)``.
 
     Linear layers followed by a batch norm have no bias. ``last_norm`` puts a batch norm without
     scale and shift behind the last layer; ``last_bias=False`` is for losses that a constant does
@@ -41,7 +41,7 @@ class _MLP(nn.Sequential):
 
 
 class MapToVector(nn.Module):
-    """A feature map (n, d, gh, gw) to a vector (n, dim); maps of another size are resized."""
+    """Linear map of a feature map (n, d, gh, gw) to a vector (n, dim); other sizes are resized."""
 
     def __init__(self, map_shape: tuple[int, int, int], dim: int):
         super().__init__()
@@ -53,7 +53,7 @@ class MapToVector(nn.Module):
 
 
 def resize_map(features: Tensor, grid: Sequence[int]) -> Tensor:
-    """Feature maps ``(n, d, *grid)``, averaged or repeated where they have another grid."""
+    """Resize feature maps to ``(n, d, *grid)``, by averaging or repeating values."""
     if list(features.shape[2:]) == list(grid):
         return features
     rows, columns = grid
@@ -93,7 +93,7 @@ class MaskedConvContext(nn.Module):
 
 
 class ConvDiscriminator(nn.Module):
-    """Images (n, c, h, w), and vectors (n, d) if ``vector_dim``, to a logit (n,): real or made."""
+    """Discriminator of images, and vectors (n, d) if ``vector_dim``, to a logit: real or made."""
 
     def __init__(self, channels: int, size: tuple[int, int], vector_dim: int = 0, width: int = 32):
         super().__init__()
@@ -118,9 +118,9 @@ class ConvDiscriminator(nn.Module):
 
 
 def frozen(module: nn.Module, *inputs: Any) -> Any:
-    """``module(*inputs)`` with gradients for the inputs, but none for the module.
+    """Call ``module(*inputs)`` with gradients for the inputs, but none for the module.
 
-    Both players of an adversarial game can so be trained by one loss.
+    So one loss can train both players of an adversarial game.
     """
     held = {name: p.detach() for name, p in module.named_parameters()}
     return functional_call(module, held, inputs)

@@ -21,7 +21,7 @@ __all__ = [
 
 
 def info_nce(queries: Tensor, keys: Tensor, temperature: float = 1.0) -> Tensor:
-    """InfoNCE: the i-th key is the positive of the i-th query, all other keys are negatives.
+    """Compute InfoNCE: the i-th key is the positive of the i-th query, all others are negatives.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float = 1.0) -> Tensor:
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """Normalized temperature-scaled cross entropy of two views (n, d) of the same n images.
+    """Compute normalized temperature-scaled cross entropy of two views (n, d) of n images.
 
     Each of the 2n embeddings has its other view as positive and 2n - 2 negatives.
 
@@ -63,16 +63,16 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
 
 
 def classification(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross entropy of logits (n, k) and labels (n,), and the accuracy."""
+    """Compute the cross entropy of logits (n, k) and labels (n,), and the accuracy."""
     logits = logits.float()
     return F.cross_entropy(logits, labels), (logits.argmax(1) == labels).float().mean()
 
 
 def negative_cosine(predictions: Tensor, targets: Tensor, n: int) -> Tensor:
-    """Mean of -cos between predictions and what they are of, which gets no gradient.
+    """Compute the mean of -cos between predictions and their targets, which get no gradient.
 
-    Predictions (v * n, d) of all views of n images are of the large views' targets (2 * n, d), but
-    for their own.
+    Predictions (v * n, d) of all views of n images are compared with the targets (2 * n, d) of the
+    large views, except with their own.
     """
     views, large = predictions.unflatten(0, (-1, n)), targets.unflatten(0, (2, n))
     pairs = [(views[v], large[i]) for v in range(len(views)) for i in (0, 1) if i != v]
@@ -81,18 +81,18 @@ def negative_cosine(predictions: Tensor, targets: Tensor, n: int) -> Tensor:
 
 
 def pairs_of_views(z: Tensor, n: int) -> list[tuple[Tensor, Tensor]]:
-    """Embeddings (n, d) of both large views, and of each with each small one, of (v * n, d)."""
+    """Pair the embeddings (n, d) of both large views, and of each with each small one."""
     views = z.unflatten(0, (-1, n))
     return [(views[i], views[v]) for v in range(1, len(views)) for i in (0, 1) if i < v]
 
 
 def off_diagonal(matrix: Tensor) -> Tensor:
-    """A square matrix (d, d) with zeros on its diagonal."""
+    """Return a square matrix (d, d) with its diagonal replaced by zeros."""
     return matrix - torch.diag(matrix.diagonal())
 
 
 def variance_loss(z: Tensor) -> Tensor:
-    """How far the standard deviations of an embedding (n, d) are below 1.
+    """Compute how far the standard deviations of an embedding (n, d) are below 1, on average.
 
     References
     ----------
@@ -103,7 +103,7 @@ def variance_loss(z: Tensor) -> Tensor:
 
 
 def covariance_loss(z: Tensor) -> Tensor:
-    """Sum of squared covariances between the numbers of an embedding (n, d), per number.
+    """Sum the squared covariances between the numbers of an embedding (n, d), per number.
 
     References
     ----------
@@ -116,10 +116,10 @@ def covariance_loss(z: Tensor) -> Tensor:
 
 
 def discriminator_loss(real: Tensor, made: Tensor) -> Tensor:
-    """Loss of a discriminator: logits (n,) are to be high for real inputs, low for made ones.
+    """Compute a discriminator's loss: logits (n,) are to be high for real, low for made inputs.
 
-    With the two exchanged it is the loss of who wants to deceive the discriminator, which does not
-    saturate.
+    With the two exchanged it is the loss of the player who deceives the discriminator, in the form
+    that does not saturate.
 
     References
     ----------
@@ -129,5 +129,5 @@ def discriminator_loss(real: Tensor, made: Tensor) -> Tensor:
 
 
 def generator_loss(made: Tensor) -> Tensor:
-    """Loss of who makes inputs that a discriminator, with logits (n,), is to take for real."""
+    """Compute the loss of making inputs that a discriminator, with logits (n,), takes for real."""
     return F.softplus(-made.float()).mean()

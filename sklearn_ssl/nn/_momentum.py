@@ -1,4 +1,4 @@
-"""What moves slowly behind a network: averaged copies of it, and queues of its outputs."""
+"""Slow companions of a network: averaged copies of it, and queues of its outputs."""
 
 import copy
 from typing import Any, Self
@@ -39,11 +39,11 @@ class MomentumCopy(nn.Module):
         return self
 
     def forward(self, *inputs: Any) -> Any:
-        """What the copy makes of its inputs."""
+        """Apply the copy to its inputs."""
         return self.module(*inputs)
 
     def update(self, module: nn.Module, momentum: float) -> None:
-        """EMA update: copy = momentum * copy + (1 - momentum) * module."""
+        """Update by an EMA: copy = momentum * copy + (1 - momentum) * module."""
         parameters = list(self.module.parameters()), list(module.parameters())
         get_ema_multi_avg_fn(momentum)(*parameters, None)
 
@@ -74,7 +74,7 @@ class Queue(nn.Module):
 
     @property
     def full(self) -> Tensor:
-        """Whether all random directions have been replaced; a bool scalar on the device."""
+        """Return whether all random directions have been replaced: a bool scalar on the device."""
         return self.pushed >= len(self.vectors)
 
     @torch.no_grad()

@@ -90,7 +90,7 @@ def make_optimizer(
     lr: float,
     weight_decay: float,
 ) -> torch.optim.Optimizer:
-    """The optimizer that a name stands for, or that a class or function makes.
+    """Make an optimizer by its name, or by a class or function.
 
     Raises
     ------
@@ -113,9 +113,9 @@ def make_optimizer(
 def parameter_groups(
     module: nn.Module, weight_decay: float, scales: Mapping[nn.Parameter, float] | None = None
 ) -> list[dict]:
-    """Weights, which decay, and biases and norms, which do not; at each scale of the learning rate.
+    """Group weights, which decay, and biases and norms, which do not, by their learning rate scale.
 
-    Those that are frozen are in it: which ones are may change, and optimizers leave them out.
+    Frozen ones are in a group, too: which ones are may change, and optimizers leave them out.
     """
     scales = scales or {}
     groups: dict[tuple[bool, float], list[Tensor]] = {}

@@ -1,4 +1,4 @@
-"""Channels moved and scaled, and back."""
+"""Shift and scaling of channels, and its inverse."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ __all__ = ["ChannelScaling"]
 
 
 class ChannelScaling(nn.Module):
-    """``(images - offset) / scale``, channel by channel.
+    """Module for ``(images - offset) / scale``, channel by channel.
 
     It takes pixels to [0, 1], and images in [0, 1] to zero mean and unit variance.
 
@@ -40,9 +40,9 @@ class ChannelScaling(nn.Module):
             self.register_buffer(name, values.view(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (n, c, h, w), of any type, scaled."""
+        """Scale images (n, c, h, w) of any type."""
         return (images - self.offset) / self.scale
 
     def inverse(self, images: Tensor) -> Tensor:
-        """What :meth:`forward` was given, as floats."""
+        """Invert :meth:`forward`, and return floats."""
         return images * self.scale + self.offset

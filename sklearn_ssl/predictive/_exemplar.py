@@ -13,7 +13,7 @@ __all__ = ["ExemplarCNN"]
 
 
 def triplet_loss(anchors: Tensor, positives: Tensor, margin: float) -> Tensor:
-    """Triplet loss of unit vectors (n, d) with a soft hinge, mean over all negatives of the batch.
+    """Compute the mean triplet loss of unit vectors (n, d), with a soft hinge and all negatives.
 
     With the nearest negatives alone, a young network draws all vectors together.
     """

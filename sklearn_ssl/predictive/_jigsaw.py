@@ -19,7 +19,7 @@ _ORDERS = 4  # in which each image is shown
 
 
 def distant_permutations(n_permutations: int, n_tiles: int, seed: int = 0) -> np.ndarray:
-    """A set of permutations (n_permutations, n_tiles) that are far from each other.
+    """Draw permutations (n_permutations, n_tiles) that are far from each other.
 
     One after the other, the permutation with the largest mean Hamming distance to those before is
     taken, as in the paper's algorithm 1, among random candidates.

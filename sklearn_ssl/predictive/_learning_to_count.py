@@ -15,7 +15,7 @@ __all__ = ["LearningToCount"]
 
 
 def counting_loss(whole: Tensor, parts: Tensor, margin: float) -> Tensor:
-    """Equation 3: counts of an image (n, k) against the sum of its tiles' (n, k).
+    """Compute equation 3: counts of an image (n, k) against the sum of its tiles' (n, k).
 
     The sum has to be near the counts of its own image, and, lest all counts become zero, far from
     those of another one.
@@ -48,7 +48,7 @@ class LearningToCount(PretextLearner):
 
     The network counts what it sees, in numbers that are not negative. The counts of an image, made
     as small as a tile, have to equal the sum of the counts of its four tiles, and not those of
-    another image. The counter has a batch norm in its hidden layer, which the paper has not.
+    another image. The counter has a batch norm in its hidden layer, unlike in the paper.
 
     Parameters
     ----------

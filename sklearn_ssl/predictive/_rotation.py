@@ -28,7 +28,7 @@ class RotationPrediction(PretextLearner):
 
     Each image is shown at 0, 90, 180 and 270 degrees, all four in one batch, and the network tells
     which is which. It has to know what is upright in the world, so it does not help images without
-    an up, as those of a microscope.
+    an up, such as those of a microscope.
 
     Parameters
     ----------

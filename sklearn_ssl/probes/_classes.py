@@ -1,4 +1,4 @@
-"""What classifiers on features share: labels as numbers, and a choice by scores."""
+"""Parts of classifiers on features: labels as numbers, and a choice by scores."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ __all__ = ["DecisionMixin", "best_of", "encoded"]
 
 
 def encoded(y: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The classes of labels, two at least, and for each label the place of its class."""
+    """Return the classes of labels, at least two, and for each label the index of its class."""
     check_classification_targets(y)
     classes, codes = np.unique(y, return_inverse=True)
     if len(classes) < 2:
@@ -20,19 +20,19 @@ def encoded(y: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def best_of(scores: np.ndarray) -> np.ndarray:
-    """Places of the classes that scores speak for: (n, n_classes), or (n,) or (n, 1) for two."""
+    """Return indices of the best classes by scores (n, n_classes), or (n,) or (n, 1) for two."""
     scores = scores.reshape(len(scores), -1)
     return (scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(1)
 
 
 class DecisionMixin(LabeledClassifierMixin):
-    """``predict`` by ``decision_function``."""
+    """Mixin for ``predict`` by ``decision_function``."""
 
     classes_: Any
     decision_function: Any
 
     def predict(self, X: Any) -> np.ndarray:
-        """The class of each sample that most speaks for.
+        """Predict the class with the highest score for each sample.
 
         Parameters
         ----------

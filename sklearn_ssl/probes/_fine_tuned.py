@@ -24,9 +24,8 @@ class FineTunedClassifier(LabeledClassifierMixin, FineTuned):
     """An encoder with a linear classifier on it, both trained on labeled images.
 
     None, NaN, NA and -1 in ``y`` mark images without a label, which are left out; where 1 is the
-    only other label, -1 and 1 are two classes. For several labels an
-    image, ``y`` has a column for each class, with 1 and 0; images are taken that have a value in
-    all of them.
+    only other label, -1 and 1 are two classes. For several labels per image, ``y`` has a column for
+    each class, with 1 and 0; images that have a value in all of them are used.
 
     Parameters
     ----------
@@ -112,7 +111,7 @@ class FineTunedClassifier(LabeledClassifierMixin, FineTuned):
         return None if self._has_several else super()._class_names()
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Scores of classes.
+        """Compute the scores of classes.
 
         Parameters
         ----------
@@ -129,7 +128,7 @@ class FineTunedClassifier(LabeledClassifierMixin, FineTuned):
         return outputs
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities of classes.
+        """Predict the probabilities of classes.
 
         Parameters
         ----------
@@ -144,7 +143,7 @@ class FineTunedClassifier(LabeledClassifierMixin, FineTuned):
         return (outputs.sigmoid() if self._has_several else outputs.softmax(1)).numpy()
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most probable class of each image, or 1 for each class that is probable.
+        """Predict the most probable class of each image, or 1 for each class that is probable.
 
         Parameters
         ----------
@@ -234,7 +233,7 @@ class FineTunedRegressor(LabeledRegressorMixin, FineTuned):
         return None
 
     def predict(self, X: Any) -> np.ndarray:
-        """What is predicted for images.
+        """Predict the targets of images.
 
         Parameters
         ----------

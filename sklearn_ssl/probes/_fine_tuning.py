@@ -1,4 +1,4 @@
-"""What fine-tuned classifiers and regressors share."""
+"""Base of fine-tuned classifiers and regressors."""
 
 import math
 from collections.abc import Callable
@@ -58,7 +58,7 @@ class FineTuned(
     DeclaredArguments,
     BaseEstimator,
 ):
-    """A net that starts from a learner or an encoder, and is trained with targets."""
+    """Base of estimators that start from a learner or an encoder, and train it with targets."""
 
     learner: Any = argument(default="small_resnet", kw_only=False)
     max_epochs: int | None = argument(
@@ -136,7 +136,7 @@ steps.""",
     def _keep(
         self, trained: Supervised, learned: dict[str, Any], n_labeled: int, rows: np.ndarray
     ) -> None:
-        """What was learned, from these rows of X."""
+        """Keep what was learned from these rows of X."""
         self._let_go(trained)
         self.__dict__.update(learned, learner_=trained, history_=trained.history_)
         self.n_labeled_ = n_labeled
@@ -147,7 +147,7 @@ steps.""",
                 setattr(self, name, getattr(trained, name))
 
     def _supervised(self, source: Any, targets: Any, n_outputs: int, loss: Any) -> Supervised:
-        """The learner that is trained."""
+        """Make the learner that is trained."""
         shared = Supervised._arguments.keys() & self.get_params(deep=False).keys()
         params = {name: getattr(self, name) for name in shared - {"callbacks", "encoder"}}
         if params["views"] is None:
@@ -161,7 +161,7 @@ steps.""",
         return Supervised(encoder=encoder, **of_task, **params)
 
     def _usual_epochs(self, n_images: int) -> int:
-        """Passes over so many images: few images take more, as steps are what is learned by."""
+        """Return the usual number of epochs: more for few images, as steps are what counts."""
         n_steps = max(1, n_images // choose_batch_size(self, n_images, cut=True))
         return max(_EPOCHS, math.ceil(_STEPS / n_steps))
 
@@ -175,7 +175,7 @@ steps.""",
         task.targets, task.loss = task.targets[:0].clone(), None
 
     def _fitted_source(self, X: Any) -> Any:
-        """The learner to start from, which is fitted first if it is not; None for a name."""
+        """Return the learner to start from, after a fit if it needs one, or None for a name."""
         given = self._given_learner()
         if given is None:
             return None
@@ -190,7 +190,7 @@ steps.""",
         return given
 
     def _given_learner(self) -> Any:
-        """The learner to start from; None for a name or a class of an encoder."""
+        """Return the learner to start from; None for a name or a class of an encoder."""
         given = self.learner
         if isinstance(given, FrozenEstimator):
             given = given.estimator
@@ -203,7 +203,7 @@ steps.""",
         return None
 
     def _hold_out(self, X: Any, targets: np.ndarray) -> tuple[np.ndarray, list]:
-        """Rows that are left to train on, and callbacks that end it by the others."""
+        """Return the rows left to train on, and callbacks that stop early by the others."""
         from skorch.callbacks import EpochScoring
 
         from sklearn_ssl.training import StopEarly
@@ -223,7 +223,7 @@ steps.""",
         return rows, [score, StopEarly("valid_score", int(plain(self.patience)))]
 
     def _split(self, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows to train on and rows that are held out, of all classes in both if that can be."""
+        """Split rows to train on from rows to hold out, with all classes in both if possible."""
         n, seed = len(targets), draw_seed(self, continued=False)
         n_held_out = int(np.ceil(plain(self.validation_fraction) * n))
         strata = self._strata(targets)
@@ -260,7 +260,7 @@ steps.""",
     # Modules of torch
 
     def to_torch(self) -> nn.Module:
-        """The network as a module of torch alone.
+        """Return the network as a module of torch alone.
 
         Returns
         -------

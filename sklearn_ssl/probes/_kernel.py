@@ -38,7 +38,7 @@ Loss = Callable[[np.ndarray, np.ndarray], float]  # of predictions, and of which
 
 
 class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
-    """Ridge regression of targets (n, k) in the space of a Gaussian kernel."""
+    """Base of ridge regression of targets (n, k) in the space of a Gaussian kernel."""
 
     alpha: float | str = argument(POSITIVE, _AUTO, default="auto")
     gamma: float | str = argument(POSITIVE, _AUTO, default="auto")
@@ -47,7 +47,7 @@ class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
     def _solve(
         self, X: np.ndarray, targets: np.ndarray, weights: np.ndarray, loss: Loss, intercept: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Learn weights of the samples; predictions of some with each left out, and which."""
+        """Learn weights of samples; return leave-one-out predictions of some, and which ones."""
         if max(X.max(), -X.min()) > _LARGE:
             X = X.astype(np.float64)
         center, scale = _center_and_scale(X, weights)
@@ -92,7 +92,7 @@ class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
         self, samples: Tensor, wanted: Tensor, root: Tensor, some: np.ndarray, loss: Loss,
         intercept: bool,
     ) -> tuple[float, float]:  # fmt: skip
-        """The alpha and gamma of the smallest loss of predictions with each sample left out."""
+        """Choose the alpha and gamma whose leave-one-out predictions have the smallest loss."""
         alphas = _ALPHAS if self.alpha == "auto" else [float(self.alpha)]
         gammas = _GAMMAS if self.gamma == "auto" else [float(self.gamma)]
         if len(alphas) == len(gammas) == 1:
@@ -116,7 +116,7 @@ class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
         return alphas[best[1]], gammas[best[0]]
 
     def _predicted(self, X: Any) -> np.ndarray:
-        """Predictions (n, k)."""
+        """Predict targets (n, k)."""
         check_is_fitted(self)
         with naming("X"):
             X = validate_data(self, X, dtype=self.X_fit_.dtype, reset=False)
@@ -134,7 +134,7 @@ class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
         return found + self.intercept_
 
     def to_torch(self) -> nn.Module:
-        """The estimator as a module of torch alone.
+        """Return the estimator as a module of torch alone.
 
         Returns
         -------
@@ -228,7 +228,7 @@ class KernelProbe(DecisionMixin, _KernelMachine):
 
     @all_or_nothing
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Fit it to features and labels.
+        """Fit the probe to features and labels.
 
         Parameters
         ----------
@@ -273,7 +273,7 @@ class KernelProbe(DecisionMixin, _KernelMachine):
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """How much speaks for each class, 1 being all, and -1 nothing.
+        """Compute scores of classes: near 1 for a class that a sample is of, near -1 for others.
 
         Parameters
         ----------
@@ -288,7 +288,7 @@ class KernelProbe(DecisionMixin, _KernelMachine):
         return found[:, 1] if len(self.classes_) == 2 and not self._several else found
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities of classes, calibrated on samples that were left out of the fit.
+        """Predict the probabilities of classes, calibrated on samples left out of the fit.
 
         Parameters
         ----------
@@ -303,7 +303,7 @@ class KernelProbe(DecisionMixin, _KernelMachine):
         return expit(2 * scores) if self._several else softmax(scores, axis=1)
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most probable class of each sample, or its labels.
+        """Predict the most probable class of each sample, or its labels.
 
         Parameters
         ----------
@@ -331,9 +331,9 @@ class KernelProbe(DecisionMixin, _KernelMachine):
 class KernelRegressor(MultiOutputMixin, LabeledRegressorMixin, _KernelMachine):
     """Kernel ridge regression of numbers, with a Gaussian kernel and an intercept [1]_.
 
-    What :class:`KernelProbe` is for classes. ``alpha`` and ``gamma`` are chosen by the squared
-    error of predictions for each sample by a fit to all others; of several targets, each counts in
-    units of its variance.
+    It is to numbers what :class:`KernelProbe` is to classes. ``alpha`` and ``gamma`` are chosen by
+    the squared error of predictions for each sample by a fit to all others; of several targets,
+    each counts in units of its variance.
 
     Parameters
     ----------
@@ -375,7 +375,7 @@ class KernelRegressor(MultiOutputMixin, LabeledRegressorMixin, _KernelMachine):
 
     @all_or_nothing
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Fit it to features and targets.
+        """Fit the regressor to features and targets.
 
         Parameters
         ----------
@@ -409,7 +409,7 @@ class KernelRegressor(MultiOutputMixin, LabeledRegressorMixin, _KernelMachine):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predicted targets.
+        """Predict targets.
 
         Parameters
         ----------
@@ -427,7 +427,7 @@ class KernelRegressor(MultiOutputMixin, LabeledRegressorMixin, _KernelMachine):
 
 
 class _KernelSum(nn.Module):
-    """Predictions by the kernel, in double precision, and what becomes of them."""
+    """Kernel predictions in double precision, and a last step."""
 
     def __init__(self, machine: Any, finish: nn.Module):
         super().__init__()
@@ -450,7 +450,7 @@ class _KernelSum(nn.Module):
 
 
 class _Probabilities(nn.Module):
-    """Of classes, or of each of several labels, from scores."""
+    """Probabilities of classes, or of each of several labels, from scores."""
 
     def __init__(self, temperature: float, several: bool):
         super().__init__()
@@ -463,7 +463,7 @@ class _Probabilities(nn.Module):
 
 
 def _kernel(some: Tensor, samples: Tensor, gamma: float) -> Tensor:
-    """Kernel of scaled samples in double precision, a few rows at a time."""
+    """Compute the kernel of scaled samples in double precision, a few rows at a time."""
     kernel = torch.empty(len(some), len(samples), dtype=torch.float64, device=some.device)
     squares = samples.square().sum(1)
     size = max(1, _PAIRS_AT_ONCE // len(samples))
@@ -477,7 +477,7 @@ def _kernel(some: Tensor, samples: Tensor, gamma: float) -> Tensor:
 
 
 def _center_and_scale(X: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]:
-    """Mean of samples, and root of their mean squared distance, whatever their unit."""
+    """Compute the mean of samples, and the root of their mean squared distance, for any unit."""
     peak = float(max(X.max(), -X.min())) or 1.0
     Z = X / X.dtype.type(peak)
     total = weights.sum()
@@ -492,7 +492,7 @@ def _center_and_scale(X: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, f
 def _without_copies(
     X: np.ndarray, targets: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each sample once, with its total weight and mean target; the fit is the same.
+    """Return each sample once, with its total weight and mean target; the fit is the same.
 
     A copy that stays when a sample is left out would tell its target.
     """
@@ -507,7 +507,7 @@ def _without_copies(
 
 
 def _of_all_kinds(targets: np.ndarray, n: int) -> np.ndarray:
-    """Rows of so many samples, evenly from all targets in order; all rows if there are fewer."""
+    """Return ``n`` rows, evenly from all targets in order, or all rows if there are fewer."""
     if len(targets) <= n:
         return np.arange(len(targets))
     order = np.lexsort(targets.T[::-1])
@@ -515,9 +515,9 @@ def _of_all_kinds(targets: np.ndarray, n: int) -> np.ndarray:
 
 
 def _mass(targets: np.ndarray, weights: np.ndarray, several: bool) -> np.ndarray:
-    """Weight of each sample's classes: (n, n_classes), or (n, n_labels, 2) for several labels.
+    """Compute the weight of each sample's classes: (n, n_classes), or (n, n_labels, 2) for labels.
 
-    Classes of one sample have none: it cannot be predicted by others.
+    Classes with one sample have none: it cannot be predicted by others.
     """
     shares = (targets + 1) / 2
     if several:
@@ -527,9 +527,9 @@ def _mass(targets: np.ndarray, weights: np.ndarray, several: bool) -> np.ndarray
 
 
 def _best_temperature(scores: np.ndarray, mass: np.ndarray, several: bool) -> tuple[float, float]:
-    """The temperature of the smallest log loss, and that loss.
+    """Find the temperature with the smallest log loss, and that loss.
 
-    As if one sample more were of all classes alike: so the temperature is not 0 where all the
+    One more sample is assumed, of all classes alike: so the temperature is not 0 where all
     predictions are right.
     """
     total = mass.sum()

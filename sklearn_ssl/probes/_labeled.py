@@ -1,4 +1,4 @@
-"""Classifiers and regressors leave out rows without a label, in ``fit`` and ``score``."""
+"""Handling of rows without a label, which are left out in ``fit`` and ``score``."""
 
 from typing import Any, ClassVar
 
@@ -21,14 +21,14 @@ __all__ = ["LabeledClassifierMixin", "LabeledRegressorMixin", "labeled_samples",
 
 
 def rows_of(X: Any, is_labeled: np.ndarray) -> Any:
-    """Those images or samples that have a label."""
+    """Return the images or samples that have a label."""
     return X if is_labeled.all() else pick(X, np.flatnonzero(is_labeled))
 
 
 def labeled_samples(
     estimator: Any, X: Any, y: Any, sample_weight: Any = None, **checks: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Checked features of the samples that have a label, their labels, and their weights."""
+    """Check X, and return the samples that have a label, their labels, and their weights."""
     labels, is_labeled = estimator._read_y(y, count_images(X))
     X = validate_data(estimator, X, **checks)
     with naming("sample_weight"):
@@ -41,7 +41,7 @@ def labeled_samples(
 
 
 def _scored(estimator: Any, X: Any, y: Any, sample_weight: Any, **options: Any) -> tuple:
-    """Images or samples that have a label, with their labels and weights."""
+    """Return the images or samples that have a label, with their labels and weights."""
     labels, is_labeled = estimator._read_y(y, count_images(X), **options)
     if sample_weight is not None:
         check_consistent_length(is_labeled, sample_weight)
@@ -50,7 +50,7 @@ def _scored(estimator: Any, X: Any, y: Any, sample_weight: Any, **options: Any) 
 
 
 class LabeledClassifierMixin(ClassifierMixin):
-    """A classifier that leaves out what has no label."""
+    """Mixin for classifiers that leave out rows without a label."""
 
     classes_: Any
     predict: Any
@@ -62,7 +62,7 @@ class LabeledClassifierMixin(ClassifierMixin):
         return read_labels(y, n_rows, classes=classes, multilabel=self._multilabel)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy on the rows that have a label; of several labels, all have to be right.
+        """Compute the accuracy on rows that have a label; of several labels, all have to be right.
 
         Files that cannot be read and are skipped are left out.
 
@@ -84,7 +84,7 @@ class LabeledClassifierMixin(ClassifierMixin):
 
 
 class LabeledRegressorMixin(RegressorMixin):
-    """A regressor that leaves out what has no target."""
+    """Mixin for regressors that leave out rows without a target."""
 
     predict: Any
 
@@ -92,7 +92,7 @@ class LabeledRegressorMixin(RegressorMixin):
         return read_targets(y, n_rows)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Coefficient of determination on the rows that have a target.
+        """Compute the coefficient of determination on the rows that have a target.
 
         Files that cannot be read and are skipped are left out.
 

@@ -17,7 +17,7 @@ def leave_one_out(
     weights: Tensor | None = None,
     intercept: bool = True,
 ) -> Tensor:
-    """Predictions for each sample by the ridge regressions fitted to all others.
+    """Predict each sample by the ridge regressions fitted to all others.
 
     A fit minimizes the sum of ``weights * (targets - predictions) ** 2``, plus ``alpha`` times the
     squared norm of what is learned. One eigendecomposition gives all predictions for all alphas.

@@ -1,4 +1,4 @@
-"""What is fitted to features, as modules of torch."""
+"""Estimators that are fitted to features, as modules of torch."""
 
 import os
 from abc import abstractmethod
@@ -57,7 +57,7 @@ class Linear(nn.Module):
 
 
 class _Scaled(nn.Module):
-    """Features times a scale, plus an offset, held to a range."""
+    """Module for features times a scale, plus an offset, clipped to a range."""
 
     scale: Tensor
     offset: Tensor
@@ -74,7 +74,7 @@ class _Scaled(nn.Module):
 
 
 class _Unit(nn.Module):
-    """Features of length 1."""
+    """Module that scales features to length 1."""
 
     def forward(self, features: Tensor) -> Tensor:
         return nn.functional.normalize(features, dim=1)
@@ -93,7 +93,7 @@ class _Constant(nn.Module):
 
 
 class _OfEach(nn.Module):
-    """Of several modules for two classes, what each gives for the second one."""
+    """Module for the second outputs of several modules for two classes each."""
 
     def __init__(self, modules: Iterable[nn.Module]):
         super().__init__()
@@ -104,7 +104,7 @@ class _OfEach(nn.Module):
 
 
 def as_module(estimator: Any) -> nn.Module:
-    """A fitted estimator as a module of torch, on the CPU and in float32.
+    """Convert a fitted estimator to a module of torch, on the CPU and in float32.
 
     Raises
     ------
@@ -149,25 +149,25 @@ def as_module(estimator: Any) -> nn.Module:
 
 
 def _is_linear(estimator: Any) -> bool:
-    """Whether scores of classes, or predictions, are the product with ``coef_`` and no more."""
+    """Return whether scores of classes, or predictions, are the product with ``coef_``, no more."""
     if isinstance(estimator, LinearClassifierMixin):
         return type(estimator).decision_function is LinearClassifierMixin.decision_function
     return isinstance(estimator, LinearModel)  # as those with a link function are not
 
 
 class ExportMixin(BaseEstimator):
-    """``export_onnx`` for what has ``to_torch``."""
+    """Mixin for ``export_onnx``, for estimators that have ``to_torch``."""
 
     @abstractmethod
     def to_torch(self) -> nn.Module:
-        """The module that is exported."""
+        """Return the module that is exported."""
 
     def _example(self: Any) -> tuple[Tensor, str]:
-        """Two rows of what the module takes, and their name."""
+        """Return two rows of what the module takes, and the name of this input."""
         return torch.zeros(2, self.n_features_in_), "features"
 
     def _class_names(self) -> list | None:
-        """Of a classifier that gives each row one of them."""
+        """Return the classes of a classifier that gives each row one of them, or None."""
         return self.classes_.tolist() if hasattr(self, "classes_") else None
 
     def export_onnx(self: Any, path: str | os.PathLike) -> None:

@@ -28,7 +28,7 @@ _COLDEST = 1e-30  # temperature by which cosines can be divided in float32; only
 class NeighborsProbe(
     LabeledClassifierMixin, ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator
 ):
-    """Classes of the nearest features, weighted by their cosine similarity [1]_.
+    """Classification by the nearest features, weighted by their cosine similarity [1]_.
 
     It has nothing to train and one number to choose, so it is quick, and tells whether images of a
     class lie together.
@@ -87,7 +87,7 @@ class NeighborsProbe(
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Shares of the classes in the weight of the neighbors.
+        """Predict the shares of the classes in the weight of the neighbors.
 
         Parameters
         ----------
@@ -117,7 +117,7 @@ class NeighborsProbe(
         return shares
 
     def to_torch(self) -> nn.Module:
-        """The classifier as a module of torch alone.
+        """Return the classifier as a module of torch alone.
 
         Returns
         -------
@@ -129,7 +129,7 @@ class NeighborsProbe(
         return _Votes(self._unit, self._codes, k, max(float(self.temperature), _COLDEST)).eval()
 
     def predict(self, X: Any) -> np.ndarray:
-        """The class with the most weight.
+        """Predict the class with the most weight.
 
         Parameters
         ----------

@@ -24,8 +24,8 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
     with a label. None, NaN, NA or, as in :mod:`sklearn.semi_supervised`, -1 in ``y`` marks images
     without one, in numbers and in text; where 1 is the only other label, -1 and 1 are two classes.
 
-    For several labels an image, ``y`` has a column for each class, with 1 and 0; images are taken
-    that have a value in all of them.
+    For several labels per image, ``y`` has a column for each class, with 1 and 0; images that have
+    a value in all of them are used.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
 
     @if_head_has("predict_proba")
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities of classes.
+        """Predict the probabilities of classes.
 
         Parameters
         ----------
@@ -93,7 +93,7 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
 
     @if_head_has("decision_function")
     def decision_function(self, X: Any) -> np.ndarray:
-        """Scores of classes.
+        """Compute the scores of classes.
 
         Parameters
         ----------
@@ -156,7 +156,7 @@ class SelfSupervisedRegressor(LabeledRegressorMixin, SelfSupervised):
         return make_pipeline(*scaling, RidgeCV(np.logspace(-1, 5, 7)))
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predicted targets of images.
+        """Predict the targets of images.
 
         Parameters
         ----------

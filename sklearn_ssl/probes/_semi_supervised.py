@@ -1,4 +1,4 @@
-"""What classifiers and regressors on a learner's features share."""
+"""Base of classifiers and regressors on a learner's features."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
@@ -32,7 +32,7 @@ _ROWS_FOR_SCALES = 2000  # images without labels
 
 
 class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
-    """A learner that is fitted to all images, and what is fitted to its features of some."""
+    """Base for a learner fitted to all images, and an estimator fitted to features of some."""
 
     learner: Any = argument(kw_only=False)
 
@@ -132,11 +132,11 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
         return self.learner_.transform(X)
 
     def _of_read(self, method: str, X: Any) -> np.ndarray:
-        """What the head gives for images, and NaN or None for those that cannot be read."""
+        """Apply the head to images, with NaN or None for those that cannot be read."""
         return of_read(getattr(self._fitted_head, method), self._features(X))
 
     def predict(self, X: Any) -> np.ndarray:
-        """What is predicted from the features of images.
+        """Predict from the features of images.
 
         Parameters
         ----------
@@ -152,7 +152,7 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
         return self._of_read("predict", X)
 
     def to_torch(self) -> nn.Module:
-        """The learner and what is fitted to its features, as one module of torch alone.
+        """Return the learner and what is fitted to its features, as one module of torch alone.
 
         Returns
         -------
@@ -196,13 +196,13 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
 
 
 def _spread(rows: np.ndarray) -> np.ndarray:
-    """As many rows as scales are learned from, all over."""
+    """Return as many rows as scales are learned from, evenly spread."""
     n = min(len(rows), _ROWS_FOR_SCALES)
     return rows[np.linspace(0, len(rows) - 1, n).astype(int)]
 
 
 def if_head_has(method: str) -> Any:
-    """For methods that are there if what is fitted to the features has them."""
+    """Make methods available if what is fitted to the features has them."""
 
     def check(self: Any) -> bool:
         given = getattr(self, f"{self._head}_", None) or self._make_head()

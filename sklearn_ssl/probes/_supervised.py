@@ -31,16 +31,16 @@ class SupervisedTask(PretextTask):
         return TaskOutput(self.loss(self.outputs(self.views(images)), self.targets[index]))
 
     def outputs(self, images: Tensor) -> Tensor:
-        """Outputs of the head for images of the size of views (n, c, h, w): (n, n_outputs)."""
+        """Compute outputs (n, n_outputs) for images (n, c, h, w) of the size of views."""
         return self.head(self.encoder.embed(images)).float()
 
     def predicted(self, images: Tensor) -> Tensor:
-        """Outputs for whole images, at the size of the views that were trained on."""
+        """Compute outputs for whole images, at the size of the views that were trained on."""
         return self.outputs(resized(images, self.size))
 
 
 class Supervised(PretextLearner):
-    """A learner whose task has labels; what it starts from and learns is given to it as it is."""
+    """Learner whose task has labels; its source and its targets are given to it as they are."""
 
     source: Any = argument(default=None)  # a fitted learner, or None
     targets: Any = argument(default=None)
@@ -110,5 +110,5 @@ class IndicatorLoss:
 
 
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The mean over images and targets."""
+    """Compute the mean squared error over images and targets."""
     return F.mse_loss(outputs, targets)

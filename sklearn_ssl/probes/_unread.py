@@ -1,4 +1,4 @@
-"""Images that cannot be read: their rows among features, predictions and scores."""
+"""Handling of images that cannot be read, in features, predictions and scores."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["of_read", "read_rows", "score_of_read", "with_unread"]
 
 
 def read_rows(features: Any, what: str = "images in X") -> np.ndarray:
-    """Whether each image was read (n,): a learner gives rows of NaN for those that were not.
+    """Return whether each image was read (n,): learners give rows of NaN for those that were not.
 
     Errors call the images ``what``.
 
@@ -31,7 +31,7 @@ def read_rows(features: Any, what: str = "images in X") -> np.ndarray:
 
 
 def of_read(function: Callable[[Any], np.ndarray], features: Any) -> np.ndarray:
-    """What a function gives for the features of images that were read, and nothing for others."""
+    """Apply a function to the features of images that were read; other rows hold NaN or None."""
     read = read_rows(features)
     if read.all():
         return function(features)
@@ -39,7 +39,7 @@ def of_read(function: Callable[[Any], np.ndarray], features: Any) -> np.ndarray:
 
 
 def with_unread(found: np.ndarray, read: np.ndarray) -> np.ndarray:
-    """Rows for all images: NaN where they were not read, or None among classes."""
+    """Return rows for all images: NaN where they were not read, or None among classes."""
     of_floats = found.dtype.kind == "f"
     dtype = found.dtype if of_floats else object
     filled = np.full((len(read), *found.shape[1:]), np.nan if of_floats else None, dtype)
@@ -50,7 +50,7 @@ def with_unread(found: np.ndarray, read: np.ndarray) -> np.ndarray:
 def score_of_read(
     metric: Callable[..., float], y: Any, predicted: np.ndarray, sample_weight: Any
 ) -> float:
-    """A metric over images that were read."""
+    """Compute a metric over the images that were read."""
     of_classes = predicted.dtype == object
     if of_classes or predicted.dtype.kind == "f":
         unread = predicted == np.array(None) if of_classes else np.isnan(predicted)

@@ -1,4 +1,4 @@
-"""The training loop, and the batches and callbacks that it needs."""
+"""Training loop, and the batches and callbacks that it needs."""
 
 from sklearn_ssl.training._batches import Batches
 from sklearn_ssl.training._callbacks import LoadWatch, ProgressBar, SklearnCallbacks, StopEarly

@@ -76,11 +76,11 @@ class Batches:
         return everything
 
     def draw_order(self) -> Tensor:
-        """Rows for an epoch, in a random order."""
+        """Draw the rows of an epoch, in random order."""
         return torch.randperm(len(self.images))[: len(self) * self.batch_size]
 
     def in_order(self, order: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """Batches of these rows."""
+        """Yield the batches of these rows."""
         if self.resident is not None:
             for index in order.to(self.device).split(self.batch_size):
                 yield self.resident[index], index if self.shown is None else self.shown[index]
@@ -89,7 +89,7 @@ class Batches:
             yield self._moved(batch)
 
     def _read(self, index: Tensor) -> list[Tensor]:
-        """In the reader's thread, which leaves the device to the main thread."""
+        """Read a batch in the reader's thread, which leaves the device to the main thread."""
         rows = self.ranks.part(index).numpy()
         if self.images.are_files:
             images, *sizes = self.images.take_whole(rows, self.zoom)

@@ -26,7 +26,7 @@ class StopTraining(Exception):
 
 
 class ProgressBar(Callback):
-    """A bar over all steps of a training, and from ``verbose=2`` on a line for each epoch."""
+    """Bar over all steps of a training, and from ``verbose=2`` on a line for each epoch."""
 
     def __init__(self, description: str, verbose: int):
         self.verbose = verbose
@@ -52,9 +52,9 @@ class ProgressBar(Callback):
 
 
 class StopEarly(EarlyStopping):
-    """End a training when a value of the history does not rise, and take the best weights.
+    """Callback that ends a training when a value does not rise, and takes the best weights.
 
-    A training that is resumed from a checkpoint knows the best ones of before.
+    A training that is resumed from a checkpoint knows the best weights from before.
     """
 
     def __init__(self, monitor: str, patience: int):
@@ -69,20 +69,20 @@ class StopEarly(EarlyStopping):
         self.before = {}
 
     def kept(self) -> dict[str, Any]:
-        """What a checkpoint holds of it."""
+        """Return what a checkpoint holds of the callback."""
         names = ("misses_", "dynamic_threshold_", "best_epoch_", "best_model_weights_")
         return {name: value for name, value in vars(self).items() if name in names}
 
     def restore(self, kept: dict[str, Any]) -> None:
-        """Take what :meth:`kept` gave, for the training that begins."""
+        """Restore what :meth:`kept` gave, for the training that begins."""
         self.before = dict(kept)
 
 
 class LoadWatch(Callback):
-    """Say once, some time into a training on a CPU, that other processes slow it down.
+    """Callback that warns once, in a training on a CPU, that other processes slow it down.
 
-    The load of the machine has to be well above its cores, and the process, which does nothing but
-    compute, has to have got less of them than one.
+    It warns if the load of the machine is far above its number of cores, and the threads of this
+    process, which do nothing but compute, get little of the cores that they ask for.
     """
 
     began: tuple[float, float] | None = None  # on two clocks; None once it has looked
@@ -109,7 +109,7 @@ class LoadWatch(Callback):
 
 
 class SklearnCallbacks(Callback):
-    """Report a fit and its epochs through scikit-learn's callback protocol."""
+    """Callback that reports a fit and its epochs through scikit-learn's callback protocol."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The state of a training: all that its next step depends on, written and read back."""
+"""State of a training: all that its next step depends on, written and read back."""
 
 import re
 import time
@@ -21,7 +21,7 @@ _DIGEST = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{8,}\b")  # of images, files and c
 
 @dataclass
 class Epoch:
-    """An epoch that is under way.
+    """Epoch that is under way.
 
     Parameters
     ----------
@@ -37,12 +37,12 @@ class Epoch:
     seconds: float = 0.0
 
     def columns(self) -> dict[str, Tensor]:
-        """The records by name."""
+        """Return the records by name."""
         return {name: torch.stack([r[name] for r in self.records]) for name in self.records[0]}
 
     @classmethod
     def of(cls, state: dict[str, Any], device: torch.device) -> "Epoch":
-        """From its order, columns and seconds."""
+        """Make an epoch from its order, columns and seconds."""
         columns = {name: values.to(device) for name, values in state["columns"].items()}
         rows = zip(*columns.values(), strict=True)
         records = [dict(zip(columns, row, strict=True)) for row in rows]
@@ -70,7 +70,7 @@ class Checkpoints:
         self.written = time.monotonic()
 
     def resume(self, net: Any, epochs: int, n_images: int) -> int:
-        """Put the last checkpoint into the net, and give the number of epochs that are left.
+        """Load the last checkpoint into the net, and return the number of epochs that are left.
 
         Raises
         ------
@@ -135,7 +135,7 @@ class Checkpoints:
             )
 
     def write_if_due(self, net: Any, epoch: Epoch | None, now: bool) -> None:
-        """Between steps of an epoch, or of two (None)."""
+        """Write a checkpoint if one is due, within an epoch or between two (None)."""
         every, seconds = self.checkpoint.every_epochs, self.checkpoint.every_seconds
         self.epochs_since += epoch is None
         due = every is not None and self.epochs_since >= every
@@ -144,7 +144,7 @@ class Checkpoints:
             self.write(net, epoch)
 
     def write(self, net: Any, epoch: Epoch | None = None, finished: bool = False) -> None:
-        """Add a checkpoint."""
+        """Write a checkpoint."""
         if current_ranks().rank:
             return
         rows = list(net.history)
@@ -168,7 +168,7 @@ class Checkpoints:
 
 
 def _check_rows(order: Tensor, n_images: int) -> None:
-    """Raise ValueError for what are no rows of the images, each at most once."""
+    """Raise ValueError unless the order consists of rows of the images, each at most once."""
     if order.ndim != 1 or order.dtype != torch.int64 or len(order.unique()) != len(order):
         raise ValueError("the order of the images is none")
     if len(order) and not 0 <= int(order.min()) <= int(order.max()) < n_images:

@@ -15,7 +15,7 @@ __all__ = ["held", "lr_scales"]
 
 
 def layer_of_parameters(encoder: Any) -> tuple[dict[nn.Parameter, int], int]:
-    """For each parameter of an encoder, which of its layers needs it first; and how many there are.
+    """Return the number of the first layer that needs each parameter, and the number of layers.
 
     Of layers within layers the outer ones count, where they have parameters.
     """
@@ -44,7 +44,7 @@ def layer_of_parameters(encoder: Any) -> tuple[dict[nn.Parameter, int], int]:
 
 
 def lr_scales(encoder: Any, layer_decay: float) -> dict[nn.Parameter, float]:
-    """Factors of the learning rate for the parameters of an encoder."""
+    """Return factors of the learning rate for the parameters of an encoder."""
     if layer_decay == 1:
         return {}
     layers, n_layers = layer_of_parameters(encoder)
@@ -53,11 +53,11 @@ def lr_scales(encoder: Any, layer_decay: float) -> dict[nn.Parameter, float]:
 
 @contextlib.contextmanager
 def held(task: Any, trainable_layers: int | None, batch_norm: bool = False) -> Iterator[None]:
-    """All but the encoder's last layers stay as they are, with the statistics of their batch norms.
+    """Hold all but the encoder's last layers as they are, with the statistics of their batch norms.
 
-    With ``batch_norm`` so do the statistics of all others. In momentum copies of the encoder the
-    same norms are held: a target is made with the statistics that its prediction is made with.
-    Norms stay in evaluation mode until all parts are put into training mode again.
+    With ``batch_norm``, the statistics of all other batch norms are held, too. In momentum copies
+    of the encoder the same norms are held: a target is made with the statistics that its prediction
+    is made with. Norms stay in evaluation mode until all parts are put into training mode again.
     """
     encoder, kept = task.encoder, set()
     if trainable_layers is not None:

@@ -1,4 +1,4 @@
-"""What is noted of each epoch."""
+"""Records of each epoch."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ __all__ = ["HistoryMixin"]
 
 
 class HistoryMixin:
-    """The history of a net, under the names that skorch and the learners know."""
+    """Mixin for the history of a net, under the names that skorch and the learners know."""
 
     history: Any
     lr: float
@@ -17,7 +17,7 @@ class HistoryMixin:
     warmup: float
 
     def _record(self, columns: dict[str, list[float]]) -> None:
-        """Values of each batch, and their means for the epoch, under the names skorch knows."""
+        """Record the values of batches, and their means for the epoch, by skorch's names."""
         for batch, loss in zip(self.history[-1, "batches"], columns["loss"], strict=True):
             batch["train_loss"] = loss
         earlier = [row["train_loss"] for row in self.history[:-1]]
@@ -39,6 +39,6 @@ class HistoryMixin:
             )
 
     def epochs(self) -> list[dict[str, Any]]:
-        """What is known of each epoch, without single batches and skorch's own entries."""
+        """Return the record of each epoch, without single batches and skorch's own entries."""
         own = ("batches", "train_loss_best", "valid_loss", "valid_loss_best")
         return [{k: v for k, v in row.items() if k not in own} for row in self.history]

@@ -1,4 +1,4 @@
-"""What a net trains: a task, and what scales pixels for it."""
+"""Module that a net trains: a task, and the scaling of pixels for it."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ __all__ = ["PretextModule"]
 
 
 class PretextModule(nn.Module):
-    """Pixels as they come in, scaled to [0, 1], to what a task says of them."""
+    """Task with a scaling of pixels to [0, 1] in front of it."""
 
     def __init__(self, pixels: ChannelScaling, task: Any):
         super().__init__()
@@ -19,7 +19,7 @@ class PretextModule(nn.Module):
         self.task = task
 
     def images(self, pixels: Tensor, sizes: Tensor | None = None) -> Tensor:
-        """In [0, 1], and all of one size if they were not."""
+        """Scale pixels to [0, 1], and bring images to one size if they have several."""
         images = self.pixels(pixels)
         if sizes is None:
             return images

@@ -1,4 +1,4 @@
-"""The training loop: a skorch net whose steps leave everything on the device."""
+"""Training loop: a skorch net whose steps leave everything on the device."""
 
 import contextlib
 import math
@@ -87,7 +87,7 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
 
     @property
     def encoder(self) -> Any:
-        """The encoder that is trained."""
+        """Encoder that is trained."""
         return self.module_.task.encoder
 
     # What skorch builds
@@ -135,11 +135,11 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
         checkpoints: Checkpoints | None = None,
         skips: bool = False,
     ) -> None:
-        """Train for ``epochs`` or ``seconds`` more, as skorch's loop does but for five things.
+        """Train for ``epochs`` or ``seconds`` more, like skorch's loop except for five things.
 
-        What is drawn comes from ``draws``, Ctrl-C takes effect between steps, schedules run once
-        over this training (or stay at their start: ``constant_lr``), ``watchers`` are gone
-        afterwards, and what ``checkpoints`` hold of it is not done again. Callbacks read images of
+        Random numbers come from ``draws``; Ctrl-C takes effect between steps; schedules run once
+        over this training (or stay at their start: ``constant_lr``); ``watchers`` are removed at
+        the end; and what ``checkpoints`` hold of it is not done again. Callbacks read images of
         their own by ``read_``, as the learner reads those that it is applied to. An error about a
         file advises ``on_error="skip"``, unless the learner ``skips`` files already.
 
@@ -181,7 +181,7 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
 
     @contextlib.contextmanager
     def _place_told(self) -> Iterator[None]:
-        """An error about a file says how far the training was."""
+        """Add to errors about files how far the training was."""
         try:
             yield
         except ImageReadError as error:
@@ -208,7 +208,7 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
         self._pause()
 
     def _pause(self, epoch: Epoch | None = None) -> None:
-        """Between two steps, of this epoch or of two: time for a checkpoint, and for Ctrl-C."""
+        """Write a checkpoint if one is due, and stop after Ctrl-C; None is between two epochs."""
         interrupted = current_ranks().any(bool(self.interrupted_))
         if self.checkpoints_ is not None:
             self.checkpoints_.write_if_due(self, epoch, now=interrupted)
@@ -221,7 +221,7 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
             )
 
     def holds_encoder(self) -> bool:
-        """Whether the epoch is one of the first, which train heads only."""
+        """Return whether the epoch is one of the first, which train heads only."""
         return len(self.history) - self.epochs_before_ <= self.frozen_epochs
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):

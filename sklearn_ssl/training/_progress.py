@@ -1,4 +1,4 @@
-"""How much of a training is done: by its steps, or by the time that there is for it."""
+"""Progress of a training: by its steps, or by the time that there is for it."""
 
 import time
 
@@ -8,7 +8,7 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """The share of a training that is done.
+    """Share of a training that is done.
 
     Parameters
     ----------
@@ -31,27 +31,27 @@ class Progress:
         self.first = 0, 0.0  # steps and seconds when the first step of this process began
 
     def resume(self, steps: int, seconds: float) -> None:
-        """Go on after so many steps, which took so long."""
+        """Go on after ``steps`` steps, which took ``seconds`` seconds."""
         self.done = steps
         self.began -= seconds
 
     def start(self) -> None:
-        """The first step begins."""
+        """Note that the first step begins."""
         self.first = self.done, time.monotonic() - self.began
 
     @property
     def share(self) -> float:
-        """Of the training, 0 to 1."""
+        """Share of the training that is done, from 0 to 1."""
         return self._share(0.0)
 
     @property
     def middle(self) -> float:
-        """Where the middle of the next step is: neither the first nor the last has an lr of 0."""
+        """Share at the middle of the next step: neither the first nor the last has an lr of 0."""
         return self._share(0.5)
 
     @property
     def is_over(self) -> bool:
-        """Whether less than half a step is left."""
+        """Return whether less than half a step is left."""
         return self.middle >= 1
 
     def _share(self, steps_more: float) -> float:

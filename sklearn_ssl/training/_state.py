@@ -1,4 +1,4 @@
-"""What a net takes with it: to other options and devices, into copies, pickles and files."""
+"""State of a net, for other options and devices, copies, pickles and files."""
 
 import copy
 from typing import Any, Self
@@ -15,7 +15,7 @@ __all__ = ["StateMixin"]
 
 
 class StateMixin:
-    """A net that goes on with other options, moves, is copied, and is pickled as arrays."""
+    """Mixin for nets that continue with other options, move, are copied, and pickled as arrays."""
 
     module: Any
     module_: Any
@@ -51,7 +51,7 @@ class StateMixin:
         self.set_optimizer_state(self.optimizer_.state_dict())
 
     def set_optimizer_state(self, state: dict[str, Any]) -> None:
-        """Take it, laid out in memory as the parameters are.
+        """Load the optimizer's state, laid out in memory as the parameters are.
 
         torch's fused optimizers go through memory side by side, and mix values of other layouts up.
         """
@@ -62,7 +62,7 @@ class StateMixin:
                     values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
     def check_optimizer_state(self, state: dict[str, Any]) -> None:
-        """Raise ValueError for what cannot be the state of this optimizer.
+        """Raise ValueError if ``state`` cannot be that of this optimizer.
 
         Fused optimizers of torch write where the parameters' sizes say, whatever sizes these have.
         """
@@ -83,9 +83,10 @@ class StateMixin:
                 )
 
     def _state_after_a_step(self) -> dict[int, dict[str, Any]] | None:
-        """What the optimizer will know of each parameter; None if it cannot step without values.
+        """Return the optimizer's state after a step, or None if it cannot step without values.
 
-        All that we name and torch's fused ones can. A class that cannot checks its state itself.
+        All that have a name here and torch's fused ones can. A class that cannot checks its state
+        itself.
         """
         groups = [
             {**group, "params": [torch.empty_like(p, device="meta") for p in group["params"]]}
@@ -106,7 +107,7 @@ class StateMixin:
         return optimizer.state_dict()["state"]
 
     def kept(self) -> dict[str, Any]:
-        """What a continued fit needs, beside the module."""
+        """Return what a continued fit needs, besides the module."""
         return {
             "optimizer": self.optimizer_.state_dict(),
             "history": [dict(row) for row in self.history],
@@ -114,18 +115,18 @@ class StateMixin:
         }
 
     def restore(self, kept: dict[str, Any]) -> None:
-        """Take what :meth:`kept` gave."""
+        """Restore what :meth:`kept` gave."""
         self.check_optimizer_state(kept["optimizer"])
         self.set_optimizer_state(kept["optimizer"])
         self.history = History(kept["history"])
 
     def copied(self) -> Self:
-        """A copy of all but the user's callbacks, which may hold open files."""
+        """Copy all but the user's callbacks, which may hold open files."""
         kept = (self.optimizer, *(callback for _, callback in self.callbacks_))
         return copy.deepcopy(self, {id(given): given for given in kept})
 
     def __getstate__(self) -> dict[str, Any]:
-        """Arrays in place of tensors, so that any machine can load them."""
+        """Return arrays in place of tensors, so that any machine can load them."""
         module, values = taken_apart(self.module_)
         return {
             **self.__dict__,
@@ -145,5 +146,5 @@ class StateMixin:
 
 
 def _shapes(values: dict[str, Any]) -> dict[str, tuple[int, ...] | None]:
-    """Shapes of tensors by name; None for what is none."""
+    """Return the shapes of tensors by name, and None for other values."""
     return {n: tuple(v.shape) if isinstance(v, Tensor) else None for n, v in values.items()}

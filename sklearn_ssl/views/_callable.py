@@ -32,7 +32,7 @@ class CallableViews:
             self.takes_view = False
 
     def __call__(self, images: Tensor, view: int = 0) -> Tensor:
-        """One view of each image."""
+        """Draw one view of each image."""
         which = {"view": view} if self.takes_view else {}
         with full_precision(images.device):
             views = self.function(images, **which)
@@ -48,18 +48,18 @@ class CallableViews:
         return views.to(images.dtype)
 
     def zoom_for(self, image_shape: Sequence[int]) -> float:
-        """1: it sees what images are cut to."""
+        """Return 1: the function sees what images are cut to."""
         return 1.0
 
     def size_for(self, image_shape: Sequence[int]) -> tuple[int, int]:
-        """Height and width of the views of images of this height, width and channels."""
+        """Return height and width of the views of images of this height, width and channels."""
         height, width, channels = image_shape
         rows, columns = self(torch.zeros(2, channels, height, width)).shape[2:]
         return rows, columns
 
 
 def as_views(views: Any, size: Any = None) -> "Views | CallableViews":
-    """What tasks call: a copy of ``Views`` with Python's numbers, or a function.
+    """Return what tasks call: a copy of ``Views`` with Python's numbers, or a function.
 
     ``size`` is for recipes that have none.
     """

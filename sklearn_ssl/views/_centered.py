@@ -31,7 +31,7 @@ class CenteredImages(Tensor):
 
     @classmethod
     def of(cls, whole: Tensor, sizes: Tensor, size: tuple[int, int]) -> "CenteredImages":
-        """Cut to the aspect of ``size`` and resized to it."""
+        """Cut images to the aspect of ``size``, and resize them to it."""
         sizes = sizes.to(whole.dtype)
         wanted = constants(size, whole)
         lengths = wanted * (sizes / wanted).amin(1, keepdim=True)

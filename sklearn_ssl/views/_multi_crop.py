@@ -53,11 +53,11 @@ class MultiCrop:
             )
 
     def zoom_for(self, image_shape: Sequence[int]) -> float:
-        """As of the views."""
+        """Return the zoom of the views."""
         return self.views.zoom_for(image_shape)
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """Batches of one size each: large crops (2n, c, h, w) and small ones (n_local * n, ...)."""
+        """Draw a batch of large crops (2n, c, h, w), and one of small (n_local * n, c, h', w')."""
         crops = [torch.cat([self.views(images, view) for view in (0, 1)])]
         if self.n_local:
             # half the side, but not less than 12 pixels where the large ones have them

@@ -1,4 +1,4 @@
-"""The tiles of a grid."""
+"""Tiles of a grid."""
 
 import torch
 import torch.nn.functional as F

@@ -26,7 +26,7 @@ __all__ = ["BYOL_VIEWS", "Views", "view_size"]
 
 
 def view_size(image_size: tuple[int, int]) -> tuple[int, int]:
-    """Size of a view where none is asked for: half of each side, but no less than 16 pixels."""
+    """Return the default size of a view: half of each side, but no less than 16 pixels."""
     height, width = (min(side, max(16, side // 2)) for side in image_size)
     return height, width
 
@@ -214,21 +214,21 @@ class Views(DeclaredArguments, BaseEstimator):
         return torch.rand(len(images), device=images.device) < p
 
     def size_for(self, image_shape: Sequence[int]) -> tuple[int, int]:
-        """Height and width of the views of images of this height and width."""
+        """Return height and width of the views of images of this height and width."""
         if self.size is None:
             return view_size((image_shape[0], image_shape[1]))
         height, width = self.size if np.iterable(self.size) else (self.size, self.size)
         return int(height), int(width)
 
     def zoom_for(self, image_shape: Sequence[int]) -> float:
-        """How much larger than this shape images should be, for most crops not to be enlarged."""
+        """Return the zoom of images beyond this shape at which most crops are not enlarged."""
         if self.crop_scale is None:
             return 1.0
         sides = zip(self.size_for(image_shape), image_shape, strict=False)
         return max(1.0, *(_ZOOM * view / side for view, side in sides))
 
     def _crop(self, images: Tensor, whole: Tensor | None, sizes: Tensor | None) -> Tensor:
-        """Crops of images, or of the whole ones of these sizes that they are the middle of."""
+        """Crop images, or the whole ones of these sizes that they are the middle of."""
         n, _, height, width = images.shape
         size = self.size_for((height, width))
         mirrored = self._chance(images, self.flip) if self.flip else None

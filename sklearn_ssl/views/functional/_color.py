@@ -19,7 +19,7 @@ _LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2, as in torchvision
 
 
 def _per_image(parameter: Tensor) -> Tensor:
-    """(n,) -> (n, 1, 1, 1)."""
+    """Reshape (n,) to (n, 1, 1, 1)."""
     return parameter[:, None, None, None]
 
 
@@ -29,7 +29,7 @@ def _need_rgb(images: Tensor, operation: str) -> None:
 
 
 def _mean_gray(images: Tensor) -> Tensor:
-    """What contrast turns about: the mean luma of RGB images, else each channel's mean."""
+    """Return what contrast turns about: the mean luma of RGB images, else each channel's mean."""
     mean = images.mean((2, 3), keepdim=True)
     if images.shape[1] != 3:
         return mean
@@ -157,7 +157,7 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
 def color_matrix(
     images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor
 ) -> Tensor:
-    """Brightness, contrast and saturation, in this order, as one affine map of colors.
+    """Change brightness, contrast and saturation, in this order, by one affine map of colors.
 
     It does what :func:`adjust_brightness`, :func:`adjust_contrast` and :func:`adjust_saturation`
     do, in one step, and so clips to [0, 1] once.

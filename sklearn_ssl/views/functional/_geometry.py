@@ -13,7 +13,7 @@ __all__ = ["crop_resize", "flip", "random_boxes", "rotate90"]
 def _resize_matrix(
     start: Tensor, length: Tensor, n_in: int, n_out: int, mirrored: Tensor | None, antialias: bool
 ) -> Tensor:
-    """Triangle-filter weights (n, n_out, n_in) that resize [start, start + length) to n_out."""
+    """Compute triangle-filter weights (n, n_out, n_in) to resize [start, start + length)."""
     position = torch.arange(n_out, device=start.device, dtype=start.dtype) + 0.5
     position = position.expand(len(start), n_out)
     if mirrored is not None:
