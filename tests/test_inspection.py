@@ -354,6 +354,11 @@ def test_a_verdict_says_what_its_error_leaves_out():
 def test_one_group_to_test_on_has_no_error():
     images, groups = make_images(80), np.arange(80) % 4
     methods = {"a": "passthrough", "b": PCA(2, random_state=0)}
+    once = compare(
+        methods, images, np.arange(80) // 40, n_labels=20, n_splits=1, n_fits=1, groups=groups
+    )
+    assert once[["error", "gain_error", "gain_low", "gain_high"]].isna().all(axis=None)
+    assert "points): no gain shown" in verdict(once.assign(kind=["rival", "learner"]))
     table = compare(methods, images, np.arange(80) // 40, n_labels=20, groups=groups)
     assert table["test_error"].isna().all()
     assert "(one group to test on, so that ± has no sampling error)" in verdict(table)
@@ -576,6 +581,8 @@ def test_files_that_are_skipped_are_left_out(tmp_path):
         np.testing.assert_array_equal(np.sort(display.indices[0]), np.delete(left, 2))
     with pytest.raises(ValueError, match=r"n_neighbors=11 .* 11"):
         NeighborsDisplay.from_features(features, paths, [2], n_neighbors=11)
+    with pytest.raises(ValueError, match=r"y has shape \(12, 2\); give one label for each"):
+        FeatureMapDisplay.from_features(features, paths, np.full((12, 2), 0.5), reducer=PCA(2))
 
 
 @pytest.mark.parametrize("Learner", [Autoencoder, ContextEncoder, Colorization])

@@ -147,6 +147,9 @@ def test_a_file_has_no_others_written(images, tmp_path):
     learner = load(tmp_path / "file", memory=tmp_path / "mine")
     learner.transform(images)
     assert (tmp_path / "mine").exists()
+    dictionary = PatchDictionary(n_atoms=10, patch_size=4, memory=folders["memory"]).fit(images)
+    dictionary.save(tmp_path / "dictionary")
+    assert load(tmp_path / "dictionary").memory is None
 
 
 @pytest.fixture

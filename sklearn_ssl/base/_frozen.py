@@ -30,6 +30,7 @@ class FrozenTransformer(MemoryArguments, DeviceArguments, ImageArguments, ImageT
         None,
         default=None,
         changeable=True,
+        writes=True,
         trains=False,
         doc="""str, path, joblib.Memory or None
 Folder in which features are kept: of the same images they are not computed twice, in any process.

@@ -244,12 +244,13 @@ def _sentence(row: dict[str, Any], rival_row: dict[str, Any]) -> str:
         return f"{row['method']} has {100 * row['accuracy']:.1f} %, with nothing to compare it with"
     gain, error = 100 * row["gain"], 100 * row["gain_error"]
     rival = f"the best rival, {row['rival']}"
+    more_or_less = "" if np.isnan(error) else f" ± {error:.1f}"
     if row["gain_low"] > 0:
-        found, judged = f"is {gain:.1f} ± {error:.1f} points above {rival}", "worth it"
+        found, judged = f"is {gain:.1f}{more_or_less} points above {rival}", "worth it"
     elif row["gain_high"] < 0:
-        found, judged = f"is {-gain:.1f} ± {error:.1f} points below {rival}", "not worth it"
+        found, judged = f"is {-gain:.1f}{more_or_less} points below {rival}", "not worth it"
     else:
-        found = f"and {rival}, do not differ measurably ({gain:+.1f} ± {error:.1f} points)"
+        found = f"and {rival}, do not differ measurably ({gain:+.1f}{more_or_less} points)"
         judged = "no gain shown"
     found = f"{row['method']} {found}"
     one = []
@@ -671,6 +672,8 @@ def _together(*parts: tuple[float, int | None]) -> tuple[float, float]:
     that is not known, and left out.
     """
     known = [(s / np.sqrt(n or 1), n) for s, n in parts if not np.isnan(s)]
+    if not known:
+        return np.nan, np.inf
     variance = sum(error**2 for error, _ in known)
     doubt = sum(error**4 / (n - 1) for error, n in known if n is not None)
     return float(np.sqrt(variance)), variance**2 / doubt if doubt > 0 else np.inf

@@ -291,6 +291,8 @@ def _labels(y: Any, n_images: int, rows: np.ndarray) -> np.ndarray | None:
     """Return the labels of some rows: floats with NaN, or names and integers with None."""
     if y is None:
         return None
+    if np.prod(np.shape(y)[1:]) > 1:
+        raise ValueError(f"y has shape {np.shape(y)}; give one label for each image")
     try:
         values = np.asarray(y, dtype=float)
         is_measured = bool((values[np.isfinite(values)] % 1).any())

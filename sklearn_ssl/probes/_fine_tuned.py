@@ -137,9 +137,9 @@ class FineTunedClassifier(LabeledClassifierMixin, FineTuned):
 
         Returns
         -------
-        ndarray of shape (n, n_classes), float32
+        ndarray of shape (n, n_classes)
         """
-        outputs = torch.from_numpy(self._outputs(X))
+        outputs = torch.from_numpy(self._outputs(X)).double()  # in which few are 1
         return (outputs.sigmoid() if self._has_several else outputs.softmax(1)).numpy()
 
     def predict(self, X: Any) -> np.ndarray:

@@ -61,6 +61,16 @@ class FineTuned(
     """Base of estimators that start from a learner or an encoder, and train it with targets."""
 
     learner: Any = argument(default="small_resnet", kw_only=False)
+    views: Views | Callable[..., Any] | None = argument(
+        Views,
+        callable,
+        None,
+        default=None,
+        doc="""Views, callable or None
+How images are augmented. ``None`` crops and flips them. Views without a ``size`` are as large as
+the images here, and images are predicted at the size of the views. A callable takes a batch of
+images, a float tensor (n, c, h, w) in [0, 1], and gives one of views.""",
+    )
     max_epochs: int | None = argument(
         COUNT_OR_ZERO,
         None,

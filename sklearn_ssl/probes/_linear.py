@@ -42,6 +42,7 @@ _VALUES_KEPT = 2**26  # scaled, in double precision
 _STRENGTHS = tuple(10.0**i for i in range(7))
 _ROUGHLY = 100  # iterations for each strength, from where the last one ended
 _HELD_OUT_ENOUGH = 400  # samples, to choose among strengths
+_CHOSEN_BY = 5000  # samples at most, some of them held out
 
 
 class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
@@ -64,7 +65,7 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
     Parameters
     ----------
     C : "auto", float or sequence of float, default="auto"
-        Inverse strength of the L2 penalty, which the intercept has not. ``"auto"`` chooses it by
+        Inverse strength of the L2 penalty; the intercept is not penalized. ``"auto"`` chooses it by
         log loss in cross-validation. Of several, the one with the best accuracy in
         cross-validation is taken.
     standardize : bool or "auto", default="auto"
@@ -152,14 +153,20 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         scalings: tuple[bool, ...] = (self.standardize is True,)
         if automatic and self.standardize == "auto":
             scalings = (False, True)
+        some = self._enough_to_choose(len(codes)) if automatic else slice(None)
+
+        def scaled(standardize: bool, rows: Any) -> _Samples:
+            return _Samples(
+                X[rows], seen, codes[rows], weights[rows], standardize, self.fit_intercept, device
+            )
+
         with own_settings(device), _one_thread_of_openblas():
-            samples = [
-                _Samples(X, seen, codes, weights, standardize, self.fit_intercept, device)
-                for standardize in scalings
-            ]
+            samples = [scaled(standardize, some) for standardize in scalings]
             if automatic:
-                taken, strength = self._choose(samples, y)
+                taken, strength = self._choose(samples, y[some])
                 path = [strength / taken.total]
+                if len(taken.codes) < len(codes):
+                    taken = scaled(taken.standardize, slice(None))
             else:
                 (taken,) = samples
                 path = self._given_path()
@@ -182,15 +189,21 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         return self
 
     def _given_path(self) -> list[float]:
-        """The C that were given, from small to large, each once."""
+        """Return the given values of C in ascending order, without duplicates."""
         with naming("C"):
             path = sorted(set(np.asarray(plain(self.C), dtype=float).ravel().tolist()))
         if not path or not np.isfinite(path).all() or path[0] <= 0:
             raise ValueError(f"C={self.C!r} must be 'auto', or one or more numbers above 0")
         return path
 
+    def _enough_to_choose(self, n_samples: int) -> Any:
+        """Select samples to choose by: all, or as many as are enough."""
+        if self.cv is not None or n_samples <= _CHOSEN_BY:
+            return slice(None)
+        return np.sort(np.random.RandomState(0).permutation(n_samples)[:_CHOSEN_BY])
+
     def _choose(self, candidates: Sequence["_Samples"], y: np.ndarray) -> tuple["_Samples", float]:
-        """The scaling and strength with the least log loss in cross-validation."""
+        """Choose the scaling and strength with the least log loss in cross-validation."""
         counts, cv = np.bincount(candidates[0].codes), self.cv
         n = counts.sum()
         if counts.max() == 1:  # nothing can be held out
@@ -208,7 +221,7 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         return taken, strength
 
     def _best_strength(self, samples: "_Samples", folds: Sequence) -> tuple[float, float]:
-        """The least log loss along the path, and where it is."""
+        """Return the least log loss along the path, and the strength that has it."""
         parts = []
         for train, test in folds:
             # what is tested on has a class that was trained on
@@ -229,7 +242,10 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         return losses[best], _STRENGTHS[best]
 
     def _cross_validate(self, samples: "_Samples", y: np.ndarray, path: list[float]) -> np.ndarray:
-        """Accuracies (n_folds, n_C); a class that a fold cannot learn counts as not found."""
+        """Compute accuracies (n_folds, n_C).
+
+        Samples of a class that is missing from the training part count as errors.
+        """
         codes, scores, cv = samples.codes, [], self.cv
         known = np.unique(codes)
         if cv is None:
@@ -261,7 +277,7 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         return np.array(scores).reshape(-1, len(path))
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Scores of classes.
+        """Compute the score of each class.
 
         Parameters
         ----------
@@ -278,7 +294,7 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         return scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities of classes.
+        """Compute the probability of each class.
 
         Parameters
         ----------
@@ -294,7 +310,7 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         return scores.softmax(1).numpy()
 
     def to_torch(self) -> nn.Module:
-        """The classifier as a module of torch alone.
+        """Export the classifier as a module that needs torch only.
 
         Returns
         -------
@@ -315,7 +331,7 @@ def _one_thread_of_openblas() -> AbstractContextManager:
 
 
 def _rescaled_log_loss(parts: Sequence[tuple[Tensor, Tensor]]) -> float:
-    """Log loss after all scores are multiplied by the number that makes it the least.
+    """Compute the log loss, with all scores multiplied by the factor that minimizes it.
 
     Whether a class is found does not depend on that number. Without it, a strong penalty is taken
     for few labels, where scores hardly differ from how frequent classes are.
@@ -356,27 +372,28 @@ class _Samples:
         self.codes = codes
         self.weights = torch.from_numpy(weights).to(device, self.dtype)
         self.are_scaled = False
-        self.back: Tensor | None = None  # (n_features, n_dimensions)
+        self.spanned: tuple[Tensor, Tensor] | None = None
         if X.shape[1] > len(X) and device.type != "mps":
             self._reduce()
         elif X.size <= _VALUES_KEPT:
             self.X, self.are_scaled = self.rows(slice(None)), True
 
     def _reduce(self) -> None:
+        """Replace the features by coordinates in the span of the samples."""
         whole = (self.X.to(self.dtype) - self.shift) / self.scale
-        values, vectors = torch.linalg.eigh(whole @ whole.T)
-        there = values > 1e-12 * values[-1]
-        roots = values[there].sqrt()
-        self.back = whole.T @ (vectors[:, there] / roots) / self.scale[:, None]
-        self.X, self.are_scaled = vectors[:, there] * roots, True
+        products = whole @ whole.T
+        # samples that depend on each other need a little more on the diagonal
+        products.diagonal().add_(1e-10 * float(products.diagonal().mean() or 1.0))
+        self.spanned = whole, torch.linalg.cholesky(products)
+        self.X, self.are_scaled = self.spanned[1], True
 
     def rows(self, here: slice) -> Tensor:
-        """Some of the samples, scaled."""
+        """Return some of the samples, scaled."""
         X = self.X[here].to(self.dtype)
         return X if self.are_scaled else (X - self.shift) / self.scale
 
     def part(self, rows: np.ndarray, dtype: torch.dtype) -> "_Samples":
-        """Some of the samples, scaled as all of them, to be held out or learned from."""
+        """Select samples to learn from or to hold out, scaled like all of them."""
         some = copy.copy(self)
         where = torch.from_numpy(rows).to(self.X.device)
         some.X = self.X[where]
@@ -385,15 +402,18 @@ class _Samples:
         return some
 
     def in_features(self, values: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Coefficients (k, n_features) and intercepts (k,) for features as they were given."""
+        """Convert to coefficients (k, n_features) and intercepts (k,) of the original features."""
         coef, intercept = values[:, :-1], values[:, -1]
-        coef = coef / self.scale if self.back is None else coef @ self.back.T
+        if self.spanned is not None:
+            whole, factor = self.spanned
+            coef = torch.linalg.solve_triangular(factor.T, coef.T, upper=True).T @ whole
+        coef = coef / self.scale
         intercept = intercept - coef @ self.shift
         return coef.cpu().double().numpy(), intercept.cpu().double().numpy()
 
 
 class _Problem:
-    """The loss of a linear classifier on samples, and its least value."""
+    """Penalized loss of a linear classifier on some samples, and its minimization."""
 
     def __init__(self, probe: LinearProbe, samples: _Samples):
         self.probe = probe
@@ -408,7 +428,7 @@ class _Problem:
         self.values = torch.zeros(n_rows, width + 1, dtype=samples.dtype, device=samples.X.device)
 
     def minimize(self, strength: float, roughly: bool = False) -> int:
-        """Go from the coefficients that are there to the best ones; the number of iterations."""
+        """Minimize the loss from the current coefficients on; return the number of iterations."""
         result = minimize(
             self.loss,
             self.values.cpu().double().numpy().ravel(),
@@ -432,7 +452,7 @@ class _Problem:
         return int(result.nit)
 
     def loss(self, flat: np.ndarray, strength: float) -> tuple[float, np.ndarray]:
-        """Mean loss of a sample with the penalty of a sample, and its gradient."""
+        """Compute the mean loss with the penalty, and its gradient."""
         values, samples = self._from_flat(flat), self.samples
         coef = values[:, :-1]
         loss = (coef.square().sum() / (2 * strength)).reshape(())
@@ -451,7 +471,7 @@ class _Problem:
         return float(loss), gradient.cpu().double().numpy().ravel()
 
     def margins(self, others: _Samples) -> tuple[Tensor, Tensor]:
-        """By how much classes are ahead of the true one of other samples, and their weights."""
+        """Compute scores relative to those of the true class, and return the weights."""
         scores = self.scores(others)
         if scores.shape[1] == 1:
             scores = F.pad(scores, (1, 0))
@@ -459,11 +479,11 @@ class _Problem:
         return scores - scores.gather(1, places.to(scores.device)[:, None]), others.weights
 
     def is_right(self, others: _Samples) -> np.ndarray:
-        """Whether the class of other samples is found."""
+        """Return whether the predicted classes of other samples are right."""
         return self.classes[best_of(self.scores(others).cpu().numpy())] == others.codes
 
     def scores(self, others: _Samples) -> Tensor:
-        """Scores of classes (n, k) of other samples."""
+        """Compute the scores (n, k) of other samples."""
         return others.rows(slice(None)) @ self.values[:, :-1].T + self.values[:, -1]
 
     def _from_flat(self, flat: np.ndarray) -> Tensor:
@@ -471,7 +491,7 @@ class _Problem:
         return shaped.to(self.values.device, self.values.dtype)
 
     def _of_scores(self, scores: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss of each sample, and its derivative by the scores."""
+        """Compute the loss of each sample and its derivative with respect to the scores."""
         if len(self.values) == 1:
             sign = 2.0 * codes - 1
             margin = sign * scores[:, 0]

@@ -77,7 +77,7 @@ class Supervised(PretextLearner):
     def _make_task(self, encoder, n_images):
         return SupervisedTask(
             encoder,
-            self._make_views(),
+            self._make_views(encoder.image_shape[:2]),
             targets=self.targets,
             n_outputs=self.n_outputs,
             loss=self.loss,
