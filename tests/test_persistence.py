@@ -11,11 +11,13 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import TinyNet, every_kind, make_images, small
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
@@ -172,6 +174,9 @@ def test_the_home_directory_is_meant_by_its_sign(fitted, images, home):
     if importlib.util.find_spec("onnxscript"):
         fitted.export_onnx("~/onnx/learner.onnx")
         assert (home / "onnx" / "learner.onnx").exists()
+    Image.fromarray(images[0]).save(home / "one.png")
+    some = ["~/one.png", Path("~/one.png")]
+    np.testing.assert_allclose(fitted.transform(some), expected[[0, 0]], atol=1e-5)
     assert os.listdir(home.parent) == ["home"]
 
 
@@ -394,6 +399,7 @@ def changed(path, change):
         (lambda v: v["pixels"].update(dtype="object"), "no type of numbers"),
         (lambda v: v["attributes"].update(image_shape_=(8, 8)), "does not fit together"),
         (lambda v: v["attributes"].update(image_shape_=(8, 8, 2**40)), "other channels"),
+        (lambda v: v["attributes"].update(image_shape_=(30_000, 30_000, 3)), "larger than images"),
         (
             lambda v: v["optimizer"]["state"][0].update(exp_avg=torch.zeros(1)),
             r"has shapes.*\(1,\)",

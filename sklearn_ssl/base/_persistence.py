@@ -22,6 +22,8 @@ from sklearn_ssl.inference import FeatureExtractor, write_onnx
 
 __all__ = ["PersistenceMixin"]
 
+_LARGEST_IMAGE = 2**26  # values: 4,729 x 4,729 pixels in color
+
 
 class PersistenceMixin(SavedMixin):
     """Mixin for saving and restoring, ``to_torch``, ``export_onnx`` and ``backbone_state_dict``."""
@@ -81,6 +83,8 @@ class PersistenceMixin(SavedMixin):
         channels, described = shape[2], values["pixels"]
         if len(values["module"]["pixels.base"]) != channels:
             raise ValueError(f"image_shape_ is {shape}, but pixels are of other channels")
+        if math.prod(shape) > _LARGEST_IMAGE:  # blank ones are passed through the network
+            raise ValueError(f"image_shape_ is {shape}, which is larger than images can be")
         pixels = PixelRange(
             torch.zeros(channels),
             torch.ones(channels),

@@ -157,7 +157,8 @@ def _opened(item: Any) -> Any:
         return io.BytesIO(item)
     if not isinstance(item, (str, os.PathLike)):
         raise ValueError("it is no path, no bytes, no PIL image and no array")
-    return member_of(os.fspath(item)) or open(item, "rb")
+    path = os.path.expanduser(os.fspath(item))
+    return member_of(path) or open(path, "rb")
 
 
 def _as_array(item: Any, channel_order: str) -> np.ndarray | None:

@@ -182,8 +182,10 @@ class Files:
 
     def _read_one(self, row: int, target: Target) -> np.ndarray:
         item = self.items[row]
-        path = os.fspath(item) if isinstance(item, (str, os.PathLike)) else None
-        if path is None or is_member(path):
+        if not isinstance(item, (str, os.PathLike)):
+            return decode(item, self._name_of(row), target)
+        path = os.path.expanduser(os.fspath(item))
+        if is_member(path):
             return decode(item, self._name_of(row), target)
         try:
             stat = os.stat(path)
