@@ -456,6 +456,16 @@ def test_copies_of_a_sample_do_not_tell_its_label():
     np.testing.assert_allclose(twice.decision_function(features), once.decision_function(features))
 
 
+@pytest.mark.parametrize("Probe", [KernelProbe, KernelRegressor])
+def test_a_kernel_machine_does_not_depend_on_the_unit_of_weights(Probe):
+    features, labels = DIGITS.data[:200], DIGITS.target[:200]
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(features))
+    targets = labels if Probe is KernelProbe else labels.astype(float)
+    once, more = (Probe().fit(features, targets, unit * weights) for unit in (1, 1e6))
+    assert more.alpha_ == pytest.approx(1e6 * once.alpha_)
+    np.testing.assert_allclose(more.dual_coef_, once.dual_coef_, rtol=1e-3, atol=1e-6)
+
+
 def test_class_weights_are_sample_weights():
     features, labels = make_classification(
         300, 5, n_informative=3, n_redundant=0, weights=[0.9], flip_y=0.1, random_state=0

@@ -93,7 +93,9 @@ class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
         intercept: bool,
     ) -> tuple[float, float]:  # fmt: skip
         """Choose the alpha and gamma whose leave-one-out predictions have the smallest loss."""
-        alphas = _ALPHAS if self.alpha == "auto" else [float(self.alpha)]
+        unit = float(root.square().median())  # of sample weights
+        usual = [unit * alpha for alpha in (*_ALPHAS, _USUAL_ALPHA)]
+        alphas = usual[:-1] if self.alpha == "auto" else [float(self.alpha)]
         gammas = _GAMMAS if self.gamma == "auto" else [float(self.gamma)]
         if len(alphas) == len(gammas) == 1:
             return alphas[0], gammas[0]
@@ -109,7 +111,7 @@ class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
             losses.append([loss(each, some) for each in found.cpu().numpy()])
         if np.isnan(losses).all():
             return (
-                _USUAL_ALPHA if self.alpha == "auto" else alphas[0],
+                usual[-1] if self.alpha == "auto" else alphas[0],
                 _USUAL_GAMMA if self.gamma == "auto" else gammas[0],
             )
         best = np.unravel_index(np.nanargmin(losses), np.shape(losses))
