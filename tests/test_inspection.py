@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from conftest import make_images, small
+from conftest import TinyNet, make_images, small
 from PIL import Image
 from scipy.stats import t as student
 from sklearn.base import clone
@@ -26,6 +26,7 @@ from sklearn_ssl import (
     Autoencoder,
     Colorization,
     ContextEncoder,
+    FineTunedClassifier,
     LinearProbe,
     SelfSupervisedClassifier,
     SimCLR,
@@ -46,7 +47,7 @@ from sklearn_ssl.inspection import (
     layer_report,
     verdict,
 )
-from sklearn_ssl.inspection._compare import _Result, _rows, _usual_rivals
+from sklearn_ssl.inspection._compare import _gain, _Result, _rows, _sizes, _usual_rivals
 from sklearn_ssl.metrics import alpha_req, feature_spread, rank_me, uniformity
 
 X = make_images(60)
@@ -226,12 +227,43 @@ def test_errors_of_a_comparison_are_those_of_a_plain_computation():
     assert table["gain"].tolist() == pytest.approx([gain.mean(), -gain.mean()])
     error = np.hypot(gain.mean(0).std(ddof=1) / np.sqrt(50), gain.mean(1).std(ddof=1) / 2)
     assert table["gain_error"].tolist() == pytest.approx([error, error])
-    # Welch and Satterthwaite: the four draws have three degrees of freedom, 50 images many
-    freedom = 3 * error**4 / (gain.mean(1).std(ddof=1) / 2) ** 4
+    # Welch and Satterthwaite: four draws and 50 images
+    of_images, of_draws = gain.mean(0).std(ddof=1) / np.sqrt(50), gain.mean(1).std(ddof=1) / 2
+    freedom = error**4 / (of_images**4 / 49 + of_draws**4 / 3)
     half = error * student.ppf(0.975, freedom)
     assert table["gain_low"].tolist() == pytest.approx([gain.mean() - half, -gain.mean() - half])
     assert table["gain_high"].tolist() == pytest.approx([gain.mean() + half, -gain.mean() + half])
     assert table["rival"].tolist() == ["b", "a"]
+
+
+def test_intervals_hold_with_few_groups():
+    """Two methods that are equal: 95 % of the intervals hold 0."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(3), 30)
+    outside = 0
+    for _ in range(400):
+        shares = 0.5 + rng.uniform(-0.3, 0.3, (2, 3))[:, groups]  # each is better in some groups
+        a, b = rng.random((2, 1, 1, 90)) < shares[:, None, None]
+        gain, _, half = _gain(a, b, groups)
+        outside += abs(gain) > half
+    assert 5 <= outside <= 40  # 95 % of 400 within; as if by many groups it would be about 80
+
+
+def test_a_supervised_rival_has_as_many_fits_where_all_labels_are_one_draw():
+    images, labels = make_images(60, 8, 8), np.arange(60) % 2
+    supervised = FineTunedClassifier(TinyNet, max_epochs=1, random_state=0)
+    methods = {"supervised": supervised, "pixels": "passthrough"}
+    table = compare(methods, images, labels, n_labels=[20, 45], n_splits=3, n_fits=3)
+    rows = table[table["method"] == "supervised"].set_index("n_labels")
+    assert np.isnan(rows.loc[20, "spread_fits"])  # each draw has another seed
+    assert np.isnan(rows.loc[45, "spread"])
+    assert rows.loc[45, "spread_fits"] >= 0
+    assert compare(methods, images, labels, n_splits=1, n_fits=1)["n_labels"].tolist() == [45, 45]
+
+
+def test_each_number_of_labels_counts_once():
+    assert _sizes(None, 250, 10) == [50, 250]
+    assert _sizes(None, 60, 10) == [50, 60]
 
 
 def test_a_learner_alone_is_compared_with_its_usual_rivals():

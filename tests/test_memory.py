@@ -360,16 +360,20 @@ def test_files_that_cannot_be_read_are_not_kept(tmp_path):
     assert np.isfinite(ssl.transform(paths)).all()
 
 
-def test_a_file_that_changed_is_another_image(tmp_path):
+@pytest.mark.parametrize("folder", ["", "~"])
+def test_a_file_that_changed_is_another_image(folder, tmp_path, monkeypatch):
     from PIL import Image
 
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
     path = tmp_path / "0.png"
+    given = os.path.join(folder or tmp_path, "0.png")
     digests = []
     for i in (0, 0, 1):
         if not path.exists() or i:
             Image.fromarray(X[i]).save(path)
             os.utime(path, (i, i))
-        digests.append(image_digest(read_images([path], estimator=SimCLR(), min_images=1)))
+        digests.append(image_digest(read_images([given], estimator=SimCLR(), min_images=1)))
     assert digests[0] == digests[1] != digests[2]
 
 

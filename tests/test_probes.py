@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import TinyNet, WholeNet, make_images, small
+from joblib import Parallel, delayed
 from PIL import Image
 from scipy.special import log_softmax
 from skimage.feature import hog
@@ -47,6 +48,7 @@ from sklearn.preprocessing import (
 )
 from sklearn.utils import compute_sample_weight
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import threadpool_info
 
 from sklearn_ssl import (
     CPC,
@@ -62,6 +64,7 @@ from sklearn_ssl import (
     SelfSupervisedRegressor,
     SimCLR,
     Views,
+    load,
 )
 from sklearn_ssl.exceptions import DivergenceError, LabelWarning
 from sklearn_ssl.inspection import ProbeMonitor
@@ -454,6 +457,55 @@ def test_copies_of_a_sample_do_not_tell_its_label():
     twice = KernelProbe().fit(np.tile(features, (2, 1)), np.tile(labels, 2))
     assert twice.alpha_ == once.alpha_ > 1e-4
     np.testing.assert_allclose(twice.decision_function(features), once.decision_function(features))
+
+
+def test_a_linear_probe_chooses_by_some_of_many_samples(monkeypatch):
+    """And by all of a class that is rare."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(3000, 8)), np.zeros(3000, int)
+    y[:6] = 1
+    X[:6, 0] += 6
+    everything = LinearProbe().fit(X, y)
+    monkeypatch.setattr("sklearn_ssl.probes._linear._CHOSEN_BY", 500)
+    seen = []
+    choose = LinearProbe._choose
+
+    def watched(self, candidates, y):
+        seen.append(y)
+        return choose(self, candidates, y)
+
+    monkeypatch.setattr(LinearProbe, "_choose", watched)
+    some = LinearProbe().fit(X, y)
+    assert [(len(each), each.sum()) for each in seen] == [(500, 6)]
+    assert roc_auc_score(y, some.decision_function(X)) > 0.99
+    assert roc_auc_score(y, everything.decision_function(X)) > 0.99
+    LinearProbe(cv=2).fit(X, y)
+    assert len(seen[1]) == 3000
+
+
+@pytest.mark.parametrize("n_features", [5, 120])
+def test_samples_of_weight_0_do_not_matter(n_features):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(61, n_features))
+    X[:20, 0] += 2
+    X[60] *= 1e6
+    y, weights = (np.arange(61) < 20).astype(int), np.ones(61)
+    weights[60] = 0
+    probe, same = LinearProbe().fit(X, y, weights), LinearProbe().fit(X[:60], y[:60])
+    np.testing.assert_array_equal(probe.coef_, same.coef_)
+
+
+def test_linear_probes_in_threads_leave_the_threads_of_others_alone():
+    def threads():
+        return [lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"]
+
+    before = threads()
+    for _ in range(3):
+        Parallel(2, prefer="threads")(
+            delayed(LinearProbe(C=c).fit)(DIGITS.data[:200], DIGITS.target[:200])
+            for c in (1e-3, 1.0, 1e-2, 1e-1)
+        )
+    assert threads() == before
 
 
 @pytest.mark.parametrize("Probe", [KernelProbe, KernelRegressor])
@@ -905,6 +957,27 @@ def test_what_is_no_learner(bad):
         tuned(FineTunedClassifier, bad).fit(X, y)
     with pytest.raises(TypeError, match="learner"):
         SelfSupervisedClassifier(bad).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("views", "size"),
+    [
+        (None, (40, 36)),
+        (Views(flip=0), (40, 36)),
+        (Views(size=20), (20, 20)),
+        ("flip", (40, 36)),
+    ],
+)
+def test_fine_tuning_sees_whole_images(views, size, tmp_path):
+    images, labels = make_images(8, 40, 36), [0, 1] * 4
+    found = FineTunedClassifier(max_epochs=1, random_state=0)
+    found.set_params(**({"views__flip": 0.0} if views == "flip" else {"views": views}))
+    found.fit(images, labels)
+    found.save(tmp_path / "file")
+    for each in (found, load(tmp_path / "file")):
+        task = each.learner_.net_.module_.task
+        assert task.size == size
+        assert task.views(torch.zeros(2, 3, 40, 36)).shape[2:] == size
 
 
 def test_fine_tuning_takes_the_size_of_the_learner_that_it_starts_from():

@@ -80,8 +80,8 @@ def pretrain_once(
         train(epochs - (done[0] if done else 0), done is not None)
         whole = timed or learner.n_epochs_ == epochs  # no callback stopped it
         if whole and ranks.rank == 0:
-            values = {**learner._state(), "generators": draws.state()}
             with kept_or_warned("the pretraining"):
+                values = {**learner._state(), "generators": draws.state()}
                 write_file(folder / f"epochs-{learner.n_epochs_:06d}.safetensors", values)
 
 

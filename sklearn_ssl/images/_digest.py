@@ -75,7 +75,7 @@ def _stamp(item: Any) -> bytes:
     if isinstance(item, dict):  # an image of Hugging Face's data sets
         item = item["path"] if item.get("bytes") is None else item["bytes"]
     if isinstance(item, (str, os.PathLike)):
-        path = os.path.abspath(item)
+        path = os.path.abspath(os.path.expanduser(item))
         try:
             stat = os.stat(file_of(path))
         except OSError:

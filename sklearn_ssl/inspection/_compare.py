@@ -32,6 +32,7 @@ from sklearn_ssl.images._arrays import check_finite
 from sklearn_ssl.inspection._given import check_columns
 from sklearn_ssl.inspection._report import make_frame
 from sklearn_ssl.probes import FineTunedClassifier, LinearProbe, SelfSupervisedClassifier
+from sklearn_ssl.probes._semi_supervised import rows_for_scales
 from sklearn_ssl.views import Views
 
 __all__ = ["compare", "verdict"]
@@ -240,7 +241,7 @@ def verdict(table: Any) -> str:
 
 
 def _sentence(row: dict[str, Any], rival_row: dict[str, Any]) -> str:
-    if not row["rival"]:
+    if not isinstance(row["rival"], str) or not row["rival"]:
         return f"{row['method']} has {100 * row['accuracy']:.1f} %, with nothing to compare it with"
     gain, error = 100 * row["gain"], 100 * row["gain_error"]
     rival = f"the best rival, {row['rival']}"
@@ -257,7 +258,8 @@ def _sentence(row: dict[str, Any], rival_row: dict[str, Any]) -> str:
     if row["kind"] == "learner":
         if rival_row.get("kind") != "learner":
             found += f": {judged}"
-        if np.isnan(row["spread_fits"]):
+        # classifiers of images have another seed for each draw
+        if np.isnan(row["spread_fits"]) and (row.get("width", 1) or np.isnan(row["spread"])):
             one.append("one fit, so that ± has no spread over fits")
     if np.isnan([each.get("spread", 0.0) for each in (row, rival_row)]).any():
         one.append("one draw of labels, so that ± has no spread over draws")
@@ -453,7 +455,7 @@ def _split(
 def _sizes(n_labels: Any, n_known: int, n_classes: int) -> list[int]:
     if n_labels is None:
         found = [n for n in _USUAL_N_LABELS if n <= n_known]
-        return found if n_known >= _USUAL_N_LABELS[-1] else [*found, n_known]
+        return found if n_known >= _USUAL_N_LABELS[-1] else list(dict.fromkeys([*found, n_known]))
     asked = np.ravel(n_labels)
     if asked.size == 0 or asked.dtype.kind not in "iu" or asked.min() < 2:
         raise ValueError(f"n_labels={n_labels!r}: give whole numbers of 2 or more")
@@ -528,6 +530,7 @@ def _of_features(plan: _Plan, name: str, method: Any, seeds: Sequence[int | None
             for rows in (plan.rest, plan.test)
         )
         features = seen[np.searchsorted(plan.rest, plan.known)]
+        seen = seen[rows_for_scales(np.arange(len(seen)))]
         seconds.append(max(time.perf_counter() - began, _trained_seconds(fitted)))
         result.width = features.shape[1]
 
@@ -535,7 +538,7 @@ def _of_features(plan: _Plan, name: str, method: Any, seeds: Sequence[int | None
             y = plan.codes[plan.known][rows]
             if plan.probe is not None:
                 return clone(plan.probe).fit(known[rows], y).predict(test)
-            # scales are learned from all images that are not held out
+            # scales are learned from images without labels, too, as SelfSupervisedClassifier does
             return LinearProbe().fit(known[rows], y, X_unlabeled=seen).predict(test)
 
         for n in plan.sizes:
@@ -558,7 +561,10 @@ def _of_classifier(
     took = []
     for n in plan.sizes:
         each = []
-        for rows, seed in zip(plan.rows_of(n), seeds, strict=False):
+        draws = plan.rows_of(n)
+        if len(draws) == 1 and _is_random(method):  # all labels, and as many fits as there are
+            draws *= len(seeds)
+        for rows, seed in zip(draws, seeds, strict=False):
 
             def trained(rows: np.ndarray, seed=seed) -> np.ndarray:
                 classifier = _reseeded(method, seed)
@@ -572,7 +578,8 @@ def _of_classifier(
             began = time.perf_counter()
             each.append(plan.right(rows, trained))
             took.append(time.perf_counter() - began)
-        result.right[n] = np.array([each])
+        fits = np.array(each)
+        result.right[n] = fits[:, None] if len(plan.rows_of(n)) == 1 else fits[None]
     result.seconds = float(np.mean(took))
     return result
 
@@ -614,18 +621,18 @@ def _rows(mine: _Result, results: Sequence[_Result], groups: Any) -> Iterator[di
         rival = min(gains, key=lambda name: gains[name][0], default="")
         gain, gain_error, half = gains.get(rival, (np.nan,) * 3)
         spread, spread_fits = _spread(right.mean((0, 2))), _spread(right.mean((1, 2)))
-        test_error = _error(right.mean((0, 1)), groups)
+        of_images = _over_images(right.mean((0, 1)), groups)
         row = {
             "method": mine.name,
             "kind": "learner" if mine.is_learner else "rival",
             "n_labels": n,
             "accuracy": float(right.mean()),
-            "error": _together(
-                (test_error, None), (spread, right.shape[1]), (spread_fits, right.shape[0])
-            )[0],
+            "error": _together(of_images, (spread, right.shape[1]), (spread_fits, right.shape[0]))[
+                0
+            ],
             "spread": spread,
             "spread_fits": spread_fits,
-            "test_error": test_error,
+            "test_error": _together(of_images)[0],
             "rival": rival,
             "gain": gain,
             "gain_error": gain_error,
@@ -644,7 +651,7 @@ def _gain(right: np.ndarray, rival: np.ndarray, groups: Any) -> tuple[float, flo
     difference = right.mean(0) - rival.mean(0)  # (n_draws, n_test)
     fits = [(_spread(one.mean((1, 2))), len(one)) for one in (right, rival)]
     draws = _spread(difference.mean(1)), n_draws
-    error, freedom = _together((_error(difference.mean(0), groups), None), draws, *fits)
+    error, freedom = _together(_over_images(difference.mean(0), groups), draws, *fits)
     return float(difference.mean()), error, error * float(student.ppf(0.975, freedom))
 
 
@@ -652,28 +659,28 @@ def _spread(values: np.ndarray) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else np.nan
 
 
-def _error(values: np.ndarray, groups: Any) -> float:
-    """Compute the standard error of the mean over test images, or over groups of them."""
-    if len(values) < 2:
-        return np.nan
+def _over_images(values: np.ndarray, groups: Any) -> tuple[float, int]:
+    """Return the standard deviation over test images, or over groups of them, and their number.
+
+    Of groups it is that of their sums, in units in which the mean is that over images.
+    """
     off = values - values.mean()
     if groups is not None:
         _, codes = np.unique(groups, return_inverse=True)
         off = np.bincount(codes, off)
     n = len(off)
-    return float(np.sqrt((off**2).sum() * n / (n - 1)) / len(values)) if n > 1 else np.nan
+    return float(np.sqrt((off**2).sum() / (n - 1)) * n / len(values)) if n > 1 else np.nan, n
 
 
-def _together(*parts: tuple[float, int | None]) -> tuple[float, float]:
+def _together(*parts: tuple[float, int]) -> tuple[float, float]:
     """Return the standard error from independent sources, and its degrees of freedom.
 
     The latter are by Welch and Satterthwaite. A source is a standard deviation and the number of
-    values that it is of, or a standard error and None, which is of many values. NaN is a source
-    that is not known, and left out.
+    values that it is of; NaN is one that is not known, and left out.
     """
-    known = [(s / np.sqrt(n or 1), n) for s, n in parts if not np.isnan(s)]
+    known = [(s / np.sqrt(n), n) for s, n in parts if not np.isnan(s)]
     if not known:
         return np.nan, np.inf
     variance = sum(error**2 for error, _ in known)
-    doubt = sum(error**4 / (n - 1) for error, n in known if n is not None)
+    doubt = sum(error**4 / (n - 1) for error, n in known)
     return float(np.sqrt(variance)), variance**2 / doubt if doubt > 0 else np.inf

@@ -5,7 +5,6 @@ import math
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from numbers import Real
 from typing import Any, Self
 
@@ -20,11 +19,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
-from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT, POSITIVE, DeclaredArguments, argument, plain
-from sklearn_ssl._utils._device import resolve_device
+from sklearn_ssl._utils._device import one_thread_of_openblas, resolve_device
 from sklearn_ssl._utils._isolation import own_settings
 from sklearn_ssl._utils._messages import naming, warn
 from sklearn_ssl.base._checks import all_or_nothing
@@ -42,7 +40,7 @@ _VALUES_KEPT = 2**26  # scaled, in double precision
 _STRENGTHS = tuple(10.0**i for i in range(7))
 _ROUGHLY = 100  # iterations for each strength, from where the last one ended
 _HELD_OUT_ENOUGH = 400  # samples, to choose among strengths
-_CHOSEN_BY = 5000  # samples at most, some of them held out
+_CHOSEN_BY, _OF_RARE_CLASSES = 5000, 20  # samples at most, and of each class if there are
 
 
 class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
@@ -74,7 +72,8 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         along with ``C="auto"``, and does not standardize where ``C`` is given.
     cv : int, splitter or None, default=None
         How ``C`` is chosen; ``None`` takes 5 stratified folds, or as many as the most frequent
-        class has labels.
+        class has labels. With ``C="auto"``, of 5,000 samples at most, and so many of the folds that
+        400 samples are held out.
     class_weight : dict, {"balanced"} or None, default=None
         Weights of classes, as in scikit-learn.
     fit_intercept : bool, default=True
@@ -137,6 +136,8 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         """
         self._validate_params()
         X, y, weights = labeled_samples(self, X, y, sample_weight, dtype=(np.float64, np.float32))
+        if self.cv is None:  # a splitter may know of all samples
+            X, y, weights = (part[weights > 0] for part in (X, y, weights))
         classes, codes = encoded(y)
         seen = StandardScaler().partial_fit(X, sample_weight=weights)
         if X_unlabeled is not None:
@@ -148,19 +149,20 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
                 self.class_weight, classes=classes, y=y, sample_weight=weights
             )
             weights = weights * of_class[codes]
+        self.__dict__.pop("scores_", None)  # of an earlier fit
         device = resolve_device(self.device)
         automatic = isinstance(self.C, str)
         scalings: tuple[bool, ...] = (self.standardize is True,)
         if automatic and self.standardize == "auto":
             scalings = (False, True)
-        some = self._enough_to_choose(len(codes)) if automatic else slice(None)
+        some = self._enough_to_choose(codes) if automatic else slice(None)
 
         def scaled(standardize: bool, rows: Any) -> _Samples:
             return _Samples(
                 X[rows], seen, codes[rows], weights[rows], standardize, self.fit_intercept, device
             )
 
-        with own_settings(device), _one_thread_of_openblas():
+        with own_settings(device), one_thread_of_openblas():
             samples = [scaled(standardize, some) for standardize in scalings]
             if automatic:
                 taken, strength = self._choose(samples, y[some])
@@ -182,8 +184,6 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
             for c in path:
                 n_iter = problem.minimize(c * taken.total)
             self.coef_, self.intercept_ = taken.in_features(problem.values)
-        if automatic or len(np.ravel(plain(self.C))) == 1:
-            self.__dict__.pop("scores_", None)  # of an earlier fit
         self.classes_, self.C_, self.n_iter_ = classes, path[-1], n_iter
         self.standardized_ = taken.standardize
         return self
@@ -196,11 +196,17 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
             raise ValueError(f"C={self.C!r} must be 'auto', or one or more numbers above 0")
         return path
 
-    def _enough_to_choose(self, n_samples: int) -> Any:
-        """Select samples to choose by: all, or as many as are enough."""
-        if self.cv is not None or n_samples <= _CHOSEN_BY:
+    def _enough_to_choose(self, codes: np.ndarray) -> Any:
+        """Select samples to choose by: all, or as many as are enough, and all of rare classes."""
+        if self.cv is not None or len(codes) <= _CHOSEN_BY:
             return slice(None)
-        return np.sort(np.random.RandomState(0).permutation(n_samples)[:_CHOSEN_BY])
+        order = np.random.RandomState(0).permutation(len(codes))
+        by_class = order[np.argsort(codes[order], kind="stable")]
+        counts = np.bincount(codes)
+        places = np.empty(len(codes), int)  # of samples among those of their class
+        places[by_class] = np.arange(len(codes)) - np.repeat(np.cumsum(counts) - counts, counts)
+        rare_first = order[np.argsort(places[order] >= _OF_RARE_CLASSES, kind="stable")]
+        return np.sort(rare_first[:_CHOSEN_BY])
 
     def _choose(self, candidates: Sequence["_Samples"], y: np.ndarray) -> tuple["_Samples", float]:
         """Choose the scaling and strength with the least log loss in cross-validation."""
@@ -321,15 +327,6 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         return Linear(self.coef_, self.intercept_, "probabilities").eval()
 
 
-def _one_thread_of_openblas() -> AbstractContextManager:
-    """Keep the solver's threads from waiting in a loop for the cores that torch's are on.
-
-    The solver runs on SciPy's OpenBLAS, the loss on torch's OpenMP. Each call of one would wait for
-    threads of the other to give up, which takes ten times as long as the work.
-    """
-    return ThreadpoolController().select(internal_api="openblas").limit(limits=1)
-
-
 def _rescaled_log_loss(parts: Sequence[tuple[Tensor, Tensor]]) -> float:
     """Compute the log loss, with all scores multiplied by the factor that minimizes it.
 
@@ -383,7 +380,8 @@ class _Samples:
         whole = (self.X.to(self.dtype) - self.shift) / self.scale
         products = whole @ whole.T
         # samples that depend on each other need a little more on the diagonal
-        products.diagonal().add_(1e-10 * float(products.diagonal().mean() or 1.0))
+        squares = products.diagonal()
+        squares.add_(1e-10 * float(squares.median() or squares.mean() or 1.0))
         self.spanned = whole, torch.linalg.cholesky(products)
         # in rows, of which products with few columns are 40 times as fast
         self.X, self.are_scaled = self.spanned[1].contiguous(), True

@@ -26,7 +26,7 @@ from sklearn_ssl.probes._labeled import rows_of
 from sklearn_ssl.probes._modules import ExportMixin, as_module
 from sklearn_ssl.probes._unread import of_read, read_rows
 
-__all__ = ["SelfSupervised", "if_head_has"]
+__all__ = ["SelfSupervised", "if_head_has", "rows_for_scales"]
 
 _ROWS_FOR_SCALES = 2000  # images without labels
 
@@ -97,10 +97,10 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
             features, labels = _safe_indexing(features, np.flatnonzero(read)), labels[read]
         head, more = self._make_head(labels), {}
         if has_fit_parameter(head, "X_unlabeled"):
-            others = pick(X, _spread(np.flatnonzero(~is_labeled)))
+            others = pick(X, rows_for_scales(np.flatnonzero(~is_labeled)))
             if is_labeled.all() and X_unlabeled is not None:
                 others = opened(X_unlabeled)
-                others = pick(others, _spread(np.arange(count_images(others))))
+                others = pick(others, rows_for_scales(np.arange(count_images(others))))
             if count_images(others):
                 unlabeled = learner.transform(others)
                 more["X_unlabeled"] = unlabeled[read_rows(unlabeled)]
@@ -195,7 +195,7 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
         return tags
 
 
-def _spread(rows: np.ndarray) -> np.ndarray:
+def rows_for_scales(rows: np.ndarray) -> np.ndarray:
     """Return as many rows as scales are learned from, evenly spread."""
     n = min(len(rows), _ROWS_FOR_SCALES)
     return rows[np.linspace(0, len(rows) - 1, n).astype(int)]

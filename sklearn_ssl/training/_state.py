@@ -97,8 +97,8 @@ class StateMixin:
                 group["fused"] = False  # which the meta device does not know
             for p in group["params"]:
                 p.requires_grad_().grad = torch.empty_like(p)
-        optimizer = make_optimizer(self.optimizer, groups, self.lr, self.weight_decay)
         try:
+            optimizer = make_optimizer(self.optimizer, groups, self.lr, self.weight_decay)
             optimizer.step()
         except Exception:  # in a class of the user, which may do anything without values
             if isinstance(self.optimizer, str):
