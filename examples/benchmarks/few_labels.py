@@ -24,7 +24,7 @@ from data import cell, lines_in, load_images, machine, standard_error  # isort: 
 
 N_TEST = 4000
 COLUMNS = ("n_labels", "accuracy", "error")
-N_LABELS = (10, 50, 250, 1000, 5000)
+N_LABELS = (10, 50, 250, 1000)
 EPOCHS = 6  # of pretraining
 
 
