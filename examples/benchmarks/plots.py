@@ -50,34 +50,11 @@ def methods():
     return figure
 
 
-def equal_footing():
-    """Lightly and this package with the same encoder, views, steps and optimizer."""
-    lines = lines_in(HERE / "equal_footing.jsonl")
-    names = sorted({line["method"] for line in lines})
-    figure = Figure((6, 3), layout="constrained")
-    axes = figure.subplots()
-    for offset, side in ((0.12, "lightly"), (-0.12, "ours")):
-        found = [accuracies(lines, method=name, side=side) for name in names]
-        axes.errorbar(
-            [np.mean(f) for f in found],
-            np.arange(len(names)) + offset,
-            xerr=[standard_error(f) for f in found],
-            fmt="o",
-            label=side,
-        )
-    axes.set(xlabel="accuracy, %", yticks=range(len(names)), yticklabels=names)
-    axes.legend(frameon=False)
-    axes.grid(axis="x", alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("docs/images"))
     options = parser.parse_args()
-    for draw in (methods, equal_footing):
-        draw().savefig(options.output / f"{draw.__name__}.png", dpi=90)
+    methods().savefig(options.output / "methods.png", dpi=90)
 
 
 if __name__ == "__main__":
