@@ -508,6 +508,27 @@ def test_linear_probes_in_threads_leave_the_threads_of_others_alone():
     assert threads() == before
 
 
+def test_a_kernel_probe_of_many_samples_chooses_alpha_for_all_of_them(monkeypatch):
+    from sklearn_ssl.probes import _kernel
+
+    errors, solved = {}, _kernel._solved
+
+    def watched(kernel, wanted, root, alpha, some, intercept):
+        found = solved(kernel, wanted, root, alpha, some, intercept)
+        assert (len(kernel), len(some)) == (1000, 200)
+        is_wrong = found[2].argmax(1) != wanted[some].numpy().argmax(1)
+        errors[round(float(np.log10(alpha)), 3)] = is_wrong.mean()
+        return found
+
+    monkeypatch.setattr(_kernel, "_CHOOSE_BY", 200)
+    monkeypatch.setattr(_kernel, "_solved", watched)
+    probe = KernelProbe().fit(DIGITS.data[:1000], DIGITS.target[:1000])
+    taken = round(float(np.log10(probe.alpha_)), 3)
+    assert {taken - 0.5, taken + 0.5} & errors.keys()  # it stopped where more was worse
+    assert errors[taken] <= min(errors.values()) + 0.02
+    assert probe.score(DIGITS.data[1000:], DIGITS.target[1000:]) > 0.95
+
+
 @pytest.mark.parametrize("Probe", [KernelProbe, KernelRegressor])
 def test_a_kernel_machine_does_not_depend_on_the_unit_of_weights(Probe):
     features, labels = DIGITS.data[:200], DIGITS.target[:200]

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_expit, log_softmax, softmax
+from scipy.special import expit, log_expit, log_softmax, ndtr, softmax
 from sklearn.base import BaseEstimator, MultiOutputMixin
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import StrOptions
@@ -30,6 +30,7 @@ _PAIRS_AT_ONCE = 2**24
 _ALPHAS = [10.0 ** (k / 2) for k in range(-8, 3)]  # 1e-4 to 10
 _GAMMAS = [2.0**k for k in range(-3, 3)]  # 1/8 to 4
 _USUAL_ALPHA, _USUAL_GAMMA, _USUAL_TEMPERATURE = 0.03, 0.5, 0.3  # where no sample can be left out
+_SMOOTHING = 0.25  # of errors, in deviations of the margin
 _CHOOSE_BY = 1024  # samples; an eigendecomposition of more takes long
 _LARGE = 1e30  # the distance of two such samples may be more than float32 can hold
 _AUTO = StrOptions({"auto"})
@@ -61,32 +62,27 @@ class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
             )
             alpha, gamma = self._choose(samples, wanted, root, some, loss, intercept)
             kernel = _kernel(samples, samples, gamma).mul_(root).mul_(root.T)
-            kernel.diagonal().add_(alpha)
-            failed = torch.zeros((), dtype=torch.int32, device=device)
-            factor, _ = torch.linalg.cholesky_ex(kernel, out=(kernel, failed))
-            if failed:
-                raise ValueError(
-                    f"alpha={alpha:g} is too small: the kernel of the samples cannot be inverted "
-                    "within rounding; give a larger alpha"
-                )
-            both = torch.cat([root * wanted, root], 1)
-            solved = torch.cholesky_solve(both, factor)
-            dual, constant = solved[:, :-1], solved[:, -1:]
-            offset = torch.zeros_like(wanted[0])
-            each = torch.zeros(len(X), len(some), dtype=torch.float64, device=device)
-            each[some, torch.arange(len(some), device=device)] = 1
-            inverse = torch.linalg.solve_triangular(factor, each, upper=False).square().sum(0)
-            if intercept:
-                total = (root * constant).sum()
-                offset = (constant * root * wanted).sum(0) / total
-                dual = dual - constant * offset
-                inverse = inverse - constant[some, 0].square() / total
-            left_out = wanted[some] - dual[some] / (inverse[:, None] * root[some])
+
+            def solved(alpha: float) -> tuple[Tensor, Tensor, np.ndarray]:
+                return _solved(kernel, wanted, root, alpha, some, intercept)
+
+            dual, offset, left_out = solved(alpha)
+            if self.alpha == "auto" and len(X) > len(some):  # more samples may want another one
+                least, began = loss(left_out, some), alpha
+                for factor in (10**-0.5, 10**0.5):
+                    while alpha == began or (alpha < began) == (factor < 1):
+                        try:
+                            other = solved(alpha * factor)
+                        except ValueError:  # too small
+                            break
+                        if not (found := loss(other[2], some)) < least:
+                            break
+                        least, alpha, (dual, offset, left_out) = found, alpha * factor, other
             self.dual_coef_ = (root * dual).cpu().numpy()
             self.intercept_ = offset.cpu().numpy()
         self.alpha_, self.gamma_ = alpha, gamma
         self.X_fit_, self.center_, self.scale_ = X, center, scale
-        return left_out.cpu().numpy(), some
+        return left_out, some
 
     def _choose(
         self, samples: Tensor, wanted: Tensor, root: Tensor, some: np.ndarray, loss: Loss,
@@ -161,12 +157,13 @@ class KernelProbe(DecisionMixin, _KernelMachine):
 
     Use it when accuracy is all that matters: it models feature interactions, which a linear probe
     does not, and its time hardly depends on the number of features. Time grows with the cube of the
-    number of samples, memory with its square: 10,000 samples take 2 GB.
+    number of samples, memory with its square: 10,000 samples take 3 GB.
 
     Features are centered and scaled as a whole, so that their offset and unit do not matter;
-    how they are scaled to each other does. ``alpha`` and ``gamma`` are chosen by the log loss of
-    probabilities that are predicted for each sample by a fit to all others (in closed form [2]_;
-    with more than 1,024 samples, by 1,024 of all classes). A class with one sample has no say in
+    how they are scaled to each other does. ``alpha`` and ``gamma`` are chosen by the errors,
+    smoothed a little, of predictions for each sample by a fit to all others, in closed form [2]_.
+    With more than 1,024 samples it is by 1,024 of all classes, and ``alpha`` is then moved as long
+    as that lowers the errors for them of fits to all samples. A class with one sample has no say in
     that; if all have one, ``alpha`` is 0.03 and ``gamma`` 0.5. Copies of a sample count as one of
     their total weight.
 
@@ -267,10 +264,10 @@ class KernelProbe(DecisionMixin, _KernelMachine):
         mass = _mass(targets, weights, several)
 
         def loss(scores: np.ndarray, some: np.ndarray) -> float:
-            return _best_temperature(scores, mass[some], several)[1]
+            return _smoothed_error(scores, mass[some], several)
 
         left_out, some = self._solve(X, targets, weights, loss, intercept=several)
-        self.temperature_ = _best_temperature(left_out, mass[some], several)[0]
+        self.temperature_ = _best_temperature(left_out, mass[some], several)
         self.classes_, self._several = classes, several
         return self
 
@@ -478,6 +475,35 @@ def _kernel(some: Tensor, samples: Tensor, gamma: float) -> Tensor:
     return kernel
 
 
+def _solved(
+    kernel: Tensor, wanted: Tensor, root: Tensor, alpha: float, some: np.ndarray, intercept: bool
+) -> tuple[Tensor, Tensor, np.ndarray]:
+    """Solve for the weights of samples and the offset; predict some samples by a fit to others."""
+    penalized = kernel.clone()
+    penalized.diagonal().add_(alpha)
+    failed = torch.zeros((), dtype=torch.int32, device=kernel.device)
+    factor, _ = torch.linalg.cholesky_ex(penalized, out=(penalized, failed))
+    if failed:
+        raise ValueError(
+            f"alpha={alpha:g} is too small: the kernel of the samples cannot be inverted "
+            "within rounding; give a larger alpha"
+        )
+    both = torch.cat([root * wanted, root], 1)
+    solved = torch.cholesky_solve(both, factor)
+    dual, constant = solved[:, :-1], solved[:, -1:]
+    offset = torch.zeros_like(wanted[0])
+    each = torch.zeros(len(kernel), len(some), dtype=torch.float64, device=kernel.device)
+    each[some, torch.arange(len(some), device=kernel.device)] = 1
+    inverse = torch.linalg.solve_triangular(factor, each, upper=False).square().sum(0)
+    if intercept:
+        total = (root * constant).sum()
+        offset = (constant * root * wanted).sum(0) / total
+        dual = dual - constant * offset
+        inverse = inverse - constant[some, 0].square() / total
+    left_out = wanted[some] - dual[some] / (inverse[:, None] * root[some])
+    return dual, offset, left_out.cpu().numpy()
+
+
 def _center_and_scale(X: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]:
     """Compute the mean of samples, and the root of their mean squared distance, for any unit."""
     peak = float(max(X.max(), -X.min())) or 1.0
@@ -528,15 +554,34 @@ def _mass(targets: np.ndarray, weights: np.ndarray, several: bool) -> np.ndarray
     return mass * ((shares > 0).sum(0) > 1)
 
 
-def _best_temperature(scores: np.ndarray, mass: np.ndarray, several: bool) -> tuple[float, float]:
-    """Find the temperature with the smallest log loss, and that loss.
+def _smoothed_error(scores: np.ndarray, mass: np.ndarray, several: bool) -> float:
+    """Compute the share of errors, in which samples near the boundary count in part.
+
+    It is to the share of errors what a kernel estimate of a density is to a histogram. Log loss
+    would take a larger penalty than accuracy does.
+    """
+    total = mass.sum()
+    if total == 0:
+        return np.nan
+    if several:
+        margins = np.stack([-scores, scores], 2)
+    else:
+        second, first = np.sort(scores, axis=1)[:, -2:, None].transpose(1, 0, 2)
+        margins = scores - np.where(scores == first, second, first)
+    mean = (mass * margins).sum() / total
+    width = _SMOOTHING * np.sqrt((mass * (margins - mean) ** 2).sum() / total)
+    return float((mass * ndtr(-margins / (width or 1.0))).sum() / total)
+
+
+def _best_temperature(scores: np.ndarray, mass: np.ndarray, several: bool) -> float:
+    """Find the temperature with the smallest log loss.
 
     One more sample is assumed, of all classes alike: so the temperature is not 0 where all
     predictions are right.
     """
     total = mass.sum()
     if total == 0:
-        return _USUAL_TEMPERATURE, np.nan
+        return _USUAL_TEMPERATURE
     n = np.count_nonzero(mass.reshape(len(mass), -1).sum(1))
     smoothed = (n * mass + mass.sum(-1, keepdims=True) / mass.shape[-1]) / (n + 1)
 
@@ -549,4 +594,4 @@ def _best_temperature(scores: np.ndarray, mass: np.ndarray, several: bool) -> tu
         return -float((smoothed * logs).sum() / total)
 
     found = minimize_scalar(loss, bounds=(-6.0, 4.0), method="bounded", options={"xatol": 1e-3})
-    return float(np.exp(found.x)), float(found.fun)
+    return float(np.exp(found.x))
