@@ -15,7 +15,7 @@ import sklearn_ssl
 
 def pytest_runtest_setup(item):
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
+        pytest.skip("marked gpu, and there is no CUDA device")
 
 
 class TinyNet(nn.Sequential):

@@ -94,7 +94,9 @@ def test_images_that_were_replaced_are_read_again(place, monkeypatch):
     assert np.flatnonzero((again != once).any(axis=1)).tolist() == [30, 31]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are Unicode")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux takes file names that are not Unicode"
+)
 @pytest.mark.parametrize("output", ["features.parquet", "features.csv"])
 def test_names_that_are_not_unicode(output, place, capsys):
     os.replace(

@@ -245,7 +245,7 @@ def test_views_and_a_parameter_of_them_in_one_call():
 
 @pytest.mark.skipif(
     parse_version(sklearn.__version__) < parse_version("1.9"),
-    reason="scikit-learn has shown descriptions since 1.9, and earlier ones are supported",
+    reason="scikit-learn shows descriptions from 1.9 on; the package supports 1.6",
 )
 @every_kind
 def test_html_has_the_description_of_every_parameter(Learner):

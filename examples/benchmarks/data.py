@@ -48,6 +48,13 @@ def lines_in(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def add_line(path: Path, line: dict) -> None:
+    """Add a line to what a benchmark wrote so far, with the machine, and show it."""
+    with path.open("a") as file:
+        file.write(json.dumps({**line, "machine": machine()}) + "\n")
+    print(line, flush=True)
+
+
 def cell(values: list[float], digits: int = 1) -> str:
     """The mean, and its standard error over seeds where there are several."""
     mean = f"{np.mean(values):.{digits}f}"
@@ -57,11 +64,6 @@ def cell(values: list[float], digits: int = 1) -> str:
 def standard_error(values: list[float]) -> float:
     """Standard error of the mean over seeds."""
     return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
-
-
-def test_error(accuracy: float, n_test: int) -> float:
-    """Standard error of an accuracy in %, by the number of test images alone."""
-    return (accuracy * (100 - accuracy) / n_test) ** 0.5
 
 
 def machine() -> dict[str, str | int]:

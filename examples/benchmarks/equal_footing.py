@@ -39,7 +39,7 @@ from sklearn_ssl import LinearProbe
 from sklearn_ssl.encoders import SmallResNet
 from sklearn_ssl.nn import parameter_groups, warmup_cosine
 
-from data import cell, load_images, machine  # isort: skip
+from data import add_line, cell, load_images  # isort: skip
 
 BATCH, WEIGHT_DECAY, WARMUP = 128, 1e-4, 0.1
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -252,10 +252,7 @@ def main():
             continue
         accuracy, seconds = run(name, side, X, X_test, y, y_test, args.epochs, seed)
         line = {"method": name, "side": side, "seed": seed, "epochs": args.epochs}
-        line |= {"accuracy": accuracy, "seconds_a_step": seconds, "machine": machine()}
-        with args.output.open("a") as file:
-            print(json.dumps(line), file=file)
-        print(f"{name}, {side}, seed {seed}: {100 * accuracy:.1f} %, {seconds:.3f} s", flush=True)
+        add_line(args.output, {**line, "accuracy": accuracy, "seconds_a_step": seconds})
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ FineTunedClassifier. Every run adds one line to the output.
 """
 
 import argparse
-import json
 import warnings
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from sklearn.model_selection import train_test_split
 
 from sklearn_ssl import FineTunedClassifier, LinearProbe, PatchDictionary, SimCLR
 
-from data import cell, lines_in, load_images, machine, standard_error  # isort: skip
+from data import add_line, cell, lines_in, load_images, standard_error  # isort: skip
 
 N_TEST = 4000
 COLUMNS = ("n_labels", "accuracy", "error")
@@ -138,12 +137,9 @@ def main():
     if options.table:
         print_table(lines, options.plot)
         return
-    print(machine())
 
     def write(line):
-        with options.output.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        print(line, flush=True)
+        add_line(options.output, line)
 
     done = {(line["seed"], line["n_labels"], line["method"]) for line in lines}
     for seed in options.seeds:

@@ -9,7 +9,6 @@ validation images. Every run adds one line to the output; runs that are there al
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import numpy as np
 
 from sklearn_ssl import FineTunedClassifier, SimCLR, Views
 
-from data import lines_in, load_images, machine  # isort: skip
+from data import add_line, lines_in, load_images  # isort: skip
 
 N_VALIDATION, N_PRETRAINED = 3000, 20_000
 N_LABELS, RATES, SIDES = (50, 250, 1000, 5000, 10_000), (5e-4, 1e-3, 2e-3), (16, 32)
@@ -65,9 +64,7 @@ def main():
         return
 
     def write(line):
-        with options.output.open("a") as file:
-            file.write(json.dumps({**line, "machine": machine()}) + "\n")
-        print(line, flush=True)
+        add_line(options.output, line)
 
     done = {(v["seed"], v["n_labels"], v["lr"], v["side"]) for v in lines}
     runs = [(n, lr, side) for n in N_LABELS for lr in RATES for side in SIDES]

@@ -11,7 +11,6 @@ choice adds a line to the output; seeds that are there already are skipped.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_ssl import SimCLR, Views
 from sklearn_ssl.metrics import alignment, alpha_req, lidar, rank_me, uniformity
 
-from data import cell, lines_in, load_images, machine  # isort: skip
+from data import add_line, cell, lines_in, load_images  # isort: skip
 
 SEEDS = (0, 1, 2)
 GRIDS = ("avg", 2, 3)
@@ -166,7 +165,6 @@ def main():
     if options.table:
         print_table(lines)
         return
-    print(machine())
     done = {(line["dataset"], line["seed"]) for line in lines}
     for name, *data in datasets(options.data):
         for seed in SEEDS:
@@ -174,8 +172,8 @@ def main():
                 continue
             began = time.process_time()
             found = list(lines_of(name, *data, seed))
-            with options.output.open("a") as file:
-                file.writelines(json.dumps(line) + "\n" for line in found)
+            for line in found:
+                add_line(options.output, line)
             print(name, seed, f"{time.process_time() - began:.0f} CPU seconds", flush=True)
 
 

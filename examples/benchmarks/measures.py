@@ -10,7 +10,6 @@ the output; runs that are there already are skipped.
 """
 
 import argparse
-import json
 import time
 import warnings
 from pathlib import Path
@@ -29,7 +28,7 @@ from sklearn_ssl.metrics import (
     uniformity_scorer,
 )
 
-from data import lines_in, load_images, machine  # isort: skip
+from data import add_line, lines_in, load_images  # isort: skip
 
 LEARNERS = {c.__name__: c for c in (SimCLR, BYOL, VICReg, DenoisingAutoencoder)}
 N_SETTINGS = 12
@@ -135,16 +134,13 @@ def main():
     if options.table:
         print_table(lines)
         return
-    print(machine())
     done = {(line["dataset"], line["method"], line["setting"]) for line in lines}
     data = split(options.dataset, options.data)
     for number in range(N_SETTINGS):
         for name in LEARNERS:
             if (options.dataset, name, number) not in done:
                 line = run(options.dataset, name, number, data)
-                with options.output.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
-                print(name, number, line["seconds"], line["layer3, 3 x 3"], flush=True)
+                add_line(options.output, line)
 
 
 if __name__ == "__main__":

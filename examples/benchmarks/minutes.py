@@ -14,7 +14,6 @@ output; runs that are there already are skipped.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sklearn_ssl import FineTunedClassifier, KernelProbe, PatchDictionary, SimCLR, Views
 
-from data import cell, lines_in, load_images, machine  # isort: skip
+from data import add_line, cell, lines_in, load_images  # isort: skip
 from kmeans_patches import KMeansPatches  # isort: skip
 
 N_LABELED, N_TEST = 10_000, 4000
@@ -156,7 +155,6 @@ def main():
     if options.table:
         print_table(lines)
         return
-    print(machine())
     images, labels = load_images(options.data, options.side)
     official = 0
     if options.test:
@@ -193,9 +191,7 @@ def main():
                 "seconds": round(seconds, 1),
                 "accuracy": accuracy,
             }
-            with options.output.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print(line, flush=True)
+            add_line(options.output, line)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ part, which nobody can know. "Fixed" is C = 0.01 on features that the labeled im
 """
 
 import argparse
-import json
 import warnings
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_ssl import LinearProbe, PatchDictionary, SimCLR, Views
 
-from data import lines_in, load_images, machine  # isort: skip
+from data import add_line, lines_in, load_images  # isort: skip
 
 N_IMAGES, N_LABELS, N_DRAWS = 7000, (10, 50, 250, 1000), 10
 CS = (1.0, 1e1, 1e2, 1e3, 1e4, 1e5)  # for features whose variances sum to 1
@@ -173,9 +172,7 @@ def main():
     done = {(r["data"], r["method"], r["n_labels"]) for r in lines_in(options.output)}
 
     def write(line):
-        with options.output.open("a") as file:
-            file.write(json.dumps({**line, **machine()}) + "\n")
-        print(line["data"], line["method"], line["n_labels"], round(np.mean(line["probe"]), 3))
+        add_line(options.output, line)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -14,7 +14,6 @@ CKA. Every run adds one line to the output; runs that are there already are skip
 """
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -37,7 +36,7 @@ from sklearn_ssl import (
 )
 from sklearn_ssl.metrics import linear_cka
 
-from data import cell, lines_in, load_images, machine  # isort: skip
+from data import add_line, cell, lines_in, load_images  # isort: skip
 
 N_TRAIN, N_LABELED, N_TEST = 3000, 2000, 1500
 LAYER, POOL = "features.18", "avg"
@@ -111,7 +110,6 @@ def main():
         print_table(lines)
         return
     find_weights()
-    print(machine())
     images, labels = load_images(options.data, options.side)
     if options.gray:
         images = images.mean(3, keepdims=True).round().astype(np.uint8)
@@ -151,9 +149,7 @@ def main():
             }
             if name.startswith("continued") and frozen is not None:
                 line["moved"] = 1 - linear_cka(frozen, of_test)
-            with options.output.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print(line, flush=True)
+            add_line(options.output, line)
 
 
 def print_table(lines):

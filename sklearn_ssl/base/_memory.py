@@ -189,11 +189,12 @@ def _read(place: Path, shape: tuple[int, int]) -> np.ndarray | None:
 
 @contextlib.contextmanager
 def kept_or_warned(what: str) -> Iterator[None]:
-    """Warn of errors of the disk: they cost the time to compute again, and nothing else."""
+    """Warn of what cannot be written: it costs the time to compute again, and nothing else."""
     try:
         yield
-    except OSError as error:
-        warn(f"{what} cannot be kept in memory=: {error.strerror or error}", MemoryWarning)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        warn(f"{what} cannot be kept in memory=: {reason}", MemoryWarning)
 
 
 def _digest_of(tensors: Any) -> str:

@@ -62,7 +62,7 @@ class PersistenceMixin(SavedMixin):
     def _state(self) -> dict[str, Any]:
         """Return what :meth:`save` writes: arguments, and what was learned."""
         net, pixels = self.net_, self.net_.module_.pixels
-        _check_size(self.image_shape_, OSError)
+        _check_size(self.image_shape_)
         names = getattr(self, "feature_names_in_", None)
         return {
             **self._described(),
@@ -84,7 +84,7 @@ class PersistenceMixin(SavedMixin):
         channels, described = shape[2], values["pixels"]
         if len(values["module"]["pixels.base"]) != channels:
             raise ValueError(f"image_shape_ is {shape}, but pixels are of other channels")
-        _check_size(shape, ValueError)  # a blank image is passed through the network
+        _check_size(shape)  # a blank image is passed through the network
         pixels = PixelRange(
             torch.zeros(channels),
             torch.ones(channels),
@@ -197,9 +197,9 @@ def _number_type(name: str) -> np.dtype:
     return dtype
 
 
-def _check_size(image_shape: tuple[int, ...], error: type[Exception]) -> None:
+def _check_size(image_shape: tuple[int, ...]) -> None:
     if math.prod(image_shape) > _LARGEST_IMAGE:
-        raise error(
+        raise ValueError(
             f"image_shape_ is {image_shape}, and files of this package are for images of up to "
             f"{_LARGEST_IMAGE:,} values; a pickle has no such limit"
         )

@@ -562,7 +562,8 @@ def _of_classifier(
     for n in plan.sizes:
         each = []
         draws = plan.rows_of(n)
-        if len(draws) == 1 and _is_random(method):  # all labels, and as many fits as there are
+        is_one = len(draws) == 1
+        if is_one and _is_random(method):  # of one draw there are as many fits as seeds
             draws *= len(seeds)
         for rows, seed in zip(draws, seeds, strict=False):
 
@@ -578,8 +579,7 @@ def _of_classifier(
             began = time.perf_counter()
             each.append(plan.right(rows, trained))
             took.append(time.perf_counter() - began)
-        fits = np.array(each)
-        result.right[n] = fits[:, None] if len(plan.rows_of(n)) == 1 else fits[None]
+        result.right[n] = np.expand_dims(each, 1 if is_one else 0)
     result.seconds = float(np.mean(took))
     return result
 

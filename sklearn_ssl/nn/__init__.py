@@ -22,9 +22,15 @@ from sklearn_ssl.nn._losses import (
     variance_loss,
 )
 from sklearn_ssl.nn._momentum import MomentumCopy, Queue
-from sklearn_ssl.nn._optimizers import LARS, OPTIMIZERS, make_optimizer, parameter_groups
+from sklearn_ssl.nn._optimizers import (
+    LARS,
+    OPTIMIZERS,
+    cosine,
+    make_optimizer,
+    parameter_groups,
+    warmup_cosine,
+)
 from sklearn_ssl.nn._scaling import ChannelScaling
-from sklearn_ssl.nn._schedules import cosine, warmup_cosine
 
 __all__ = [
     "ChannelScaling",

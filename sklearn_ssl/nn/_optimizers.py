@@ -1,12 +1,23 @@
-"""Optimizers by name."""
+"""Optimizers by name, and schedules.
 
+These are functions of progress, the share of the training steps that are done (0 to 1).
+"""
+
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LARS", "OPTIMIZERS", "make_optimizer", "parameter_groups"]
+__all__ = [
+    "LARS",
+    "OPTIMIZERS",
+    "cosine",
+    "make_optimizer",
+    "parameter_groups",
+    "warmup_cosine",
+]
 
 
 class LARS(torch.optim.Optimizer):
@@ -132,3 +143,31 @@ def parameter_groups(
         }
         for (decays, scale), ps in groups.items()
     ]
+
+
+def cosine(progress: float | None, start: float, end: float) -> float:
+    """Go from ``start`` to ``end`` along half a cosine; stay at ``start`` without a ``progress``.
+
+    Examples
+    --------
+    >>> from sklearn_ssl.nn import cosine
+    >>> [round(cosine(p, 0.99, 1.0), 3) for p in (0.0, 0.5, 1.0)]
+    [0.99, 0.995, 1.0]
+    """
+    if progress is None:
+        return start
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def warmup_cosine(progress: float, warmup: float = 0.0) -> float:
+    """Rise linearly to 1 during the share ``warmup``, then fall to 0 along half a cosine.
+
+    Examples
+    --------
+    >>> from sklearn_ssl.nn import warmup_cosine
+    >>> [round(warmup_cosine(p, warmup=0.2), 3) for p in (0.1, 0.2, 0.6, 1.0)]
+    [0.5, 1.0, 0.5, 0.0]
+    """
+    if warmup and progress <= warmup:
+        return progress / warmup
+    return cosine((progress - warmup) / (1 - warmup), 1.0, 0.0)

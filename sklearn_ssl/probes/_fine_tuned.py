@@ -10,9 +10,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from sklearn_ssl._utils._arguments import argument
-from sklearn_ssl.probes._classes import encoded
 from sklearn_ssl.probes._fine_tuning import FineTuned
-from sklearn_ssl.probes._labeled import LabeledClassifierMixin, LabeledRegressorMixin
+from sklearn_ssl.probes._labeled import LabeledClassifierMixin, LabeledRegressorMixin, encoded
 from sklearn_ssl.probes._modules import Linear
 from sklearn_ssl.probes._supervised import ClassificationLoss, IndicatorLoss, squared_error
 from sklearn_ssl.probes._unread import of_read

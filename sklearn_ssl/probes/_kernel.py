@@ -19,8 +19,12 @@ from sklearn_ssl._utils._isolation import own_settings
 from sklearn_ssl._utils._messages import naming
 from sklearn_ssl.base._checks import all_or_nothing
 from sklearn_ssl.base._saved import SavedMixin
-from sklearn_ssl.probes._classes import DecisionMixin, encoded
-from sklearn_ssl.probes._labeled import LabeledRegressorMixin, labeled_samples
+from sklearn_ssl.probes._labeled import (
+    DecisionMixin,
+    LabeledRegressorMixin,
+    encoded,
+    labeled_samples,
+)
 from sklearn_ssl.probes._leave_one_out import leave_one_out
 from sklearn_ssl.probes._modules import ExportMixin
 
@@ -63,21 +67,23 @@ class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
             alpha, gamma = self._choose(samples, wanted, root, some, loss, intercept)
             kernel = _kernel(samples, samples, gamma).mul_(root).mul_(root.T)
 
-            def solved(alpha: float) -> tuple[Tensor, Tensor, np.ndarray]:
+            def solved(alpha: float) -> tuple[Tensor, Tensor, np.ndarray] | None:
                 return _solved(kernel, wanted, root, alpha, some, intercept)
 
-            dual, offset, left_out = solved(alpha)
+            found = solved(alpha)
+            if found is None:
+                raise ValueError(
+                    f"alpha={alpha:g} is too small: the kernel of the samples cannot be inverted "
+                    "within rounding; give a larger alpha"
+                )
             if self.alpha == "auto" and len(X) > len(some):  # more samples may want another one
-                least, began = loss(left_out, some), alpha
+                least, chosen = loss(found[2], some), alpha
                 for factor in (10**-0.5, 10**0.5):
-                    while alpha == began or (alpha < began) == (factor < 1):
-                        try:
-                            other = solved(alpha * factor)
-                        except ValueError:  # too small
-                            break
-                        if not (found := loss(other[2], some)) < least:
-                            break
-                        least, alpha, (dual, offset, left_out) = found, alpha * factor, other
+                    while (other := solved(alpha * factor)) and loss(other[2], some) < least:
+                        found, alpha, least = other, alpha * factor, loss(other[2], some)
+                    if alpha != chosen:
+                        break  # more the other way is worse
+            dual, offset, left_out = found
             self.dual_coef_ = (root * dual).cpu().numpy()
             self.intercept_ = offset.cpu().numpy()
         self.alpha_, self.gamma_ = alpha, gamma
@@ -477,17 +483,17 @@ def _kernel(some: Tensor, samples: Tensor, gamma: float) -> Tensor:
 
 def _solved(
     kernel: Tensor, wanted: Tensor, root: Tensor, alpha: float, some: np.ndarray, intercept: bool
-) -> tuple[Tensor, Tensor, np.ndarray]:
-    """Solve for the weights of samples and the offset; predict some samples by a fit to others."""
+) -> tuple[Tensor, Tensor, np.ndarray] | None:
+    """Solve for the weights of samples and the offset; predict some samples by a fit to others.
+
+    ``None`` if the penalty is too small for the kernel to be inverted within rounding.
+    """
     penalized = kernel.clone()
     penalized.diagonal().add_(alpha)
     failed = torch.zeros((), dtype=torch.int32, device=kernel.device)
     factor, _ = torch.linalg.cholesky_ex(penalized, out=(penalized, failed))
     if failed:
-        raise ValueError(
-            f"alpha={alpha:g} is too small: the kernel of the samples cannot be inverted "
-            "within rounding; give a larger alpha"
-        )
+        return None
     both = torch.cat([root * wanted, root], 1)
     solved = torch.cholesky_solve(both, factor)
     dual, constant = solved[:, :-1], solved[:, -1:]

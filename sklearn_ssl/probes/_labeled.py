@@ -1,10 +1,11 @@
-"""Handling of rows without a label, which are left out in ``fit`` and ``score``."""
+"""What classifiers and regressors share: rows without a label are left out, labels are numbers."""
 
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_consistent_length,
@@ -17,7 +18,15 @@ from sklearn_ssl._utils._messages import naming
 from sklearn_ssl.images import count_images, pick
 from sklearn_ssl.probes._unread import score_of_read
 
-__all__ = ["LabeledClassifierMixin", "LabeledRegressorMixin", "labeled_samples", "rows_of"]
+__all__ = [
+    "DecisionMixin",
+    "LabeledClassifierMixin",
+    "LabeledRegressorMixin",
+    "best_of",
+    "encoded",
+    "labeled_samples",
+    "rows_of",
+]
 
 
 def rows_of(X: Any, is_labeled: np.ndarray) -> Any:
@@ -47,6 +56,21 @@ def _scored(estimator: Any, X: Any, y: Any, sample_weight: Any, **options: Any) 
         check_consistent_length(is_labeled, sample_weight)
         sample_weight = np.asarray(sample_weight)[is_labeled]
     return rows_of(X, is_labeled), labels, sample_weight
+
+
+def encoded(y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes of labels, at least two, and for each label the index of its class."""
+    check_classification_targets(y)
+    classes, codes = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"there is one class, {classes[0]!r}; a classifier needs two at least")
+    return classes, codes
+
+
+def best_of(scores: np.ndarray) -> np.ndarray:
+    """Return indices of the best classes by scores (n, n_classes), or (n,) or (n, 1) for two."""
+    scores = scores.reshape(len(scores), -1)
+    return (scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(1)
 
 
 class LabeledClassifierMixin(ClassifierMixin):
@@ -81,6 +105,27 @@ class LabeledClassifierMixin(ClassifierMixin):
         check_is_fitted(self)
         X, y, sample_weight = _scored(self, X, y, sample_weight, classes=self.classes_)
         return score_of_read(accuracy_score, y, self.predict(X), sample_weight)
+
+
+class DecisionMixin(LabeledClassifierMixin):
+    """Mixin for ``predict`` by ``decision_function``."""
+
+    classes_: Any
+    decision_function: Any
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the class with the highest score for each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n,)
+        """
+        places = best_of(self.decision_function(X))
+        return self.classes_[places]
 
 
 class LabeledRegressorMixin(RegressorMixin):

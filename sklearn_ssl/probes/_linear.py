@@ -28,8 +28,7 @@ from sklearn_ssl._utils._messages import naming, warn
 from sklearn_ssl.base._checks import all_or_nothing
 from sklearn_ssl.base._saved import SavedMixin
 from sklearn_ssl.exceptions import LabelWarning
-from sklearn_ssl.probes._classes import DecisionMixin, best_of, encoded
-from sklearn_ssl.probes._labeled import labeled_samples
+from sklearn_ssl.probes._labeled import DecisionMixin, best_of, encoded, labeled_samples
 from sklearn_ssl.probes._modules import ExportMixin, Linear
 
 __all__ = ["LinearProbe"]

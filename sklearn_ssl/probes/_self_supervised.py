@@ -9,8 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from sklearn_ssl._utils._arguments import argument
-from sklearn_ssl.probes._classes import encoded
-from sklearn_ssl.probes._labeled import LabeledClassifierMixin, LabeledRegressorMixin
+from sklearn_ssl.probes._labeled import LabeledClassifierMixin, LabeledRegressorMixin, encoded
 from sklearn_ssl.probes._linear import LinearProbe
 from sklearn_ssl.probes._semi_supervised import SelfSupervised, if_head_has
 

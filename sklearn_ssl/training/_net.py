@@ -28,7 +28,6 @@ from sklearn_ssl.training._batches import Batches
 from sklearn_ssl.training._callbacks import StopTraining
 from sklearn_ssl.training._checkpoints import Checkpoints, Epoch
 from sklearn_ssl.training._freezing import held, lr_scales
-from sklearn_ssl.training._history import HistoryMixin
 from sklearn_ssl.training._module import PretextModule
 from sklearn_ssl.training._progress import Progress
 from sklearn_ssl.training._state import StateMixin
@@ -36,7 +35,7 @@ from sklearn_ssl.training._state import StateMixin
 __all__ = ["PretextNet"]
 
 
-class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
+class PretextNet(StateMixin, skorch.NeuralNet):
     """skorch's loop for a pretext task: no labels, no validation split, no sync within an epoch.
 
     Callbacks, history, ``save_params`` and ``load_params`` are skorch's; to fit and to give
@@ -266,6 +265,33 @@ class PretextNet(HistoryMixin, StateMixin, skorch.NeuralNet):
         self.history.record("feature_spread", spread)
         self._check_finite("pretext loss", self.history[-1, "train_loss"])
         self._check_finite("spread of the features", spread)  # after the epoch's last step
+
+    def _record(self, columns: dict[str, list[float]]) -> None:
+        """Record the values of batches, and their means for the epoch, by skorch's names."""
+        for batch, loss in zip(self.history[-1, "batches"], columns["loss"], strict=True):
+            batch["train_loss"] = loss
+        earlier = [row["train_loss"] for row in self.history[:-1]]
+        for name, values in columns.items():
+            mean = sum(values) / len(values)
+            if name != "loss":
+                self.history.record(name, mean)
+                continue
+            for alias in ("train_loss", "valid_loss"):
+                self.history.record(alias, mean)
+                self.history.record(f"{alias}_best", mean <= min(earlier, default=math.inf))
+
+    def _check_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise DivergenceError(
+                f"the {what} became {value} in epoch {len(self.history)}. Try a smaller lr "
+                f"(it is {self.lr}), a longer warmup (it is {self.warmup}) or "
+                f"precision='float32' (it is {self.precision!r})"
+            )
+
+    def epochs(self) -> list[dict[str, Any]]:
+        """Return the record of each epoch, without single batches and skorch's own entries."""
+        own = ("batches", "train_loss_best", "valid_loss", "valid_loss_best")
+        return [{k: v for k, v in row.items() if k not in own} for row in self.history]
 
     def train_step_single(self, batch, **fit_params):
         mode = autocast(batch[0].device, self.precision)
