@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator, Sequence
 
 import torch
-from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -23,7 +22,6 @@ __all__ = [
     "full_precision",
     "interrupts_deferred",
     "n_ranks",
-    "one_thread_of_openblas",
     "resolve_device",
     "synchronize",
     "threads_that_survive_a_fork",
@@ -160,22 +158,6 @@ class _WhileInUse:
 
 
 _deterministic, _keeping_memory, _floats = _WhileInUse(), _WhileInUse(), _WhileInUse()
-_alone = _WhileInUse()
-
-
-def one_thread_of_openblas() -> contextlib.AbstractContextManager:
-    """Keep threads of SciPy's OpenBLAS from waiting in a loop for the cores that torch's are on.
-
-    A solver of SciPy whose function runs on torch's OpenMP takes ten times as long as its work
-    otherwise: each call of one waits until threads of the other give up.
-    """
-    return _alone(_one_thread_of_openblas())
-
-
-@contextlib.contextmanager
-def _one_thread_of_openblas() -> Iterator[None]:
-    with ThreadpoolController().select(internal_api="openblas").limit(limits=1):
-        yield
 
 
 def float32_by_default() -> contextlib.AbstractContextManager:

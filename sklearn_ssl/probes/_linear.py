@@ -2,7 +2,6 @@
 
 import copy
 import math
-import sys
 import warnings
 from collections.abc import Sequence
 from numbers import Real
@@ -11,7 +10,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.optimize import minimize
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedKFold, check_cv
@@ -22,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._arguments import COUNT, POSITIVE, DeclaredArguments, argument, plain
-from sklearn_ssl._utils._device import one_thread_of_openblas, resolve_device
+from sklearn_ssl._utils._device import resolve_device
 from sklearn_ssl._utils._isolation import own_settings
 from sklearn_ssl._utils._messages import naming, warn
 from sklearn_ssl.base._checks import all_or_nothing
@@ -161,7 +159,7 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
                 X[rows], seen, codes[rows], weights[rows], standardize, self.fit_intercept, device
             )
 
-        with own_settings(device), one_thread_of_openblas():
+        with own_settings(device):
             samples = [scaled(standardize, some) for standardize in scalings]
             if automatic:
                 taken, strength = self._choose(samples, y[some])
@@ -427,31 +425,39 @@ class _Problem:
 
     def minimize(self, strength: float, roughly: bool = False) -> int:
         """Minimize the loss from the current coefficients on; return the number of iterations."""
-        result = minimize(
-            self.loss,
-            self.values.cpu().double().numpy().ravel(),
-            args=(strength * float(self.samples.weights.sum()),),
-            jac=True,
-            method="L-BFGS-B",
-            options={
-                "maxiter": min(int(self.probe.max_iter), _ROUGHLY if roughly else sys.maxsize),
-                "maxls": 50,
-                "gtol": float(self.probe.tol) * (10 if roughly else 1),
-                "ftol": 64 * np.finfo(float).eps,
-            },
+        strength *= float(self.samples.weights.sum())
+        values = self.values.clone().requires_grad_()
+        max_iter = int(self.probe.max_iter)
+        if roughly:
+            max_iter = min(max_iter, _ROUGHLY)
+        solver = torch.optim.LBFGS(
+            [values],
+            max_iter=max_iter,
+            max_eval=50 * max_iter,
+            tolerance_grad=float(self.probe.tol) * (10 if roughly else 1),
+            tolerance_change=64 * torch.finfo(values.dtype).eps,
+            history_size=10,
+            line_search_fn="strong_wolfe",
         )
-        if result.status == 1 and not roughly:
+
+        def loss() -> Tensor:
+            found, values.grad = self.loss(values.detach(), strength)
+            return found
+
+        solver.step(loss)
+        self.values = values.detach()
+        n_iter = solver.state[values]["n_iter"]
+        if n_iter >= max_iter and not roughly:
             warn(
                 f"LinearProbe did not converge in max_iter={self.probe.max_iter} iterations; "
                 "give more, or a smaller C",
                 ConvergenceWarning,
             )
-        self.values = self._from_flat(result.x)
-        return int(result.nit)
+        return n_iter
 
-    def loss(self, flat: np.ndarray, strength: float) -> tuple[float, np.ndarray]:
+    def loss(self, values: Tensor, strength: float) -> tuple[Tensor, Tensor]:
         """Compute the mean loss with the penalty, and its gradient."""
-        values, samples = self._from_flat(flat), self.samples
+        samples = self.samples
         coef = values[:, :-1]
         loss = (coef.square().sum() / (2 * strength)).reshape(())
         gradient = torch.zeros_like(values)
@@ -466,7 +472,7 @@ class _Problem:
             gradient[:, :-1] += by_score.T @ X
             if self.probe.fit_intercept:
                 gradient[:, -1] += by_score.sum(0)
-        return float(loss), gradient.cpu().double().numpy().ravel()
+        return loss, gradient
 
     def margins(self, others: _Samples) -> tuple[Tensor, Tensor]:
         """Compute scores relative to those of the true class, and return the weights."""
@@ -483,10 +489,6 @@ class _Problem:
     def scores(self, others: _Samples) -> Tensor:
         """Compute the scores (n, k) of other samples."""
         return others.rows(slice(None)) @ self.values[:, :-1].T + self.values[:, -1]
-
-    def _from_flat(self, flat: np.ndarray) -> Tensor:
-        shaped = torch.from_numpy(flat.reshape(self.values.shape))
-        return shaped.to(self.values.device, self.values.dtype)
 
     def _of_scores(self, scores: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the loss of each sample and its derivative with respect to the scores."""
