@@ -622,14 +622,13 @@ def _rows(mine: _Result, results: Sequence[_Result], groups: Any) -> Iterator[di
         gain, gain_error, half = gains.get(rival, (np.nan,) * 3)
         spread, spread_fits = _spread(right.mean((0, 2))), _spread(right.mean((1, 2)))
         of_images = _over_images(right.mean((0, 1)), groups)
+        of_labels, of_fits = (spread, right.shape[1]), (spread_fits, right.shape[0])
         row = {
             "method": mine.name,
             "kind": "learner" if mine.is_learner else "rival",
             "n_labels": n,
             "accuracy": float(right.mean()),
-            "error": _together(of_images, (spread, right.shape[1]), (spread_fits, right.shape[0]))[
-                0
-            ],
+            "error": _together(of_images, of_labels, of_fits)[0],
             "spread": spread,
             "spread_fits": spread_fits,
             "test_error": _together(of_images)[0],

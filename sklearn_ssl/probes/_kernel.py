@@ -79,8 +79,10 @@ class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
             if self.alpha == "auto" and len(X) > len(some):  # more samples may want another one
                 least, chosen = loss(found[2], some), alpha
                 for factor in (10**-0.5, 10**0.5):
-                    while (other := solved(alpha * factor)) and loss(other[2], some) < least:
-                        found, alpha, least = other, alpha * factor, loss(other[2], some)
+                    while (other := solved(alpha * factor)) and (
+                        less := loss(other[2], some)
+                    ) < least:
+                        found, alpha, least = other, alpha * factor, less
                     if alpha != chosen:
                         break  # more the other way is worse
             dual, offset, left_out = found
