@@ -1,4 +1,4 @@
-"""Which task for my images? A tree of questions, drawn into docs/images/choosing.png.
+"""Which pretext task for my images? Draw a decision tree to docs/images/choosing.png.
 
 python examples/choosing.py
 """
@@ -11,23 +11,31 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 QUESTIONS = [
-    ("RGB photographs, and a download link?", "PretrainedEncoder", "go on from it on your images"),
-    ("A minute on a CPU?", "PatchDictionary", "no training by gradients"),
     (
-        "Is a small copy of a large network wanted?",
+        "RGB photographs, and weights to download?",
+        "PretrainedEncoder",
+        "or continue training from it",
+    ),
+    ("Only a minute on a CPU?", "PatchDictionary", "no gradient training"),
+    (
+        "Do you want a small copy of a large network?",
         "Distillation",
         "teacher: weights, or a learner",
     ),
     (
-        "May views change color, size and place?",
+        "Can color, scale and position vary\nwithout changing the meaning?",
         "SimCLR",
-        "small batches: MoCo, VICReg",
+        "for small batches: MoCo, VICReg",
     ),
-    ("Do images have an up?", "RotationPrediction", "beside another one: MultiTask"),
-    ("Is the order of patches what counts?", "CPC", "each patch is encoded alone"),
-    ("Is a transformer wanted?", "MaskedAutoencoder", "or IJEPA; encoder='small_vit'"),
+    (
+        "Do your images have a natural orientation?",
+        "RotationPrediction",
+        "with another task: MultiTask",
+    ),
+    ("Does the order of patches matter?", "CPC", "encodes each patch separately"),
+    ("Do you want a transformer?", "MaskedAutoencoder", "or IJEPA; encoder='small_vit'"),
 ]
-LAST = ("DenoisingAutoencoder", "needs no idea of what may change")
+LAST = ("DenoisingAutoencoder", "assumes no invariance")
 
 
 def draw():

@@ -1,19 +1,19 @@
-"""Are the layers of other people's networks read right? One model of each family is asked.
+"""Check that layers of third-party networks are read correctly, on one model of each family.
 
     python examples/encoder_survey.py                     # every family of timm and torchvision
     python examples/encoder_survey.py timm/swin_tiny_patch4_window7_224 resnet18
 
-Of a network with random weights, a row of the table says whether
+Each row of the table is about a network with random weights, and names the checks that it fails:
 
-- it builds for images of two sizes and for gray ones, with as many features for each size,
-- a layer gives the same alone as together with others,
-- what changes in a quarter of the image moves that quarter of the maps most,
-- the default layer lies in the second half of the layers, and among what pretext tasks train.
+- it builds for images of two sizes and for gray images, with the same features at both sizes;
+- a layer has the same output alone as together with other layers;
+- changing a quarter of the image changes that quarter of the feature maps most;
+- the default layer is in the second half of the layers, and pretext tasks train it.
 
-A network that cannot be read has to be refused, with a ValueError that says why.
+A network whose layers cannot be read must be rejected with a ValueError that says why.
 
-ConvMixer fails the third check as it should: its positions see 2,000 pixels. It takes about 25
-minutes on one core.
+ConvMixer fails the third check, as expected: each of its positions sees 2,000 pixels. The survey
+takes about 25 minutes on one core.
 """
 
 import argparse
@@ -27,8 +27,8 @@ import torchvision
 from sklearn_ssl.encoders import encoder_names, make_encoder
 
 SIZES = ((64, 64), (96, 96), (128, 128), (224, 224))
-LARGE = 320  # pixels, for convolutions see a whole small image from each position
-LARGEST = 40e6  # parameters of a family's smallest model, beyond which it is left out
+LARGE = 320  # pixels; in small images, each position of a convolution sees the whole image
+LARGEST = 40e6  # parameters; families whose smallest model is larger are left out
 
 
 def build(name, size, channels=3):
@@ -37,7 +37,7 @@ def build(name, size, channels=3):
 
 
 def check(name):
-    """A row of the table, with what is wrong; ValueError if the encoder is refused."""
+    """Return a row of the table, with failed checks; ValueError if the encoder is rejected."""
     encoders, refused = [], ""
     for size in SIZES:
         try:
@@ -63,20 +63,20 @@ def check(name):
         together = encoder.maps(images, *encoder.layers)
         for layer, found in zip(encoder.layers, together, strict=True):
             if not torch.allclose(encoder(images, layer), found, rtol=1e-3, atol=1e-4):
-                wrong.append(f"{layer} is another alone")
+                wrong.append(f"{layer} differs when read alone")
             if tuple(found.shape[1:]) != encoder.layers[layer]:
-                wrong.append(f"{layer} has another shape")
+                wrong.append(f"{layer} has an unexpected shape")
         try:
             large = build(name, (LARGE, LARGE))
         except ValueError:
             large = encoder
         for layer in {large.default_layer, large.last_layer}:
             if min(large.layers[layer][1:]) > 1 and (odd := misplaced(large, layer)):
-                wrong.append(f"{layer} is moved elsewhere ({odd} of 4 quarters)")
+                wrong.append(f"{layer} changes elsewhere for {odd} of 4 quarters")
     names = list(encoder.layers)
     depth = (names.index(encoder.default_layer) + 1) / len(names)
     if depth < 0.5:
-        wrong.append(f"the default layer lies at {depth:.0%}")
+        wrong.append(f"the default layer is at {depth:.0%} of the depth")
     before, trained = (parameters_before(encoder, layer) for layer in layers)
     if not before or not before <= trained:
         wrong.append("the default layer is not trained")
@@ -92,10 +92,10 @@ def check(name):
 
 
 def misplaced(encoder, layer):
-    """How many quarters of images move another quarter of the maps more than their own.
+    """Count the quarters of images that change another quarter of the maps more than their own.
 
-    Quarters of the maps that move more whatever changes, as they do in a network with random
-    weights, are measured by how much they do.
+    Some quarters of the maps of a random network change more, whichever quarter of the image does:
+    changes are relative to the mean change of each quarter of the maps.
     """
     side, _, channels = encoder.image_shape
     images = torch.rand(4, channels, side, side)
@@ -105,7 +105,7 @@ def misplaced(encoder, layer):
     moves = torch.empty(4, 4)
     for quarter in range(4):
         top, left = (side // 2 * place for place in divmod(quarter, 2))
-        changed = images.clone()  # to the like, for gates that see the mean of the image
+        changed = images.clone()  # same distribution, because some gates see the image mean
         changed[:, :, top : top + side // 2, left : left + side // 2].uniform_()
         moved = (encoder(changed, layer) - before).abs().mean((0, 1))
         parts = [
@@ -119,7 +119,7 @@ def misplaced(encoder, layer):
 
 
 def settle(encoder, images):
-    """Let batch norms measure what they normalize; else random networks let nothing through."""
+    """Set the statistics of batch norms; otherwise, signals vanish in a random network."""
     norms = [m for m in encoder.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
         norm.momentum = 1.0
@@ -128,7 +128,7 @@ def settle(encoder, images):
 
 
 def parameters_before(encoder, layer):
-    """Names of the parameters to which a layer gives gradients in a training step."""
+    """Return the names of the parameters that get gradients from a layer in a training step."""
     encoder.train()
     for parameter in encoder.parameters():
         parameter.grad = None
@@ -138,7 +138,7 @@ def parameters_before(encoder, layer):
 
 
 def smallest_of_timm():
-    """Each family of timm with its smallest model and the number of its parameters."""
+    """Yield the smallest model of each timm family, and its number of parameters."""
     import timm
 
     for family in timm.list_modules():
@@ -147,7 +147,7 @@ def smallest_of_timm():
             try:
                 with torch.device("meta"):
                     model = timm.create_model(name, num_classes=0)
-            except Exception:  # it reads values while it is built
+            except Exception:  # some models read values while they are built
                 model = timm.create_model(name, num_classes=0)
             sizes[name] = sum(p.numel() for p in model.parameters())
         if sizes:
@@ -156,7 +156,7 @@ def smallest_of_timm():
 
 
 def smallest_of_torchvision():
-    """Each family of torchvision likewise."""
+    """Yield the smallest model of each torchvision family, and its number of parameters."""
     families = {}
     for name in encoder_names():
         if not name.startswith("small_"):
@@ -170,7 +170,7 @@ def smallest_of_torchvision():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("names", nargs="*", help="encoders; every family if there are none")
+    parser.add_argument("names", nargs="*", help="encoders; default: one of every family")
     given = parser.parse_args().names
     warnings.simplefilter("ignore")
     families = [(name, 0) for name in given] or [*smallest_of_torchvision(), *smallest_of_timm()]

@@ -1,13 +1,13 @@
-"""Pictures for docs/: what the networks of each family see, and what they predict.
+"""Draw pictures for docs/: what the networks of each family see, and what they predict.
 
     python examples/family_pictures.py --output docs/images
     python examples/family_pictures.py --data FOLDER_OR_ZIP --show a.jpg b.jpg c.jpg
 
-The views of the contrastive, joint-embedding and predictive families, and of several tasks, need
-no training. Learners of the generative family are trained for ``--seconds`` each on ``--data``: a
-zip or folder of class/name images, or CIFAR-10, which is downloaded. What is shown are two
-photographs that scikit-learn brings along, and that no learner was trained on: china.jpg by
-danielbuechele and flower.jpg by vultilion, both CC BY 2.0; or other images, as files.
+Views of the contrastive, joint-embedding and predictive families, and of ``MultiTask``, need no
+training. Learners of the generative family train for ``--seconds`` each on ``--data``: a zip or
+folder of class/name images, or CIFAR-10, which is downloaded. By default, the pictures show two
+photographs that come with scikit-learn, and that no learner was trained on: china.jpg by
+danielbuechele and flower.jpg by vultilion, both CC BY 2.0. ``--show`` replaces them.
 """
 
 import argparse
@@ -34,19 +34,19 @@ sys.path.append(str(Path(__file__).parent / "benchmarks"))
 from data import load_images
 
 DPI = 100
-GAP, HEAD, LABEL = 8, 44, 104  # pixels between pictures, above and beside them
+GAP, HEAD, LABEL = 8, 44, 104  # pixels between, above and beside pictures
 SEED = 4
 
 
 class Sheet:
-    """A figure on which pictures and words are put by pixel, so that no pixel is resampled."""
+    """Figure with images and text at pixel positions, so that no image is resampled."""
 
     def __init__(self, width, height):
         self.height = height
         self.figure = plt.figure(figsize=(width / DPI, height / DPI), dpi=DPI)
 
     def image(self, pixels, x, y, side=None):
-        """Put pixels (h, w, 3) at a place, enlarged by a whole number to about ``side``."""
+        """Draw pixels (h, w, 3) at a position, enlarged by a whole number to about ``side``."""
         scale = max(1, (side or 0) // len(pixels))
         pixels = pixels.repeat(scale, 0).repeat(scale, 1)
         self.figure.figimage(pixels, x, self.height - y - len(pixels), origin="upper")
@@ -80,7 +80,7 @@ def as_pixels(images):
 
 
 def mosaic(tiles, columns, gap=4):
-    """Tiles (n, h, w, 3) in rows, with white between them."""
+    """Arrange tiles (n, h, w, 3) in rows, with white gaps."""
     n, height, width, _ = tiles.shape
     rows = n // columns
     sheet = np.full(
@@ -93,7 +93,7 @@ def mosaic(tiles, columns, gap=4):
 
 
 def photographs(files, side):
-    """Squares (n, side, side, 3) of image files, or of scikit-learn's photographs."""
+    """Return squares (n, side, side, 3) from image files, or from scikit-learn's photographs."""
     if files:
         images = [Image.open(file).convert("RGB") for file in files]
     else:
@@ -104,15 +104,15 @@ def photographs(files, side):
 
 
 def untrained_task(learner, X):
-    """A learner's task as it is before the first step."""
+    """Return a learner's task before training."""
     return learner.set_params(max_epochs=0, random_state=0, device="cpu").fit(X).net_.module_.task
 
 
 @torch.no_grad()
 def seen(task, images, seed=SEED):
-    """Batches (n, h, w, 3) of all that goes into the encoder when a task looks at images once."""
+    """Return all batches (n, h, w, 3) that the encoder gets in one step of a task."""
     inputs = []
-    encoder = getattr(task.encoder, "encoder", task.encoder)  # CPC has one for patches inside
+    encoder = getattr(task.encoder, "encoder", task.encoder)  # CPC has an inner patch encoder
     prepare = encoder.prepare
     encoder.prepare = lambda batch: inputs.append(batch) or prepare(batch)
     torch.manual_seed(seed)
@@ -206,7 +206,7 @@ def predictive(X, path):
     step = side + 2 * GAP
     top, half = HEAD + step + HEAD, GAP + 4 * step + 2 * GAP
     sheet = Sheet(half + 4 * step, top + step)
-    rows = {  # (title, left, top): pictures of a learner, with what is written above them
+    rows = {  # (title, left, top): pictures of a learner, with their captions
         ("RotationPrediction", GAP, HEAD): [(f"{90 * k}°", turned[k * n]) for k in range(4)],
         ("ExemplarCNN, views of one image", half, HEAD): [("", view) for view in examples],
         ("Jigsaw", GAP, top): [
@@ -226,7 +226,7 @@ def predictive(X, path):
     for (learner, x, y), pictures in rows.items():
         sheet.text(learner, x, y - 22, ha="left", weight="bold")
         for title, pixels in pictures:
-            size = len(pixels) if y == top else side  # below in the size that the network sees
+            size = len(pixels) if y == top else side  # the lower row at the network's input size
             sheet.image(pixels, x, y, size)
             sheet.text(title, x + size / 2, y - 4)
             x += step
@@ -252,7 +252,7 @@ def several(X, path):
 
 
 def train(learner, X, seconds):
-    """Fit for about so many seconds."""
+    """Fit for about this many seconds."""
     learner.set_params(batch_size=32, random_state=0)
     short = clone(learner).set_params(max_epochs=2).fit(X[:64])
     n = max(64, int(seconds * short.history_[-1]["images_per_second"]))
@@ -264,7 +264,7 @@ def train(learner, X, seconds):
 
 @torch.no_grad()
 def drawn(learner, images):
-    """What the networks of the generative family see of images and make of them, by name."""
+    """Return the inputs and outputs of a generative learner's network for images, by name."""
     task = learner.net_.module_.task
     images = images.to(learner.device_)
     torch.manual_seed(SEED)
@@ -356,9 +356,9 @@ VIEWS = {
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="zip or folder of class/name images; default: download")
-    parser.add_argument("--side", type=int, default=48, help="side that --data is resized to")
-    parser.add_argument("--show", nargs="+", help="image files, two at least")
-    parser.add_argument("--seconds", type=float, default=60, help="of training for each learner")
+    parser.add_argument("--side", type=int, default=48, help="resize --data to this side")
+    parser.add_argument("--show", nargs="+", help="at least two image files")
+    parser.add_argument("--seconds", type=float, default=60, help="training time of each learner")
     parser.add_argument("--families", nargs="+", default=[*VIEWS, "generative"])
     parser.add_argument("--output", type=Path, default=Path("docs/images"))
     args = parser.parse_args()

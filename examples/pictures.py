@@ -1,4 +1,4 @@
-"""The pictures of docs/using.md: what learners make of scikit-learn's digits.
+"""Draw the pictures of docs/using.md from learners trained on scikit-learn's digits.
 
 python examples/pictures.py --output docs/images
 """

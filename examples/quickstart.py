@@ -1,10 +1,10 @@
-"""Is self-supervision worth it? Unlabeled digits, and from one label a class on.
+"""Is self-supervision worth it? Pretrain on unlabeled digits, and learn from 10 to 250 labels.
 
     pip install ".[examples]" && python examples/quickstart.py
 
-Pretrains on images without labels, fits the same probe to few labels of all methods, and compares
-with raw pixels, PCA, a dictionary of patches, the untrained encoder and a network that is trained
-with the labels alone. Needs no download and no GPU.
+Pretrains SimCLR without labels, fits a probe to a few labels, and compares it with raw pixels, PCA,
+a patch dictionary, the untrained encoder (all with the same probe), and a network trained on the
+labels alone. Needs no download and no GPU.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ from sklearn_ssl.inspection import FeatureMapDisplay, LabelsDisplay, compare, ve
 
 def main():
     X, y = load_digits().images, load_digits().target
-    # digits are no mirror images of each other, and all of a digit has to stay in view
+    # a mirror image is not the same digit, and most of a digit must stay in view
     views = Views(flip=0, crop_scale=(0.3, 1.0))
     ssl = SimCLR(views=views, max_epochs=20, random_state=0)
     methods = {
@@ -35,7 +35,7 @@ def main():
         "SimCLR": ssl,
     }
     table = compare(methods, X, y, n_labels=(10, 50, 250), n_splits=5, n_fits=2)
-    print("\ntest accuracy in %, ± its standard error by labels, fits and test images")
+    print("\ntest accuracy in %, ± its standard error over draws of labels, fits and test images")
     print(f"{'labels':<20}" + "".join(f"{n:>14,}" for n in table["n_labels"].unique()))
     for method, rows in table.groupby("method", sort=False):
         cells = zip(100 * rows["accuracy"], 100 * rows["error"], strict=True)
@@ -46,7 +46,7 @@ def main():
     LabelsDisplay.from_table(table, ax=left)
     some = np.random.default_rng(0).permutation(len(X))[:400]
     FeatureMapDisplay.from_estimator(ssl.fit(X), X[some], ax=right)
-    right.set_title("digits on a map of their features; no label was used")
+    right.set_title("map of the digits by their features, learned without labels")
     path = Path(__file__).with_suffix(".png")
     figure.savefig(path, dpi=110)
     print(f"\nsaved {path}")

@@ -3,9 +3,9 @@
 from sklearn_ssl import exceptions
 from sklearn_ssl._discovery import all_estimators
 from sklearn_ssl._loading import load
-from sklearn_ssl._utils._checkpoints import Checkpoint
-from sklearn_ssl.clustering import PatchDictionary
 from sklearn_ssl.contrastive import CPC, NNCLR, DeepInfoMax, InstanceDiscrimination, MoCo, SimCLR
+from sklearn_ssl.fine_tuning import FineTunedClassifier, FineTunedRegressor
+from sklearn_ssl.fixed import PatchDictionary, PretrainedEncoder
 from sklearn_ssl.generative import (
     Autoencoder,
     BiGAN,
@@ -37,17 +37,9 @@ from sklearn_ssl.predictive import (
     RelativePatchLocation,
     RotationPrediction,
 )
-from sklearn_ssl.pretrained import PretrainedEncoder
-from sklearn_ssl.probes import (
-    FineTunedClassifier,
-    FineTunedRegressor,
-    KernelProbe,
-    KernelRegressor,
-    LinearProbe,
-    NeighborsProbe,
-    SelfSupervisedClassifier,
-    SelfSupervisedRegressor,
-)
+from sklearn_ssl.probes import KernelProbe, KernelRegressor, LinearProbe, NeighborsProbe
+from sklearn_ssl.semi_supervised import SelfSupervisedClassifier, SelfSupervisedRegressor
+from sklearn_ssl.training import Checkpoint
 from sklearn_ssl.views import Views
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The command line: features of a folder of images, in a table.
+"""Command line: compute features of a folder of images, and write them to a table.
 
 python -m sklearn_ssl embed photos/ --learner simclr.safetensors --output features.parquet
 """
@@ -28,14 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m sklearn_ssl", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
-    embed = commands.add_parser("embed", help="features of images, one row each, to a table")
+    embed = commands.add_parser("embed", help="write a table of features, one row per image")
     embed.add_argument("images", help="a folder, a pattern in quotes, or a tar archive")
     embed.add_argument("--learner", required=True, help="a file that a learner's save() wrote")
     embed.add_argument("--output", required=True, type=Path, help="a .parquet or .csv file")
-    embed.add_argument("--layer", help="by default the learner's")
-    embed.add_argument("--device", help="by default the learner's")
-    embed.add_argument("--skip", action="store_true", help="NaN for files that cannot be read")
-    embed.add_argument("--quiet", action="store_true", help="no progress bar; warnings stay")
+    embed.add_argument("--layer", help="default: the learner's")
+    embed.add_argument("--device", help="default: the learner's")
+    embed.add_argument("--skip", action="store_true", help="write NaN for unreadable files")
+    embed.add_argument("--quiet", action="store_true", help="hide the progress bar, not warnings")
     options = parser.parse_args(arguments)
     try:
         _embed(options)
@@ -44,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _embed(options: argparse.Namespace) -> None:
-    """Write the features of some thousand images at a time, and then all of them as one table.
+    """Write features in parts of a few thousand images, then join the parts in one table.
 
-    Parts that are whole are not computed again after a stop, unless their images were replaced.
+    After an interruption, complete parts are reused, unless their images were replaced.
     """
     open_writer = _writer_of(options.output.suffix)
     output = place_for(options.output, "--output")
@@ -82,12 +82,12 @@ def _is_whole(part: Path) -> bool:
 
 
 def _in_unicode(paths: np.ndarray) -> list[str]:
-    """Return paths as text; bytes that are not UTF-8 are written as ``\\xe9``."""
+    """Return paths as text; bytes that are not UTF-8 are escaped, as in ``\\xe9``."""
     texts = [os.fsencode(path).decode("utf-8", errors="backslashreplace") for path in paths]
     if changed := [text for text, path in zip(texts, paths, strict=True) if text != path]:
         print(
-            f"{len(changed)} of {len(texts)} paths are not UTF-8; the table has their bytes as in "
-            f"{changed[0]}",
+            f"{len(changed)} of {len(texts)} paths are not UTF-8; the table escapes their bytes, "
+            f"as in {changed[0]}",
             file=sys.stderr,
         )
     return texts
@@ -100,7 +100,7 @@ def _write(
     names: list[str],
     open_writer: Callable[..., Any],
 ) -> None:
-    """Write one table of all parts."""
+    """Join all parts in one table."""
     import pyarrow
 
     fields = [("path", pyarrow.string()), *((name, pyarrow.float32()) for name in names)]
@@ -121,7 +121,7 @@ def _writer_of(suffix: str) -> Callable[..., Any]:
         import pyarrow.csv
         import pyarrow.parquet
     except ImportError:
-        raise ImportError("tables need pip install 'sklearn-ssl[tables]'") from None
+        raise ImportError("tables need pyarrow: pip install 'sklearn-ssl[tables]'") from None
     writers = {".parquet": pyarrow.parquet.ParquetWriter, ".csv": pyarrow.csv.CSVWriter}
     if suffix not in writers:
         raise ValueError(f"--output must end in {' or '.join(writers)}")
@@ -129,7 +129,7 @@ def _writer_of(suffix: str) -> Callable[..., Any]:
 
 
 def _begin(parts: Path, task: str) -> None:
-    """Make the folder of the parts, after deleting parts of another task."""
+    """Make the folder of parts; delete parts of a different task."""
     note = parts / "task.json"
     if parts.exists() and not (note.exists() and note.read_text() == task):
         shutil.rmtree(parts)

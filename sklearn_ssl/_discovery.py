@@ -7,8 +7,6 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, Transfo
 from sklearn_ssl._utils._messages import did_you_mean
 from sklearn_ssl.base import PretextLearner
 
-__all__ = ["all_estimators"]
-
 _KINDS: dict[str | None, type] = {
     "learner": PretextLearner,
     "transformer": TransformerMixin,
@@ -24,8 +22,8 @@ def all_estimators(type_filter: str | None = "learner") -> list[tuple[str, Any]]
     Parameters
     ----------
     type_filter : {"learner", "transformer", "classifier", "regressor"} or None, default="learner"
-        Learners are pretrained by a pretext task. They are transformers, as are those that are not
-        pretrained. ``None`` gives estimators of all kinds.
+        Kind of estimator. Learners train on a pretext task. Transformers are learners, and those
+        without pretext training. ``None`` means all kinds.
 
     Returns
     -------

@@ -7,45 +7,44 @@ from typing import Any
 from sklearn.base import BaseEstimator
 
 from sklearn_ssl._discovery import all_estimators
+from sklearn_ssl._utils._saving import FORMAT, unpacked_arguments
 from sklearn_ssl._utils._storage import DAMAGED, expanded, read_file
-from sklearn_ssl.base import FORMAT
-from sklearn_ssl.base._saved import unpacked_arguments
 from sklearn_ssl.encoders import is_elsewhere
 from sklearn_ssl.views import Views
 
-__all__ = ["load"]
-
 
 def load(path: str | os.PathLike, *, learner_class: type | None = None, **params: Any) -> Any:
-    """Read an estimator of this package that was saved by its method ``save``.
+    """Load an estimator of this package from a file that its ``save`` wrote.
 
-    No code of the file is run, and nothing is downloaded: its network is built anew from the
-    arguments, and filled. A network that is larger than what the file holds is not built. Folders
-    that the learner wrote to (``memory``, ``checkpoint``, ``decoded_cache``) are not taken from the
-    file; give them again.
+    No code in the file is run, and nothing is downloaded: the network is rebuilt from the
+    arguments, and filled with the saved weights. A network that is larger than the weights in the
+    file is not built. Folders that the learner wrote to (``memory``, ``checkpoint``,
+    ``decoded_cache``) are not taken from the file; give them again.
 
     Parameters
     ----------
     path : str or path
+        File to load.
     learner_class : type, optional
-        For a learner that is not of this package.
+        Class of the learner, if it is not part of this package.
     **params : object
-        Arguments that are code and could not be saved (the class of an encoder, a learner with one,
-        callbacks, views that are a function, a ``RandomState``), an ``encoder`` that timm reads
-        from a hub (``"timm/hf-hub:..."``) or a ``learner`` with one, and others that may be changed
-        after a fit.
+        Arguments to give again or to change. Code cannot be saved: the class of an encoder, a
+        learner with one, callbacks, a function as views, a ``RandomState``. An ``encoder`` that
+        timm reads from a hub (``"timm/hf-hub:..."``), or a ``learner`` with one, must also be given
+        again. Arguments that may change after a fit can be given as well.
 
     Returns
     -------
     estimator
-        Fitted; on the device that its argument asks for, or with a warning on the CPU.
+        Fitted estimator, on its ``device`` or, with a warning, on the CPU.
 
     Raises
     ------
     ValueError
-        If it is no such file, if it is damaged or of a newer version, or if arguments are missing.
+        If the file is not one of this package, is damaged or from a newer version, or if arguments
+        are missing.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
 
     Examples
     --------
@@ -67,20 +66,20 @@ def load(path: str | os.PathLike, *, learner_class: type | None = None, **params
         classes = _known_classes(learner_class)
         if values["class"] not in classes:
             raise ValueError(
-                f"{path} holds a {values['class']}, which is not of this package; give its class "
-                "as load(path, learner_class=...)"
+                f"{path} holds a {values['class']}, which is not part of this package; give its "
+                "class: load(path, learner_class=...)"
             )
         return _rebuilt(values, params, classes)
     except DAMAGED as error:
         if isinstance(error, ValueError):
             raise
         raise ValueError(
-            f"{path} does not fit together: {type(error).__name__}: {error}"
+            f"{path} has inconsistent contents: {type(error).__name__}: {error}"
         ) from error
 
 
 def _rebuilt(values: dict[str, Any], params: dict[str, Any], classes: dict[str, Any]) -> Any:
-    """Rebuild the estimator that gave these values."""
+    """Rebuild an estimator from its saved values."""
     found = classes[values["class"]]
     arguments = unpacked_arguments(found, values["arguments"], classes)
     code = {**values["code"], **_leading_to_hubs(arguments)}
@@ -88,7 +87,7 @@ def _rebuilt(values: dict[str, Any], params: dict[str, Any], classes: dict[str, 
     made = found(**{**arguments, **params})
 
     def rebuild(inner: dict[str, Any], lenders: list[Any]) -> Any:
-        """Rebuild an estimator within it, with code lent by one that was given as an argument."""
+        """Rebuild an inner estimator; an argument of the same class lends it its code."""
         alike = [lender for lender in lenders if type(lender).__name__ == inner["class"]]
         wanted = {**inner["code"], **_leading_to_hubs(inner["arguments"])} if alike else {}
         lent = {name: getattr(alike[0], name) for name in wanted}
@@ -98,16 +97,16 @@ def _rebuilt(values: dict[str, Any], params: dict[str, Any], classes: dict[str, 
 
 
 def _leading_to_hubs(arguments: dict[str, Any]) -> dict[str, str]:
-    """Return the arguments that name a network which timm would read from a hub, and the names.
+    """Return the names of arguments that hold a network timm would read from a hub, and its name.
 
-    A teacher is left out: none is built before a fit.
+    ``teacher`` is left out: it is not built before a fit.
     """
     found = {name: _elsewhere(value) for name, value in arguments.items() if name != "teacher"}
     return {name: names[0] for name, names in found.items() if names}
 
 
 def _elsewhere(value: Any) -> list[str]:
-    """Return the names of such networks in an argument, in estimators in it, and so on."""
+    """Return the names of networks on a hub in an argument, also in estimators within it."""
     if is_elsewhere(value):
         return [value]
     if isinstance(value, BaseEstimator):
@@ -121,8 +120,8 @@ def _check_format(path: Any, values: Any) -> None:
         raise ValueError(f"{path} is a file of sklearn_ssl, but holds no learner")
     if found > FORMAT:
         raise ValueError(
-            f"{path} was written by sklearn-ssl {values.get('version')}, which is newer than this "
-            f"{version('sklearn-ssl')}; upgrade it"
+            f"{path} was written by sklearn-ssl {values.get('version')}, which is newer than the "
+            f"installed {version('sklearn-ssl')}; upgrade sklearn-ssl"
         )
 
 
@@ -139,7 +138,7 @@ def _known_classes(learner_class: Any) -> dict[str, Any]:
 def _check_params(learner_class: Any, code: dict[str, Any], params: dict[str, Any]) -> None:
     if missing := [f"{name}= ({what})" for name, what in code.items() if name not in params]:
         raise ValueError(
-            "arguments that are code, or lead to a hub, are not taken from a file; give them "
+            "arguments that are code or lead to a hub are not loaded from a file; give them "
             f"again: load(path, ...) needs {', '.join(missing)}"
         )
     known = learner_class._arguments
@@ -150,6 +149,6 @@ def _check_params(learner_class: Any, code: dict[str, Any], params: dict[str, An
     ]
     if fixed:
         raise ValueError(
-            f"{', '.join(fixed)} cannot be changed: the network was built from it, or it is no "
-            f"argument of {learner_class.__name__}"
+            f"{', '.join(fixed)} cannot be changed: the network was built from it, or "
+            f"{learner_class.__name__} has no such argument"
         )

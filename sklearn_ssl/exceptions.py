@@ -1,4 +1,4 @@
-"""Errors and warnings with a name, so that they can be caught or filtered."""
+"""Named errors and warnings, to be caught or filtered."""
 
 from sklearn.exceptions import ConvergenceWarning
 
@@ -29,72 +29,72 @@ def __dir__() -> list[str]:
 
 
 class DivergenceError(ArithmeticError):
-    """The pretext loss became NaN or infinite; nothing was learned that is worth keeping."""
+    """Error for a pretext loss that became NaN or infinite; nothing useful was learned."""
 
 
 class ImageReadError(OSError):
-    """An image cannot be read: its file is missing, broken, too large, or of an unknown kind."""
+    """Error for an unreadable image: its file is missing, broken, too large or of unknown type."""
 
 
 class ProcessLostError(RuntimeError):
-    """Another process of a training on several is gone, and the training ends on all of them."""
+    """Error for a lost process in distributed training, which then ends on all processes."""
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C during a training; the learner keeps what it has learned so far."""
+    """Interruption of training by Ctrl-C; the learner keeps what it has learned so far."""
 
 
 class BusyMachineWarning(UserWarning):
-    """The machine has far more to do than it has cores for, and a training on it is slow."""
+    """Warning that the machine is overloaded for its number of cores, so training is slow."""
 
 
 class CheckpointWarning(UserWarning):
-    """A checkpoint is damaged, and an earlier one was taken."""
+    """Warning that a checkpoint is damaged and an earlier one was used."""
 
 
 class InterruptionWarning(UserWarning):
-    """A training was interrupted; the learner has what it learned until then."""
+    """Warning that training was interrupted; the learner keeps what it learned until then."""
 
 
 class CollapseWarning(UserWarning):
-    """The encoder gives (nearly) the same features for every image."""
+    """Warning that the encoder returns (nearly) the same features for every image."""
 
 
 class EncoderWarning(UserWarning):
-    """An encoder is not quite what its name or its class says: weights or parts are left out."""
+    """Warning that an encoder differs from its name or class: weights or parts are left out."""
 
 
 class FileFormatWarning(UserWarning):
-    """The name of a file ends like those of another format than the one that it is written in."""
+    """Warning that a file name has the extension of another format than the one written."""
 
 
 class ImageReadWarning(UserWarning):
-    """Images were left out because they cannot be read, or changed while they were read."""
+    """Warning that images were left out as unreadable, or changed while they were read."""
 
 
 class ImageShapeWarning(UserWarning):
-    """The shape of the images had to be guessed, or looks wrong."""
+    """Warning that the shape of the images had to be guessed or looks wrong."""
 
 
 class LabelWarning(UserWarning):
-    """Labels may mean something else than they are taken for, or classes have too few of them."""
+    """Warning that labels may be misinterpreted, or that classes have too few of them."""
 
 
 class LittleTrainingWarning(ConvergenceWarning):
-    """A training was too short, or had too few images, for much to be learned."""
+    """Warning that training was too short, or had too few images, to learn much."""
 
 
 class MemoryWarning(UserWarning):
-    """Results that ``memory`` or ``decoded_cache`` should keep cannot be written or read again."""
+    """Warning that results cached by ``memory`` or ``decoded_cache`` cannot be written or read."""
 
 
 class PixelRangeWarning(UserWarning):
-    """Images have another range of values than those of the fit."""
+    """Warning that images have another range of values than those of the fit."""
 
 
 class StaleFeaturesWarning(UserWarning):
-    """A learner goes on training after features of it were given to others."""
+    """Warning that a learner continues training, so features it returned before are stale."""
 
 
 class UnavailableDeviceWarning(UserWarning):
-    """A fitted learner was loaded where the device that it asks for is missing."""
+    """Warning that a fitted learner was loaded where its requested device is missing."""

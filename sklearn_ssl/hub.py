@@ -1,4 +1,4 @@
-"""Learners on the Hugging Face Hub, or in a folder of the same form: a file and a model card."""
+"""Learners on the Hugging Face Hub, or in a folder of the same layout: a file and a model card."""
 
 import inspect
 import os
@@ -27,20 +27,20 @@ def __dir__() -> list[str]:
 
 
 def save_pretrained(learner: Any, folder: str | os.PathLike) -> None:
-    """Write a fitted learner, and a model card that says what it is, to a folder.
+    """Save a fitted learner to a folder, with a model card that describes it.
 
     Parameters
     ----------
     learner : estimator
-        Fitted: a learner, or another transformer of this package.
+        Fitted learner, or another fitted estimator of this package.
     folder : str or path
-        It is made if it is not there. Other files in it stay, and so does a ``README.md`` that is
-        there.
+        Folder, which is created if necessary. Other files in it stay as they are, including a
+        ``README.md``.
 
     Raises
     ------
     NotFittedError
-        If it was not fitted.
+        If the learner is not fitted.
     OSError
         If the folder cannot be written to.
 
@@ -80,26 +80,26 @@ def push_to_hub(
     Parameters
     ----------
     learner : estimator
-        As for :func:`save_pretrained`.
+        Fitted learner, as for :func:`save_pretrained`.
     repo_id : str
-        ``"user/name"``. It is made if it is not there; a model card that is there stays.
+        Repository, ``"user/name"``. It is created if necessary; an existing model card stays.
     private : bool, optional
-        Whether only its owners see it, if it is made; ``None`` is what its owner has set.
+        Make a new repository private. ``None`` means the owner's default.
     token : str, optional
-        By default that of ``hf auth login``.
+        Access token; by default that of ``hf auth login``.
     commit_message : str
 
     Returns
     -------
     str
-        Address of the commit.
+        URL of the commit.
 
     Raises
     ------
     ImportError
         If ``huggingface_hub`` is missing.
     NotFittedError
-        If the learner was not fitted.
+        If the learner is not fitted.
     """
     _check_learner(learner)
     api = _huggingface_hub().HfApi(token=token)
@@ -117,39 +117,41 @@ def push_to_hub(
 def from_pretrained(
     name: str | os.PathLike, *, revision: str | None = None, token: str | None = None, **params: Any
 ) -> Any:
-    """Read a learner from a folder, or from the Hugging Face Hub.
+    """Load a learner from a folder or from the Hugging Face Hub.
 
-    No code is run. What was downloaded once is not downloaded again.
+    No code from there is run. Downloads are cached.
 
     Parameters
     ----------
     name : str or path
-        A folder, or ``"user/name"``; a folder comes first.
+        Folder, or ``"user/name"`` on the hub if there is no folder of this name.
     revision : str, optional
         Branch, tag or commit on the hub.
     token : str, optional
-        By default that of ``hf auth login``.
+        Access token; by default that of ``hf auth login``.
     **params : object
-        As of :func:`sklearn_ssl.load`.
+        Arguments that are given again or changed, as for :func:`sklearn_ssl.load`.
 
     Returns
     -------
     estimator
-        Fitted.
+        Fitted learner.
 
     Raises
     ------
     ImportError
-        If ``huggingface_hub`` is missing, and it is no folder.
+        If ``name`` is not a folder, and ``huggingface_hub`` is missing.
     OSError
-        If it is not there, or cannot be read.
+        If the learner is not found, or cannot be read.
     ValueError
-        As of :func:`sklearn_ssl.load`.
+        If the learner cannot be loaded, as for :func:`sklearn_ssl.load`.
     """
     folder = expanded(name, "name")
     if folder.is_dir():
         if not (folder / _FILE).exists():
-            raise FileNotFoundError(f"{name} holds no {_FILE}, which save_pretrained writes")
+            raise FileNotFoundError(
+                f"{name} holds no {_FILE}; give a folder that save_pretrained wrote"
+            )
         return load(folder / _FILE, **params)
     hub = _huggingface_hub()
     path = hub.hf_hub_download(os.fspath(name), _FILE, revision=revision, token=token)
@@ -159,13 +161,13 @@ def from_pretrained(
 def _check_learner(learner: Any) -> None:
     if isinstance(learner, type) or not hasattr(learner, "save"):
         raise TypeError(
-            f"learner={learner!r} cannot be saved; give a fitted learner, as SimCLR().fit(X) is"
+            f"learner={learner!r} cannot be saved; give a fitted learner, such as SimCLR().fit(X)"
         )
     check_is_fitted(learner)
 
 
 def model_card(learner: Any) -> str:
-    """Return the text of a model's README on the hub, with the header that the hub reads."""
+    """Return the text of a model's README, with the header that the hub reads."""
     kind = type(learner).__name__
     defaults = {n: p.default for n, p in inspect.signature(type(learner)).parameters.items()}
     arguments = "".join(
@@ -173,7 +175,7 @@ def model_card(learner: Any) -> str:
         for name, value in sorted(learner.get_params(deep=False).items())
         if repr(value) != repr(defaults.get(name))
     )
-    fitted = getattr(learner, "learner_", learner)  # of a classifier, that which has the encoder
+    fitted = getattr(learner, "learner_", learner)  # the part of a classifier with the encoder
     has_encoder = isinstance(fitted, ImageTransformer)
     if has_encoder:
         height, width, channels = fitted.image_shape_
@@ -201,8 +203,8 @@ def model_card(learner: Any) -> str:
     seen = ""
     if history := getattr(fitted, "history_", None):
         seen = (
-            f"- trained for {fitted.n_epochs_} epochs, on {fitted.n_images_seen_} images seen; "
-            f"its last loss was {history[-1]['train_loss']:.4g}\n"
+            f"- trained for {fitted.n_epochs_} epochs ({fitted.n_images_seen_} images seen); last "
+            f"loss {history[-1]['train_loss']:.4g}\n"
         )
     return f"""---
 library_name: sklearn-ssl
@@ -226,15 +228,16 @@ learner = from_pretrained("this repository, or its folder")
 {use}
 ```
 
-No code of this repository is run by it.
+This runs no code from the repository.
 
-## Arguments that are not the defaults
+## Non-default arguments
 
 {arguments or "None."}
 {layers}
-## What it was trained on, and what it is good for
+## Training data and intended use
 
-To be filled in: the images and their license, what features were tested on, where they fail.
+To be filled in: the training images and their license, how the features were tested, and where they
+fail.
 """
 
 
@@ -243,7 +246,7 @@ def _huggingface_hub() -> ModuleType:
         import huggingface_hub
     except ImportError as error:
         raise ImportError(
-            'the hub needs huggingface_hub: pip install "sklearn-ssl[hub]"; save_pretrained and '
-            "from_pretrained of a folder work without it"
+            'the hub needs huggingface_hub: pip install "sklearn-ssl[hub]". With a folder, '
+            "save_pretrained and from_pretrained work without it"
         ) from error
     return huggingface_hub

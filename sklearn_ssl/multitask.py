@@ -9,7 +9,7 @@ import torch
 from sklearn.utils.metaestimators import _BaseComposition
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import plain
+from sklearn_ssl._utils._estimators import plain
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.encoders import Encoder
 
@@ -62,17 +62,17 @@ class WeightedTasks(PretextTask):
 
 
 class MultiTask(_BaseComposition, PretextLearner):
-    """Training of one encoder by several pretext tasks at once [1]_.
+    """Training of one encoder on several pretext tasks at once [1]_.
 
-    Every step takes the weighted sum of the losses of its learners, each with its own views and
-    heads, for the same images; in the paper each task has batches of its own. Of the learners only
-    the arguments of their method and ``views`` count; how to train is an argument here. ``views``,
-    if given here, are those of all learners without views of their own. Some learners have a
-    smaller ``lr`` or ``batch_size`` by default than this one, and may need it here, too. Parameters
-    of learners are set as ``name__parameter``, weights as ``name__weight``.
+    Every step minimizes the weighted sum of the learners' losses for the same images. Each learner
+    has its own views and heads; in the paper, each task also has its own batches. Only the
+    arguments of a learner's method and its ``views`` are used; all others are set on ``MultiTask``.
+    ``views`` given here apply to all learners without their own. Some learners have a lower default
+    ``lr`` or ``batch_size`` and may need that here, too. Parameters of learners are set as
+    ``name__parameter``, weights as ``name__weight``.
 
-    Learners that need an encoder of their own kind (:class:`CPC`, :class:`Colorization`,
-    :class:`SplitBrainAutoencoder`) cannot take part.
+    Learners that build their own kind of encoder (:class:`CPC`, :class:`Colorization`,
+    :class:`SplitBrainAutoencoder`) cannot take part, nor can :class:`Distillation`.
 
     Parameters
     ----------
@@ -108,10 +108,10 @@ class MultiTask(_BaseComposition, PretextLearner):
             return self._pairs[0][1]._make_views(size)
         return super()._make_views(size)
 
-    # Parameters of the learners, as those of a pipeline's steps
+    # Parameters of the learners, like those of a pipeline's steps
 
     def _are_triples(self) -> bool:
-        """Return whether ``learners`` is what it has to be; if not, a fit says so."""
+        """Return whether ``learners`` is well-formed; if not, a fit raises an error."""
         return isinstance(self.learners, (list, tuple)) and all(
             isinstance(item, (list, tuple)) and len(item) == 3 and isinstance(item[0], str)
             for item in self.learners
@@ -129,14 +129,14 @@ class MultiTask(_BaseComposition, PretextLearner):
         ]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters of this learner and, if ``deep``, of those that it holds."""
+        """Return the parameters of this learner and, if ``deep``, of its learners."""
         params = self._get_params("_pairs", deep=deep)
         if deep and self._are_triples():
             params |= {f"{name}__weight": weight for name, _, weight in self.learners}
         return params
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, of learners as ``name__parameter``, weights as ``name__weight``."""
+        """Set parameters: of learners as ``name__parameter``, weights as ``name__weight``."""
         if "learners" in params:
             self.learners = params.pop("learners")
         names = [name for name, _ in self._pairs]
@@ -148,8 +148,8 @@ class MultiTask(_BaseComposition, PretextLearner):
 
     def _default_views(self):
         raise ValueError(
-            "MultiTask has no recipe of its own: without views each learner has its own, whose "
-            "parameters are set as name__views__size and so on; or give MultiTask a Views object"
+            "MultiTask has no default views: each learner has its own, whose parameters are set as "
+            "name__views__size and so on. Set these, or give MultiTask a Views object"
         )
 
     # The task
@@ -172,36 +172,36 @@ class MultiTask(_BaseComposition, PretextLearner):
         pairs = self._pairs
         if not pairs or not all(isinstance(child, PretextLearner) for _, child in pairs):
             raise ValueError(
-                f"learners={self.learners!r} must be a list of (name, learner, weight), with one "
-                "entry at least"
+                f"learners={self.learners!r} must be a list of (name, learner, weight), with at "
+                "least one entry"
             )
         self._validate_names([name for name, _ in pairs])
         weights = [weight for *_, weight in self.learners]
         usable = all(isinstance(w, Real) and math.isfinite(w) and w >= 0 for w in weights)
         if not usable or max(weights) == 0:
             raise ValueError(
-                f"weights {weights} must be finite numbers, not negative, and one must be above 0"
+                f"weights {weights} must be finite and not negative, with at least one above 0"
             )
         for name, child in pairs:
             kind = type(child)
             if not kind._shares_encoder:
                 raise ValueError(
-                    f"{kind.__name__} ({name!r}) has an encoder of its own kind and cannot share "
+                    f"{kind.__name__} ({name!r}) builds its own kind of encoder and cannot share "
                     "one; fit it alone"
                 )
             if kind._needs_a_teacher:
                 raise ValueError(
-                    f"{kind.__name__} ({name!r}) needs the features of a teacher, which it gets in "
-                    "its own fit; fit it alone"
+                    f"{kind.__name__} ({name!r}) needs features of its teacher, which only its own "
+                    "fit computes; fit it alone"
                 )
             if child.encoder not in (kind.encoder, self.encoder):
                 raise ValueError(
-                    f"{name!r} has encoder={child.encoder!r}, but one encoder is shared: give it "
-                    f"to MultiTask, which has {self.encoder!r}"
+                    f"{name!r} has encoder={child.encoder!r}, but one encoder is shared; set "
+                    f"it on MultiTask, which has {self.encoder!r}"
                 )
             if child.weights not in (None, self.weights):
                 raise ValueError(
-                    f"{name!r} has weights={child.weights!r}, but one encoder is shared: give "
-                    "weights to MultiTask"
+                    f"{name!r} has weights={child.weights!r}, but one encoder is shared; set "
+                    "weights on MultiTask"
                 )
             child._validate()

@@ -14,13 +14,80 @@ import numpy as np
 import torch
 from conftest import LEARNERS, TinyNet, make_images, small
 from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from sklearn_ssl import RotationPrediction, SimCLR, Views
+from sklearn_ssl import MoCo, RotationPrediction, SimCLR, Views
+from sklearn_ssl._utils._torch import DRAWS, OwnRandomNumbers
 
 RANK = int(os.environ.get("RANK", 0))
-EXACT = {"optimizer": "sgd", "lr": 1e-4, "precision": "float32"}  # roundings stay what they are
+SIZE = int(os.environ.get("WORLD_SIZE", 1))
+# learners that cut images into patches or tiles, and then draw for them one image after the other
+BY_IMAGE = {"CPC", "LearningToCount", "RelativePatchLocation"}
+
+
+class SameDraws(TorchFunctionMode):
+    """A mode in which each process draws what one would draw for its rows of the whole batch.
+
+    What has as many rows as the process has images, or a multiple, is drawn for all of them.
+    """
+
+    def __init__(self, n, by_image):
+        super().__init__()
+        self.n = n
+        self.by_image = by_image
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func not in DRAWS:
+            return func(*args, **kwargs)
+        if func in (torch.rand, torch.randn):
+            args = (torch.empty(*args, **kwargs),)
+            func, kwargs = Tensor.uniform_ if func is torch.rand else Tensor.normal_, {}
+        elif func is torch.randint:
+            *bounds, size = args
+            args = (torch.empty(size, dtype=torch.int64), *[0, *bounds][-2:])
+            func, kwargs = Tensor.random_, {}
+        like = args[0] if args and isinstance(args[0], Tensor) else None
+        if like is None or not like.ndim:
+            return func(*args, **kwargs)
+        if len(like) % self.n and like.ndim > 1 and like.shape[1] == self.n:  # rows come second
+            for_all = func(torch.cat([like] * SIZE, dim=1), *args[1:], **kwargs)
+            return like.copy_(for_all.narrow(1, RANK * self.n, self.n))
+        if len(like) % self.n:
+            return func(*args, **kwargs)  # the same in all processes
+        groups = (1, len(like)) if self.by_image else (len(like) // self.n, self.n)
+        rows = like.unflatten(0, groups)[:, None].expand(-1, SIZE, *(-1,) * like.ndim)
+        for_all = func(rows.flatten(0, 2).clone(), *args[1:], **kwargs)
+        drawn = for_all.unflatten(0, (groups[0], SIZE, groups[1]))[:, RANK].flatten(0, 1)
+        return like.copy_(drawn) if func.__name__.endswith("_") else drawn
+
+
+def with_same_draws(learner):
+    """Make a learner's task draw what one process would, in a fit on several."""
+    if SIZE == 1:
+        return
+    OwnRandomNumbers.restart_for = lambda self, rank: None
+    by_image, make = type(learner).__name__ in BY_IMAGE, learner._make_task
+
+    def made(*args):
+        task = make(*args)
+        forward = task.forward
+
+        def drawn(images, index):
+            with SameDraws(len(images), by_image):
+                return forward(images, index)
+
+        task.forward = drawn
+        return task
+
+    learner._plainly = lambda: learner
+    learner._make_task = made
 
 
 class Noted(Callback):
@@ -39,7 +106,9 @@ def said_of(learner, X, **options):
     """Losses, gradients, all that is learned, and features."""
     noted = Noted()
     learner.set_params(callbacks=[noted], precision="float32", **options)
+    with_same_draws(learner)
     learner.fit(X)
+    learner.net_.module_.task.__dict__.pop("forward", None)
     batches = [batch["train_loss"] for epoch in learner.net_.history for batch in epoch["batches"]]
     return {
         "losses": torch.tensor(batches),
@@ -60,8 +129,7 @@ def on_one_gpu(folder):
     """Processes that share a GPU, over gloo: NCCL wants one for each."""
     if "RANK" in os.environ:
         torch.distributed.init_process_group("gloo")
-    options = {"device": "cuda", **EXACT}
-    return {name: said_of(learner, X, **options) for name, learner, X in kinds_of(folder)}
+    return {name: said_of(learner, X, device="cuda") for name, learner, X in kinds_of(folder)}
 
 
 def kinds(folder):
@@ -69,7 +137,7 @@ def kinds(folder):
 
 
 def kinds_of(folder):
-    """A few that differ in what is shared out: negatives, files, draws of networks and views."""
+    """A few that differ in what depends on rows: negatives, files, draws of networks and views."""
     X = make_images()
     all_of_it = {"rotate": True, "noise": 0.1, "erase": 0.4, "blur": 0.5, "solarize": (0.1, 0.3)}
     learners = {
@@ -118,23 +186,40 @@ def resumed(folder):
     class Watch(Callback):
         def on_train_begin(self, net, **kwargs):
             self.start = copy.deepcopy(net.module_.state_dict())
+            self.optimizer = copy.deepcopy(net.optimizer_.state_dict()["state"])
 
         def on_epoch_end(self, net, **kwargs):
             if len(net.history) == 2 and not goes_on and RANK == 0:
                 os.kill(os.getpid(), signal.SIGINT)
 
     watch = Watch()
-    learner = small(SimCLR, batch_size=24, checkpoint=place, callbacks=[watch], **EXACT)
-    learner.set_params(max_epochs=4)
+    learner = small(MoCo, batch_size=24, checkpoint=place, callbacks=[watch])
+    learner.set_params(max_epochs=4, queue_size=20)
     try:
         learner.fit(make_images())
     except KeyboardInterrupt:
         assert learner.n_epochs_ == 2
     return {
         "start": watch.start,
+        "optimizer": watch.optimizer,
         "module": learner.net_.module_.state_dict(),
+        "trained": learner.net_.optimizer_.state_dict()["state"],
         "epochs": learner.n_epochs_,
     }
+
+
+def with_own_draws(folder):
+    """Accuracy of a probe on features of digits, for some seeds."""
+    digits = load_digits()
+    X, y = digits.images, digits.target
+    probe, scores = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)), []
+    for seed in range(3):
+        ssl = SimCLR(max_epochs=2, batch_size=64, random_state=seed, precision="float32").fit(
+            X[:600]
+        )
+        F = ssl.fit(X[:600]).transform(X)
+        scores.append(probe.fit(F[:300], y[:300]).score(F[900:], y[900:]))
+    return {"scores": torch.tensor(scores), "module": ssl.net_.module_.state_dict()}
 
 
 def remembered(folder):

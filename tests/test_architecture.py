@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -12,8 +13,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import small
 
 import sklearn_ssl
+from sklearn_ssl import SimCLR
 
 ROOT = Path(__file__).parents[1]
 ROOMS = sorted(path.name for path in (ROOT / "sklearn_ssl").iterdir() if path.name[0] != "_")
@@ -34,6 +37,65 @@ def test_imports_point_downwards():
 def test_every_room_is_on_the_map(room):
     map_of_code = (ROOT / "docs" / "architecture.md").read_text()
     assert f"`{room.removesuffix('.py')}" in map_of_code
+
+
+def test_no_room_imports_private_files_of_another():
+    """``_utils`` and ``_labeled`` are for all rooms."""
+    for path in (ROOT / "sklearn_ssl").rglob("*.py"):
+        room = path.relative_to(ROOT / "sklearn_ssl").parts[0].removesuffix(".py")
+        for found in re.findall(
+            r"^\s*(?:from|import) sklearn_ssl\.(\w+)\._", path.read_text(), re.M
+        ):
+            assert found in (room, "_utils", "_labeled"), f"{path}: {found}"
+
+
+def test_no_two_files_have_one_name():
+    names = [path.name for path in (ROOT / "sklearn_ssl").rglob("*.py")]
+    assert not [name for name in set(names) - {"__init__.py"} if names.count(name) > 1]
+
+
+class FirstLoss(Exception):
+    pass
+
+
+def files_run(function):
+    """Files of the package whose code runs in a call, until it returns or raises FirstLoss."""
+    root, found = str(ROOT / "sklearn_ssl"), set()
+
+    def note(frame, event, _):
+        if event == "call" and frame.f_code.co_filename.startswith(root):
+            found.add(os.path.relpath(frame.f_code.co_filename, root))
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        function()
+    except FirstLoss:
+        pass
+    finally:
+        sys.setprofile(before)
+    return found
+
+
+def test_a_fit_runs_few_files_until_the_loss_and_transform_fewer(images, monkeypatch):
+    """Bars for whoever has to follow them."""
+    ssl = small(SimCLR, encoder="small_resnet").fit(images)
+    assert len(files_run(lambda: ssl.transform(images))) <= 10
+    task = type(ssl.net_.module_.task)
+    forward = task.forward
+
+    def stopped(self, *batch):
+        forward(self, *batch)
+        raise FirstLoss
+
+    monkeypatch.setattr(task, "forward", stopped)
+    assert len(files_run(lambda: ssl.fit(images))) <= 15
+
+
+def test_few_classes_make_a_learner():
+    ours = [cls for cls in SimCLR.__mro__ if cls.__module__.startswith("sklearn_ssl")]
+    assert len(ours) <= 7
+    assert len(SimCLR.__mro__) <= 16
 
 
 def modules(private=False):

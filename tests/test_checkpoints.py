@@ -291,7 +291,10 @@ def test_a_folder_that_cannot_be_written(images, tmp_path):
 
 def test_two_trainings_in_one_folder(images, tmp_path):
     pytest.importorskip("fcntl")
-    with Checkpoint(tmp_path).opened(), pytest.raises(OSError, match="another process trains"):
+    with (
+        Checkpoint(tmp_path).opened({}, None),
+        pytest.raises(OSError, match="another process trains"),
+    ):
         brief(SimCLR, checkpoint=tmp_path).fit(images)
 
 

@@ -15,8 +15,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_ssl import PatchDictionary, load
-from sklearn_ssl.clustering._patch_dictionary import cluster
 from sklearn_ssl.exceptions import CollapseWarning, ImageShapeWarning
+from sklearn_ssl.fixed._patch_dictionary import cluster
 
 
 def tiny(**params):
@@ -92,7 +92,7 @@ def test_features_are_pooled_maps(mirror, monkeypatch):
     """By products of matrices and in chunks, they are what other encoders' features are."""
     X = make_images(12)
     dictionary = tiny(mirror=mirror, precision="float32", pool=2).fit(X)
-    monkeypatch.setattr("sklearn_ssl.clustering._encoder._BYTES_AT_ONCE", 1000)
+    monkeypatch.setattr("sklearn_ssl.fixed._patch_dictionary._BYTES_AT_ONCE", 1000)
     images = torch.from_numpy(X).permute(0, 3, 1, 2) / 255
     pooled = super(type(dictionary.encoder_), dictionary.encoder_).features
     expected = pooled(images, [("patches", 2)])

@@ -106,7 +106,7 @@ def test_names_that_are_not_unicode(output, place, capsys):
     read = pd.read_parquet if output.endswith("parquet") else pd.read_csv
     paths = read(place / output)["path"]
     assert paths.iloc[-1] == str(place / "photos" / "\\xe9.png")
-    said = f"1 of 48 paths are not UTF-8; the table has their bytes as in {paths.iloc[-1]}\n"
+    said = f"1 of 48 paths are not UTF-8; the table escapes their bytes, as in {paths.iloc[-1]}\n"
     assert capsys.readouterr().err == said  # and no progress
 
 
@@ -114,7 +114,7 @@ def test_broken_files(place, capsys):
     (place / "photos" / "05.png").write_bytes(b"no image")
     with pytest.raises(SystemExit):
         embed(place, "features.parquet")
-    assert "05.png: it is no image" in capsys.readouterr().err
+    assert "05.png: Pillow does not recognize it" in capsys.readouterr().err
     with pytest.warns(UserWarning, match="NaN"):
         embed(place, "features.parquet", "--skip")
     assert np.flatnonzero(pd.read_parquet(place / "features.parquet").isna().any(axis=1)) == [5]

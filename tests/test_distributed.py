@@ -1,4 +1,4 @@
-"""Trainings on several processes: two of them, on CPUs, equal one at the same batch."""
+"""Trainings on several processes: two of them, on CPUs, given the views of one, equal it."""
 
 import os
 import socket
@@ -10,12 +10,11 @@ from pathlib import Path
 import on_ranks
 import pytest
 import torch
-from conftest import make_images, small
+from conftest import small
 
 import sklearn_ssl
-from sklearn_ssl import Checkpoint, SimCLR, Views
-from sklearn_ssl._utils._ranks import Ranks, joined
-from sklearn_ssl.views import functional
+from sklearn_ssl import Checkpoint, SimCLR
+from sklearn_ssl.nn import first_own_row, gather, own_rows
 
 pytest.importorskip("accelerate")
 
@@ -77,23 +76,21 @@ def errors_of_gradients(one, two):
 
 
 def assert_equal_but_for_rounding(one, two):
-    """After four steps of the default optimizer, AdamW.
+    """Losses and gradients of the first step; then those of the default optimizer, AdamW.
 
     It makes large steps of small gradients, and of their rounding, too. In a network of two layers
     this hardly matters, in a deep one every layer adds to it.
     """
     for name, said in two.items():
         assert one[name]["gradients"].keys() == said["gradients"].keys()
-        deep = name == "deep"
+        first = relative(said["losses"][:1], one[name]["losses"][:1])
+        assert first < 2e-5, (name, first)  # DINO divides by a temperature of 0.02
         losses = relative(said["losses"], one[name]["losses"])
-        assert losses < (1e-2 if deep else 1e-4), (name, losses)
-        expected = one[name]["features"]
-        features = relative(said["features"] - expected.mean(0), expected - expected.mean(0))
-        assert features < (0.1 if deep else 1e-3), (name, features)
+        assert losses < 1e-2, (name, losses)
     # where the input of a ReLU is 0 but for rounding, its gradient is there or not
     errors = errors_of_gradients(one, two)
     assert max(errors.values()) < 0.02, errors
-    assert sum(error > 1e-4 for error in errors.values()) <= len(errors) // 9, errors
+    assert sum(error > 1e-5 for error in errors.values()) <= max(1, len(errors) // 9), errors
 
 
 def test_two_processes_learn_what_one_does(tmp_path):
@@ -125,17 +122,25 @@ def test_two_processes_on_a_gpu_learn_what_one_does(tmp_path):
 
 @pytest.mark.slow
 def test_a_training_goes_on_with_another_number_of_processes(tmp_path):
+    """Weights, averages, queues and optimizer are exact; draws continue by the ranks."""
     first, second = on_two("resumed", tmp_path)  # Ctrl-C on the first one stops both
-    assert_same(first, second)
+    assert_same(first["module"], second["module"])
     assert first["epochs"] == 2
     assert_same(first["module"], Checkpoint(tmp_path / "checkpoints").read()["module"])
     rest = on_ranks.resumed(tmp_path)
     assert rest["epochs"] == 4
     assert_same(rest["start"], first["module"])
-    whole = small(SimCLR, batch_size=24, **on_ranks.EXACT).set_params(max_epochs=4)
-    whole = whole.fit(make_images()).net_.module_.state_dict()
-    for name, value in rest["module"].items():
-        torch.testing.assert_close(value, whole[name], rtol=1e-3, atol=1e-5)
+    assert_same(rest["optimizer"], first["trained"])
+
+
+@pytest.mark.slow
+def test_two_processes_with_own_draws_learn_as_much_as_one(tmp_path):
+    one = on_ranks.with_own_draws(tmp_path)["scores"]
+    first, second = on_two("with_own_draws", tmp_path)
+    assert_same(first, second)
+    two = first["scores"]
+    spread = max(one.std().item(), two.std().item())
+    assert abs(two.mean() - one.mean()).item() < 3 * spread * (2 / 3) ** 0.5 + 0.01, (one, two)
 
 
 @pytest.mark.slow
@@ -149,7 +154,7 @@ def test_what_memory_keeps_is_taken_by_all(tmp_path):
 def test_what_cannot_be_trained_together_is_refused_on_all(tmp_path):
     for said in on_two("refused", tmp_path):
         assert "give a multiple of 2" in said["batch"]
-        assert "differ in images" in said["images"]
+        assert "differ in values of images" in said["images"]
         assert "differ in temperature" in said["arguments"]
         assert "n_jobs=1" in said["threads"]
 
@@ -184,23 +189,26 @@ def test_several_processes_need_accelerate(images, monkeypatch):
         small(SimCLR).fit(images)
 
 
-def test_views_are_shared_out(monkeypatch):
-    ranks, seen = Ranks(0, 2), []
-    monkeypatch.setattr(ranks, "whole", lambda part: torch.cat([part, part]))
-    crop_resize = functional.crop_resize
+def test_a_fit_without_a_launcher_passes_through_none_of_this(images):
+    """Nor is the code of several processes imported."""
+    script = (
+        "import sys\nfrom conftest import *\nfrom sklearn_ssl import MoCo\n"
+        "small(MoCo).fit(make_images()).transform(make_images())\n"
+        "assert 'sklearn_ssl._utils._processes' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=SCRIPT.parent,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
-    def spy(images, *args):
-        seen.append(len(images))
-        return crop_resize(images, *args)
 
-    monkeypatch.setattr(functional, "crop_resize", spy)
-    with ranks.splitting():
-        assert len(Views(size=8)(torch.rand(6, 3, 12, 12))) == 6
-    assert seen == [3]
-
-
-def test_alone_nothing_is_shared_out():
-    with joined(torch.device("cpu")) as ranks:
-        assert (ranks.rank, ranks.size) == (0, 1)
-    x = torch.rand(3, 2)
-    assert torch.equal(Ranks().whole(Ranks().part(x)), x)
+def test_in_one_process_rows_are_what_they_were():
+    rows = torch.rand(4, 3)
+    assert gather(rows) is rows
+    assert own_rows(rows) is rows
+    assert first_own_row(4) == 0

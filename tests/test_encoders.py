@@ -15,7 +15,7 @@ from sklearn.base import clone
 from torch import nn
 
 from sklearn_ssl import CPC, DINO, RotationPrediction, SimCLR, Views
-from sklearn_ssl._utils._isolation import isolated
+from sklearn_ssl._utils._torch import isolated
 from sklearn_ssl.encoders import encoder_names, make_encoder, pool_features, pooled_width
 
 OURS = ("small_resnet", "small_vit", "resnet18")

@@ -338,7 +338,7 @@ def test_arrays_of_several_sizes_are_pictures_of_these():
         features = same.transform(X)
         np.testing.assert_allclose(features, expected, atol=0.02)
         np.testing.assert_array_equal(same.transform(X[2:3]), features[2:3])
-    with pytest.raises(ValueError, match=r"one image, which is given as X\[None\]"):
+    with pytest.raises(ValueError, match=r"one image: give X\[None\]"):
         learner.transform(list(make_images(1, 16, 16)[0]))
 
 
@@ -493,7 +493,7 @@ def test_channels_are_those_that_are_asked_for():
     X = [encoded(ALPHA), encoded(RGB[..., 0])]
     for shape, expected in (((8, 8, 4), 4), ((8, 8, 1), 1), ((8, 8), 3), (None, 3)):
         assert read_images(X, estimator=SimCLR(), image_shape=shape).shape == (8, 8, expected)
-    with pytest.raises(ImageReadError, match="no 5 channels"):
+    with pytest.raises(ImageReadError, match="cannot be read with 5 channels"):
         read_images(X, estimator=SimCLR(), image_shape=(8, 8, 5)).take(np.arange(2))
 
 
@@ -603,7 +603,7 @@ def test_all_bits_and_bands_are_read(kind, monkeypatch):
     expected = expected.reshape(*expected.shape[:2], -1).astype(np.float32)
     np.testing.assert_array_equal(read(content), expected)
     monkeypatch.setattr("sklearn_ssl.images._decoding._installed", lambda name: None)
-    with pytest.raises(ImageReadError, match="does not read whole; pip install"):
+    with pytest.raises(ImageReadError, match="cannot read fully; pip install"):
         read(content)
 
 
@@ -661,10 +661,10 @@ def jpeg_2000(pixels):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: b"P6 8 6 65535\n" + noise(6, 8, 3).astype(">u2").tobytes(), "colors of 16 bits"),
-        (lambda: jpeg_2000(noise(8, 6, 3)), "colors of 16 bits"),
+        (lambda: b"P6 8 6 65535\n" + noise(6, 8, 3).astype(">u2").tobytes(), "16-bit colors"),
+        (lambda: jpeg_2000(noise(8, 6, 3)), "16-bit colors"),
         (lambda: tiff(noise(8, 6, 4), "separated"), "CMYK"),
-        (lambda: Image.open(io.BytesIO(DEEP["PNG"][0])), "16 bits, which PIL .* the path"),
+        (lambda: Image.open(io.BytesIO(DEEP["PNG"][0])), "16-bit colors, which PIL .* the path"),
         (lambda: Image.open(io.BytesIO(DEEP["infrared"][0])), "4 bands, which PIL .* the path"),
     ],
 )
@@ -689,7 +689,7 @@ def test_frames_are_refused_or_chosen(format):
     np.testing.assert_array_equal(learner.transform([content]), expected)
     with pytest.raises(ImageReadError, match="pages=3 asks for page 3, but it has 3"):
         small(SimCLR, pages=3).fit([content] * 4)
-    with pytest.raises(ImageReadError, match="frames or pages; give the one that you want"):
+    with pytest.raises(ImageReadError, match="frames or pages; give the one you want"):
         read(Image.open(io.BytesIO(content)))
 
 
@@ -787,7 +787,7 @@ def test_the_error_names_file_reason_and_place(array, tmp_path):
         learner.fit(tmp_path)
     assert not hasattr(learner, "net_")
     (tmp_path / "07.png").write_bytes(b"no image")
-    with pytest.raises(OSError, match=r"07\.png: it is no image that Pillow knows$"):
+    with pytest.raises(OSError, match=r"07\.png: Pillow does not recognize it as an image$"):
         learner.fit(tmp_path)
 
 
@@ -1022,14 +1022,14 @@ class Stream(IterableDataset):
         (lambda folder: folder / "notes.txt", FileNotFoundError, "there are none"),
         (lambda folder: [str(folder / "gone.png")] * 4, ImageReadError, "gone.png: there is no"),
         (lambda folder: [str(folder)] * 4, ImageReadError, "Is a directory"),
-        (lambda folder: [b"", b"", b""], ImageReadError, "row 0 of X, given as bytes: it is no"),
+        (lambda folder: [b"", b"", b""], ImageReadError, "row 0 of X, given as bytes: Pillow"),
         (lambda folder: [encoded(RGB), 3, None], TypeError, "row 1 of X is 3"),
         (
             lambda folder: pd.Series([*list_images(folder), None]),
             TypeError,
             "row 48 of X is (None|nan)",
         ),
-        (lambda folder: Stream(), TypeError, "one order only"),
+        (lambda folder: Stream(), TypeError, "only be read in order"),
         (lambda folder: (image for image in [RGB, RGB]), TypeError, r"generator, .*list\(X\)"),
         (lambda folder: map(np.asarray, [RGB, RGB]), TypeError, r"map, .*list\(X\)"),
         (lambda folder: DataLoader(WithLabels(RGB[None])), TypeError, r"X\.dataset"),
@@ -1038,8 +1038,12 @@ class Stream(IterableDataset):
             TypeError,
             "row 0 of the Dataset has the columns label, of which 0 hold images",
         ),
-        (lambda folder: [(RGB, 0), RGB], TypeError, "row 1 of X is no tuple with an image"),
-        (lambda folder: Items([1, 2]), ImageReadError, "row 0 of X, given as int: it is no path"),
+        (lambda folder: [(RGB, 0), RGB], TypeError, "row 1 of X must be a tuple with an image"),
+        (
+            lambda folder: Items([1, 2]),
+            ImageReadError,
+            "row 0 of X, given as int: it is not a path",
+        ),
         (lambda folder: {"a": [1.0], "b": ["x"]}, TypeError, "of which 0 hold images"),
         (lambda folder: Image.fromarray(RGB), TypeError, "one PIL image"),
     ],
@@ -1192,10 +1196,10 @@ def test_what_is_left_out_is_counted(tmp_path):
     place(tmp_path, "0.png", "1.png")
     for name in ("2.heic", "3.HEIC", "4", "labels.csv", "5.h5", "6.mpg"):
         (tmp_path / name).write_bytes(b"")
-    message = r"5 of 8 files of .* are left out.*: \.heic \(2\), without an ending \(1\), \.h5 "
+    message = r"5 of 8 files in .* are left out.*: \.heic \(2\), no extension \(1\), \.h5 \(1\)"
     with pytest.warns(ImageReadWarning, match=message):
         assert names_of(tmp_path) == ["0.png", "1.png"]
-    with pytest.raises(FileNotFoundError, match=r"none that Pillow reads, but \.heic \(1\)"):
+    with pytest.raises(FileNotFoundError, match=r"none that Pillow can read, only \.heic \(1\)"):
         list_images(tmp_path / "2.heic")
 
 
@@ -1308,7 +1312,7 @@ def test_no_room_in_the_decoded_cache(n_jobs, array, paths, tmp_path, monkeypatc
         tried.append(args)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("sklearn_ssl.images._cache.write_file", full)
+    monkeypatch.setattr("sklearn_ssl.images._decoded_cache.write_file", full)
     learner = small(SimCLR, decoded_cache=tmp_path / "cache", n_jobs=n_jobs)
     for call in (learner.fit, learner.transform):
         with pytest.warns(MemoryWarning, match=r"decoded_cache= \(No space left") as seen:

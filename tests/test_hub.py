@@ -30,7 +30,7 @@ def test_a_card_says_what_it_is(tmp_path, images):
     header = card.split("---")[1]
     assert "library_name: sklearn-ssl" in header
     assert "images of 8 x 8 pixels and 3 channels" in card
-    assert "trained for 2 epochs, on 96 images seen" in card
+    assert "trained for 2 epochs (96 images seen)" in card
     assert "- `temperature=0.3`" in card
     assert "projection_dim" not in card
     assert f"to (n, {learner.transform(images[:1]).shape[1]})" in card

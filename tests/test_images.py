@@ -8,9 +8,9 @@ import torch
 from conftest import make_images, small
 
 import sklearn_ssl.images._pixel_range
-import sklearn_ssl.training._batches
+import sklearn_ssl.training._loop
 from sklearn_ssl import DenoisingAutoencoder, SimCLR
-from sklearn_ssl._utils._isolation import isolated
+from sklearn_ssl._utils._torch import isolated
 from sklearn_ssl.exceptions import ImageShapeWarning, PixelRangeWarning
 from sklearn_ssl.images import Form, Images, learn_pixels, read_images
 from sklearn_ssl.training import Batches
@@ -610,7 +610,7 @@ def test_resident_and_streamed_batches_are_the_same(dtype, monkeypatch):
 
 def test_images_are_moved_in_parts(monkeypatch):
     monkeypatch.setattr(Batches, "_fits", lambda self: True)
-    monkeypatch.setattr(sklearn_ssl.training._batches, "_VALUES_MOVED_AT_ONCE", 12)
+    monkeypatch.setattr(sklearn_ssl.training._loop, "_VALUES_MOVED_AT_ONCE", 12)
     sizes, take = [], Images.take
     monkeypatch.setattr(
         Images, "take", lambda self, rows: sizes.append(len(rows)) or take(self, rows)

@@ -25,10 +25,10 @@ from torch import nn
 
 import sklearn_ssl
 from sklearn_ssl import DenoisingAutoencoder, SimCLR
-from sklearn_ssl._utils._taken_apart import put_together, taken_apart
 from sklearn_ssl.exceptions import DivergenceError
 from sklearn_ssl.images import read_images
 from sklearn_ssl.training import Batches, PretextNet, ProgressBar
+from sklearn_ssl.training._pickling import put_together, taken_apart
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

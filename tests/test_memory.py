@@ -231,10 +231,10 @@ def test_joblibs_memory(tmp_path, log):
 
 
 def test_another_version_is_a_miss(tmp_path, log, monkeypatch):
-    import sklearn_ssl.base._memory
+    import sklearn_ssl.base._cache
 
     learner(tmp_path).fit(X).transform(X)
-    monkeypatch.setattr(sklearn_ssl.base._memory, "version", lambda name: "99.0")
+    monkeypatch.setattr(sklearn_ssl.base._cache, "version", lambda name: "99.0")
     learner(tmp_path).fit(X).transform(X)
     assert count(log) == 2
 
@@ -378,9 +378,9 @@ def test_a_file_that_changed_is_another_image(folder, tmp_path, monkeypatch):
 
 
 def test_more_than_is_kept_is_encoded_again(tmp_path, log, monkeypatch):
-    import sklearn_ssl.base._memory
+    import sklearn_ssl.base._cache
 
-    monkeypatch.setattr(sklearn_ssl.base._memory, "_BYTES_AT_MOST", 0)
+    monkeypatch.setattr(sklearn_ssl.base._cache, "_BYTES_AT_MOST", 0)
     ssl = learner(tmp_path, encoder=LoggedNet).fit(X)
     log.write_text("")
     for pool in ("avg", "avg", "max", "avg"):

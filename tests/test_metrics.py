@@ -166,7 +166,7 @@ def test_alignment_of_kernels_is_that_of_gram_matrices(d):
     turned = np.linalg.qr(RNG.normal(size=(d, d)))[0]
     assert linear_cka(a, 3 * a @ turned - 1) == pytest.approx(1)
     assert linear_cka(a, np.full((50, 2), 1.1)) == linear_cka(np.eye(6), np.eye(6)) == 0
-    with pytest.raises(ValueError, match="50 and of 49 images"):
+    with pytest.raises(ValueError, match="others have 50 and 49 rows"):
         linear_cka(a, b[1:])
     with pytest.raises(ValueError, match="3 images are too few"):
         linear_cka(a[:3], b[:3])

@@ -19,7 +19,7 @@ from sklearn.utils.fixes import parse_version
 from skorch.callbacks import Callback
 
 from sklearn_ssl import MultiTask, SimCLR, Views
-from sklearn_ssl._utils._arguments import DeclaredArguments
+from sklearn_ssl._utils._estimators import DeclaredArguments
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.exceptions import CollapseWarning, StaleFeaturesWarning
 
@@ -166,8 +166,8 @@ def test_without_a_task_there_is_no_learner():
     class Nothing(PretextLearner):
         pass
 
-    with pytest.raises(TypeError, match="_make_task"):
-        Nothing()
+    with pytest.raises(NotImplementedError, match="_task_class, or define _make_task"):
+        Nothing().fit(np.eye(16))
 
 
 @every_learner

@@ -46,12 +46,12 @@ from sklearn_ssl import (
     Views,
     load,
 )
-from sklearn_ssl._utils._bounds import NoLargerThan
 from sklearn_ssl._utils._storage import read_file, write_file
 from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.base._persistence import NoLargerThan
 from sklearn_ssl.exceptions import FileFormatWarning
+from sklearn_ssl.fine_tuning._fine_tuned import FineTuned
 from sklearn_ssl.hub import from_pretrained, save_pretrained
-from sklearn_ssl.probes._fine_tuning import FineTuned
 
 
 @pytest.fixture(scope="module")
@@ -349,7 +349,7 @@ def test_a_head_that_is_no_arrays_is_not_saved(tmp_path):
         ),
         (lambda v: v["attributes"].update(a_={"array": ([1], "V8", False)}), "an array of V8"),
         (lambda v: v["attributes"].update(a_={"code": 1}), "values of the kind 'code'"),
-        (lambda v: v["attributes"].update(a_={}), "does not fit|not enough values"),
+        (lambda v: v["attributes"].update(a_={}), "inconsistent|not enough values"),
         (lambda v: v["arguments"].update(cv={"sklearn": "os.system", "arguments": {}}), "not a cl"),
     ],
 )
@@ -408,14 +408,14 @@ def changed(path, change):
     [
         (lambda v: v.update(format=99, version="9.0"), r"sklearn-ssl 9\.0, which is newer"),
         (lambda v: v.pop("format"), "holds no learner"),
-        (lambda v: v.update({"class": "os.system"}), "os.system, which is not of this package"),
-        (lambda v: v["arguments"].update(temperature=-1.0), "does not fit|temperature"),
-        (lambda v: v["arguments"].update(nonsense=1), "does not fit together.*nonsense"),
-        (lambda v: v["arguments"].update(projection_dim=32), r"(?s)does not fit.*size mismatch"),
-        (lambda v: v["module"].popitem(), r"(?s)does not fit.*Missing key"),
-        (lambda v: v.pop("pixels"), "does not fit together: KeyError: 'pixels'"),
+        (lambda v: v.update({"class": "os.system"}), "os.system, which is not part of this"),
+        (lambda v: v["arguments"].update(temperature=-1.0), "inconsistent|temperature"),
+        (lambda v: v["arguments"].update(nonsense=1), "inconsistent contents.*nonsense"),
+        (lambda v: v["arguments"].update(projection_dim=32), r"(?s)inconsistent.*size mismatch"),
+        (lambda v: v["module"].popitem(), r"(?s)inconsistent.*Missing key"),
+        (lambda v: v.pop("pixels"), "inconsistent contents: KeyError: 'pixels'"),
         (lambda v: v["pixels"].update(dtype="object"), "no type of numbers"),
-        (lambda v: v["attributes"].update(image_shape_=(8, 8)), "does not fit together"),
+        (lambda v: v["attributes"].update(image_shape_=(8, 8)), "inconsistent contents"),
         (lambda v: v["attributes"].update(image_shape_=(8, 8, 2**40)), "other channels"),
         (lambda v: v["attributes"].update(image_shape_=(30_000, 30_000, 3)), "images of up to"),
         (
@@ -705,10 +705,10 @@ def test_a_module_of_a_class_that_all_images_are_of():
 
 def test_what_cannot_be_a_module_says_so():
     found = SelfSupervisedClassifier(small(SimCLR), DecisionTreeClassifier()).fit(IMAGES, NAMES)
-    with pytest.raises(TypeError, match="DecisionTreeClassifier cannot be made a module"):
+    with pytest.raises(TypeError, match="DecisionTreeClassifier cannot be converted"):
         found.to_torch()
     found = SelfSupervisedRegressor(small(SimCLR), PoissonRegressor()).fit(IMAGES, BRIGHTNESS)
-    with pytest.raises(TypeError, match="PoissonRegressor cannot be made a module"):
+    with pytest.raises(TypeError, match="PoissonRegressor cannot be converted"):
         found.to_torch()
 
 

@@ -135,7 +135,7 @@ def test_files_of_other_libraries(tmp_path, layout):
     net, other = TinyNet(3), TinyNet(3)
     torch.save(layout(net, other), tmp_path / "a.pth")
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*left over")
+        warnings.filterwarnings("ignore", message=".*; ignored")
         encoder = make_encoder(TinyNet, (8, 8, 3), [0.0] * 3, [1.0] * 3, tmp_path / "a.pth")
     assert all(map(torch.equal, encoder.backbone.state_dict().values(), net.state_dict().values()))
 
@@ -274,7 +274,7 @@ def test_weights_that_do_not_fit(tmp_path, images, change, parts):
 
 def test_weights_that_are_left_over_are_named(tmp_path, images):
     torch.save({**TinyNet(3).state_dict(), "extra.bias": torch.zeros(2)}, tmp_path / "a.pth")
-    with pytest.warns(EncoderWarning, match=r"extra\.bias left over"):
+    with pytest.warns(EncoderWarning, match=r"has no extra\.bias; ignored"):
         tiny(weights=tmp_path / "a.pth").fit(images)
 
 

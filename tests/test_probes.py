@@ -69,7 +69,7 @@ from sklearn_ssl import (
 from sklearn_ssl.exceptions import DivergenceError, LabelWarning
 from sklearn_ssl.inspection import ProbeMonitor
 from sklearn_ssl.probes._leave_one_out import leave_one_out
-from sklearn_ssl.training._freezing import layer_of_parameters
+from sklearn_ssl.training._loop import layer_of_parameters
 
 STILL = Views(crop_scale=None, flip=0, jitter=None, gray=0, blur=0)
 X = make_images(60)
@@ -860,7 +860,7 @@ def test_early_stopping_keeps_the_best():
 
 def test_the_held_out_part_follows_the_random_state_and_keeps_classes():
     targets = np.arange(60) % 10
-    with pytest.warns(LabelWarning, match="early_stopping judges by 6 images, of . of 10 classes"):
+    with pytest.warns(LabelWarning, match="holds out only 6 images, of . of 10 classes"):
         found = tuned(FineTunedClassifier, early_stopping=True, max_epochs=1).fit(X, targets)
     assert found.predict_proba(X).shape == (60, 10)
     for labels in (targets, y):
@@ -874,9 +874,9 @@ def test_the_held_out_part_follows_the_random_state_and_keeps_classes():
             assert set(labels[rows]) == set(labels)
             parts.append(held_out.tolist())
         assert parts[0] == parts[1] == parts[3] != parts[2]
-    with pytest.raises(ValueError, match="for which 10 images of 10 classes are too few"):
+    with pytest.raises(ValueError, match="10 images of 10 classes are too few"):
         tuned(FineTunedClassifier, early_stopping=True).fit(X[:10], targets[:10])
-    with pytest.raises(ValueError, match="for which 2 images are too few"):
+    with pytest.raises(ValueError, match="2 images are too few"):
         tuned(FineTunedRegressor, early_stopping=True).fit(X[:2], [0.0, 1.0])
 
 

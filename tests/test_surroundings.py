@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sklearn_ssl import Distillation, FineTunedClassifier, SelfSupervisedClassifier, SimCLR
-from sklearn_ssl._utils._isolation import isolated
+from sklearn_ssl._utils._torch import isolated
 from sklearn_ssl.exceptions import DivergenceError, InterruptionWarning
 
 CPU = torch.device("cpu")
@@ -295,7 +295,7 @@ def test_memory_that_was_kept_for_the_training_is_given_back():
     """glibc keeps freed blocks of the training for the next batch; afterwards it does not."""
     code = """
 import numpy as np, torch
-from sklearn_ssl._utils._device import freed_memory_kept
+from sklearn_ssl._utils._torch import freed_memory_kept
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096 / 2**20

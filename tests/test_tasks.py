@@ -519,7 +519,7 @@ def test_cpc_context_blocks_are_as_asked():
         ({"directions": ("sideways",)}, "down, up, right, left"),
         ({"directions": ()}, "down, up, right, left"),
         ({"patch_size": 12}, "one patch"),
-        ({"patch_size": 12, "directions": ("down",)}, "nothing to predict down"),
+        ({"patch_size": 12, "directions": ("down",)}, "too small for 'down'"),
     ],
 )
 def test_cpc_refuses_what_it_cannot_predict(params, message):

@@ -21,13 +21,15 @@ from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
 from sklearn_ssl import BYOL, DINO, IJEPA, Distillation, MoCo, MultiTask, SimCLR
-from sklearn_ssl._utils._device import (
+from sklearn_ssl._utils._torch import (
+    OwnRandomNumbers,
     autocast,
     bfloat16_is_native,
+    isolated,
+    own_settings,
     resolve_device,
     synchronize,
 )
-from sklearn_ssl._utils._isolation import OwnRandomNumbers, isolated, own_settings
 from sklearn_ssl.exceptions import (
     BusyMachineWarning,
     CollapseWarning,
@@ -104,8 +106,8 @@ def test_an_epoch_ends_when_its_device_has_done_all(images, monkeypatch):
         waits.append(device)
         clock.now += 5.0
 
-    monkeypatch.setattr("sklearn_ssl.training._net.synchronize", wait)
-    monkeypatch.setattr("sklearn_ssl.training._net.time.perf_counter", lambda: clock.now)
+    monkeypatch.setattr("sklearn_ssl.training._loop.synchronize", wait)
+    monkeypatch.setattr("sklearn_ssl.training._loop.time.perf_counter", lambda: clock.now)
     learner = small(SimCLR, batch_size=6, max_epochs=2).fit(images)  # 8 steps an epoch
     assert waits == [torch.device("cpu")] * 2
     assert [row["seconds"] for row in learner.history_] == [5.0, 5.0]
@@ -326,7 +328,7 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 100.0
-        monkeypatch.setattr("sklearn_ssl.training._progress.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("sklearn_ssl.training._loop.time.monotonic", lambda: self.now)
 
 
 class Ticks(skorch.callbacks.Callback):
@@ -442,7 +444,7 @@ def test_a_busy_machine_is_told_once(images, monkeypatch, load, of_cpu, seconds,
         def on_batch_end(self, net, **kwargs):
             now[0] += seconds
 
-    clocks = "sklearn_ssl.training._callbacks.time"
+    clocks = "sklearn_ssl.training._loop.time"
     monkeypatch.setattr(f"{clocks}.monotonic", lambda: now[0])
     monkeypatch.setattr(f"{clocks}.process_time", lambda: of_cpu * now[0])
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
@@ -471,18 +473,17 @@ import sys
 sys.path[:0] = {path!r}
 from conftest import make_images, small
 from sklearn_ssl import Distillation, PretrainedEncoder, SimCLR
-from sklearn_ssl.base import _learner
-from sklearn_ssl.joint_embedding import _distillation
+from sklearn_ssl.base import PretextLearner
 
 known = []
-clock_started = _learner.clock_started
+start_clock = PretextLearner._start_clock
 
 def started(*encoders):
-    began = clock_started(*encoders)
+    began = start_clock(*encoders)
     known.append(set(sys.modules))
     return began
 
-_learner.clock_started = _distillation.clock_started = started
+PretextLearner._start_clock = staticmethod(started)
 X = make_images(24, 32, 32)
 if {distilled}:
     teacher = PretrainedEncoder(encoder="resnet18", weights=None, random_state=0)
@@ -509,7 +510,7 @@ def test_a_training_by_time_goes_on_where_it_was_stopped(monkeypatch, tmp_path):
                 raise ZeroDivisionError
 
     monkeypatch.setattr(
-        "sklearn_ssl.training._net.time.perf_counter", lambda: clock.now, raising=True
+        "sklearn_ssl.training._loop.time.perf_counter", lambda: clock.now, raising=True
     )
     clock = Clock(monkeypatch)
     params = {"time_budget": 60.0, "batch_size": 8, "warmup": 0.0, "checkpoint": tmp_path}

@@ -399,12 +399,14 @@ def test_a_function_makes_the_views(Learner, params, views):
     ],
 )
 def test_a_function_that_makes_something_else_is_named(Learner, params, views, found):
-    with pytest.raises(ValueError, match=rf"views=<function.* made a {found}.* floats in \[0, 1\]"):
+    with pytest.raises(
+        ValueError, match=rf"views=<function.* returned a {found}.* floats in \[0, 1\]"
+    ):
         small(Learner, views=views, **params).fit(make_images(24))
 
 
 def test_views_that_are_not_square_cannot_be_turned():
-    with pytest.raises(ValueError, match="8 x 4 cannot be turned"):
+    with pytest.raises(ValueError, match="8 x 4 are not square"):
         small(RotationPrediction, views=lambda images: images[..., ::2]).fit(make_images(16))
 
 

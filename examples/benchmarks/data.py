@@ -13,10 +13,10 @@ CACHE = Path.home() / ".cache" / "sklearn_ssl"
 
 
 def load_images(path: str | None, side: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """All images (n, h, w, 3), uint8, and their labels (n,), sorted by class and name.
+    """Return all images (n, h, w, 3), uint8, and their labels (n,), sorted by class and name.
 
-    Without a path CIFAR-10's training set is downloaded by torchvision. ``side`` cuts squares from
-    the middle of images and resizes them.
+    Without a path, torchvision downloads CIFAR-10's training set. With ``side``, images are cropped
+    to their middle square and resized.
     """
     if path is None:
         from torchvision.datasets import CIFAR10
@@ -44,37 +44,37 @@ def _decode(file, side: int | None) -> np.ndarray:
 
 
 def lines_in(path: Path) -> list[dict]:
-    """What a benchmark wrote so far, a line each; nothing, without a file."""
+    """Return the lines that a benchmark has written so far; none without a file."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def add_line(path: Path, line: dict) -> None:
-    """Add a line to what a benchmark wrote so far, with the machine, and show it."""
+    """Append a line, with the machine, to the output of a benchmark, and print it."""
     with path.open("a") as file:
         file.write(json.dumps({**line, "machine": machine()}) + "\n")
     print(line, flush=True)
 
 
 def cell(values: list[float], digits: int = 1) -> str:
-    """The mean, and its standard error over seeds where there are several."""
+    """Format the mean, with its standard error over seeds if there are several."""
     mean = f"{np.mean(values):.{digits}f}"
     return mean if len(values) < 2 else f"{mean} ± {standard_error(values):.{digits}f}"
 
 
 def standard_error(values: list[float]) -> float:
-    """Standard error of the mean over seeds."""
+    """Compute the standard error of the mean over seeds."""
     return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
 
 
 def machine() -> dict[str, str | int]:
-    """What every table says about where it was made."""
+    """Describe the machine and the versions that produce a table."""
     import platform
 
     import sklearn
     import torch
 
     import sklearn_ssl
-    from sklearn_ssl._utils._device import bfloat16_is_native
+    from sklearn_ssl._utils._torch import bfloat16_is_native
 
     cuda = torch.cuda.is_available()
     device = torch.device("cuda" if cuda else "cpu")

@@ -1,16 +1,16 @@
-"""Six methods against lightly's components: same encoder, batch, views, optimizer, and steps.
+"""Compare six methods with lightly's components: same encoder, batch, views, optimizer, steps.
 
     pip install "sklearn-ssl[peers]"
     python examples/benchmarks/equal_footing.py --output equal_footing.jsonl
     python examples/benchmarks/equal_footing.py --output equal_footing.jsonl --table
 
-Lightly's heads, losses and transform are put together as in its examples (PIL images, a data loader
-with two workers, float32; a GPU gets mixed precision), on the encoder that is ours by default, with
-AdamW, a cosine schedule, batches of 128, and the method's default learning rate here, which was
-chosen with our learners. The trained encoder is put into one of our learners, so that both sides
-are probed alike: the layer and grid that are the default here, a multinomial logistic regression on
-the labels of the training images. Every run adds one line to the output; runs that are there
-already are skipped, so other settings want another file.
+Lightly's heads, losses and transform are combined as in its examples (PIL images, a data loader
+with two workers, float32; mixed precision on a GPU), on our default encoder, with AdamW, a cosine
+schedule, batches of 128, and our learner's default learning rate, which was chosen with our
+learners. The trained encoder is put into one of our learners, so both sides are probed alike: our
+default layer and grid, and a multinomial logistic regression on the labels of the training images.
+Each run adds one line to the output; existing runs are skipped, so use another file for other
+settings.
 """
 
 import argparse
@@ -46,7 +46,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Model(nn.Module):
-    """Encoder, projector, and whatever else a method needs, which says how views are compared."""
+    """Encoder, projector and other parts of a method; subclasses compare the views."""
 
     def __init__(self, projector, criterion, predictor=None, momentum=None):
         super().__init__()
@@ -125,7 +125,7 @@ def make_peer(name):
 
 
 class PairsOfViews(Dataset):
-    """Images through lightly's transform, with the probabilities and sizes of ``Views()``."""
+    """Pairs of views from lightly's transform, with the probabilities and sizes of ``Views()``."""
 
     def __init__(self, images):
         self.images = images
@@ -148,7 +148,7 @@ class PairsOfViews(Dataset):
 
 
 def train_peer(name, X, epochs, seed):
-    """The backbone that lightly's components have trained, and the seconds of a step."""
+    """Train with lightly's components; return the backbone and the seconds per step."""
     torch.manual_seed(seed)
     model = make_peer(name).to(DEVICE)
     base_lr = getattr(sklearn_ssl, name).lr
@@ -192,7 +192,7 @@ def make_ours(name, epochs, seed):
 
 
 def run(name, side, X, X_test, y, y_test, epochs, seed):
-    """Test accuracy of the probe, and seconds of a step."""
+    """Return the test accuracy of the probe, and the seconds per step."""
     if side == "ours":
         learner = make_ours(name, epochs, seed).fit(X)
         steps = epochs * (len(X) // BATCH)
@@ -207,7 +207,7 @@ def run(name, side, X, X_test, y, y_test, epochs, seed):
 
 
 def print_table(lines):
-    print("| method | lightly, % | ours, % | lightly's seconds a step / ours |")
+    print("| method | lightly, % | ours, % | time per step, lightly / ours |")
     print("|---|---|---|---|")
     for name in dict.fromkeys(line["method"] for line in lines):
         of = {
@@ -241,7 +241,7 @@ def main():
     if args.table:
         print_table(done)
         return
-    warnings.simplefilter("ignore", ConvergenceWarning)  # the same number of steps for all probes
+    warnings.simplefilter("ignore", ConvergenceWarning)  # all probes have the same max_iter
     X, y = load_images(args.data)
     X, X_test, y, y_test = train_test_split(
         X, y, train_size=5_000, test_size=10_000, stratify=y, random_state=0

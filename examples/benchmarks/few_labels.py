@@ -1,12 +1,12 @@
-"""Accuracy against the number of labels on CIFAR-10: features, fine-tuning, and from scratch.
+"""CIFAR-10 accuracy by number of labels: probes, fine-tuning, and training from scratch.
 
     python examples/benchmarks/few_labels.py --data FOLDER --output few_labels.jsonl
     python examples/benchmarks/few_labels.py --output few_labels.jsonl --table --plot curve.png
 
-All images but a test part of 4,000 are there without labels, and some of them get one. SimCLR is
-pretrained on them; what is on its features, alone and beside a dictionary of patches, is a logistic
-regression. Networks are small_resnets, and those that are trained with labels have the defaults of
-FineTunedClassifier. Every run adds one line to the output.
+The test set is 4,000 images. SimCLR is pretrained on all others without labels, and a few of them
+are labeled. The probe is a logistic regression on the features of SimCLR, alone and combined with a
+patch dictionary. All networks are small_resnets; those trained on labels use the defaults of
+FineTunedClassifier. Each run adds one line to the output.
 """
 
 import argparse
@@ -129,7 +129,7 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--labels", type=int, nargs="*", default=N_LABELS)
     parser.add_argument("--methods", nargs="*")
-    parser.add_argument("--memory", help="a folder for pretrainings, to be used again")
+    parser.add_argument("--memory", help="a folder that caches pretraining runs")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--plot")
     options = parser.parse_args()

@@ -1,9 +1,9 @@
-"""Images in files: decoding, overlap with the network, memory, start, and lightly's recipe.
+"""Benchmark image files: decoding, overlap with the network, memory, start, lightly's recipe.
 
     pip install "sklearn-ssl[peers,fast]"
     python examples/benchmarks/files.py imagenette/   # a folder of class/name JPEG files
 
-Everything is measured in turns within one run, and told as ratios: medians, with their range.
+The alternatives take turns within one run. Results are ratios: medians, with their range.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from sklearn_ssl.images import Files, Reading, list_images
 SIDE = 96
 BATCH = 128
 THREADS = os.cpu_count() or 1
+RATIO = "ratio (median; range over rounds)"
 
 
 def seconds(function):
@@ -36,7 +37,7 @@ def seconds(function):
 
 
 def in_turns(functions, rounds):
-    """Seconds of each function, in every round."""
+    """Time each function in every round, in seconds."""
     return [
         {name: seconds(function) for name, function in functions.items()} for _ in range(rounds)
     ]
@@ -55,10 +56,10 @@ def decode(paths, n_jobs=THREADS, side=SIDE):
 
 
 def decoding(paths, rounds):
-    """Threads against processes, which have to send back what they decode."""
+    """Compare threads with processes, which must send decoded images back."""
     with ProcessPoolExecutor(THREADS, mp_context=multiprocessing.get_context("spawn")) as pool:
         halves = [paths[i::THREADS] for i in range(THREADS)]
-        list(pool.map(decode_one_by_one, [h[:BATCH] for h in halves]))  # they have started
+        list(pool.map(decode_one_by_one, [h[:BATCH] for h in halves]))  # start the processes
 
         def processes():
             for images in pool.map(decode_one_by_one, np.array_split(paths, 8 * THREADS)):
@@ -72,10 +73,10 @@ def decoding(paths, rounds):
             },
             rounds,
         )
-    print(f"\n| decoding {len(paths)} files to {SIDE} px | times as fast |\n|---|---|")
+    print(f"\n| decoding {len(paths)} files to {SIDE} px | {RATIO} |\n|---|---|")
     for name in ("threads", "processes"):
         against = ratio(times, lambda t: t["one thread"], lambda t, name=name: t[name])
-        print(f"| {THREADS} {name} against one thread | {against} |")
+        print(f"| speed of {THREADS} {name} / one thread | {against} |")
 
 
 def decode_one_by_one(paths):
@@ -84,7 +85,7 @@ def decode_one_by_one(paths):
 
 
 def overlap(paths, encoder, side, rounds):
-    """Folder to features, against the slower of decoding alone and the network alone."""
+    """Compare folder to features with decoding alone and the network alone."""
     learner = SimCLR(encoder=encoder, max_epochs=0, random_state=0, image_shape=(side, side))
     learner.fit(paths[:64])
     decoded = Files(paths, Reading(), (side, side, 3), "uint8")[np.arange(len(paths))]
@@ -99,14 +100,14 @@ def overlap(paths, encoder, side, rounds):
     slower = ratio(times, lambda t: max(t["decode"], t["compute"]), lambda t: t["both"])
     one_after_the_other = ratio(times, lambda t: t["decode"] + t["compute"], lambda t: t["both"])
     share = ratio(times, lambda t: t["decode"], lambda t: t["compute"])
-    print(f"\n| folder to features, {encoder}, {side} px | ratio |\n|---|---|")
-    print(f"| decoding alone, to the network alone | {share} |")
-    print(f"| speed, to the slower of the two alone | {slower} |")
-    print(f"| speed, to one after the other | {one_after_the_other} |")
+    print(f"\n| features of {encoder} at {side} px | {RATIO} |\n|---|---|")
+    print(f"| time of decoding alone / the network alone | {share} |")
+    print(f"| speed of both together / the slower one alone | {slower} |")
+    print(f"| time of one after the other / both together | {one_after_the_other} |")
 
 
 def peak_of(n_times, folder):
-    """Peak of memory of a fit and its features, on so many links to the same files."""
+    """Print the peak memory of a fit and of its features, with the files repeated."""
     paths = list(list_images(folder))[:500] * n_times
     learner = SimCLR(encoder="small_resnet", max_epochs=1, random_state=0, image_shape=(32, 32))
     learner.fit(paths)
@@ -125,7 +126,7 @@ def memory(folder):
 
 
 def start(folder):
-    """From the call of fit to the first batch, with a million paths."""
+    """Time fit from its call to the first batch, with a million paths."""
     from skorch.callbacks import Callback
 
     class Stop(Callback):
@@ -150,7 +151,7 @@ def start(folder):
 
 
 def resnet18():
-    """torchvision's, with the stem of ImageNet, for both sides."""
+    """Make torchvision's ResNet-18 with the ImageNet stem, for both libraries."""
     import torchvision
 
     network = torchvision.models.resnet18()
@@ -159,7 +160,7 @@ def resnet18():
 
 
 def peers(folder, rounds, steps):
-    """Images per second over a folder: lightly's own recipe with two workers, and ours."""
+    """Compare training over a folder with lightly's own recipe, with two workers."""
     from lightly.data import LightlyDataset
     from lightly.loss import NTXentLoss
     from lightly.models.modules import SimCLRProjectionHead
@@ -205,10 +206,10 @@ def peers(folder, rounds, steps):
         {"lightly": lightly(), "bfloat16": lightly(torch.bfloat16), "ours": ours()}
         for _ in range(rounds)
     ]
-    print(f"\n| training of resnet18 over files, {SIDE} px | ours, times as fast |\n|---|---|")
-    for name, what in (("lightly", ""), ("bfloat16", ", bfloat16")):
+    print(f"\n| training resnet18 on the folder, views of {SIDE} px | {RATIO} |\n|---|---|")
+    for name, what in (("lightly", "two workers"), ("bfloat16", "bfloat16 added")):
         against = ratio(rates, lambda t: t["ours"], lambda t, name=name: t[name])
-        print(f"| lightly's recipe{what} | {against} |")
+        print(f"| our speed / lightly's recipe with {what} | {against} |")
 
 
 def main():
@@ -216,9 +217,9 @@ def main():
     parser.add_argument("folder")
     parser.add_argument("--parts", default="decoding,overlap,memory,start,peers")
     parser.add_argument("--encoder", default="resnet18")
-    parser.add_argument("--side", type=int, default=SIDE, help="of the features, in pixels")
+    parser.add_argument("--side", type=int, default=SIDE, help="image side for features, in pixels")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=5, help="of a training that is timed")
+    parser.add_argument("--steps", type=int, default=5, help="training steps that are timed")
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.peak:

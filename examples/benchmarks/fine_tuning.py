@@ -1,11 +1,11 @@
-"""Which learning rate and size of views fine-tuning wants, from 50 to 10,000 labels.
+"""Find the best learning rate and view size for fine-tuning, with 50 to 10,000 labels.
 
     python examples/benchmarks/fine_tuning.py --data cifar10/ --output fine_tuning.jsonl
     python examples/benchmarks/fine_tuning.py --output fine_tuning.jsonl --table
 
-A SimCLR that was pretrained on 20,000 images is fine-tuned with the defaults of
-FineTunedClassifier, but for the learning rate and the side of the views, and scored on 3,000
-validation images. Every run adds one line to the output; runs that are there already are skipped.
+A SimCLR pretrained on 20,000 images is fine-tuned with the defaults of FineTunedClassifier, except
+for the learning rate and the view size, and scored on 3,000 validation images. Each run adds one
+line to the output; existing runs are skipped.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The classic rival: one layer of k-means on whitened patches (Coates, Lee and Ng 2011)."""
+"""A classic rival: one layer of k-means on whitened patches (Coates, Lee and Ng 2011)."""
 
 import numpy as np
 import torch
@@ -8,9 +8,9 @@ from sklearn.cluster import MiniBatchKMeans
 
 
 class KMeansPatches(TransformerMixin, BaseEstimator):
-    """Triangle activations of ``n_centroids`` patch centroids, averaged over 2 x 2 quadrants.
+    """Triangle activations of ``n_centroids`` patch centroids, averaged over quadrants.
 
-    Patches are normalized in brightness and contrast and ZCA-whitened, as in the paper.
+    Patches are normalized in brightness and contrast, and ZCA-whitened, as in the paper.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class KMeansPatches(TransformerMixin, BaseEstimator):
         patches = np.stack(
             [X[i, t : t + size, u : u + size] for i, t, u in zip(which, top, left, strict=True)]
         )
-        # channels first inside a patch, as F.unfold gives them
+        # channels first within a patch, as in F.unfold
         patches = patches.transpose(0, 3, 1, 2).reshape(self.n_patches, -1).astype(np.float32)
         patches = self._normalize(torch.from_numpy(patches)).numpy()
         self.mean_ = patches.mean(0)
@@ -44,7 +44,7 @@ class KMeansPatches(TransformerMixin, BaseEstimator):
 
     @staticmethod
     def _normalize(patches):
-        """Zero mean and unit variance of every patch (n, values); 10 keeps flat ones quiet."""
+        """Scale each patch (n, values) to mean 0 and variance 1; adding 10 dampens flat ones."""
         variance, mean = torch.var_mean(patches, dim=1, keepdim=True)
         return (patches - mean) / (variance + 10).sqrt()
 

@@ -3,11 +3,11 @@
     python examples/benchmarks/layer_measures.py --data FOLDER --output layer_measures.jsonl
     python examples/benchmarks/layer_measures.py --output layer_measures.jsonl --table
 
-SimCLR is pretrained with three seeds on digits and on CIFAR-10, and read at several layers and
-grids, of several widths. To compare at equal width, features of 128 dimensions and more are also
-turned by a random orthogonal matrix and cut to 128. The probe is ridge regression of the classes on
-standardized features, its penalty chosen by leave-one-out; measures see none of the labels. Each
-choice adds a line to the output; seeds that are there already are skipped.
+SimCLR is pretrained with three seeds on digits and on CIFAR-10; features come from several layers
+and grids, with different widths. To compare at equal width, features of at least 128 dimensions are
+also multiplied by a random orthogonal matrix and cut to 128. The probe is ridge regression of the
+classes on standardized features, with the penalty chosen by leave-one-out; measures see no labels.
+Each choice adds a line to the output; existing seeds are skipped.
 """
 
 import argparse
@@ -43,7 +43,7 @@ CHOICES = {
     "layer3 + layer4, avg": (["layer3", "layer4"], "avg"),
     "layer2 + layer3 + layer4, avg": (["layer2", "layer3", "layer4"], "avg"),
 }
-ON_ONE_PIXEL = {"layer3, 3 x 3", "layer4, 2 x 2"}  # of digits: they are the smaller grids again
+ON_ONE_PIXEL = {"layer3, 3 x 3", "layer4, 2 x 2"}  # on digits, same as smaller grids
 EQUAL = 128
 MEASURED, VIEWS = 600, 5  # images, and views of each
 MEASURES = {  # higher is better
@@ -57,7 +57,7 @@ MEASURES = {  # higher is better
 
 
 def datasets(path):
-    """Name, images, labels, how many are pretrained on and labeled, and the learner."""
+    """Yield name, images, labels, numbers of training and labeled images, and learner."""
     digits = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
     learner = SimCLR(max_epochs=40, views=Views(flip=0))
@@ -70,7 +70,7 @@ def datasets(path):
 
 
 def features_of(learner, X):
-    """Features of each layer and grid, encoded once a grid."""
+    """Compute the features of each layer and grid, in one pass per grid."""
     found = {}
     for pool in GRIDS:
         features = learner.set_params(layer=LAYERS, pool=pool).transform(X)
@@ -80,7 +80,7 @@ def features_of(learner, X):
 
 
 def features_of_views(learner, X, seed):
-    """The same of views, whose maps may be smaller than the grid."""
+    """Compute the same for views, whose feature maps may be smaller than the grid."""
     return {
         (layer, pool): learner.set_params(layer=layer, pool=pool).transform_views(
             X, VIEWS, random_state=seed
@@ -114,11 +114,15 @@ def lines_of(name, X, y, n_train, n_labels, learner, seed):
             yield line
 
 
+def title(dataset):
+    return "CIFAR-10" if dataset == "cifar10" else dataset
+
+
 def print_table(lines):
     datasets = dict.fromkeys(line["dataset"] for line in lines)
     seeds = sorted({line["seed"] for line in lines})
     groups = [(d, e) for d in datasets for e in (False, True)]
-    names = [f"{d}, {'equal width' if e else 'several widths'}" for d, e in groups]
+    names = [f"{title(d)}, {'equal width' if e else 'different widths'}" for d, e in groups]
     print(f"| chosen by | {' | points lost | '.join(names)} | points lost |")
     print("|---" * (1 + 2 * len(groups)) + "|")
     for measure in MEASURES:
@@ -138,8 +142,8 @@ def print_table(lines):
                 lost.append(accuracies.max() - accuracies[int(np.argmax(values))])
             cells += [cell(rhos, 2), f"{np.mean(lost):.1f}"]
         print(f"| {measure} | {' | '.join(cells)} |")
-    names = [f"{d}, % | ... of {EQUAL}" for d in datasets]
-    print(f"\n| choice | width | {' | '.join(names)} |")
+    names = [f"{title(d)}, % | ... cut to {EQUAL}" for d in datasets]
+    print(f"\n| layers and grid | dimensions | {' | '.join(names)} |")
     print("|---|---" + "|---" * len(groups) + "|")
     for choice in CHOICES:
         mine = [line for line in lines if line["choice"] == choice]

@@ -1,12 +1,12 @@
-"""Do measures without labels tell which features are good? Rank correlations with a probe.
+"""Can measures without labels tell which features are good? Rank correlations with a probe.
 
     python examples/benchmarks/measures.py --dataset cifar10 --data FOLDER --output measures.jsonl
     python examples/benchmarks/measures.py --output measures.jsonl --table
 
-Learners are pretrained with settings that are drawn at random (learning rate, batch size, strength
-of crops and colors, length). For each, measures are taken on images that were held out, and a
-multinomial logistic regression is fitted to the features of labeled ones. Every run adds a line to
-the output; runs that are there already are skipped.
+Learners are pretrained with random settings (learning rate, batch size, strength of crops and
+colors, number of epochs). Measures are computed on held-out images; the probe is a multinomial
+logistic regression, fitted to labeled training images and tested on the held-out ones. Each run
+adds a line to the output; existing runs are skipped.
 """
 
 import argparse
@@ -46,7 +46,7 @@ FEATURES = {"layer3, 3 x 3": ("layer3", 3)}
 
 
 def settings():
-    """The same for all learners."""
+    """Draw the settings, the same for all learners."""
     rng = np.random.default_rng(0)
     return [
         {
@@ -102,7 +102,7 @@ def print_table(lines):
             print(f"\n{dataset}, {label}\n")
             mine = [line for line in lines if line["dataset"] == dataset]
             names = list(dict.fromkeys(line["method"] for line in mine))
-            print(f"| measure | {' | '.join(names)} | mean | across all |")
+            print(f"| measure | {' | '.join(names)} | mean | all runs |")
             print("|---" * (len(names) + 3) + "|")
             for measure in (*SCORERS, "train loss"):
                 by_method = [

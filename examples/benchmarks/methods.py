@@ -1,15 +1,15 @@
-"""Every learner at equal pretraining time: how far its features lift a linear probe.
+"""Compare all learners at equal pretraining time, by the accuracy of a linear probe.
 
     python examples/benchmarks/methods.py --dataset digits --output methods.jsonl
     python examples/benchmarks/methods.py --dataset cifar10 --output methods.jsonl
     python examples/benchmarks/methods.py --dataset imagenette --data FOLDER --output methods.jsonl
     python examples/benchmarks/methods.py --output methods.jsonl --table
 
-A learner with its defaults is pretrained for a number of seconds on one CPU thread, without labels.
-Then a multinomial logistic regression is fitted to the features of those images that have labels;
-layer, pooling and C are those that are best on a validation part of them. The same is done with the
-encoder as it starts, for the same seed. Runs go side by side, one thread each. Every run adds one
-line to the output; runs that are there already are skipped.
+Each learner, with its defaults, is pretrained without labels for a fixed time on one CPU thread.
+Then a multinomial logistic regression is fitted to the features of labeled images; a validation
+split of these images selects layer, pooling and C. The same is done with the untrained encoder of
+the same seed. Runs go in parallel, with one thread each. Each run adds one line to the output;
+existing runs are skipped.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from data import cell, load_images, machine  # isort: skip
 
 @dataclass
 class Setup:
-    """Sizes of one dataset's part of the table; seconds are those of one CPU thread."""
+    """Settings for a dataset; ``seconds`` are on one CPU thread."""
 
     n_train: int
     n_test: int
@@ -43,7 +43,7 @@ class Setup:
     seeds: tuple[int, ...]
     n_labeled: int  # training images whose labels the probe is fitted to
     side: int | None = None  # resize to squares of this side
-    n_choose: int = 4000  # labeled images that layer and pooling are chosen with
+    n_choose: int = 4000  # labeled images that select layer and pooling
 
 
 SETUPS = {
@@ -58,7 +58,7 @@ CS = (1e-3, 1e-2, 1e-1)
 
 
 def load(dataset, data):
-    """Training and test images with labels; the split is the same in every run."""
+    """Return training and test images with labels; the split is the same in every run."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -71,7 +71,7 @@ def load(dataset, data):
     X, X_test, y, y_test = train_test_split(
         X, y, train_size=setup.n_train, test_size=setup.n_test, stratify=y, random_state=0
     )
-    return X, X_test, y, y_test  # in random order, so the first ones are a sample
+    return X, X_test, y, y_test  # in random order, so the first images are a random sample
 
 
 def make(name, **params):
@@ -84,7 +84,7 @@ def make(name, **params):
 
 
 def start_of(name):
-    """Name of the first learner that starts from the same encoder."""
+    """Return the name of the first learner with the same untrained encoder."""
     from sklearn_ssl import all_estimators
 
     def kind(learner):
@@ -103,10 +103,10 @@ def probe(C):
 
 
 def evaluate(learner, X, X_test, y, y_test, n_choose):
-    """Test accuracy with the layer, pooling and C that are best on a validation part.
+    """Return the test accuracy with the layer, pooling and C that a validation split selects.
 
-    Layer and pooling are chosen on the first ``n_choose`` images, with the C in the middle; then C
-    on all images.
+    Layer and pooling are selected on the first ``n_choose`` images, with the middle value of C;
+    then C is selected on all images.
     """
 
     def validate(F, C):
@@ -127,7 +127,7 @@ def evaluate(learner, X, X_test, y, y_test, n_choose):
 
 
 def images_in(seconds, name, X):
-    """How many images a learner takes in the CPU time, from what two epochs more cost a fit."""
+    """Estimate how many images a learner trains on in this CPU time, from two extra epochs."""
     X = X[:512]
     learner = make(name, max_epochs=1, random_state=0, warm_start=True).fit(X)
     cpu = []
@@ -139,15 +139,15 @@ def images_in(seconds, name, X):
 
 
 def run(dataset, folder, seconds, name, seed, random):
-    """One line of the output."""
+    """Return one line of the output."""
     import torch
 
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore", ConvergenceWarning)  # of probes that are about to be discarded
+    warnings.simplefilter("ignore", ConvergenceWarning)  # mostly about probes that lose
     setup = SETUPS[dataset]
     X, X_test, y, y_test = (np.load(Path(folder, f"{i}.npy")) for i in range(4))
     taken = 0 if random else images_in(seconds or setup.seconds, name, X)
-    share = X if random else X[: max(256, math.ceil(taken))]  # all, if the time is enough
+    share = X if random else X[: max(256, math.ceil(taken))]  # all images, if time allows
     epochs = 0 if random else max(1, round(taken / len(share)))
     cpu = time.process_time()
     learner = make(name, max_epochs=epochs, random_state=seed).fit(share)
@@ -169,7 +169,7 @@ def run(dataset, folder, seconds, name, seed, random):
 
 
 def print_table(lines, dataset):
-    """One row a method: its probe, that of its start, and the difference, over seeds."""
+    """Print one row per method: accuracy, that of its untrained encoder, and their difference."""
     lines = [line for line in lines if line["dataset"] == dataset]
     start = {(x["method"], x["seed"]): x["accuracy"] for x in lines if x["random"]}
     rows = {}
@@ -177,7 +177,7 @@ def print_table(lines, dataset):
         if not line["random"]:
             rows.setdefault(line["method"], []).append(line)
     print(
-        "| learner | seeds | accuracy, % | at its start | lift | layer, pool | epochs | CPU s "
+        "| learner | seeds | accuracy, % | untrained | lift | layer, pool | epochs | CPU s "
         "| peak MiB |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
@@ -207,8 +207,8 @@ def main():
     parser.add_argument("--output", type=Path, default=Path("methods.jsonl"))
     parser.add_argument("--methods", nargs="*", help="default: all learners")
     parser.add_argument("--seeds", nargs="*", type=int, help="default: those of the dataset")
-    parser.add_argument("--seconds", type=float, help="default: those of the dataset")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs side by side")
+    parser.add_argument("--seconds", type=float, help="default: that of the dataset")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="number of parallel runs")
     parser.add_argument("--table", action="store_true", help="print the table of the output file")
     args = parser.parse_args()
     done = []
@@ -249,7 +249,7 @@ def main():
             line = future.result()
             with args.output.open("a") as file:
                 print(json.dumps(line), file=file)
-            what = "start of " * line["random"] + line["method"]
+            what = "untrained " * line["random"] + line["method"]
             print(f"{what}, seed {line['seed']}: {100 * line['accuracy']:.1f} %", flush=True)
 
 

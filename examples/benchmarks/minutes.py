@@ -1,16 +1,16 @@
-"""The best features for the minutes there are: one recipe, for any number of them.
+"""Measure what you can get in 1, 5 or 20 minutes: one recipe for any number of minutes.
 
     python examples/benchmarks/minutes.py --data cifar10/ --output minutes.jsonl
     python examples/benchmarks/minutes.py --data imagenette/ --side 96 --name Imagenette ...
     python examples/benchmarks/minutes.py --output minutes.jsonl --table
     pip install kymatio "scipy<1.17"  # for --rivals scattering
 
-A fifth of the images, 4,000 at most, is the test part: always the same, and never looked at when
-the recipe was made; or, with --test, the official test set. Of the others, 10,000 at most are drawn
-for each seed and have labels. The rest is there to be pretrained on. Time is that of the whole fit:
-dictionary, pretraining, features and the classifier, which is KernelProbe for all features.
-Networks that are trained with labels alone have the same minutes. Every run adds one line to the
-output; runs that are there already are skipped.
+The test set is a fifth of the images, at most 4,000, or, with --test, the official one. It is the
+same in every run, and no choice of the recipe was based on it. For each seed, at most 10,000 of the
+other images are drawn and labeled; all of them serve for pretraining. Time is that of the whole
+fit: dictionary, pretraining, features and classifier, which is KernelProbe for all features.
+Networks trained on labels alone get the same time. Each run adds one line to the output; existing
+runs are skipped.
 """
 
 import argparse
@@ -30,14 +30,15 @@ from data import add_line, cell, lines_in, load_images  # isort: skip
 from kmeans_patches import KMeansPatches  # isort: skip
 
 N_LABELED, N_TEST = 10_000, 4000
-REST = 100  # seconds of two cores for all but pretraining, with 10,000 labels
+REST = 100  # seconds on two cores for everything but pretraining, with 10,000 labels
 
 
 def recipe(minutes, seed, side, unlabeled):
-    """Features of images, to be standardized already, that take about so many minutes.
+    """Make a transformer, with standardized features, for about this many minutes.
 
-    A dictionary of patches, which knows details; from 3 minutes on beside three layers of SimCLR,
-    which knows what is seen, from 15 on on larger views. Images and mirror images are the same.
+    It is a patch dictionary, which captures texture and parts; from 3 minutes on, it is combined
+    with three layers of SimCLR, which captures what the image shows, and from 15 minutes on, SimCLR
+    uses larger views. Features are averaged over an image and its mirror image.
     """
     dictionary = PatchDictionary(
         n_atoms=1600,
@@ -67,7 +68,7 @@ def flat(X):
 
 
 def gradients(X):
-    """HOG with cells of an eighth of the image."""
+    """Compute HOG with cells of an eighth of the image."""
     from skimage.feature import hog
 
     cell = (max(2, X.shape[1] // 8), max(2, X.shape[2] // 8))
@@ -75,7 +76,7 @@ def gradients(X):
 
 
 def scattered(X):
-    """Wavelet scattering of order 2, on a grid of 6 x 6 to 8 x 8."""
+    """Compute wavelet scattering of order 2, on a grid of 6 x 6 to 8 x 8."""
     from kymatio.torch import Scattering2D
 
     scattering = Scattering2D(J=int(np.log2(X.shape[1] / 6)), shape=X.shape[1:3])
@@ -86,7 +87,7 @@ def scattered(X):
 
 
 def rivals(seed):
-    """Features of rivals, with the classifier that the recipe has."""
+    """Make pipelines of the rivals' features and the classifier of the recipe."""
     features = {
         "raw pixels": FunctionTransformer(flat),
         "PCA": make_pipeline(FunctionTransformer(flat), PCA(100, random_state=seed)),
@@ -101,8 +102,8 @@ def rivals(seed):
 
 
 def split(n, seed, official):
-    """Rows of images with labels, of all that may be seen, and of the test part."""
-    if official:  # the last ones
+    """Return the rows of labeled images, of all training images, and of test images."""
+    if official:  # the test images come last
         seen, test = np.arange(n - official), np.arange(n - official, n)
         return np.random.default_rng(seed).permutation(seen)[:N_LABELED], seen, test
     order = np.random.default_rng(2026).permutation(n)
@@ -142,7 +143,7 @@ def main():
     parser.add_argument("--data", help="a zip or folder of class/name images")
     parser.add_argument("--test", help="a zip or folder of the official test images")
     parser.add_argument("--name", default="CIFAR-10")
-    parser.add_argument("--side", type=int, help="resize images to this")
+    parser.add_argument("--side", type=int, help="resize images to this side")
     parser.add_argument("--gray", action="store_true")
     parser.add_argument("--output", type=Path, default=Path("minutes.jsonl"))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])

@@ -1,4 +1,4 @@
-"""The benchmarks as pictures, from the runs beside this script.
+"""Plot the benchmarks from the runs in the folder of this script.
 
 python examples/benchmarks/plots.py --output docs/images/
 """
@@ -16,7 +16,7 @@ TITLES = {"cifar10": "CIFAR-10", "digits": "digits", "imagenette": "Imagenette"}
 
 
 def accuracies(lines, **of):
-    """In percent, of the runs that are told so."""
+    """Return the accuracies, in %, of the runs with these values."""
     return [
         100 * line["accuracy"]
         for line in lines
@@ -25,7 +25,7 @@ def accuracies(lines, **of):
 
 
 def methods():
-    """Each learner before and after its training, the best of CIFAR-10 at the top."""
+    """Plot each learner before and after training, with the best on CIFAR-10 at the top."""
     lines = lines_in(HERE / "methods.jsonl")
     names = {line["method"] for line in lines}
     trained = {"dataset": "cifar10", "random": False}
@@ -46,7 +46,7 @@ def methods():
         axes.set(title=title, xlabel="accuracy, %", yticks=range(len(order)), yticklabels=order)
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle("At its start (empty), and after about two minutes (half a minute of digits)")
+    figure.suptitle("Untrained (hollow) and after about two minutes (digits: half a minute)")
     return figure
 
 

@@ -1,13 +1,13 @@
-"""Is the probe fair? LinearProbe, which chooses by itself, against the best of all fixed choices.
+"""Is the probe fair? Compare LinearProbe, which chooses its own settings, with the best fixed ones.
 
     python examples/benchmarks/probe.py --data digits --output probe.jsonl
     python examples/benchmarks/probe.py --data cifar10/ --name CIFAR-10 --output probe.jsonl
     python examples/benchmarks/probe.py --data imagenette/ --side 96 --name Imagenette-96 ...
     python examples/benchmarks/probe.py --output probe.jsonl --table
 
-Six kinds of features, four numbers of labels, ten draws each. The rival, "best", is the logistic
-regression of scikit-learn with the one C and scaling that have the best mean accuracy on the test
-part, which nobody can know. "Fixed" is C = 0.01 on features that the labeled images standardize.
+Six kinds of features, four numbers of labels, and ten draws each. "Best" is scikit-learn's logistic
+regression with the C and scaling of the best mean test accuracy, which is unknown in practice.
+"Fixed" is C = 0.01 on features that are standardized on the labeled images.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def features_of(images, rest):
 
 
 def scalings(features, rest):
-    """Features as they are, and standardized by all images that may be seen."""
+    """Yield features with their own scales, and standardized on all training images."""
     off = features - features[rest].mean(0, dtype=np.float64)
     variance = off[rest].var(0)
     deviation = np.sqrt(variance + 0.01 * variance.mean())
@@ -73,7 +73,7 @@ def scalings(features, rest):
 
 
 def in_span(known, others):
-    """The same inner products in fewer dimensions: a penalized regression gives the same."""
+    """Return the same inner products in fewer dimensions; penalized regression is the same."""
     if known.shape[1] <= len(known):
         return known, others
     values, vectors = np.linalg.eigh(known @ known.T)
@@ -83,7 +83,7 @@ def in_span(known, others):
 
 
 def draw(y, n, seed):
-    """Rows of so many labels, with one of each class at least."""
+    """Draw the rows of ``n`` labels, with at least one of each class."""
     order = np.random.default_rng(seed).permutation(len(y))
     _, first = np.unique(y[order], return_index=True)
     return np.concatenate([order[first], np.delete(order, first)])[:n]

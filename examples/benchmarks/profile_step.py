@@ -1,11 +1,11 @@
-"""The ten operators that a training step of SimCLR with its defaults spends most time in.
+"""Profile the ten operators that take the most time in a training step of SimCLR.
 
     python examples/benchmarks/profile_step.py --data cifar10/
     python examples/benchmarks/profile_step.py --encoder resnet18 --batch-size 128 --view-size 32
 
-For each: its share of the step, and how near it is to what bounds it: its multiplications to those
-of a large bfloat16 matrix product, the bytes of its inputs and outputs to those of a large copy,
-all on this machine in this run.
+For each operator, the table shows its share of the step and how close it is to its limits: the
+speed of its multiplications relative to a large bfloat16 matrix product, and of its inputs and
+outputs relative to a large copy, on this machine and in the same run.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from sklearn_ssl import SimCLR, Views
 
 
 class Profiled(Callback):
-    """Counts what one step multiplies, then profiles some steps."""
+    """Callback that counts the multiplications of one step, then profiles some steps."""
 
     def __init__(self, n_steps=8):
         self.n_steps = n_steps
@@ -36,7 +36,7 @@ class Profiled(Callback):
 
     def on_batch_end(self, net, training=True, **kwargs):
         self.step_ += 1
-        if self.step_ == 2:  # the first one is slower
+        if self.step_ == 2:  # the first step is slower
             self.counter_.__enter__()
         if self.step_ == 3:
             self.counter_.__exit__(None, None, None)
@@ -58,7 +58,7 @@ def best_of(function, rounds=7):
 
 
 def peaks():
-    """Multiplications and additions, and bytes, a second."""
+    """Measure the multiplications and additions, and the bytes, per second."""
     matrix = torch.randn(4096, 4096, dtype=torch.bfloat16)
     values, copy = torch.zeros(2**26), torch.empty(2**26)
     flops = 2 * 4096**3 / best_of(lambda: matrix @ matrix)
@@ -66,19 +66,19 @@ def peaks():
 
 
 def hottest(profiled):
-    """Seconds a step, calls and bytes of each operator, the hottest first."""
+    """Return the seconds, calls and bytes per step of each operator, slowest first."""
     found = defaultdict(lambda: np.zeros(3))
     for event in profiled.profile_.key_averages(group_by_input_shape=True):
         values = [math.prod(shape) for shape in event.input_shapes if shape]
         low = "conv" in event.key or event.key.endswith("mm")
-        moved = (2 if low else 4) * (sum(values) + max(values, default=0))  # as large an output
+        moved = (2 if low else 4) * (sum(values) + max(values, default=0))  # output: largest input
         took = event.self_cpu_time_total / 1e6
         found[event.key] += np.array([took, event.count, event.count * moved]) / profiled.n_steps
     return sorted(found.items(), key=lambda item: -item[1][0])
 
 
 def multiplied(profiled):
-    """Multiplications and additions a step, by the operators that take the time."""
+    """Return the multiplications and additions per step of each operator."""
     counted = profiled.counter_.get_flop_counts()["Global"]
     found = {f"aten::{str(op).removeprefix('aten.')}": n for op, n in counted.items()}
     if "aten::convolution" in found:
@@ -108,7 +108,8 @@ def main():
     operators, counted = hottest(profiled), multiplied(profiled)
     total = sum(took for _, (took, _, _) in operators)
     print(
-        "| operator | calls a step | share, % | of a matrix product's speed, % | of a copy's, % |"
+        "| operator | calls per step | share of time, % | speed, % of the product "
+        "| speed, % of the copy |"
     )
     print("|---|---|---|---|---|")
     for name, (took, calls, moved) in operators[:10]:
@@ -116,7 +117,7 @@ def main():
         copied = f"{100 * moved / took / bandwidth:.0f}"
         print(f"| {name} | {calls:.0f} | {100 * took / total:.1f} | {speed} | {copied} |")
     whole = 100 * sum(counted.values()) / profiled.seconds_ / flops
-    print(f"\nThe whole step: {whole:.0f} % of a matrix product's speed. Counted: {counted}")
+    print(f"\nWhole step: {whole:.0f} % of the speed of the product. Counted: {counted}")
 
 
 if __name__ == "__main__":

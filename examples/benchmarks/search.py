@@ -1,9 +1,9 @@
-"""What a search over layer, pooling and C costs with memory=, against pretraining alone.
+"""Compare the time of a search over layer, pooling and C with memory= to pretraining alone.
 
     python examples/benchmarks/search.py --data FOLDER
 
-4 layers, 3 poolings, 4 values of C and 3 folds are 144 fits of a pipeline and a refit; with memory=
-they are 4 pretrainings. Both are timed in one run.
+4 layers, 3 poolings, 4 values of C and 3 folds are 144 fits of a pipeline, and a refit; with
+memory=, they need 4 pretraining runs. Both are timed in one run.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main():
         search = GridSearchCV(pipe, GRID, cv=3).fit(X, y)
         searched = time.perf_counter() - began
     print(f"best: {search.best_params_}, accuracy {search.best_score_:.3f}")
-    print(f"the search took {searched / plain:.2f} times as long as 4 pretrainings")
+    print(f"the search took {searched / plain:.2f} times as long as 4 pretraining runs")
 
 
 if __name__ == "__main__":

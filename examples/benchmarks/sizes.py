@@ -1,4 +1,4 @@
-"""What fitted learners and checkpoints weigh on disk, in MiB, as a table.
+"""Print a table of the size of fitted learners and checkpoints on disk, in MiB.
 
 pip install sklearn-ssl skops
 python examples/benchmarks/sizes.py

@@ -1,8 +1,8 @@
-"""What our loops cost: against plain and tuned loops of torch, with more images, and side by side.
+"""Measure our loops: against plain and tuned torch loops, with more images, and two at once.
 
     python examples/benchmarks/speed.py --data imagenette/   # a zip or folder of class/name images
 
-Everything is measured in turns within one run, and told as ratios: medians, with their range.
+The alternatives take turns within one run. Results are ratios: medians, with their range.
 """
 
 import argparse
@@ -18,13 +18,14 @@ import torch
 from data import load_images, machine
 
 from sklearn_ssl import LinearProbe, PatchDictionary, SimCLR
-from sklearn_ssl._utils._device import bfloat16_is_native, freed_memory_kept
+from sklearn_ssl._utils._torch import bfloat16_is_native, freed_memory_kept
 from sklearn_ssl.encoders import pool_features
 from sklearn_ssl.images import image_digest, read_images
 from sklearn_ssl.training import Batches
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 HALF = torch.bfloat16 if bfloat16_is_native(DEVICE) else torch.float32
+RATIO = "ratio (median; range over rounds)"
 
 
 def seconds(function):
@@ -36,7 +37,7 @@ def seconds(function):
 
 
 def in_turns(functions, rounds):
-    """Seconds of each function, in every round, after one that is not counted."""
+    """Time each function in every round, in seconds, after a warm-up round."""
     times = [
         {name: seconds(function) for name, function in functions.items()} for _ in range(rounds + 1)
     ]
@@ -50,7 +51,7 @@ def row(what, rounds, above, below):
 
 
 def features_by_hand(learner, X, tuned):
-    """A loop as people write it; or one with bfloat16, channels last and chunks that fit caches."""
+    """Compute features in a plain loop, or with bfloat16, channels last and small chunks."""
     encoder, pixels = learner.encoder_, learner.net_.module_.pixels
     encoder.eval()
     size = 32 if tuned else 256
@@ -84,9 +85,10 @@ def transform(X, y, rounds):
         rounds,
     )
     height, width = X.shape[1:3]
-    print(f"\n| transform, resnet18, {height} x {width} pixels | times as fast |\n|---|---|")
-    row("against an eager float32 loop", times, "plain", "ours")
-    row("against a tuned loop: bfloat16, channels last, small chunks", times, "tuned", "ours")
+    print(f"\n| transform, resnet18, {height} x {width} pixels | {RATIO} |\n|---|---|")
+    row("our speed / a plain float32 loop", times, "plain", "ours")
+    tuned = "a hand-tuned loop (bfloat16, channels last, chunks that fit into the cache)"
+    row(f"our speed / {tuned}", times, "tuned", "ours")
 
 
 def precision(X, y):
@@ -102,13 +104,13 @@ def precision(X, y):
         probe = LinearProbe()
         probe.fit(features[:half], y[:half])
         accuracies.append(100 * probe.score(features[half:], y[half:]))
-    print("\n| features in bfloat16 against float32 | |\n|---|---|")
-    print(f"| cosine: least, mean | {cosine.min():.5f}, {cosine.mean():.5f} |")
+    print("\n| features in bfloat16 and float32 | |\n|---|---|")
+    print(f"| cosine similarity: minimum, mean | {cosine.min():.5f}, {cosine.mean():.5f} |")
     print(f"| accuracy of a probe | {accuracies[0]:.1f} and {accuracies[1]:.1f} % |", flush=True)
 
 
 def bare_epoch(learner, X, batch_size):
-    """The same task and optimizer in a bare loop."""
+    """Train the same task with the same optimizer in a bare loop."""
     net = learner.net_
     module, optimizer = net.module_, net.optimizer_
     module.train()
@@ -132,7 +134,7 @@ def step(X, rounds, batch_size=256):
     ours = SimCLR(**options, warm_start=True).fit(X)
     n_steps = len(X) // batch_size
 
-    def train():  # of fit, the training alone
+    def train():  # counts only the training within fit
         ours.fit(X)
         measured.append(ours.history_[-1]["seconds"])
 
@@ -142,10 +144,12 @@ def step(X, rounds, batch_size=256):
         train()
         ratios.append(measured[-1] / seconds(lambda: bare_epoch(bare, X, batch_size)))
     ratios = ratios[1:]
-    print(f"\n| a step of SimCLR's defaults, batch {batch_size}, {n_steps} steps | |\n|---|---|")
+    what = f"a step of SimCLR with its defaults, batch {batch_size}, {n_steps} steps"
+    print(f"\n| {what} | {RATIO} |\n|---|---|")
     low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
     print(
-        f"| seconds, to those of a bare loop | {middle:.3f} ({low:.3f} to {high:.3f}) |", flush=True
+        f"| our time / a bare loop for the same task | {middle:.3f} ({low:.3f} to {high:.3f}) |",
+        flush=True,
     )
 
 
@@ -156,13 +160,13 @@ def more_images(X, rounds):
     times = in_turns(
         {n: lambda images=images: learner.fit(images) for n, images in many.items()}, rounds
     )
-    print("\n| images | seconds of fit, to those of the fewest |\n|---|---|")
+    print(f"\n| time of a fit | {RATIO} |\n|---|---|")
     for n, images in many.items():
-        row(len(images), times, n, 1)
+        row(f"{len(images)} images / {len(base)} images", times, n, 1)
 
 
 def hashing(X, rounds):
-    """What tells whether images are those of an earlier fit, against reading them once."""
+    """Compare hashing images, to recognize those of an earlier fit, with reading them once."""
     images = read_images(X, estimator=SimCLR())
 
     def read():
@@ -171,13 +175,13 @@ def hashing(X, rounds):
             pass
 
     times = in_turns({"hash": lambda: image_digest(images), "read": read}, rounds)
-    print("\n| hashing all images | seconds, to those of reading them from memory |\n|---|---|")
-    row(f"{len(images)} of {images.shape}, {images.dtype}", times, "hash", "read")
+    print(f"\n| {len(images)} images of {images.shape}, {images.dtype} | {RATIO} |\n|---|---|")
+    row("time of hashing / reading them from memory", times, "hash", "read")
 
 
 def dictionary(X, rounds):
-    """Features of a dictionary against a loop of its products, with and without the whitening."""
-    print("\n| PatchDictionary | speed, to that of its products alone |\n|---|---|")
+    """Compare features of a dictionary with its matrix products, with and without whitening."""
+    print(f"\n| PatchDictionary.transform | {RATIO} |\n|---|---|")
     for n_atoms, patch_size in ((400, 6), (1600, 6), (1600, 8)):
         learner = PatchDictionary(
             n_atoms=n_atoms, patch_size=patch_size, pool=4, n_patches=20_000, n_iter=1
@@ -202,8 +206,8 @@ def dictionary(X, rounds):
         }
         times = in_turns(functions, rounds)
         what = f"{n_atoms} atoms of {patch_size} x {patch_size} pixels"
-        row(f"{what}: patches and atoms", times, "atoms", "features")
-        row(f"{what}: whitening, too", times, "both", "features")
+        row(f"{what}: speed / that of patches times atoms", times, "atoms", "features")
+        row(f"{what}: speed / that of both products", times, "both", "features")
 
 
 FITS = """
@@ -218,11 +222,11 @@ def fit(seed):
 n_jobs = int(sys.argv[1])
 print(np.mean(Parallel(n_jobs=n_jobs)(delayed(fit)(seed) for seed in range(n_jobs))))
 """
-LIMIT = 60  # seconds, after which processes are not waited for
+LIMIT = 60  # seconds, after which processes are killed
 
 
 def processes(n, n_jobs=1, **environment):
-    """Mean of the seconds of an epoch, of so many processes side by side."""
+    """Return the mean seconds of an epoch with this many processes at once."""
     variables = {**os.environ, "OMP_NUM_THREADS": "", **environment}
     variables = {name: value for name, value in variables.items() if value}
     command = [sys.executable, "-W", "ignore", "-c", FITS, str(n_jobs)]
@@ -241,21 +245,21 @@ def processes(n, n_jobs=1, **environment):
 
 
 def side_by_side(rounds):
-    """Two fits on one machine: a share of 2 is what each has to pay."""
+    """Compare two fits at once with one alone; a ratio of 2 is expected."""
     ways = {
-        "one thread each, OMP_NUM_THREADS=1": {"n": 2, "OMP_NUM_THREADS": "1"},
-        "in joblib's workers": {"n": 1, "n_jobs": 2},
-        "two threads each, OMP_WAIT_POLICY=passive": {"n": 2, "OMP_WAIT_POLICY": "passive"},
-        "two threads each, as by default": {"n": 2},
+        "`OMP_NUM_THREADS=1` for each": {"n": 2, "OMP_NUM_THREADS": "1"},
+        "in two joblib workers": {"n": 1, "n_jobs": 2},
+        "two threads each, the default": {"n": 2},
+        "... with `OMP_WAIT_POLICY=passive`": {"n": 2, "OMP_WAIT_POLICY": "passive"},
     }
     times = [
         {"alone": processes(1), **{name: processes(**way) for name, way in ways.items()}}
         for _ in range(rounds)
     ]
-    print("\n| two fits side by side | seconds of an epoch, to those of one alone |\n|---|---|")
+    print(f"\n| time of an epoch, two fits at once / one alone | {RATIO} |\n|---|---|")
     for name in ways:
         row(name, times, name, "alone")
-    print(f"(inf: not at an end in {LIMIT} seconds; alone: {times[0]['alone']:.2f} an epoch)")
+    print(f"(inf: not finished in {LIMIT} s; an epoch alone takes {times[0]['alone']:.2f} s)")
 
 
 def main():

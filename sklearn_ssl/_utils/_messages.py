@@ -6,9 +6,10 @@ import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["did_you_mean", "naming", "warn"]
+from sklearn_ssl.exceptions import InterruptionWarning, TrainingInterrupted
 
 _PASSED_THROUGH = {"contextlib", "joblib", "sklearn", "sklearn_ssl", "skorch", "torch"}
 
@@ -63,3 +64,54 @@ def naming(argument: str) -> Iterator[None]:
         raise
     except OverflowError as error:  # an integer that no float can hold
         raise ValueError(f"{argument}: {error}") from error
+
+
+# Interrupted trainings
+
+_IS_INNER: ContextVar[bool] = ContextVar("_IS_INNER", default=False)
+
+
+@contextlib.contextmanager
+def inner_training() -> Iterator[None]:
+    """Leave it to the caller to warn of interrupted fits of learners in the block.
+
+    The user never sees these learners: what Ctrl-C leaves is what the estimator around them keeps.
+    """
+    token = _IS_INNER.set(True)
+    try:
+        yield
+    finally:
+        _IS_INNER.reset(token)
+
+
+@contextlib.contextmanager
+def lost_if_interrupted(outer: Any, inner: Any) -> Iterator[None]:
+    """Warn that ``outer`` keeps nothing of an interrupted training of ``inner`` in the block."""
+    try:
+        with inner_training():
+            yield
+    except TrainingInterrupted:
+        within, name = type(outer).__name__, type(inner).__name__
+        goes_on = ""
+        if getattr(inner, "checkpoint", None) is not None:
+            goes_on = "; the same fit goes on from its checkpoint"
+        warn(
+            f"the training of {name} within {within} was interrupted, and {within} keeps nothing "
+            f"of it. To keep what {name} learns, fit it first, and give FrozenEstimator(...) of "
+            f"it{goes_on}",
+            InterruptionWarning,
+        )
+        raise
+
+
+def warn_of_interruption(learner: Any, kept_by: Any = None) -> None:
+    """Warn that the learner, or an estimator around it, has what it learned until Ctrl-C."""
+    if _IS_INNER.get():
+        return
+    goes_on = "" if learner.checkpoint is None else "; the same fit goes on from its checkpoint"
+    name = type(learner if kept_by is None else kept_by).__name__
+    warn(
+        f"the training was interrupted after {learner.n_epochs_} epochs; {name} has what it "
+        f"learned until then{goes_on}",
+        InterruptionWarning,
+    )

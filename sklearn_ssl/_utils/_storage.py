@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
+from joblib import Memory
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
-
-__all__ = ["DAMAGED", "expanded", "place_for", "read_file", "replaced", "write_file"]
 
 _KEY = "sklearn_ssl"  # of the header's metadata, under which our JSON is
 _CHECKSUM = "checksum"
@@ -104,9 +104,7 @@ def write_file(path: str | os.PathLike, values: Any, synced: bool = True) -> Non
     OSError
         If the file cannot be written, as on a full disk.
     """
-    tensors: dict[str, Tensor] = {}
-    text = json.dumps(_packed(values, tensors))
-    content = save(tensors, metadata={_KEY: text, _CHECKSUM: _checksum(text, tensors)})
+    content = to_bytes(values, checked=True)
     with replaced(path, synced) as beside:
         beside.write_bytes(content)
 
@@ -125,18 +123,36 @@ def read_file(path: str | os.PathLike) -> Any:
     """
     content = Path(path).read_bytes()
     try:
-        tensors = load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        metadata = header["__metadata__"]
-        text = metadata[_KEY]
-        if metadata[_CHECKSUM] != _checksum(text, tensors):
-            raise ValueError("its checksum is another one")
-        return _unpacked(json.loads(text), tensors)
+        return from_bytes(content, checked=True)
     except (SafetensorError, *DAMAGED) as error:
         raise ValueError(
             f"{os.fspath(path)} is not a file of sklearn_ssl, or it is damaged: "
             f"{type(error).__name__}: {error}"
         ) from error
+
+
+def to_bytes(values: Any, checked: bool = False) -> bytes:
+    """Return nested values and tensors as the content of a file, ``checked`` by a checksum.
+
+    Without a checksum, equal values have equal bytes: safetensors writes several entries of its
+    metadata in any order.
+    """
+    tensors: dict[str, Tensor] = {}
+    metadata = {_KEY: json.dumps(_packed(values, tensors))}
+    if checked:
+        metadata[_CHECKSUM] = _checksum(metadata[_KEY], tensors)
+    return save(tensors, metadata=metadata)
+
+
+def from_bytes(content: bytes, checked: bool = False) -> Any:
+    """Invert :func:`to_bytes`."""
+    tensors = load(content)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    metadata = header["__metadata__"]
+    text = metadata[_KEY]
+    if checked and metadata[_CHECKSUM] != _checksum(text, tensors):
+        raise ValueError("its checksum is another one")
+    return _unpacked(json.loads(text), tensors)
 
 
 def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
@@ -180,3 +196,68 @@ def _unpacked(packed: Any, tensors: dict[str, Tensor]) -> Any:
     if kind in ("list", "tuple"):
         return {"list": list, "tuple": tuple}[kind](_unpacked(value, tensors) for value in inside)
     raise TypeError(f"values of the kind {kind!r}")
+
+
+def key_of(values: Any) -> str:
+    """Return a digest of plain values: 32 digits, equal for equal values."""
+    text = json.dumps(values, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+@contextlib.contextmanager
+def locked(folder: Path, lock: Path, what: str, wait: bool = True) -> Iterator[None]:
+    """Lock a folder, made if it is missing, and delete files in it that were left half written.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written to; ``what`` is in the message.
+    filelock.Timeout
+        If another process has it, unless ``wait``.
+    """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+    except OSError as error:
+        raise OSError(
+            error.errno, f"{what} cannot be written: {error.strerror}", str(folder)
+        ) from error
+    with FileLock(lock, timeout=-1 if wait else 0):
+        folder.mkdir(exist_ok=True)
+        for part in folder.glob(".*.part"):  # of a process that was killed
+            part.unlink(missing_ok=True)
+        yield
+
+
+class ResultStore:
+    """Folders of results, each under the key of what it was computed from.
+
+    They lie where joblib has its own, so that ``joblib.Memory(...).reduce_size()`` deletes those
+    that were used longest ago.
+
+    Parameters
+    ----------
+    memory : str, path or joblib.Memory
+    """
+
+    def __init__(self, memory: str | os.PathLike | Memory):
+        location = memory.location if isinstance(memory, Memory) else memory
+        self.folder = expanded(location, "memory") / "joblib" / "sklearn_ssl"
+
+    @contextlib.contextmanager
+    def opened(self, key: str) -> Iterator[Path]:
+        """Lock the folder of a key: others wait until this is left, or until the process ends.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written to.
+        """
+        folder = self.folder / key
+        with locked(folder, self.folder / "locks" / key, "memory"):
+            os.utime(folder)  # it is used
+            try:
+                yield folder
+            finally:
+                with contextlib.suppress(OSError):  # with something in it, it stays
+                    folder.rmdir()

@@ -3,21 +3,19 @@
 This is the API for methods outside of the package, too; docs/architecture.md shows one.
 """
 
-from sklearn_ssl._utils._arguments import argument
+from sklearn_ssl._utils._estimators import argument
 from sklearn_ssl.base._arguments import MultiCropArguments
-from sklearn_ssl.base._frozen import FrozenTransformer
-from sklearn_ssl.base._learner import PretextLearner
-from sklearn_ssl.base._saved import FORMAT
-from sklearn_ssl.base._task import PretextTask, TaskOutput
-from sklearn_ssl.base._transformer import ImageTransformer
+from sklearn_ssl.base._fixed import FrozenTransformer
+from sklearn_ssl.base._learner import PretextLearner, PretextTask, TaskOutput
+from sklearn_ssl.base._transformer import ImageTransformer, apply
 
 __all__ = [
-    "FORMAT",
     "FrozenTransformer",
     "ImageTransformer",
     "MultiCropArguments",
     "PretextLearner",
     "PretextTask",
     "TaskOutput",
+    "apply",
     "argument",
 ]

@@ -1,26 +1,55 @@
-"""Base class of learners: scikit-learn's face of a pretext method."""
+"""Learners, scikit-learn's face of a pretext method, and their tasks: a fit from X to features."""
 
-from abc import abstractmethod
-from collections.abc import Sequence
+import contextlib
+import functools
+import importlib
+import inspect
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import numpy as np
 import torch
+from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from sklearn_ssl._utils._arguments import plain
-from sklearn_ssl._utils._device import resolve_device, threads_that_survive_a_fork
-from sklearn_ssl._utils._isolation import OwnRandomNumbers, own_settings
-from sklearn_ssl._utils._ranks import current_ranks, joined
-from sklearn_ssl.base import _checks
-from sklearn_ssl.base._arguments import SharedArguments
-from sklearn_ssl.base._measures import MeasuresMixin
-from sklearn_ssl.base._memory import keeps_trainings, pretrain_once
-from sklearn_ssl.base._task import PretextTask
-from sklearn_ssl.base._training import Moved, clock_started, train
-from sklearn_ssl.base._transformer import ImageTransformer
-from sklearn_ssl.encoders import Encoder
-from sklearn_ssl.exceptions import TrainingInterrupted
-from sklearn_ssl.images import Images, PixelRange, learn_pixels, warn_of_files
+from sklearn_ssl._utils._estimators import all_or_nothing, plain
+from sklearn_ssl._utils._messages import naming, warn, warn_of_interruption
+from sklearn_ssl._utils._torch import (
+    OwnRandomNumbers,
+    current_processes,
+    draw_seed,
+    own_settings,
+    processes_for,
+    resolve_device,
+    threads_that_survive_a_fork,
+)
+from sklearn_ssl.base import _measures
+from sklearn_ssl.base._arguments import MultiCropArguments, TrainingArguments
+from sklearn_ssl.base._cache import (
+    cached_training,
+    caches_trainings,
+    identity_of,
+    image_fingerprint,
+    image_hashes,
+)
+from sklearn_ssl.base._transformer import ImageTransformer, read_for
+from sklearn_ssl.encoders import Encoder, import_library
+from sklearn_ssl.exceptions import (
+    CollapseWarning,
+    LittleTrainingWarning,
+    StaleFeaturesWarning,
+    TrainingInterrupted,
+)
+from sklearn_ssl.images import Images, PixelRange, learn_pixels, read_images, warn_of_files
+from sklearn_ssl.nn import Queue
+from sklearn_ssl.training import Checkpoint
+from sklearn_ssl.views import MultiCrop, Views, as_views
 
 # skorch is imported when a learner is fitted, to keep the package quick to import
 if TYPE_CHECKING:
@@ -37,15 +66,106 @@ else:
         return method
 
 
-__all__ = ["PretextLearner"]
+_ALIKE_BY = 16  # images that processes compare
+_COMPARED = 256  # images, evenly spread, to say whether all are the same
+_COLLAPSED = 1e-3  # feature spread below which all images look the same
+_FEW_IMAGES = 10
+_SEEN_ONCE = 0.95  # a last, smaller batch is left out of an epoch
 
 
-class PretextLearner(
-    SharedArguments,
-    MeasuresMixin,
-    CallbackSupportMixin,
-    ImageTransformer,
-):
+@dataclass
+class TaskOutput:
+    """Output of a task for a batch.
+
+    Parameters
+    ----------
+    loss : Tensor, a scalar
+        What is minimized.
+    terms : dict of str to scalar Tensor, optional
+        Other values worth a place in ``history_``.
+    state : object, optional
+        What :meth:`PretextTask.after_step` needs of this batch, detached.
+    """
+
+    loss: Tensor
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    state: Any = None
+
+
+class PretextTask(nn.Module, ABC):
+    """Views, heads and loss of a pretext method, on an encoder that it is given.
+
+    All state lives in parameters and persistent buffers, so that it is saved and resumed. What is
+    drawn by torch's functions comes from generators of the fit. :meth:`forward` leaves queues,
+    banks and averages as they are, :meth:`after_step` moves them. A step never reads a value back
+    from the device: no ``.item()``, no indexing by a mask, no tensor made on the CPU.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Kept as ``self.encoder``; features are read from this attribute after training.
+    views : callable
+        Takes images in [0, 1] and draws a view, or several, of each.
+    """
+
+    encoder: Any
+    views: Callable[..., Any]
+    n_images: int | None = None  # in the training set, for tasks that keep something of each
+
+    @property
+    def keeps_images(self) -> bool:
+        """Return whether something of the images themselves is kept, in a bank or a queue."""
+        return self.n_images is not None or any(isinstance(part, Queue) for part in self.modules())
+
+    def __init__(self, encoder: nn.Module, views: Callable[..., Any]):
+        super().__init__()
+        self.encoder = encoder
+        self.views = views
+
+    @abstractmethod
+    def forward(self, images: Tensor, index: Tensor) -> TaskOutput:
+        """Compute the loss of one batch.
+
+        Parameters
+        ----------
+        images : float Tensor of shape (n, c, h, w)
+            Images with values in [0, 1], without augmentation.
+        index : int64 Tensor of shape (n,)
+            Positions of the images in the training set.
+
+        Returns
+        -------
+        TaskOutput
+        """
+
+    def pair(self, images: Tensor) -> Tensor:
+        """Draw two views of each image, (2n, c, h, w): all first ones, then all second ones."""
+        return torch.cat([self.views(images, view) for view in (0, 1)])
+
+    def embed_crops(self, images: Tensor) -> Tensor:
+        """Compute embeddings (v * n, d) of the two views and small crops of ``MultiCrop``."""
+        return torch.cat([self.encoder.embed(crops) for crops in self.views(images)])
+
+    def zoom_for(self, image_shape: Sequence[int]) -> float:
+        """Return how much larger than this shape files are decoded, to crop views from them."""
+        return self.views.zoom_for(image_shape) if hasattr(self.views, "zoom_for") else 1.0
+
+    def after_step(self, output: TaskOutput, progress: float | None) -> None:
+        """Update what is not learned by gradient (averages, queues), after the optimizer's step.
+
+        ``output`` is what :meth:`forward` returned for the batch. ``progress`` is in (0, 1]. It is
+        None where no end is known, as in ``partial_fit``: then schedules stay at their start, and
+        what waits for a share of the training has waited.
+        """
+
+    def forget(self) -> None:
+        """Drop what is kept of images, for a continued fit to other images."""
+        for part in self.modules():
+            if isinstance(part, Queue):
+                part.reset()
+
+
+class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
     """Base of all learners, and of those that you write.
 
     A learner declares the arguments of its method as annotated attributes, and says in
@@ -88,9 +208,28 @@ class PretextLearner(
 
     # What a method says
 
-    @abstractmethod
+    _task_class: ClassVar[Any] = None
+
     def _make_task(self, encoder: Any, n_images: int) -> PretextTask:
-        """Make the task that trains ``encoder``; queues need not be longer than ``n_images``."""
+        """Make the task that trains ``encoder``; queues need not be longer than ``n_images``.
+
+        By default it is a ``_task_class``, with the arguments of the learner by their names.
+        """
+        if self._task_class is None:
+            raise NotImplementedError(
+                f"{type(self).__name__} has no task: set _task_class, or define _make_task"
+            )
+        return self._new_task(self._task_class, encoder)
+
+    def _new_task(
+        self, task: Callable[..., PretextTask], encoder: Any, views: Any = None, **given: Any
+    ) -> PretextTask:
+        """Make a task of a class with the learner's arguments of its names, and those given."""
+        names = self._arguments.keys() & set(_names(task)) - {"encoder", "views"}
+        own = {name: getattr(self, name) for name in names}
+        return task(
+            encoder, self._make_task_views(encoder) if views is None else views, **own | given
+        )
 
     def _make_encoder(
         self, image_shape: tuple[int, int, int], mean: Sequence[float], std: Sequence[float]
@@ -98,13 +237,105 @@ class PretextLearner(
         """Make the encoder; methods with an encoder of their own kind override it."""
         return self._make_network(image_shape, mean, std)
 
+    def _default_views(self) -> Views:
+        """Return the recipe of the method, for ``views=None``."""
+        return Views()
+
+    def _make_views(self, size: Any = None) -> Any:
+        """Return the user's views, or the method's; ``size`` is for views that have none."""
+        return as_views(self._default_views() if self.views is None else self.views, size)
+
+    def _make_task_views(self, encoder: Encoder) -> Any:
+        """Return the views that the task draws, with small crops if the method has some."""
+        views = self._make_views()
+        if isinstance(self, MultiCropArguments):
+            views = MultiCrop(views, self.local_crops, self.local_scale, encoder.image_shape)
+        return views
+
     def _unseeded(self) -> str | None:
         """Return the name of the argument that makes every fit another one, or None."""
         return "random_state" if self.random_state is None else None
 
+    # Parameters, also of views and callbacks
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters of this learner and, if ``deep``, of the estimators among them.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+
+        Returns
+        -------
+        dict
+        """
+        params = BaseEstimator.get_params(self, deep=False)
+        nested = [(n, value) for n, value in params.items() if isinstance(value, BaseEstimator)]
+        for name, value in nested if deep else ():  # torchvision's get_params is another thing
+            params |= {f"{name}__{n}": v for n, v in value.get_params().items()}
+        return params
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, also of views (``views__size``) and callbacks (``callbacks__name__...``).
+
+        Parameters
+        ----------
+        **params : object
+
+        Returns
+        -------
+        self
+        """
+        of_views = {n: params.pop(n) for n in list(params) if n.startswith("views__")}
+        of_callbacks = {n: params.pop(n) for n in list(params) if n.startswith("callbacks__")}
+        BaseEstimator.set_params(self, **params)  # first, as the recipe may depend on them
+        for name, value in of_callbacks.items():
+            self._set_of_callback(name, value)
+        if of_views and self.views is None:
+            self.views = self._default_views()
+        if of_views and not isinstance(self.views, Views):
+            raise ValueError(
+                f"{', '.join(of_views)}: views={self.views!r} has no parameters that are known; "
+                "give a Views object"
+            )
+        return BaseEstimator.set_params(self, **of_views)
+
+    def _set_of_callback(self, name: str, value: Any) -> None:
+        _, which, *parameter = name.split("__", 2)
+        callbacks = self.callbacks or []
+        names = [pair[0] if isinstance(pair, tuple) else "" for pair in callbacks]
+        if which not in names:
+            raise ValueError(
+                f"{name}: there is no callback of this name. Callbacks whose parameters are set "
+                "are given as pairs, callbacks=[('stop', EarlyStopping())]"
+            )
+        if parameter:
+            changed = clone(callbacks[names.index(which)][1])
+            changed.set_params(**{parameter[0]: value})  # which gives nothing back
+        else:  # another one, or None for none
+            changed = value
+        pairs = zip(names, callbacks, strict=True)
+        changed_ones = [(which, changed) if n == which else callback for n, callback in pairs]
+        self.callbacks = [one for one in changed_ones if one != (which, None)]
+
+    def _validate(self) -> None:
+        self._validate_params()
+        if isinstance(self.optimizer, type) and not issubclass(self.optimizer, Optimizer):
+            raise TypeError(f"optimizer={self.optimizer!r} must be a class of torch.optim")
+        for given in self.callbacks or ():
+            callback = given[1] if isinstance(given, tuple) and len(given) == 2 else given
+            if callback is not None and not hasattr(callback, "on_epoch_end"):
+                raise TypeError(
+                    f"callbacks has {given!r}; give callbacks of skorch, or pairs of a name and one"
+                )
+        if isinstance(self.views, type):
+            raise TypeError(f"'views' is a class; give an object, {self.views.__name__}()")
+        if isinstance(self.views, Views):
+            self.views.validate()
+
     # Fitting
 
-    @_checks.all_or_nothing
+    @all_or_nothing
     @with_callbacks
     def fit(self, X: Any, y: Any = None, *, X_unlabeled: Any = None) -> Self:
         """Pretrain the encoder on images.
@@ -138,10 +369,10 @@ class PretextLearner(
         TrainingInterrupted
             After Ctrl-C; a KeyboardInterrupt. The learner has what it learned until then.
         """
-        _checks.refuse_images(y, X)
+        refuse_images(y, X)
         return self._fit(X, X_unlabeled, epochs=plain(self.max_epochs), continued=self.warm_start)
 
-    @_checks.all_or_nothing
+    @all_or_nothing
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Train for one more pass over these images, at a constant learning rate.
 
@@ -158,7 +389,7 @@ class PretextLearner(
         -------
         self
         """
-        _checks.refuse_images(y, X)
+        refuse_images(y, X)
         return self._fit(X, None, epochs=1, continued=True, streamed=True)
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
@@ -194,69 +425,163 @@ class PretextLearner(
         streamed: bool = False,
         began: float | None = None,
     ) -> Self:
-        began = clock_started(self.encoder) if began is None else began
+        began = self._start_clock(self.encoder) if began is None else began
         self._validate()
         continued = continued and self.__sklearn_is_fitted__()
         if continued:
-            _checks.check_unchanged(self)
-        images = _checks.read_training_images(self, X, X_unlabeled, continued)
+            _check_unchanged(self)
+        images = read_training_images(self, X, X_unlabeled, continued)
         device = resolve_device(self.device)
-        own_seed = _checks.draw_seed(self, continued)
+        seed = draw_seed(self.random_state)
+        if continued and self.random_state is not None:
+            seed += self.n_epochs_  # other numbers than those of before
         timed = self.time_budget is not None and not streamed
         deadline = began + plain(self.time_budget) if timed else None
-        with joined(device) as ranks, threads_that_survive_a_fork(), own_settings(device):
-            _checks.check_alike(ranks, self, images, epochs, continued)
-            seed = ranks.first(lambda: own_seed)
+        epochs_before = self.n_epochs_ if continued else 0
+        with (
+            processes_for(device) as processes,
+            threads_that_survive_a_fork(),
+            own_settings(device),
+        ):
+            if processes.size > 1:
+                _check_alike(processes, self, images, epochs, continued)
+                seed = processes.first(lambda: seed)
             draws = OwnRandomNumbers(device, seed)
-
-            def learn(epochs: int, continued: bool) -> None:
-                net = self._next_net(images, draws, continued, streamed)
-                has_weights = self.weights is not None and not continued and epochs > 0
-                moved = Moved(net, images) if has_weights else None
-                try:
-                    train(
-                        self,
-                        net,
-                        draws,
-                        images,
-                        epochs,
-                        X=X,
-                        seed=seed,
-                        streamed=streamed,
-                        deadline=deadline,
-                    )
-                except TrainingInterrupted:
-                    self._keep(net, images)
-                    _checks.warn_of_interruption(self)
-                    raise
-                if moved is not None:
-                    moved.record(net)
-                self._keep(net, images)
-
-            epochs_before = self.n_epochs_ if continued else 0
-            if continued or not keeps_trainings(self):
-                learn(epochs, continued)
+            fit = _Fit(X, images, draws, seed, streamed, deadline)
+            if continued or self.memory is None or not caches_trainings(self):
+                self._learn(fit, epochs, continued)
             else:
-                pretrain_once(self, images, seed, epochs, draws, learn)
+                with cached_training(self, images, seed, epochs, draws) as cached:
+                    if not cached.is_complete:
+                        self._learn(fit, cached.epochs_left, cached.was_restored)
         warn_of_files(images, "others were taken in their place; see skipped_")
-        _checks.warn_of_features(self, images, continued, trained=self.n_epochs_ > epochs_before)
+        _warn_of_features(self, images, continued, trained=self.n_epochs_ > epochs_before)
         return self
 
-    def _next_net(
-        self, images: Images, draws: OwnRandomNumbers, continued: bool, streamed: bool
-    ) -> "PretextNet":
+    def _learn(self, fit: "_Fit", epochs: int, continued: bool) -> None:
+        """Train a new net or the one that is fitted, and keep what it learns."""
+        net = self._next_net(fit, continued)
+        drift = None
+        if self.weights is not None and not continued and epochs > 0:
+            drift = _measures.FeatureDrift(net, fit.images)
+        try:
+            self._train(fit, net, epochs)
+        except TrainingInterrupted:
+            self._keep(net, fit.images)
+            warn_of_interruption(self)
+            raise
+        if drift is not None:
+            drift.record(net)
+        self._keep(net, fit.images)
+
+    def _next_net(self, fit: "_Fit", continued: bool) -> "PretextNet":
         """Return the net to train: a new one, or a copy of the one that is fitted."""
         plainly, device = self._plainly(), resolve_device(self.device)
-        batch_size = _checks.choose_batch_size(plainly, len(images), cut=streamed)
+        batch_size = plainly._choose_batch_size(len(fit.images), cut=fit.streamed)
         if continued:
             net = self.net_.copied()  # a failure must not touch what is fitted
             net.set_training(plainly._training_options(), batch_size, device)
-            _checks.keep_or_forget(self, net.module_.task, images, streamed)
+            _keep_or_forget(self, net.module_.task, fit.images, fit.streamed)
         else:
-            with draws:
-                net = plainly._build_net(images, batch_size, device)
+            with fit.draws:
+                net = plainly._build_net(fit.images, batch_size, device)
             self._wanted(net.encoder)
         return net
+
+    def _train(self, fit: "_Fit", net: "PretextNet", epochs: int) -> None:
+        """Train for ``epochs`` epochs, or until the deadline of the fit.
+
+        A stream has no end, and no checkpoints.
+        """
+        from sklearn_ssl.training import LoadWatch, ProgressBar, SklearnCallbacks
+
+        images, deadline = fit.images, fit.deadline
+        first = current_processes().rank == 0
+        watchers: list[Any] = []
+        if hasattr(self, "_init_callback_context") and not fit.streamed:
+            fitted = functools.partial(self._fitted_attributes, net, images)
+            known = epochs if deadline is None else None
+            watchers.append(SklearnCallbacks(self, fit.X, known, fitted))
+        if net.device == "cpu" and first:
+            watchers.append(LoadWatch())
+        with contextlib.ExitStack() as stack:
+            if self.verbose and first:
+                bar = ProgressBar(type(self).__name__, self.verbose)
+                watchers.insert(0, stack.enter_context(contextlib.closing(bar)))
+            checkpoints = None
+            if self.checkpoint is not None and not fit.streamed:
+                checkpoints = stack.enter_context(self._opened_checkpoints(fit, net))
+            read = functools.partial(
+                read_for, net, channel_order=self.channel_order, reading=self._reading("blank")
+            )
+            net.train(
+                images,
+                epochs,
+                fit.draws,
+                read=read,
+                skips=self.on_error == "skip",
+                seconds=None if deadline is None else max(deadline - time.monotonic(), 1e-3),
+                constant_lr=fit.streamed or self.schedule == "constant",
+                watchers=watchers,
+                checkpoints=checkpoints,
+            )
+        if deadline is not None and net.holds_encoder():
+            warn(
+                f"time_budget={self.time_budget:g} was over in the first {net.frozen_epochs} "
+                "epochs, in which frozen_epochs holds the encoder: it is as it was; give it more "
+                "time",
+                ConvergenceWarning,
+            )
+        elif deadline is not None:
+            _warn_of_little_time(self, net, len(images))
+        if not fit.streamed and (epochs or deadline is not None) and len(images) < _FEW_IMAGES:
+            warn(
+                f"the training had {len(images)} images, of which little can be learned; give it "
+                "more, or take a PretrainedEncoder, which needs none",
+                LittleTrainingWarning,
+            )
+
+    def _opened_checkpoints(self, fit: "_Fit", net: "PretextNet") -> Any:
+        """Open the checkpoints of a training."""
+        checkpoint: Any = self.checkpoint
+        if not isinstance(checkpoint, Checkpoint):
+            checkpoint = Checkpoint(checkpoint)
+        training = {
+            **identity_of(self, fit.images),
+            "seed": None if self.random_state is None else fit.seed,
+            "epochs before": len(net.history),
+            "pixels": image_hashes(fit.images),
+        }
+        return checkpoint.opened(training, fit.draws)
+
+    def _choose_batch_size(self, n_images: int, cut: bool) -> int:
+        """Return the given batch size, cut to the images if ``cut`` allows it, or a default."""
+        wanted, n_processes = plain(self.batch_size), current_processes().size
+        if wanted is None:
+            size = min(self._usual_batch_size, max(2, n_images // 4))
+        elif wanted > n_images and not cut:
+            raise ValueError(
+                f"batch_size={wanted} is larger than the number of images, {n_images}; give a "
+                "smaller one, or None to have it chosen"
+            )
+        else:
+            size = min(wanted, n_images)
+        if size % n_processes:
+            raise ValueError(
+                f"batch_size={wanted}, which is {size} for {n_images} images, cannot be shared out "
+                f"to {n_processes} processes; give a multiple of {n_processes}"
+            )
+        return size
+
+    @staticmethod
+    def _start_clock(*encoders: Any) -> float:
+        """Import all that a first training needs, and return the time of the monotonic clock."""
+        importlib.import_module("sklearn_ssl.training._loop")
+        for encoder in encoders:
+            import_library(encoder)
+        # with its first optimizer torch imports its compiler, 900 modules
+        torch.optim.SGD([torch.zeros(1, device="cpu")], lr=1.0)
+        return time.monotonic()
 
     # Build
 
@@ -296,19 +621,286 @@ class PretextLearner(
     # What is learned
 
     def _keep(self, net: "PretextNet", images: Images) -> None:
-        images.know(current_ranks().gathered(images.troubles))
+        images.know(current_processes().gathered(images.troubles))
         self.__dict__.update(self._fitted_attributes(net, images))
-        self._fingerprint_ = _checks.fingerprint(net.module_.task, images)
+        self._fingerprint_ = _fingerprint(net.module_.task, images)
 
     def _fitted_attributes(self, net: "PretextNet", images: Images) -> dict[str, Any]:
         return {**self._learned(net), "image_shape_": images.shape, "skipped_": images.skipped}
 
+    def _built_in(self) -> dict[str, Any]:
+        """Return the arguments that the network and its task were built from."""
+        changeable = {name for name, known in self._arguments.items() if known["changeable"]}
+        params = self.get_params(deep=True)
+        nested = {name.partition("__")[0] for name in params if "__" in name}
+        return {
+            name: value
+            for name, value in params.items()
+            if changeable.isdisjoint(name.split("__")) and name not in nested
+        }
+
     def _learned(self, net: "PretextNet") -> dict[str, Any]:
         return {
             "net_": net,
-            "_built_in_": _checks.built_in(self),
+            "_built_in_": self._built_in(),
             "history_": net.epochs(),
             "n_epochs_": len(net.history),
             "n_images_seen_": sum(row["images"] for row in net.history),
             "device_": torch.device(net.device),
         }
+
+    # Measures that need no labels
+
+    def pretext_loss(self, X: Any, *, random_state: Any = None) -> float:
+        """Compute the mean loss of the pretext task on images, usually held-out ones.
+
+        Batches are as large as in the training, and batch norm takes their statistics, as it does
+        there; nothing is learned or kept of them. Use it to compare trainings of one method: each
+        method has a loss of its own.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as for :meth:`transform`.
+        random_state : int, RandomState instance or None, default=None
+            Draws views and whatever else the task draws.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError
+            For methods that keep something of each image of the training, which other images lack.
+        """
+        return _measures.pretext_loss(self, X, random_state)
+
+    def draw_views(self, X: Any, n_views: int = 2, *, random_state: Any = None) -> np.ndarray:
+        """Draw views of images, by the recipe of the method.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as for :meth:`transform`.
+        n_views : int, default=2
+            Of each image. Every second one is what the method draws as an image's second view.
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        ndarray of shape (n, n_views, height, width, channels), float32
+            In [0, 1].
+        """
+
+        def pixels(views: list[Tensor]) -> Tensor:
+            return torch.stack(views, 1).permute(0, 1, 3, 4, 2).contiguous()
+
+        return _measures.of_views(self, X, n_views, random_state, pixels)
+
+    def transform_views(self, X: Any, n_views: int = 2, *, random_state: Any = None) -> np.ndarray:
+        """Draw views of images, and compute their features.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as for :meth:`transform`.
+        n_views : int, default=2
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        ndarray of shape (n, n_views, n_features_out), float32
+            Of ``layer``, pooled by ``pool``. A grid is laid over views as over images, whatever
+            their size.
+        """
+        encoder, wanted, mirror = self.encoder_, self._wanted(self.encoder_), self.mirror
+
+        def features(views: list[Tensor]) -> Tensor:
+            return torch.stack([encoder.features(view, wanted, mirror) for view in views], 1)
+
+        return _measures.of_views(self, X, n_views, random_state, features)
+
+
+@dataclass
+class _Fit:
+    """One call of ``fit`` or ``partial_fit``: what it was given, and what follows from it."""
+
+    X: Any
+    images: Images
+    draws: OwnRandomNumbers
+    seed: int
+    streamed: bool
+    deadline: float | None  # on the monotonic clock
+
+
+# What a fit checks and decides
+
+
+def _names(task: Any) -> Iterator[str]:
+    """Yield the names of a task's arguments, with those that it hands on to its bases."""
+    for cls in task.__mro__ if isinstance(task, type) else [task]:
+        if not isinstance(cls, type) or "__init__" in vars(cls):
+            parameters = inspect.signature(cls).parameters
+            yield from parameters
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+                return
+
+
+def _check_unchanged(learner: Any) -> None:
+    """Raise ValueError if an argument that the network was built from has changed."""
+    before, now = learner._built_in_, learner._built_in()
+    changed = [name for name in before | now if before.get(name, "") != now.get(name, "")]
+    if changed:
+        raise ValueError(
+            f"{', '.join(changed)} changed since the encoder was built, and cannot change in a "
+            "continued fit; fit anew with warm_start=False"
+        )
+
+
+def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool) -> Images:
+    """Read all images to train on, and check that they have one shape and range of values."""
+    shape = learner.image_shape_ if continued else None
+    order = learner.channel_order
+    images = read_images(
+        X,
+        estimator=learner,
+        image_shape=learner.image_shape,
+        channel_order=order,
+        fitted_shape=shape,
+        fitted_dtype=learner.net_.module_.pixels.dtype if continued else None,
+        reading=learner._reading("replace"),
+    )
+    if X_unlabeled is not None:
+        with naming("X_unlabeled"):
+            more = read_images(
+                X_unlabeled,
+                estimator=learner,
+                channel_order=order,
+                fitted_shape=images.shape,
+                fitted_dtype=images.dtype,
+                min_images=1,
+                reading=learner._reading("replace"),
+                name="X_unlabeled",
+            )
+        if more.is_uint8 != images.is_uint8:
+            raise ValueError(
+                f"X has dtype {images.dtype} and X_unlabeled {more.dtype}; give both in one range "
+                "of values, both as uint8 or both as floats"
+            )
+        if not (continued or images.is_uint8):
+            pixels, _, _ = learn_pixels(images)
+            more.origin = images.origin
+            pixels.check(more, "X_unlabeled")
+        images = Images(*images.arrays, *more.arrays, shape=images.shape)
+    if continued:
+        pixels = learner.net_.module_.pixels
+        images.origin = pixels.origin
+        pixels.check(images)
+    return images
+
+
+def _fingerprint(task: Any, images: Images) -> str | None:
+    """Return a hash of the images (of many, of a sample) if a task keeps some of them, or None."""
+    return image_fingerprint(images) if task.keeps_images else None
+
+
+def _keep_or_forget(learner: Any, task: Any, images: Images, streamed: bool) -> None:
+    """Drop what a task keeps of images that a continued fit does not have.
+
+    Images of a stream come one after the other, and queues go on over them.
+    """
+    if _fingerprint(task, images) == learner._fingerprint_:
+        return
+    if task.n_images is not None:
+        raise ValueError(
+            f"{type(learner).__name__} keeps something of each image of the first fit, which had "
+            f"{task.n_images}; a continued fit needs the same ones in their order, and not "
+            f"{len(images)} others"
+        )
+    if not streamed:
+        task.forget()
+
+
+def _check_alike(
+    processes: Any, learner: Any, images: Images, epochs: int, continued: bool
+) -> None:
+    """Raise ValueError if processes that train together were given different things."""
+    own = {
+        **identity_of(learner, images),
+        "epochs": epochs,
+        "epochs before": learner.n_epochs_ if continued else 0,
+        "memory": str(learner.memory),
+        "checkpoint": str(learner.checkpoint),
+        "values of images": image_fingerprint(images, _ALIKE_BY),
+    }
+    for rank, other in enumerate(processes.gathered(own)):
+        if different := [name for name in own if own[name] != other.get(name)]:
+            raise ValueError(
+                f"processes {processes.rank} and {rank} of {processes.size}, which train together, "
+                f"differ in {', '.join(different)}. Each has to run the same script on the same "
+                "images in the same order"
+            )
+
+
+def refuse_images(y: Any, X: Any) -> None:
+    """Raise ValueError if images were given as labels, mostly in place of ``X_unlabeled``."""
+    shape = _shape(y)
+    if len(shape) > 2 or (len(shape) == 2 and shape[1] == np.prod(_shape(X)[1:]) >= 16):
+        raise ValueError(
+            f"y has shape {shape}, which looks like images, and would be ignored; give more images "
+            "to pretrain on as fit(X, X_unlabeled=...)"
+        )
+
+
+def _shape(given: Any) -> tuple[int, ...]:
+    """Return the shape of arrays and frames; for lists, as seen from their first element."""
+    if isinstance(given, (list, tuple)) and len(given):
+        return (len(given), *_shape(given[0]))
+    return tuple(getattr(given, "shape", ()))
+
+
+# Warnings
+
+
+def _warn_of_little_time(learner: Any, net: Any, n_images: int) -> None:
+    seen = sum(row["images"] for row in net.history[net.epochs_before_ :])
+    if seen <= net.batch_size or seen < _SEEN_ONCE * n_images:
+        steps = "a single step" if seen <= net.batch_size else f"{seen // net.batch_size} steps"
+        warn(
+            f"time_budget={learner.time_budget:g} was over after {steps}: the training saw each "
+            f"image {seen / n_images:.2g} times. Give it more time, or a smaller network or views",
+            LittleTrainingWarning,
+        )
+
+
+def _warn_of_features(learner: Any, images: Images, continued: bool, trained: bool) -> None:
+    """Warn of features that are the same for all images, or that others hold in an older state."""
+    name = type(learner).__name__
+    if trained and (spread := learner.history_[-1]["feature_spread"]) < _COLLAPSED:
+        why = (
+            f"{min(len(images), _COMPARED)} images of X were compared, and all are the same. Look "
+            "at how they were read and scaled"
+            if _are_identical(images)
+            else "the representation has collapsed. Try a smaller lr, a larger batch_size, or "
+            "another random_state"
+        )
+        warn(
+            f"the features of {name} are nearly the same for all images (spread {spread:.1e}): "
+            f"{why}",
+            CollapseWarning,
+        )
+    given = learner.__dict__.pop("_features_given_", False)
+    if continued and given:
+        warn(
+            f"{name} goes on training, so its features change: what was fitted to those of before, "
+            "as the later steps of a pipeline, has to be fitted again",
+            StaleFeaturesWarning,
+        )
+
+
+def _are_identical(images: Images) -> bool:
+    """Return whether no image differs from the first, of as many as are compared."""
+    rows = np.linspace(0, len(images) - 1, min(len(images), _COMPARED)).astype(int)
+    some = images.take(rows)
+    return bool((some == some[:1]).all())

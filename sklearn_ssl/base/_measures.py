@@ -1,134 +1,91 @@
-"""Measures of a fitted learner that need no labels: its loss, and views and their features."""
+"""Measures that need no labels: loss, views, and how far a training moved the features."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 from torch import Tensor
 
-from sklearn_ssl._utils._device import autocast
-from sklearn_ssl._utils._isolation import OwnRandomNumbers, own_settings
-from sklearn_ssl.images import warn_of_files
+from sklearn_ssl._utils._torch import OwnRandomNumbers, autocast, draw_seed, own_settings
+from sklearn_ssl.base._transformer import apply
+from sklearn_ssl.images import Images, warn_of_files
+from sklearn_ssl.metrics import linear_cka
 
-__all__ = ["MeasuresMixin"]
+_IMAGES_SEEN = 512
+_IMAGES_NEEDED = 4  # by the debiased estimator
 
 
-class MeasuresMixin:
-    """Mixin for ``pretext_loss``, ``draw_views`` and ``transform_views``."""
+class FeatureDrift:
+    """Change of the features of some images in a training.
 
-    _apply: Any
-    _make_views: Any
-    _plainly: Any
-    _read_images: Any
-    _wanted: Any
-    device_: Any
-    encoder_: Any
-    image_shape_: Any
-    mirror: Any
-    net_: Any
+    Parameters
+    ----------
+    net : PretextNet
+        Before it is trained.
+    images : Images
+        Those that are trained on, of which 512 at most are looked at.
+    """
 
-    def pretext_loss(self, X: Any, *, random_state: Any = None) -> float:
-        """Compute the mean loss of the pretext task on images, usually held-out ones.
+    def __init__(self, net: Any, images: Images):
+        rows = np.unique(np.linspace(0, len(images) - 1, _IMAGES_SEEN).astype(int))
+        pixels = images.take(rows).permute(0, 2, 3, 1).numpy()
+        self.images = Images(pixels, shape=images.shape)
+        self.before = self._features(net)
 
-        Batches are as large as in the training, and batch norm takes their statistics, as it does
-        there; nothing is learned or kept of them. Use it to compare trainings of one method: each
-        method has a loss of its own.
+    def record(self, net: Any) -> None:
+        """Add ``moved`` to the last epoch of the net's history: 1 minus debiased linear CKA.
 
-        Parameters
-        ----------
-        X : array-like
-            Images, as for :meth:`transform`.
-        random_state : int, RandomState instance or None, default=None
-            Draws views and whatever else the task draws.
-
-        Returns
-        -------
-        float
-
-        Raises
-        ------
-        ValueError
-            For methods that keep something of each image of the training, which other images lack.
+        Of fewer than four images it is not known, and not added.
         """
-        images = self._read_images(X, broken="replace")
-        net = self.net_.copied()  # batch norm moves its averages
-        task = net.module_.task
-        if task.n_images is not None:
-            raise ValueError(
-                f"{type(self).__name__} keeps something of each of its {task.n_images} images, so "
-                "it has no loss for others"
-            )
-        size = min(net.batch_size, len(images))
-        draws = OwnRandomNumbers(self.device_, _seed(random_state))
-        losses = []
-        net.module_.train()
-        with own_settings(self.device_), torch.no_grad():
-            for start in range(0, len(images) - size + 1, size):
-                rows = np.arange(start, start + size)
-                batch = images.take(rows).to(self.device_), torch.from_numpy(rows).to(self.device_)
-                with draws, autocast(self.device_, net.precision):
-                    losses.append(net.module_(*batch).loss.float())
-        warn_of_files(images, "others were taken in their place")
-        return torch.stack(losses).mean().item()
+        if len(self.before) >= _IMAGES_NEEDED:
+            net.history.record("moved", 1 - linear_cka(self.before, self._features(net)))
 
-    def draw_views(self, X: Any, n_views: int = 2, *, random_state: Any = None) -> np.ndarray:
-        """Draw views of images, by the recipe of the method.
-
-        Parameters
-        ----------
-        X : array-like
-            Images, as for :meth:`transform`.
-        n_views : int, default=2
-            Of each image. Every second one is what the method draws as an image's second view.
-        random_state : int, RandomState instance or None, default=None
-
-        Returns
-        -------
-        ndarray of shape (n, n_views, height, width, channels), float32
-            In [0, 1].
-        """
-
-        def pixels(views: list[Tensor]) -> Tensor:
-            return torch.stack(views, 1).permute(0, 1, 3, 4, 2).contiguous()
-
-        return self._of_views(X, n_views, random_state, pixels)
-
-    def transform_views(self, X: Any, n_views: int = 2, *, random_state: Any = None) -> np.ndarray:
-        """Draw views of images, and compute their features.
-
-        Parameters
-        ----------
-        X : array-like
-            Images, as for :meth:`transform`.
-        n_views : int, default=2
-        random_state : int, RandomState instance or None, default=None
-
-        Returns
-        -------
-        ndarray of shape (n, n_views, n_features_out), float32
-            Of ``layer``, pooled by ``pool``. A grid is laid over views as over images, whatever
-            their size.
-        """
-        encoder, wanted, mirror = self.encoder_, self._wanted(self.encoder_), self.mirror
-
-        def features(views: list[Tensor]) -> Tensor:
-            return torch.stack([encoder.features(view, wanted, mirror) for view in views], 1)
-
-        return self._of_views(X, n_views, random_state, features)
-
-    def _of_views(self, X: Any, n_views: int, random_state: Any, function: Any) -> np.ndarray:
-        images = self._read_images(X)
-        views = self._plainly()._make_views(self.image_shape_[:2])
-        draws = OwnRandomNumbers(self.device_, _seed(random_state))
-
-        def of_views(pixels: Tensor) -> Tensor:
-            with draws:
-                drawn = [views(pixels, i % 2) for i in range(n_views)]
-            return function(drawn)
-
-        return self._apply(of_views, images)
+    def _features(self, net: Any) -> np.ndarray:
+        encoder = net.encoder
+        wanted = [(encoder.default_layer, "avg")]
+        return apply(net, lambda pixels: encoder.features(pixels, wanted), self.images)
 
 
-def _seed(random_state: Any) -> int:
-    return int(check_random_state(random_state).randint(2**31 - 1))
+def pretext_loss(learner: Any, X: Any, random_state: Any) -> float:
+    """Compute the mean loss of the pretext task on images."""
+    images = learner._read_images(X, broken="replace")
+    device, net = learner.device_, learner.net_.copied()  # batch norm moves its averages
+    task = net.module_.task
+    if task.n_images is not None:
+        raise ValueError(
+            f"{type(learner).__name__} keeps something of each of its {task.n_images} images, so "
+            "it has no loss for others"
+        )
+    size = min(net.batch_size, len(images))
+    draws = OwnRandomNumbers(device, draw_seed(random_state))
+    losses = []
+    net.module_.train()
+    with own_settings(device), torch.no_grad():
+        for start in range(0, len(images) - size + 1, size):
+            rows = np.arange(start, start + size)
+            batch = images.take(rows).to(device), torch.from_numpy(rows).to(device)
+            with draws, autocast(device, net.precision):
+                losses.append(net.module_(*batch).loss.float())
+    warn_of_files(images, "others were taken in their place")
+    return torch.stack(losses).mean().item()
+
+
+def of_views(
+    learner: Any,
+    X: Any,
+    n_views: int,
+    random_state: Any,
+    function: Callable[[list[Tensor]], Tensor],
+) -> np.ndarray:
+    """Draw views of images by the learner's recipe, and apply a function to them."""
+    images = learner._read_images(X)
+    views = learner._plainly()._make_views(learner.image_shape_[:2])
+    draws = OwnRandomNumbers(learner.device_, draw_seed(random_state))
+
+    def drawn(pixels: Tensor) -> Tensor:
+        with draws:
+            found = [views(pixels, i % 2) for i in range(n_views)]
+        return function(found)
+
+    return apply(learner.net_, drawn, images)

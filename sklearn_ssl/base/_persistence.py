@@ -1,193 +1,202 @@
-"""Export of a fitted learner: to files, and to modules of torch."""
+"""A fitted network in a file and back, and as a module of torch alone."""
 
+import copy
 import math
-import os
 import warnings
-from typing import Any, ClassVar, Self
+from collections.abc import Iterable
+from threading import get_ident
+from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
-from sklearn_ssl._utils._bounds import NoLargerThan
-from sklearn_ssl._utils._device import resolve_device
-from sklearn_ssl._utils._isolation import isolated, own_settings
 from sklearn_ssl._utils._messages import warn
-from sklearn_ssl.base._saved import Rebuild, SavedMixin
-from sklearn_ssl.encoders import BackboneEncoder, original_names
+from sklearn_ssl._utils._saving import described
+from sklearn_ssl._utils._torch import isolated, own_settings, resolve_device
+from sklearn_ssl.encoders import BackboneEncoder, Pair, original_names
 from sklearn_ssl.exceptions import UnavailableDeviceWarning
 from sklearn_ssl.images import PixelRange
-from sklearn_ssl.inference import FeatureExtractor, write_onnx
-
-__all__ = ["PersistenceMixin"]
+from sklearn_ssl.nn import ChannelScaling, resize_images
 
 _LARGEST_IMAGE = 2**26  # values: 4,729 x 4,729 pixels in color
+_SOME = 2**27  # values that are built and dropped: the head of VGG-19 has 1.2e8
+_MADE = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn}
 
 
-class PersistenceMixin(SavedMixin):
-    """Mixin for saving and restoring, ``to_torch``, ``export_onnx`` and ``backbone_state_dict``."""
+class NoLargerThan(TorchFunctionMode):
+    """A mode in which a network much larger than some tensors cannot be built.
 
-    _kept_attributes: ClassVar[tuple[str, ...]] = ("image_shape_", "n_features_in_", "skipped_")
+    A few bytes can name a network, or a number of units, that takes all memory there is. Within
+    this mode the first layer that is too much raises ValueError, before its memory is touched.
 
-    _arguments: Any
-    _assemble: Any
-    _learned: Any
-    _wanted: Any
-    _plainly: Any
-    _validate: Any
-    __sklearn_is_fitted__: Any
-    device: Any
-    encoder: Any
-    encoder_: Any
-    image_shape_: Any
-    net_: Any
-    pool: Any
-    skipped_: Any
+    Parameters
+    ----------
+    tensors : iterable of Tensor
+        Parameters and buffers that the network is to be filled with.
+    image : int
+        Values of an image; a network may be tried with blank ones.
+    """
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Move to the device that was asked for, or with a warning to the CPU if it is missing."""
-        super().__setstate__(state)
-        if self.__sklearn_is_fitted__():
-            self._settle()
+    def __init__(self, tensors: Iterable[Tensor], image: int):
+        super().__init__()
+        self.left = 2 * sum(tensor.numel() for tensor in tensors) + _SOME
+        self.at_once = self.left + 8 * image
 
-    def _settle(self) -> None:
-        try:
-            self.device_ = resolve_device(self.device)
-        except ValueError as error:
-            warn(f"{error}; using the CPU", UnavailableDeviceWarning)
-            self.device_ = torch.device("cpu")
-        self.net_.move_to(self.device_)
+    def __enter__(self) -> Self:
+        thread = get_ident()  # torch calls the hook in all of them
 
-    def _state(self) -> dict[str, Any]:
-        """Return what :meth:`save` writes: arguments, and what was learned."""
-        net, pixels = self.net_, self.net_.module_.pixels
-        _check_size(self.image_shape_)
-        names = getattr(self, "feature_names_in_", None)
-        return {
-            **self._described(),
-            "attributes": {name: getattr(self, name) for name in self._kept_attributes},
-            "feature_names_in_": None if names is None else names.tolist(),
-            "pixels": {
-                "usual": pixels.usual,
-                "n_images": pixels.n_images,
-                "dtype": str(pixels.dtype),
-            },
-            "module": dict(net.module_.state_dict()),
-            **net.kept(),
-        }
+        def count(_module: nn.Module, _name: str, parameter: Any) -> None:
+            if parameter is not None and get_ident() == thread:
+                self.left -= parameter.numel()
+                _check(self.left >= 0)
 
-    def _restore(self, values: dict[str, Any], rebuild: Rebuild | None = None) -> Self:
-        """Restore in this learner what :meth:`_state` gave, except the arguments."""
-        self._validate()
-        shape = tuple(values["attributes"]["image_shape_"])
-        channels, described = shape[2], values["pixels"]
-        if len(values["module"]["pixels.base"]) != channels:
-            raise ValueError(f"image_shape_ is {shape}, but pixels are of other channels")
-        _check_size(shape)  # a blank image is passed through the network
-        pixels = PixelRange(
-            torch.zeros(channels),
-            torch.ones(channels),
-            [0.0] * channels,
-            usual=tuple(described["usual"]),
-            n_images=described["n_images"],
-            dtype=_number_type(described["dtype"]),
+        self.hook = register_module_parameter_registration_hook(count)
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self.hook.remove()
+        super().__exit__(*error)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in _MADE and kwargs.get("out") is None:
+            drawn = {"generator": None} if "generator" in kwargs else {}
+            blank = func(*args, **{**kwargs, **drawn, "device": "meta"})
+            _check(blank.numel() <= self.at_once)
+        return func(*args, **kwargs)
+
+
+def _check(fits: bool) -> None:
+    if not fits:
+        raise ValueError("the arguments ask for a network that is larger than the one in the file")
+
+
+class FeatureExtractor(nn.Module):
+    """Module from pixels, as a learner was fitted to, to the features of layers.
+
+    It holds a copy of the encoder, on the CPU and in evaluation mode.
+
+    Parameters
+    ----------
+    pixels : PixelRange
+        Takes pixels to [0, 1].
+    encoder : Encoder
+    wanted : list of (str, pool)
+        Layers, each with what :func:`pool_features` does to it.
+    mirror : bool
+        Whether features are the mean over an image and its mirror image.
+    size : (int, int), optional
+        Height and width to which images are resized for the encoder.
+    """
+
+    origin: Tensor
+
+    def __init__(
+        self,
+        pixels: PixelRange,
+        encoder: Any,
+        wanted: list[Pair],
+        mirror: bool,
+        size: tuple[int, int] | None = None,
+    ):
+        super().__init__()
+        self.scaling = ChannelScaling(pixels.offset.flatten(), pixels.scale.flatten())
+        self.register_buffer("origin", pixels.base.view(1, -1, 1, 1).clone())
+        self.is_far = pixels.origin is not None
+        self.encoder = copy.deepcopy(encoder)
+        self.wanted = wanted
+        self.mirror = mirror
+        self.size = size
+        self.requires_grad_(False).cpu().eval()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Compute features (n, d), float32, of pixels (n, c, h, w) of any type."""
+        if self.is_far:
+            pixels = pixels.double() - self.origin.double()
+        images = resize_images(self.scaling(pixels.float()), self.size)
+        return self.encoder.features(images, self.wanted, self.mirror)
+
+
+# Transformers, whose network is built anew and filled
+
+
+def state_of(transformer: Any) -> dict[str, Any]:
+    """Return what ``save`` writes of a transformer: arguments, and what was learned."""
+    net, pixels = transformer.net_, transformer.net_.module_.pixels
+    _check_size(transformer.image_shape_)
+    names = getattr(transformer, "feature_names_in_", None)
+    return {
+        **described(transformer),
+        "attributes": {name: getattr(transformer, name) for name in transformer._kept_attributes},
+        "feature_names_in_": None if names is None else names.tolist(),
+        "pixels": {
+            "usual": pixels.usual,
+            "n_images": pixels.n_images,
+            "dtype": str(pixels.dtype),
+        },
+        "module": dict(net.module_.state_dict()),
+        **net.kept(),
+    }
+
+
+def restore(transformer: Any, values: dict[str, Any]) -> Any:
+    """Restore in a transformer what :func:`state_of` gave, except the arguments."""
+    transformer._validate()
+    shape = tuple(values["attributes"]["image_shape_"])
+    channels, described = shape[2], values["pixels"]
+    if len(values["module"]["pixels.base"]) != channels:
+        raise ValueError(f"image_shape_ is {shape}, but pixels are of other channels")
+    _check_size(shape)  # a blank image is passed through the network
+    pixels = PixelRange(
+        torch.zeros(channels),
+        torch.ones(channels),
+        [0.0] * channels,
+        usual=tuple(described["usual"]),
+        n_images=described["n_images"],
+        dtype=_number_type(described["dtype"]),
+    )
+    cpu, blank = torch.device("cpu"), ([0.0] * channels, [1.0] * channels)
+    plainly = transformer._plainly()
+    plainly._filled = False
+    bounded = NoLargerThan(values["module"].values(), math.prod(shape))
+    with isolated(cpu, seed=0), bounded, warnings.catch_warnings(action="ignore"):
+        net = plainly._assemble(
+            pixels, *blank, shape, described["n_images"], values.get("batch_size"), cpu
         )
-        cpu, blank = torch.device("cpu"), ([0.0] * channels, [1.0] * channels)
-        plainly = self._plainly()
-        plainly._filled = False
-        bounded = NoLargerThan(values["module"].values(), math.prod(shape))
-        with isolated(cpu, seed=0), bounded, warnings.catch_warnings(action="ignore"):
-            net = plainly._assemble(
-                pixels, *blank, shape, described["n_images"], values.get("batch_size"), cpu
-            )
-        with own_settings(cpu):
-            net.module_.load_state_dict(values["module"])
-            net.restore(values)
-        if (names := values["feature_names_in_"]) is not None:
-            self.__dict__["feature_names_in_"] = np.asarray(names, dtype=object)
-        kept = {name: values["attributes"][name] for name in self._kept_attributes}
-        self.__dict__.update(kept, **self._learned(net), image_shape_=shape)
-        self._settle()
-        return self
+    with own_settings(cpu):
+        net.module_.load_state_dict(values["module"])
+        net.restore(values)
+    learned = vars(transformer)
+    if (names := values["feature_names_in_"]) is not None:
+        learned["feature_names_in_"] = np.asarray(names, dtype=object)
+    kept = {name: values["attributes"][name] for name in transformer._kept_attributes}
+    learned.update(kept, **transformer._learned(net), image_shape_=shape)
+    settle(transformer)
+    return transformer
 
-    def to_torch(self) -> nn.Module:
-        """Return the features of ``layer``, pooled by ``pool``, as a module of torch alone.
 
-        It is a copy, on the CPU, in evaluation mode and float32, and has no hooks. It can be traced
-        and exported (``torch.export``), if the encoder is one of ours, of torchvision or timm, or
-        an ``nn.Sequential``.
+def settle(transformer: Any) -> None:
+    """Move a restored net to the device that was asked for, or with a warning to the CPU."""
+    try:
+        transformer.device_ = resolve_device(transformer.device)
+    except ValueError as error:
+        warn(f"{error}; using the CPU", UnavailableDeviceWarning)
+        transformer.device_ = torch.device("cpu")
+    transformer.net_.move_to(transformer.device_)
 
-        Returns
-        -------
-        nn.Module
-            Takes pixels (n, channels, height, width) in the range of those of the fit, in any type,
-            and gives features (n, n_features_out), float32.
 
-        Examples
-        --------
-        >>> import torch
-        >>> from sklearn.datasets import load_digits
-        >>> from sklearn_ssl import SimCLR
-        >>> X = load_digits().images[:64]
-        >>> ssl = SimCLR(max_epochs=1, random_state=0, precision="float32").fit(X)
-        >>> features = ssl.to_torch()(torch.from_numpy(X)[:, None])
-        >>> torch.allclose(features, torch.from_numpy(ssl.transform(X)), atol=1e-5)
-        True
-        """
-        check_is_fitted(self)
-        wanted = self._wanted(self.encoder_)
-        with own_settings(torch.device("cpu")):
-            pixels = self.net_.module_.pixels
-            return FeatureExtractor(pixels, self.encoder_, wanted, self.mirror)
-
-    def export_onnx(self, path: str | os.PathLike) -> None:
-        """Write what :meth:`to_torch` gives as an ONNX model, for any number of images.
-
-        Its input is called ``pixels``: of type uint8 if the learner was fitted to such, else
-        float32. Its output is called ``features``.
-
-        Parameters
-        ----------
-        path : str or path
-            Its folder is made if it is missing.
-
-        Raises
-        ------
-        ImportError
-            Without ``pip install 'sklearn-ssl[onnx]'``.
-        """
-        write_onnx(self.to_torch(), path, self._example(), "pixels", "features")
-
-    def _example(self) -> Tensor:
-        """Return two blank images, as :meth:`to_torch` takes them."""
-        height, width, channels = self.image_shape_
-        uint8 = self.net_.module_.pixels.dtype == "uint8"
-        dtype = torch.uint8 if uint8 else torch.float32
-        return torch.zeros(2, channels, height, width, dtype=dtype)
-
-    def backbone_state_dict(self) -> dict[str, Tensor]:
-        """Return the trained network's weights, named as in torchvision or timm if from there.
-
-        Returns
-        -------
-        dict of str to Tensor
-            For ``load_state_dict`` of the network without its classifier, as ``model.fc =
-            nn.Identity()`` makes it of torchvision's, and ``num_classes=0`` of timm's.
-
-        Raises
-        ------
-        ValueError
-            For methods whose encoder holds several networks, or sees patches.
-        """
-        check_is_fitted(self)
-        if not isinstance(self.encoder_, BackboneEncoder):
-            raise ValueError(
-                f"{type(self).__name__} has a {type(self.encoder_).__name__}, which is not one "
-                "network; take the parts of encoder_ that you need"
-            )
-        state = self.encoder_.backbone.state_dict()
-        return original_names(self.encoder, {k: v.cpu().clone() for k, v in state.items()})
+def backbone_state_dict(transformer: Any) -> dict[str, Tensor]:
+    """Return the weights of a transformer's network, by the names of the library it is from."""
+    if not isinstance(encoder := transformer.encoder_, BackboneEncoder):
+        raise ValueError(
+            f"{type(transformer).__name__} has a {type(encoder).__name__}, which is not one "
+            "network; take the parts of encoder_ that you need"
+        )
+    state = {name: value.cpu().clone() for name, value in encoder.backbone.state_dict().items()}
+    return original_names(transformer.encoder, state)
 
 
 def _number_type(name: str) -> np.dtype:

@@ -1,24 +1,50 @@
-"""Base of all transformers of images into features, which have an encoder."""
+"""Transformers of images into features: reading images, applying the network, naming features."""
 
+import functools
+import os
 from abc import ABCMeta, abstractmethod
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Self
 
+import numpy as np
+import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import plain
-from sklearn_ssl._utils._docstrings import fill_docstring
-from sklearn_ssl.base._features import FeaturesMixin
-from sklearn_ssl.base._persistence import PersistenceMixin
-from sklearn_ssl.encoders import BackboneEncoder, Encoder, make_encoder
-from sklearn_ssl.images import Reading
+from sklearn_ssl._utils._estimators import check_arguments, fill_docstring, plain
+from sklearn_ssl._utils._export import write_onnx
+from sklearn_ssl._utils._messages import did_you_mean
+from sklearn_ssl._utils._saving import SavedMixin
+from sklearn_ssl._utils._torch import (
+    autocast,
+    deterministic_kernels,
+    evaluation,
+    isolated,
+    own_settings,
+    threads_that_survive_a_fork,
+)
+from sklearn_ssl.base import _persistence
+from sklearn_ssl.base._arguments import ImageArguments
+from sklearn_ssl.base._cache import cached_features
+from sklearn_ssl.encoders import BackboneEncoder, Encoder, Pair, make_encoder, pooled_width
+from sklearn_ssl.images import (
+    Extremes,
+    Images,
+    Reading,
+    complete_shape,
+    read_ahead,
+    read_images,
+    warn_of_files,
+)
+from sklearn_ssl.metrics import rank_me
 
-__all__ = ["ImageTransformer"]
+_FILES_AT_ONCE = 128
 
 
 class ImageTransformer(
-    FeaturesMixin,
-    PersistenceMixin,
+    ImageArguments,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     BaseEstimator,
@@ -30,16 +56,11 @@ class ImageTransformer(
     share goes.
     """
 
-    _arguments: Any
-    decoded_cache: Any
-    input_size: Any
-    n_jobs: Any
-    normalization: Any
-    on_error: Any
-    pages: Any
-    weights: Any
+    net_: ClassVar[Any]  # scales pixels and holds the encoder; its kind depends on the subclass
+    image_shape_: ClassVar[Any]
 
     _filled: ClassVar[bool] = True  # False while the encoder is made to restore weights into
+    _kept_attributes: ClassVar[tuple[str, ...]] = ("image_shape_", "n_features_in_", "skipped_")
 
     # Where scikit-learn's HTML pages link to
     _doc_link_module = "sklearn_ssl"
@@ -53,6 +74,16 @@ class ImageTransformer(
     def _doc_link_url_param_generator(self) -> dict[str, str]:
         return {"estimator_name": type(self).__name__}
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "net_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    # The encoder
+
     @abstractmethod
     def _make_encoder(
         self, image_shape: tuple[int, int, int], mean: Sequence[float], std: Sequence[float]
@@ -60,7 +91,7 @@ class ImageTransformer(
         """Make the encoder for images of a shape, with these statistics of their channels."""
 
     def _make_network(
-        self,
+        self: Any,
         image_shape: tuple[int, int, int],
         mean: Sequence[float],
         std: Sequence[float],
@@ -75,19 +106,449 @@ class ImageTransformer(
         }
         return make_encoder(self.encoder, image_shape, mean, std, self.weights, **options)
 
+    def _plainly(self) -> Self:
+        """Return a copy with Python scalars in place of NumPy's."""
+        return type(self)(**{name: plain(getattr(self, name)) for name in self._arguments})
+
+    @property
+    def encoder_(self) -> Any:
+        """The trained encoder."""
+        check_is_fitted(self)
+        return self.net_.encoder
+
+    def encoder_layers(
+        self, image_shape: tuple[int, ...] | None = None
+    ) -> dict[str, tuple[int, int, int]]:
+        """Return the names of the encoder's layers, and the shapes of their feature maps.
+
+        Parameters
+        ----------
+        image_shape : tuple of int, optional
+            Height, width and channels of the images; by default those that were fitted, else the
+            argument ``image_shape``. No fit is needed.
+
+        Returns
+        -------
+        dict of str to tuple of int
+            (channels, height, width) of each layer's map, from input to output.
+
+        Examples
+        --------
+        >>> from sklearn_ssl import SimCLR
+        >>> for name, shape in SimCLR().encoder_layers((32, 32, 3)).items():
+        ...     print(name, shape)
+        stem (32, 32, 32)
+        layer1 (32, 32, 32)
+        layer2 (64, 16, 16)
+        layer3 (128, 8, 8)
+        layer4 (256, 4, 4)
+        """
+        if image_shape is None and self.__sklearn_is_fitted__():
+            return dict(self.encoder_.layers)
+        shape = complete_shape(image_shape or self.image_shape or ())
+        with isolated(torch.device("cpu"), seed=0):
+            made = self._plainly()._make_encoder(shape, [0.0] * shape[2], [1.0] * shape[2])
+        return dict(made.layers)
+
+    # Images
+
     def _reading(self, broken: str) -> Reading:
         """Return options for reading files; ``broken`` is for unreadable ones that are skipped."""
         broken = broken if self.on_error == "skip" else "raise"
         return Reading(plain(self.n_jobs), broken, self.decoded_cache, plain(self.pages))
 
-    def _plainly(self) -> Self:
-        """Return a copy of this learner with Python's numbers where it was given NumPy's."""
-        return type(self)(**{name: plain(getattr(self, name)) for name in self._arguments})
+    def _read_images(self, X: Any, broken: str = "blank") -> Images:
+        """Read images to apply the fitted learner to; ``broken`` as in :class:`Reading`."""
+        check_is_fitted(self)
+        self._validate_params()
+        options: dict[str, Any] = {"channel_order": self.channel_order, "estimator": self}
+        return read_for(self.net_, X, reading=self._reading(broken), **options)
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "net_")
+    # Features
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
+    def transform(self, X: Any) -> np.ndarray:
+        """Compute the features of ``layer``, pooled by ``pool``.
+
+        Parameters
+        ----------
+        X : array-like
+            Images of the shape that was fitted, in any form that :meth:`fit` takes.
+
+        Returns
+        -------
+        ndarray of shape (n, n_features_out), float32
+            With ``on_error="skip"``, NaN in the rows of files that cannot be read.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the images are not usable.
+        ImageReadError
+            If a file cannot be read; an OSError.
+        """
+        return self._features(self._read_images(X), self._wanted(self.encoder_))
+
+    def _features(self, images: Images, wanted: list[Pair]) -> np.ndarray:
+        """Return cached features, or compute them."""
+        if self.memory is None:
+            return self._encode(images, wanted)
+        return cached_features(self, images, wanted, functools.partial(self._encode, images))
+
+    def _encode(
+        self,
+        images: Images,
+        wanted: list[Pair],
+        finish: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> np.ndarray:
+        """Compute features (n, d) of layers and their pools, side by side, in one pass."""
+        encoder, mirror = self.encoder_, self.mirror
+
+        def features(pixels: Tensor) -> Tensor:
+            return encoder.features(pixels, wanted, mirror)
+
+        return apply(self.net_, features, images, finish=finish)
+
+    def _wanted(self, encoder: Encoder) -> list[Pair]:
+        """Return the layers that are asked for, each with its pool."""
+        return self._pairs_of(encoder, plain(self.layer), plain(self.pool))
+
+    def _pairs_of(self, encoder: Encoder, layer: Any, pool: Any) -> list[Pair]:
+        if layer is None:
+            layer = encoder.default_layer
+        if layer == "all" and layer not in encoder.layers:
+            layer = list(encoder.layers)
+        layers = list(layer) if isinstance(layer, (list, tuple)) else [layer]
+        unknown = [name for name in layers if name not in encoder.layers]
+        if unknown or not layers:
+            name = f"encoder={self.encoder!r}" if hasattr(self, "encoder") else type(self).__name__
+            hint = did_you_mean(unknown[0], encoder.layers) if unknown else ""
+            raise ValueError(
+                f"layer={layer!r}: {', '.join(map(repr, unknown)) or 'none'} is not a layer of "
+                f"{name}, which has {', '.join(encoder.layers)}.{hint}"
+            )
+        if not isinstance(pool, (list, tuple)):
+            pool = [pool] * len(layers)
+        if len(pool) != len(layers):
+            raise ValueError(
+                f"pool={pool!r} has {len(pool)} entries for {len(layers)} layers; give one "
+                "for all, or one for each"
+            )
+        for one in pool:
+            check_arguments(self._parameter_constraints, {"pool": one}, type(self).__name__)
+        return list(zip(layers, pool, strict=True))
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Compute the effective rank of the features (RankMe), which needs no labels.
+
+        Use it to compare layers and lengths of training of one learner, where the number of
+        features is the same: higher is better. It does not tell which pretext task is better.
+
+        Parameters
+        ----------
+        X : array-like
+            Images.
+        y : ignored
+
+        Returns
+        -------
+        float
+            Between 1 and the number of features.
+
+        References
+        ----------
+        Garrido et al. (2023), RankMe: Assessing the Downstream Performance of Pretrained
+        Self-Supervised Representations by Their Rank.
+        """
+        images, rows, n_seen = self._read_images(X), list[Tensor](), 0
+
+        def reduce(features: np.ndarray) -> np.ndarray:
+            nonlocal n_seen
+            skipped = images.skipped
+            read = [i for i in range(len(features)) if n_seen + i not in skipped]
+            n_seen += len(features)
+            rows.append(torch.from_numpy(features[read]).double())
+            if sum(map(len, rows)) > 2 * features.shape[1]:  # R has the same singular values
+                rows[:] = [torch.linalg.qr(torch.cat(rows), mode="r").R]
+            return features[:, :0]
+
+        self._encode(images, self._wanted(self.encoder_), reduce)
+        return rank_me(torch.cat(rows))
+
+    # Names of features
+
+    @property
+    def _n_features_out(self) -> int:
+        return sum(self._widths())
+
+    def _widths(self) -> list[int]:
+        self._validate_params()
+        layers = self.encoder_.layers
+        return [pooled_width(layers[layer], pool) for layer, pool in self._wanted(self.encoder_)]
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of features: ``simclr0``, or ``simclr_layer2_0`` for several layers.
+
+        Parameters
+        ----------
+        input_features : array-like of str, optional
+            Only compared with what was seen in :meth:`fit`: one name for each pixel, or the name of
+            the column that holds the images.
+
+        Returns
+        -------
+        ndarray of str, as objects
+        """
+        if not hasattr(self, "feature_names_in_") and np.size(input_features) == 1:
+            input_features = None  # a column of files, which is no pixel
+        names = super().get_feature_names_out(input_features)
+        if self.layer is None or (isinstance(self.layer, str) and self.layer != "all"):
+            return names
+        prefix, numbers = type(self).__name__.lower(), Counter[str]()
+        found = []
+        for (layer, _), width in zip(self._wanted(self.encoder_), self._widths(), strict=True):
+            first = numbers[layer]
+            found += [f"{prefix}_{layer}_{i}" for i in range(first, first + width)]
+            numbers[layer] += width
+        return np.asarray(found, dtype=object)
+
+    # Files, and modules of torch
+
+    @abstractmethod
+    def _assemble(self, *pixels_and_statistics: Any) -> Any:
+        """Make the net for pixels, mean, std, image shape, number of images, batch size, device."""
+
+    @abstractmethod
+    def _learned(self, net: Any) -> dict[str, Any]:
+        """Return the fitted attributes that follow from a net."""
+
+    def _validate(self) -> None:
+        """Check the arguments, and whatever else can be told before images are read."""
+        self._validate_params()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Move to the device that was asked for, or with a warning to the CPU if it is missing."""
+        super().__setstate__(state)
+        if self.__sklearn_is_fitted__():
+            _persistence.settle(self)
+
+    def _state(self) -> dict[str, Any]:
+        return _persistence.state_of(self)
+
+    def _restore(self, values: dict[str, Any], rebuild: Any = None) -> Self:
+        return _persistence.restore(self, values)
+
+    save = SavedMixin.save
+
+    def to_torch(self) -> nn.Module:
+        """Return the features of ``layer``, pooled by ``pool``, as a module of torch alone.
+
+        It is a copy, on the CPU, in evaluation mode and float32, and has no hooks. It can be traced
+        and exported (``torch.export``), if the encoder is one of ours, of torchvision or timm, or
+        an ``nn.Sequential``.
+
+        Returns
+        -------
+        nn.Module
+            Takes pixels (n, channels, height, width) in the range of those of the fit, in any type,
+            and gives features (n, n_features_out), float32.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_ssl import SimCLR
+        >>> X = load_digits().images[:64]
+        >>> ssl = SimCLR(max_epochs=1, random_state=0, precision="float32").fit(X)
+        >>> features = ssl.to_torch()(torch.from_numpy(X)[:, None])
+        >>> torch.allclose(features, torch.from_numpy(ssl.transform(X)), atol=1e-5)
+        True
+        """
+        wanted = self._wanted(self.encoder_)
+        with own_settings(torch.device("cpu")):
+            return self._extractor(wanted, self.mirror)
+
+    def _extractor(self, wanted: list[Pair], mirror: bool, size: Any = None) -> nn.Module:
+        pixels, encoder = self.net_.module_.pixels, self.encoder_
+        return _persistence.FeatureExtractor(pixels, encoder, wanted, mirror, size)
+
+    def export_onnx(self, path: str | os.PathLike) -> None:
+        """Write what :meth:`to_torch` gives as an ONNX model, for any number of images.
+
+        Its input is called ``pixels``: of type uint8 if the learner was fitted to such, else
+        float32. Its output is called ``features``.
+
+        Parameters
+        ----------
+        path : str or path
+            Its folder is made if it is missing.
+
+        Raises
+        ------
+        ImportError
+            Without ``pip install 'sklearn-ssl[onnx]'``.
+        """
+        write_onnx(self.to_torch(), path, self._example(), "pixels", "features")
+
+    def _example(self) -> Tensor:
+        """Return two blank images, as :meth:`to_torch` takes them."""
+        height, width, channels = self.image_shape_
+        uint8 = self.net_.module_.pixels.dtype == "uint8"
+        dtype = torch.uint8 if uint8 else torch.float32
+        return torch.zeros(2, channels, height, width, dtype=dtype)
+
+    def backbone_state_dict(self) -> dict[str, Tensor]:
+        """Return the trained network's weights, named as in torchvision or timm if from there.
+
+        Returns
+        -------
+        dict of str to Tensor
+            For ``load_state_dict`` of the network without its classifier, as ``model.fc =
+            nn.Identity()`` makes it of torchvision's, and ``num_classes=0`` of timm's.
+
+        Raises
+        ------
+        ValueError
+            For methods whose encoder holds several networks, or sees patches.
+        """
+        return _persistence.backbone_state_dict(self)
+
+
+def read_for(
+    net: Any,
+    X: Any,
+    *,
+    reading: Reading,
+    channel_order: str,
+    estimator: BaseEstimator | None = None,
+    min_images: int = 1,
+) -> Images:
+    """Read images of the shape, type and origin of those that a net was fitted to.
+
+    Parameters
+    ----------
+    net : PretextNet or FrozenNet
+    X : array-like, or images in files
+    reading : Reading
+    channel_order : {"auto", "first", "last"}
+    estimator : BaseEstimator, optional
+        Its number and names of features are compared with those of X.
+    min_images : int, default=1
+    """
+    pixels = net.module_.pixels
+    images = read_images(
+        X,
+        estimator=BaseEstimator() if estimator is None else estimator,
+        channel_order=channel_order,
+        fitted_shape=net.encoder.image_shape,
+        fitted_dtype=pixels.dtype,
+        min_images=min_images,
+        reading=reading,
+    )
+    images.origin = pixels.origin
+    return images
+
+
+def apply(
+    net: Any,
+    function: Callable[..., Tensor],
+    images: Images,
+    *arguments: np.ndarray,
+    finish: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> np.ndarray:
+    """Apply a function of images in [0, 1] to all images, and put the results in an array.
+
+    Chunks have one size, the last one padded, and the network is in evaluation mode: the same image
+    then gives the same bits whatever the images around it are. Warns of images in another range
+    than those of the fit, and of files that cannot be read: their rows are NaN, or 0 in results of
+    integers.
+
+    Parameters
+    ----------
+    net : PretextNet or FrozenNet
+        Scales the pixels; its device and precision are those of the function.
+    function : callable
+        Takes a float tensor (n, c, h, w), and a tensor of n rows for each of ``arguments``.
+    images : Images
+    *arguments : ndarray
+        With a row for each image.
+    finish : callable, optional
+        What becomes of the results of a chunk, as an array.
+
+    Returns
+    -------
+    ndarray
+        A row for each image.
+
+    Raises
+    ------
+    ValueError
+        If results are NaN or infinite.
+    """
+    device, pixels = torch.device(net.device), net.module_.pixels
+    pixels_a_chunk = 2**16 if device.type == "cpu" else 2**22
+    height, width, _ = images.shape
+    size = min(max(1, pixels_a_chunk // (height * width)), 512)
+    seen, results = Extremes(), np.empty(0)
+    watch = not images.dtype == pixels.dtype == np.uint8  # whose range is that of the type
+    with (
+        threads_that_survive_a_fork(),
+        own_settings(device),
+        torch.no_grad(),
+        deterministic_kernels(device, net.deterministic),
+        evaluation(net.module_),
+    ):
+        for start, batch in zip(range(0, len(images), size), _chunks(images, size), strict=True):
+            stop = min(start + size, len(images))
+            rows = np.minimum(np.arange(start, start + size), len(images) - 1)
+            more = [torch.from_numpy(argument[rows]).to(device) for argument in arguments]
+            skipped = images.skipped
+            read = [row - start for row in range(start, stop) if row not in skipped]
+            with autocast(device, net.precision):
+                values = pixels(batch.to(device))
+                if watch and read:
+                    seen.add(values[: stop - start] if len(read) == stop - start else values[read])
+                result = function(values, *more)
+            chunk = result[: stop - start].cpu().numpy()
+            _check_finite(chunk, images, pixels, seen if watch else None)
+            if finish is not None:
+                chunk = finish(chunk)
+            if start == 0:
+                results = np.empty((len(images), *chunk.shape[1:]), chunk.dtype)
+            results[start:stop] = chunk
+    floats = results.dtype.kind == "f"
+    if unread := list(images.skipped):
+        results[unread] = np.nan if floats else 0
+    warn_of_files(images, "have NaN in their rows" if floats else "are left blank")
+    if watch and seen.n:
+        pixels.compare(seen, images.dtype)
+    return results
+
+
+def _chunks(images: Images, size: int) -> Iterator[Tensor]:
+    """Yield all images, ``size`` at a time; the last one fills up a smaller chunk.
+
+    Files are read more at a time, so that all decoders have work.
+    """
+    n = len(images)
+    at_once = size if images.in_memory else size * -(-_FILES_AT_ONCE // size)
+    starts = range(0, n, at_once)
+
+    def read(start: int) -> Tensor:
+        return images.take(np.arange(start, min(start + at_once, n)))
+
+    for block in read_ahead(read, starts, images.in_memory):
+        for chunk in block.split(size):
+            if len(chunk) < size:
+                filled = torch.arange(size).clamp(max=len(chunk) - 1)
+                chunk = chunk.permute(0, 2, 3, 1)[filled].permute(0, 3, 1, 2)
+            yield chunk
+
+
+def _check_finite(results: np.ndarray, images: Images, pixels: Any, seen: Extremes | None) -> None:
+    if np.isfinite(results).all():
+        return
+    found = ""
+    if seen is not None:
+        seen.check_finite()
+        found = f", which has {pixels.describe(seen, images.dtype)}"
+    raise ValueError(f"the network gives NaN or infinite results for X{found}")

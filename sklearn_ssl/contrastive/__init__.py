@@ -1,4 +1,4 @@
-"""Contrastive learners: tell what belongs together from what does not."""
+"""Contrastive learners: find the positive among negatives."""
 
 from sklearn_ssl.contrastive._cpc import CPC
 from sklearn_ssl.contrastive._deep_infomax import DeepInfoMax

@@ -1,4 +1,4 @@
-"""CPC: from the patches above, tell the patch further down among many others."""
+"""CPC: predict the encoding of a patch further down from the patches above it."""
 
 import math
 from numbers import Real
@@ -8,15 +8,13 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import COUNT
+from sklearn_ssl._utils._estimators import COUNT
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.encoders import PatchEncoder
-from sklearn_ssl.nn import MaskedConvContext, info_nce
+from sklearn_ssl.nn import MaskedConvContext, gather, info_nce
 from sklearn_ssl.views import Views
 
-__all__ = ["CPC"]
-
-# how to turn a grid (..., rows, columns) so that a direction becomes downwards
+# transforms of a grid (n, d, rows, columns) that make a direction point down
 _TURNS = {
     "down": lambda grid: grid,
     "up": lambda grid: grid.flip(2),
@@ -29,7 +27,7 @@ class CPCTask(PretextTask):
     def __init__(self, encoder, views, *, train_grid, steps, context_blocks, negative_images):
         super().__init__(encoder, views)
         self.train_grid = train_grid
-        self.steps = steps  # direction -> how many rows ahead
+        self.steps = steps  # direction -> rows ahead to predict
         self.negative_images = negative_images
         width = encoder.out_shape[0]
         self.contexts = nn.ModuleDict({d: MaskedConvContext(width, context_blocks) for d in steps})
@@ -40,7 +38,7 @@ class CPCTask(PretextTask):
     def forward(self, images, index):
         grid = self.train_grid
         patches = self.encoder.patches(self._crop(images))
-        patches = self.views(patches)  # every patch is changed on its own
+        patches = self.views(patches)  # each patch is augmented independently
         [z] = self.encoder.encode(patches, grid, self.encoder.last_layer)  # (n, d, rows, columns)
         losses = []
         for direction, summarize in self.contexts.items():
@@ -52,7 +50,7 @@ class CPCTask(PretextTask):
         return TaskOutput(torch.stack(losses).mean())
 
     def _crop(self, images: Tensor) -> Tensor:
-        """Cut a part that a training grid covers out of each image, anywhere in it."""
+        """Cut a random crop out of each image, as large as a training grid."""
         n, _, *size = images.shape
         crop = self.encoder.covered(self.train_grid)
         corner = [
@@ -65,17 +63,19 @@ class CPCTask(PretextTask):
         return images.permute(0, 2, 3, 1)[which, rows, columns].permute(0, 3, 1, 2)
 
     def _look_ahead(self, z: Tensor, step: int, context: Tensor, predictor: nn.Module) -> Tensor:
-        """Compute InfoNCE of patches ``step`` rows below; all patches of a group are negatives."""
+        """Compute InfoNCE for patches ``step`` rows below; negatives are all patches of a group."""
         target = z[:, :, step:]  # (n, d, rows - step, columns)
         prediction = predictor(context[:, :, :-step])
-        groups = max(1, len(z) // self.negative_images)
-        group = len(z) // groups
+        if len(z) < self.negative_images:  # too few in one process
+            target, prediction = gather(target), gather(prediction)
+        groups = max(1, len(target) // self.negative_images)
+        group = len(target) // groups
         shape = (groups, -1, z.shape[1])
         prediction, target = (
             grid[: groups * group].permute(0, 2, 3, 1).reshape(shape)
             for grid in (prediction, target)
         )
-        return info_nce(prediction, target, temperature=z.shape[1] ** 0.5)
+        return info_nce(prediction, target, temperature=z.shape[1] ** 0.5, gathered=False)
 
 
 def _default_patch(side: int) -> int:
@@ -85,38 +85,40 @@ def _default_patch(side: int) -> int:
 class CPC(PretextLearner):
     """Contrastive predictive coding [1]_, with the changes of its second version [2]_.
 
-    An image is cut into a grid of overlapping patches, and each patch is encoded alone. A context
-    network of masked convolutions summarizes the encodings of the rows seen so far; from it the
-    encodings of the patches some rows ahead are predicted. The loss (InfoNCE) asks to tell the
-    right patch among patches of the same and of other images. As in [2]_ this is done in four
-    directions, with layer norm, and with augmentations drawn for every patch. Beyond the papers,
-    scores are divided by the square root of the encodings' width, which keeps them moderate.
+    An image is cut into a grid of overlapping patches, and each patch is encoded separately. A
+    context network of masked convolutions summarizes the rows so far and predicts the encodings of
+    patches some rows ahead. The loss (InfoNCE) compares each prediction with the right patch and
+    with other patches, of the same and of other images. As in [2]_, prediction runs in four
+    directions, the encoder uses layer norm, and each patch is augmented independently. Unlike in
+    the papers, scores are divided by the square root of the encoding dimension to keep them
+    moderate.
 
-    Features of an image are its patch encodings, on their grid, pooled.
+    The features of an image are its grid of patch encodings, pooled.
 
     Parameters
     ----------
     patch_size : int or None, default=None
-        Side of a patch in pixels. ``None`` takes a quarter of the smaller side, at least 4 pixels
-        where the image has them: a grid of 7 x 7 patches for most images, as in the paper.
+        Side of a patch in pixels. ``None`` uses a quarter of the image's shorter side, but at least
+        4 pixels (or half of a side below 8): a 7 x 7 grid for most images, as in the paper.
     overlap : float, default=0.5
-        Share of a patch that the next one covers, at least, in [0, 1).
+        Minimum overlap of neighboring patches, as a fraction of the patch side, in [0, 1).
     directions : tuple of {"down", "up", "right", "left"} or None, default=None
-        Where to predict. ``None`` takes all for which the grid is large enough.
+        Directions in which to predict. ``None`` uses all for which the grid is large enough.
     prediction_steps : int, default=2
-        At most how many different distances to predict at, from the nearest patch without overlap
-        on (or the farthest, if all overlap). In training only as much of an image is encoded as the
-        farthest prediction needs, a crop anywhere in it, so that fewer distances make faster steps.
-        By default it has mostly 4 x 4 patches, and the context of a prediction one or two rows of
-        them; the paper predicts up to 5 steps ahead in 7 x 7 patches.
+        Maximum number of distances to predict at, starting at the nearest patch that does not
+        overlap (or at the farthest, if all overlap). Training encodes only a random crop, as large
+        as the farthest prediction needs, so fewer distances make steps faster. By default the crop
+        usually has 4 x 4 patches, and the context of a prediction is one or two rows; the paper
+        predicts up to 5 steps ahead in 7 x 7 patches.
     context_blocks : int, default=2
-        Residual blocks of the context network.
+        Number of residual blocks in the context network.
     negative_images : int, default=16
-        Number of images whose patches are each other's negatives. The batch is cut into equal
-        groups of about so many; images left over (fewer than there are groups) sit out.
+        Number of images whose patches are each other's negatives. The batch is split into equal
+        groups of about this size; leftover images (fewer than there are groups) are not used.
     norm : {"layer", "batch"} or None, default=None
-        What the encoder's batch norms become: batch statistics over patches give the solution away.
-        ``None`` takes layer norm, but leaves pretrained weights as they are.
+        Normalization layers of the encoder. ``"layer"`` replaces batch norm, whose statistics over
+        patches give the answer away. ``None`` means ``"batch"`` with pretrained weights, else
+        ``"layer"``.
     <shared parameters>
 
     Attributes
@@ -175,17 +177,10 @@ class CPC(PretextLearner):
         )
         steps = self._steps(encoder, train_grid)
         views = self._make_views(encoder.patch_size)
-        return CPCTask(
-            encoder,
-            views,
-            train_grid=train_grid,
-            steps=steps,
-            context_blocks=self.context_blocks,
-            negative_images=self.negative_images,
-        )
+        return self._new_task(CPCTask, encoder, views, train_grid=train_grid, steps=steps)
 
     def _steps(self, patches: PatchEncoder, grid: tuple[int, ...]) -> dict[str, list[int]]:
-        """Return the numbers of rows ahead to predict, by direction."""
+        """Return how many rows ahead to predict, for each direction."""
         known = set(self.directions or ()) <= set(_TURNS)
         if not known or (self.directions is not None and not self.directions):
             raise ValueError(
@@ -199,8 +194,8 @@ class CPC(PretextLearner):
                 if self.directions is None:
                     continue
                 raise ValueError(
-                    f"directions={self.directions!r}: the grid of {grid} patches leaves "
-                    f"nothing to predict {direction}; give a smaller patch_size or more overlap"
+                    f"directions={self.directions!r}: the grid of {grid} patches is too small "
+                    f"for {direction!r}; use a smaller patch_size or more overlap"
                 )
             first = min(patches.apart[axis], ahead)
             steps[direction] = list(range(first, ahead + 1))[: self.prediction_steps]
@@ -208,7 +203,7 @@ class CPC(PretextLearner):
             height, width, channels = patches.image_shape
             raise ValueError(
                 f"images of {height} x {width} pixels (n_features = {height * width * channels}) "
-                f"give one patch of {patches.patch_size}, and CPC needs at least two; give a "
+                f"have only one patch of {patches.patch_size}, but CPC needs at least two; use a "
                 "smaller patch_size or larger images"
             )
         return steps

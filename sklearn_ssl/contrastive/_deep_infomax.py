@@ -1,4 +1,4 @@
-"""Deep InfoMax: a summary of an image tells its own local features from those of others."""
+"""Deep InfoMax: maximize mutual information of local features and a summary of the image."""
 
 from typing import Any, ClassVar
 
@@ -7,33 +7,32 @@ import torch.nn.functional as F
 from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
-from sklearn_ssl._utils._device import full_precision
+from sklearn_ssl._utils._estimators import COUNT, NOT_NEGATIVE
+from sklearn_ssl._utils._torch import full_precision
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
-from sklearn_ssl.nn import discriminator_loss, frozen, generator_loss, mlp
+from sklearn_ssl.nn import discriminator_loss, first_own_row, frozen, gather, generator_loss, mlp
 from sklearn_ssl.views import Views
-
-__all__ = ["DeepInfoMax"]
 
 
 def information(scores: Tensor, estimator: str) -> Tensor:
-    """Compute the negative estimate of mutual information of summaries and features (eq. 4, 5).
+    """Compute minus the estimated mutual information of summaries and features (eq. 4, 5).
 
     Parameters
     ----------
-    scores : Tensor of shape (v, n, n, p)
-        Of the summary of one image (n) and the features of another (n) at each position (p), for
-        each of v views. Those of an image and itself belong together; negatives are the features of
-        all other images at all positions.
+    scores : Tensor of shape (v, n, m, p)
+        Scores of the summary of an image (n) and the features of an image (m) at each position (p),
+        for each of v views; the n images are consecutive ones of the m. An image's own features are
+        its positives; negatives are the features of all other images at all positions.
     estimator : {"infonce", "jsd"}
     """
-    n = scores.shape[1]
-    own = scores.diagonal(dim1=1, dim2=2)  # (v, p, n)
-    itself = torch.eye(n, dtype=torch.bool, device=scores.device)[:, :, None]
+    n, m = scores.shape[1:3]
+    start = first_own_row(n)
+    own = scores.diagonal(start, dim1=1, dim2=2)  # (v, p, n)
+    itself = torch.eye(m, dtype=torch.bool, device=scores.device)[start : start + n, :, None]
     if estimator == "infonce":
         others = scores.masked_fill(itself, -torch.inf).logsumexp((2, 3))  # (v, n)
         return F.softplus(others[:, None] - own).mean()
-    apart = F.softplus(scores).masked_fill(itself, 0).mean() * n / (n - 1)
+    apart = F.softplus(scores).masked_fill(itself, 0).mean() * m / (m - 1)
     return F.softplus(-own).mean() + apart
 
 
@@ -52,10 +51,10 @@ class DeepInfoMaxTask(PretextTask):
         self.two_views = two_views
         self.weights = {"global": global_weight, "local": local_weight, "prior": prior_weight}
         n_local, n_global = encoder.layers[local_layer][0], encoder.out_shape[0]
-        # the paper's fully-connected layers; only a prior sees the bias
+        # the paper's fully connected layers; only the prior term sees the bias
         self.summary = mlp(n_global, width, width, last_bias=bool(prior_weight))
-        # embed both sides and compare by a product ("encode and dot"); a constant that is added to
-        # all local features does not change the softmax of InfoNCE
+        # embed both sides and compare them by dot product ("encode and dot"); InfoNCE needs no
+        # bias, since a constant added to all local features does not change its softmax
         bias = estimator == "jsd"
         self.project_local = (
             nn.Sequential(
@@ -93,14 +92,14 @@ class DeepInfoMaxTask(PretextTask):
         return TaskOutput(loss, terms)
 
     def _estimate(self, query: Tensor, features: Tensor) -> Tensor:
-        """Compute :func:`information` of summaries (n_views, n, width) and maps of features."""
-        features = features.unflatten(0, query.shape[:2])
+        """Compute :func:`information` for summaries (n_views, n, width) and feature maps."""
+        features = gather(features.unflatten(0, query.shape[:2]), 1)
         with full_precision(query.device):
             scores = torch.einsum("vid,vjdp->vijp", query.float(), features.float())
             return information(scores / query.shape[2] ** 0.5, self.estimator)
 
     def _match_prior(self, summary: Tensor) -> Tensor:
-        """Compute the loss of telling uniform noise from summaries, which learn to deceive it."""
+        """Compute the adversarial loss that draws summaries to a uniform distribution."""
         made = summary.sigmoid()
         real = torch.rand_like(made)
         told = discriminator_loss(self.discriminator(real), self.discriminator(made.detach()))
@@ -110,33 +109,32 @@ class DeepInfoMaxTask(PretextTask):
 class DeepInfoMax(PretextLearner):
     """Deep InfoMax: mutual information between local features and a summary of the image [1]_.
 
-    A global vector is computed from the encoder's last layer. It has to tell the local features of
-    its own image, of an earlier layer, from those of the other images of the batch.
+    A global vector is computed from the encoder's last layer. It must identify the local features
+    of its own image, from an earlier layer, among those of the other images in the batch.
 
-    In the paper both are of one view of the image, which can be told from others by its colors;
-    here they are of two views, each cropped and colored on its own, as in [2]_, but at one scale.
-    Scores are divided by the square root of ``width``, which keeps them moderate, unlike in both.
-    Of the paper's three estimators that of Donsker and Varadhan is left out, which did worst there.
+    In [1]_ both come from one view of the image, which its colors alone can identify. Here they
+    come from two views, cropped and recolored independently, as in [2]_, but at one scale. Unlike
+    in both papers, scores are divided by the square root of ``width`` to keep them moderate. Of the
+    three estimators in [1]_, Donsker-Varadhan is left out; it did worst there.
 
     Parameters
     ----------
     local_layer : str or None, default=None
-        Layer of the local features; ``None`` takes the last stage but one.
+        Layer of the local features; ``None`` uses the second-to-last stage.
     estimator : {"infonce", "jsd"}, default="infonce"
-        How mutual information is estimated: by telling each local feature from those of all other
-        images at all positions (InfoNCE), or by telling pairs that belong together from others
-        (Jensen-Shannon).
+        Estimator of mutual information: distinguish each local feature from those of all other
+        images at all positions (InfoNCE), or matching pairs from mismatched ones (Jensen-Shannon).
     local_weight : float, default=1.0
-        Weight of local features, the paper's beta.
+        Weight of the loss on local features, the paper's beta.
     global_weight : float, default=0.0
-        Weight of the summary of local features, the paper's alpha.
+        Weight of the loss on averaged local features, the paper's alpha.
     prior_weight : float, default=0.0
-        Weight of an adversary that draws global vectors to a uniform distribution, the paper's
-        gamma.
+        Weight of the adversarial loss that draws global vectors to a uniform distribution, the
+        paper's gamma.
     two_views : bool, default=True
-        Whether summary and local features are of two views of an image, or of the same one.
+        If True, the global vector and the local features come from different views of an image.
     width : int, default=512
-        Of the global vector and of the space in which it is compared.
+        Dimension of the global vector and of the space in which it is compared.
     <shared parameters>
 
     Attributes
@@ -176,23 +174,14 @@ class DeepInfoMax(PretextLearner):
     def _make_task(self, encoder, n_images):
         if self.local_layer is not None and self.local_layer not in encoder.layers:
             raise ValueError(
-                f"local_layer={self.local_layer!r} is not a layer of the encoder, which has "
+                f"local_layer={self.local_layer!r} is not a layer of the encoder; choose one of "
                 f"{', '.join(encoder.layers)}"
             )
         if not self.local_weight and not self.global_weight:
             raise ValueError(
-                "local_weight and global_weight are both 0, which leaves nothing to learn from; "
-                "give one of them a weight above 0"
+                "local_weight and global_weight are both 0, so there is nothing to learn from; "
+                "set at least one above 0"
             )
         views = self._make_views(encoder.image_shape[:2])
-        return DeepInfoMaxTask(
-            encoder,
-            views,
-            local_layer=self.local_layer or encoder.default_layer,
-            width=self.width,
-            estimator=self.estimator,
-            global_weight=self.global_weight,
-            local_weight=self.local_weight,
-            prior_weight=self.prior_weight,
-            two_views=self.two_views,
-        )
+        local_layer = self.local_layer or encoder.default_layer
+        return self._new_task(DeepInfoMaxTask, encoder, views, local_layer=local_layer)

@@ -6,13 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE, POSITIVE, SHARE
-from sklearn_ssl._utils._device import full_precision
+from sklearn_ssl._utils._estimators import COUNT, NOT_NEGATIVE, POSITIVE, SHARE
+from sklearn_ssl._utils._torch import full_precision
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
-from sklearn_ssl.nn import mlp
+from sklearn_ssl.nn import gather, mlp
 from sklearn_ssl.views import Views
-
-__all__ = ["InstanceDiscrimination"]
 
 
 class InstanceDiscriminationTask(PretextTask):
@@ -31,16 +29,16 @@ class InstanceDiscriminationTask(PretextTask):
         self.momentum = momentum
         self.negatives = negatives
         self.proximity = proximity
-        # features of a young network are all alike; the norm puts them apart
+        # features of an untrained network are nearly identical; the norm spreads them out
         self.projector = mlp(encoder.out_shape[0], projection_dim, last_norm=True)
         self.register_buffer("bank", F.normalize(torch.randn(n_images, projection_dim), dim=1))
         self.register_buffer("seen", torch.zeros(n_images, dtype=torch.bool))
-        # log of the paper's Z, which the first batch sets
+        # log of the paper's Z, set by the first batch
         self.register_buffer("log_constant", torch.full((), -torch.inf))
 
     def forward(self, images, index):
         v = F.normalize(self.projector(self.encoder.embed(self.views(images))).float(), dim=1)
-        # the slot of an image that was not seen yet is random, and nothing to agree with
+        # slots of unseen images are random; their own embeddings stand in
         own = torch.where(self.seen[index][:, None], self.bank[index], v.detach())
         with full_precision(v.device):
             if self.negatives is None:
@@ -55,13 +53,14 @@ class InstanceDiscriminationTask(PretextTask):
         return TaskOutput(loss + self.proximity * moved, {"moved": moved}, state)
 
     def _nce(self, v: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the noise-contrastive loss, equations 4 to 8, and the log of its constant Z."""
+        """Compute the noise-contrastive loss (equations 4 to 8) and the log of its constant Z."""
         m = self.negatives
-        drawn = torch.randint(self.n_images, (m,), device=v.device)  # for all images of the batch
+        drawn = torch.randint(self.n_images, (m,), device=v.device)  # shared by the batch
         positive = (v * own).sum(1) / self.temperature  # (n,)
         negative = v @ self.bank[drawn].T / self.temperature  # (n, m)
         # Z is n times the mean of exp(.) over noise samples
-        estimate = negative.detach().logsumexp((0, 1)) + math.log(self.n_images / negative.numel())
+        sums = gather(negative.detach().logsumexp(1))
+        estimate = sums.logsumexp(0) + math.log(self.n_images / (m * len(sums)))
         known = self.log_constant.isfinite()
         log_constant = torch.where(known, self.log_constant, estimate)
         # log odds of P(i|v) = exp(.) / Z against m times the noise's 1 / n
@@ -73,37 +72,38 @@ class InstanceDiscriminationTask(PretextTask):
     @torch.no_grad()
     def after_step(self, output, progress):
         index, v, log_constant = output.state
+        index, v = gather(index), gather(v)
         old = torch.where(self.seen[index][:, None], self.bank[index], v)
         self.bank[index] = F.normalize(old.lerp(v, 1 - self.momentum), dim=1)
-        self.seen.index_fill_(0, index, True)  # an assignment would wait for the GPU
+        self.seen.index_fill_(0, index, True)  # indexed assignment would wait for the GPU
         self.log_constant.copy_(log_constant)
 
 
 class InstanceDiscrimination(PretextLearner):
     """Non-parametric instance discrimination [1]_.
 
-    Every image is a class of its own. Its embedding has to be told from those of other images,
-    which are kept in a memory bank: one slot for each image, which follows its embedding slowly.
-    In its first epoch an image has no slot yet and is told by its own embedding. Beyond the paper,
-    embeddings have a batch norm, which puts those of a young network apart; noise samples are drawn
-    for a batch, not for each image.
+    Every image is its own class. A memory bank has one slot per image, an EMA of its embeddings;
+    the image's embedding must match its own slot among those of all images. In the first epoch an
+    image has no slot yet, and its embedding stands in. Unlike in the paper, embeddings pass through
+    a batch norm, which spreads out those of an untrained network, and noise samples are drawn per
+    batch, not per image.
 
-    A continued fit needs the images of the first one, in their order: slots are theirs.
+    A continued fit needs the same images in the same order, because each image has its own slot.
 
     Parameters
     ----------
     temperature : float, default=0.07
-        Divides the cosine similarities.
+        Temperature that divides the cosine similarities.
     momentum : float, default=0.5
-        Share of a slot that stays when its image is seen.
+        EMA momentum of a slot, which is updated when its image is seen.
     negatives : int or None, default=None
-        Number of noise samples in noise-contrastive estimation, for many images; the paper has
-        4,096. No more than there are images. ``None`` computes the softmax over all images.
+        Number of noise samples for noise-contrastive estimation, useful with many images; the paper
+        uses 4,096. Capped at the number of images. ``None`` computes the softmax over all images.
     proximity : float, default=0.0
         Weight of the squared change of an image's embedding (proximal regularization), the paper's
         lambda.
     projection_dim : int, default=128
-        Width of the embeddings.
+        Dimension of the embeddings.
     <shared parameters>
 
     Attributes
@@ -130,19 +130,12 @@ class InstanceDiscrimination(PretextLearner):
     negatives: int | None = argument(COUNT, None, default=None)
     proximity: float = argument(NOT_NEGATIVE, default=0.0)
     projection_dim: int = argument(COUNT, default=128)
-    lr: float = 5e-4  # slots are of an epoch ago, and have to stay comparable
+    lr: float = 5e-4  # slots are an epoch old and must stay comparable
 
     def _default_views(self):
         return Views(blur=0)
 
     def _make_task(self, encoder, n_images):
-        return InstanceDiscriminationTask(
-            encoder,
-            self._make_views(),
-            n_images=n_images,
-            projection_dim=self.projection_dim,
-            temperature=self.temperature,
-            momentum=self.momentum,
-            negatives=self.negatives and min(self.negatives, n_images),
-            proximity=self.proximity,
-        )
+        negatives = self.negatives and min(self.negatives, n_images)
+        task = InstanceDiscriminationTask
+        return self._new_task(task, encoder, n_images=n_images, negatives=negatives)

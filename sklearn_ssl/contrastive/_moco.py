@@ -1,4 +1,4 @@
-"""MoCo: find the key of a view, made by a slowly moving copy, among many others."""
+"""MoCo: find the key of the other view, computed by an EMA of the network, among many keys."""
 
 from numbers import Integral
 
@@ -7,14 +7,12 @@ import torch.nn.functional as F
 from sklearn.utils._param_validation import Options
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import COUNT, POSITIVE, SHARE
-from sklearn_ssl._utils._device import full_precision
+from sklearn_ssl._utils._estimators import COUNT, POSITIVE, SHARE
+from sklearn_ssl._utils._torch import full_precision
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.encoders import patch_projection
 from sklearn_ssl.nn import MomentumCopy, Queue, cosine, info_nce, mlp
 from sklearn_ssl.views import BYOL_VIEWS, Views
-
-__all__ = ["MoCo"]
 
 
 def queue_loss(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: float) -> Tensor:
@@ -26,7 +24,7 @@ def queue_loss(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: fl
 
 
 class MoCoTask(PretextTask):
-    """Base of both versions: an encoder and projector, and their moving average."""
+    """Base of both versions: an encoder and a projector, with EMAs of both."""
 
     def __init__(self, encoder, views, *, projector, momentum, final_momentum, temperature):
         super().__init__(encoder, views)
@@ -48,7 +46,7 @@ class MoCoTask(PretextTask):
 
 
 class MoCo2Task(MoCoTask):
-    """Version 2: one view asks, negatives are the keys of earlier batches."""
+    """Version 2: one view is the query; negatives are the keys of earlier batches."""
 
     def __init__(self, encoder, views, *, hidden_dim, projection_dim, queue_size, **options):
         projector = nn.Sequential(
@@ -72,12 +70,12 @@ class MoCo2Task(MoCoTask):
 
 
 class MoCo3Task(MoCoTask):
-    """Version 3: both views ask through a predictor, negatives are the other keys of the batch."""
+    """Version 3: both views are queries, via a predictor; negatives are other keys of the batch."""
 
     def __init__(self, encoder, views, *, hidden_dim, projection_dim, **options):
         widths = [encoder.out_shape[0], hidden_dim, projection_dim]
         if projection := patch_projection(encoder):  # a transformer
-            projection.requires_grad_(False)  # its gradient makes trainings unstable
+            projection.requires_grad_(False)  # its gradient destabilizes training
             widths.insert(1, hidden_dim)
         projector = mlp(*widths, last_norm=True)
         super().__init__(encoder, views, projector=projector, **options)
@@ -89,38 +87,36 @@ class MoCo3Task(MoCoTask):
         queries = F.normalize(queries.float(), dim=1)
         keys = self.keys(both).roll(len(images), 0)  # of the other view
         q, k = (z.unflatten(0, (2, -1)) for z in (queries, keys))  # (2, n, d)
-        # both directions, with the paper's factor that balances the temperature
+        # sum over both directions, with the paper's factor of 2 * temperature
         return TaskOutput(4 * self.temperature * info_nce(q, k, self.temperature))
 
 
 class MoCo(PretextLearner):
     """Momentum contrast, in its second [1]_ [2]_ and third [3]_ version.
 
-    The embedding of a view has to find the key of the image's other view. Keys are made by a moving
-    average of the network; version 2 compares with a queue of the keys of earlier batches, version
-    3 with the keys of the batch. The share of the average that stays rises in both; in the papers
-    that of version 2 is constant. Batch norm sees the keys as they come, without the paper's
-    shuffling between devices: there is one device. In version 3 the projection of a transformer's
-    patches stays as it starts, as in [3]_, also if weights are given. Features are those of the
-    network that is trained, not of its average.
+    The embedding of a view must find the key of the image's other view. Keys are computed by an EMA
+    of the network. Negatives are a queue of keys from earlier batches (version 2) or the other keys
+    of the batch (version 3). The EMA momentum rises in both; in the papers, that of version 2 is
+    constant. Unlike in [1]_, keys are not shuffled between devices: batch norm always uses the
+    whole batch. Version 3 freezes a transformer's patch projection at its initial weights, as in
+    [3]_, even if these are pretrained. Features come from the trained network, not from its EMA.
 
     Parameters
     ----------
     version : {2, 3}, default=2
-        Version 2 has a queue, version 3 a predictor and both directions.
+        Version 2 has a queue; version 3 has a predictor and uses both views as queries.
     temperature : float, default=0.2
-        Divides the cosine similarities.
+        Temperature that divides the cosine similarities.
     momentum : float, default=0.99
-        Share of the average that stays in a step, at the start. It rises along half a cosine, to
-        ``final_momentum``.
+        EMA momentum at the start; it rises to ``final_momentum`` along half a cosine.
     final_momentum : float, default=0.999
-        Share of the average that stays in the last step.
+        EMA momentum in the last step.
     queue_size : int, default=4096
-        Number of earlier keys in version 2; no more than half of the images.
+        Number of earlier keys in version 2, capped at half the number of images.
     hidden_dim : int, default=512
-        Width of the hidden layers of projector and predictor.
+        Width of the hidden layers of the projector and the predictor.
     projection_dim : int, default=128
-        Width of the embeddings.
+        Dimension of the embeddings.
     <shared parameters>
 
     Attributes
@@ -158,15 +154,8 @@ class MoCo(PretextLearner):
         return Views() if self.version == 2 else Views(**BYOL_VIEWS)
 
     def _make_task(self, encoder, n_images):
-        options = {
-            "hidden_dim": self.hidden_dim,
-            "projection_dim": self.projection_dim,
-            "momentum": self.momentum,
-            "final_momentum": self.final_momentum,
-            "temperature": self.temperature,
-        }
-        if self.version == 2:
-            # half of the images: most are not compared with a key of their own
-            queue_size = min(self.queue_size, max(1, n_images // 2))
-            return MoCo2Task(encoder, self._make_views(), queue_size=queue_size, **options)
-        return MoCo3Task(encoder, self._make_views(), **options)
+        if self.version == 3:
+            return self._new_task(MoCo3Task, encoder)
+        # half the images: most queries do not meet an old key of their own image
+        queue_size = min(self.queue_size, max(1, n_images // 2))
+        return self._new_task(MoCo2Task, encoder, queue_size=queue_size)

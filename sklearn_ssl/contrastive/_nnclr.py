@@ -1,21 +1,19 @@
-"""NNCLR: agree with the nearest neighbor of the other view, among earlier images."""
+"""NNCLR: match the nearest neighbor of the other view among earlier images."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sklearn_ssl._utils._arguments import COUNT, POSITIVE
-from sklearn_ssl._utils._device import full_precision
+from sklearn_ssl._utils._estimators import COUNT, POSITIVE
+from sklearn_ssl._utils._torch import full_precision
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import Queue, info_nce, mlp
 from sklearn_ssl.views import BYOL_VIEWS, Views
 
-__all__ = ["NNCLR"]
-
 
 @torch.no_grad()
 def nearest(z: Tensor, support: Tensor) -> Tensor:
-    """Return, for each unit vector (n, d), the most similar one of the support set (q, d)."""
+    """Return the vector of the support set (q, d) most similar to each unit vector (n, d)."""
     with full_precision(z.device):
         return support[(z @ support.T).argmax(1)]
 
@@ -34,7 +32,7 @@ class NNCLRTask(PretextTask):
         z = self.projector(self.encoder.embed(self.pair(images)))  # (2n, d)
         p = F.normalize(self.predictor(z).float(), dim=1)
         z = F.normalize(z.detach().float(), dim=1)
-        # until the queue is full, the other view is its own neighbor
+        # until the queue is full, each view is its own neighbor
         neighbors = torch.where(self.queue.full, nearest(z, self.queue.vectors), z)
         neighbors = neighbors.roll(n, 0)  # of the other view
         state = z[:n]
@@ -48,20 +46,20 @@ class NNCLRTask(PretextTask):
 class NNCLR(PretextLearner):
     """Nearest-neighbor contrastive learning of visual representations [1]_.
 
-    The embedding of a view has to find, among those of the batch, the nearest neighbor that its
-    image's other view has in a queue of earlier embeddings: positives are other images that look
-    alike. Until the queue is full, the positive is the other view itself.
+    One view of an image is replaced by its nearest neighbor in a queue of earlier embeddings. The
+    neighbor must match the prediction from the other view, among those of all images in the batch,
+    so positives are other images that look alike. Until the queue is full, the view itself is used.
 
     Parameters
     ----------
     temperature : float, default=0.2
-        Divides the cosine similarities.
+        Temperature that divides the cosine similarities.
     queue_size : int, default=4096
-        Number of earlier embeddings to find neighbors in; no more than there are images.
+        Number of earlier embeddings to search for neighbors, capped at the number of images.
     hidden_dim : int, default=512
-        Width of the hidden layers of projector and predictor.
+        Width of the hidden layers of the projector and the predictor.
     projection_dim : int, default=128
-        Width of the embeddings.
+        Dimension of the embeddings.
     <shared parameters>
 
     Attributes
@@ -93,12 +91,4 @@ class NNCLR(PretextLearner):
         return Views(**BYOL_VIEWS)
 
     def _make_task(self, encoder, n_images):
-        views = self._make_views()
-        return NNCLRTask(
-            encoder,
-            views,
-            hidden_dim=self.hidden_dim,
-            projection_dim=self.projection_dim,
-            temperature=self.temperature,
-            queue_size=min(self.queue_size, n_images),
-        )
+        return self._new_task(NNCLRTask, encoder, queue_size=min(self.queue_size, n_images))

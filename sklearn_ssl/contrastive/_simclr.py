@@ -1,12 +1,12 @@
-"""SimCLR: two views of an image agree, against all other images of the batch."""
+"""SimCLR: find the other view of an image among all views of the batch."""
+
+from typing import ClassVar
 
 import torch
 
-from sklearn_ssl._utils._arguments import COUNT, POSITIVE
+from sklearn_ssl._utils._estimators import COUNT, POSITIVE
 from sklearn_ssl.base import MultiCropArguments, PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import mlp, nt_xent, pairs_of_views
-
-__all__ = ["SimCLR"]
 
 
 class SimCLRTask(PretextTask):
@@ -24,17 +24,17 @@ class SimCLRTask(PretextTask):
 class SimCLR(MultiCropArguments, PretextLearner):
     """Simple framework for contrastive learning of visual representations [1]_.
 
-    Two random views of each image go through encoder and projector. Each embedding has to find the
-    other view of its image among all other embeddings of the batch (NT-Xent loss).
+    Two random views of each image pass through the encoder and a projector. Each embedding must
+    find the other view of its image among all other embeddings of the batch (NT-Xent loss).
 
     Parameters
     ----------
     temperature : float, default=0.2
-        Divides the cosine similarities; small values weigh near negatives more.
+        Temperature that divides the cosine similarities; low values emphasize similar negatives.
     hidden_dim : int, default=512
         Width of the projector's hidden layer.
     projection_dim : int, default=128
-        Width of the embedding that the loss sees.
+        Dimension of the embeddings in the loss.
     <shared parameters>
 
     Attributes
@@ -60,11 +60,4 @@ class SimCLR(MultiCropArguments, PretextLearner):
     hidden_dim: int = argument(COUNT, default=512)
     projection_dim: int = argument(COUNT, default=128)
 
-    def _make_task(self, encoder, n_images):
-        return SimCLRTask(
-            encoder,
-            self._make_crops(encoder),
-            hidden_dim=self.hidden_dim,
-            projection_dim=self.projection_dim,
-            temperature=self.temperature,
-        )
+    _task_class: ClassVar = SimCLRTask

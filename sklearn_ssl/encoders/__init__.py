@@ -1,23 +1,27 @@
-"""Networks with named layers, each giving a feature map that can be pooled."""
+"""Networks with named layers, each of which outputs a feature map that can be pooled."""
 
 from sklearn_ssl.encoders._encoder import (
     BackboneEncoder,
     Encoder,
+    LayerReader,
     Pair,
     fixed_pool,
+    layer_reader,
     pool_features,
     pooled_width,
 )
-from sklearn_ssl.encoders._factory import (
+from sklearn_ssl.encoders._networks import (
+    SmallResNet,
+    SmallViT,
+    TransformerBlock,
     encoder_names,
     import_library,
     make_encoder,
     original_names,
+    sincos_positions,
     size_for,
 )
-from sklearn_ssl.encoders._layers import LayerReader, layer_reader
 from sklearn_ssl.encoders._patches import PatchEncoder
-from sklearn_ssl.encoders._resnet import SmallResNet
 from sklearn_ssl.encoders._timm import build_timm, is_elsewhere
 from sklearn_ssl.encoders._tokens import (
     TokenPredictor,
@@ -27,7 +31,6 @@ from sklearn_ssl.encoders._tokens import (
     patch_projection,
 )
 from sklearn_ssl.encoders._torchvision import build_torchvision, torchvision_names
-from sklearn_ssl.encoders._vit import SmallViT, TransformerBlock, sincos_positions
 from sklearn_ssl.encoders._weights import adapt_first_conv, is_file
 
 __all__ = [

@@ -1,22 +1,19 @@
-"""Images as grids of overlapping patches, each encoded alone."""
+"""Images as grids of overlapping patches, each encoded separately."""
 
 from collections.abc import Sequence
 
 from torch import Tensor
 
-from sklearn_ssl._utils._ranks import by_rank
 from sklearn_ssl.encoders._encoder import BackboneEncoder, Encoder
-
-__all__ = ["PatchEncoder"]
 
 
 class PatchEncoder(Encoder):
-    """An encoder that sees each patch of an image alone and gives a map (n, d, rows, columns).
+    """Encoder of each patch of an image separately, to a map (n, d, rows, columns).
 
     Parameters
     ----------
     encoder : BackboneEncoder
-        Encodes patches.
+        Encoder of single patches.
     patch_size, stride : tuple of int
         Height and width of a patch, and steps down and right from one to the next, in pixels.
     """
@@ -30,7 +27,7 @@ class PatchEncoder(Encoder):
         self.stride = stride
         self.image_shape = encoder.image_shape
         self.grid = self.grid_of(self.image_shape[:2])
-        # how many patches ahead is the first one without a pixel in common
+        # distance, in patches, to the nearest patch without shared pixels
         self.apart = tuple(
             -(-patch // step) for patch, step in zip(patch_size, stride, strict=True)
         )
@@ -38,11 +35,11 @@ class PatchEncoder(Encoder):
         self.default_layer = encoder.default_layer
 
     def grid_of(self, size: Sequence[int]) -> tuple[int, int]:
-        """Return the rows and columns of patches that images of a size have."""
+        """Return the rows and columns of patches in images of this size."""
         if any(side < patch for side, patch in zip(size, self.patch_size, strict=True)):
             raise ValueError(
-                f"views of {size[0]} x {size[1]} pixels are smaller than patches, which have "
-                f"{self.patch_size[0]} x {self.patch_size[1]}; give larger views"
+                f"views of {size[0]} x {size[1]} pixels are smaller than patches of "
+                f"{self.patch_size[0]} x {self.patch_size[1]}; use larger views"
             )
         rows, columns = (
             (side - patch) // step + 1
@@ -57,7 +54,7 @@ class PatchEncoder(Encoder):
         return images.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
 
     def covered(self, grid: tuple[int, int]) -> tuple[int, int]:
-        """Return the height and width, in pixels, of a grid of patches."""
+        """Return the height and width, in pixels, that a grid of patches covers."""
         height, width = (
             (cells - 1) * step + patch
             for cells, step, patch in zip(grid, self.stride, self.patch_size, strict=True)
@@ -65,15 +62,14 @@ class PatchEncoder(Encoder):
         return height, width
 
     def encode(self, patches: Tensor, grid: tuple[int, ...], *layers: str) -> list[Tensor]:
-        """Encode ``(n * rows * columns, c, *patch_size)`` as (n, d, rows, columns) by layer."""
+        """Encode patches ``(n * rows * columns, c, *size)`` as (n, d, rows, columns) per layer."""
         pooled = self._pooled(patches, *layers)
         return [z.unflatten(0, (-1, *grid)).permute(0, 3, 1, 2) for z in pooled]
 
-    @by_rank
     def _pooled(self, patches: Tensor, *layers: str) -> list[Tensor]:
         return [m.mean((2, 3)) for m in self.encoder.maps(patches, *layers)]
 
     def maps(self, images: Tensor, *layers: str) -> list[Tensor]:
-        """Compute maps (n, d, rows, columns) of patch encodings, of several layers in one pass."""
+        """Compute maps (n, d, rows, columns) of encoded patches for several layers in one pass."""
         grid = self.grid_of(images.shape[2:])
         return self.encode(self.patches(images), grid, *layers)

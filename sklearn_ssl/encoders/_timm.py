@@ -1,4 +1,4 @@
-"""Networks of timm, by name."""
+"""Networks from timm, by name."""
 
 import os
 from importlib.util import find_spec
@@ -19,18 +19,16 @@ from sklearn_ssl.encoders._weights import (
 )
 from sklearn_ssl.exceptions import EncoderWarning
 
-__all__ = ["build_timm", "expected_by_timm", "is_elsewhere", "is_model_of_timm"]
-
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # what timm's files on the hub are called
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # names of timm's files on the hub
 
 
 def is_elsewhere(encoder: Any) -> bool:
-    """Return whether timm has to read what a model is: from a hub, or from a folder."""
+    """Return whether timm must read a model's definition from a hub or a folder."""
     return isinstance(encoder, str) and encoder.startswith("timm/") and ":" in encoder
 
 
 def expected_by_timm(name: str) -> Expected | None:
-    """Return what weights of a model expect of images; None if timm does not say."""
+    """Return the image properties that a model's weights expect; None if timm does not say."""
     import timm
 
     config = timm.get_pretrained_cfg(name)
@@ -57,17 +55,17 @@ def build_timm(
     if ":" not in name and not is_model_of_timm(name):  # "hf-hub:" is left to timm
         raise ValueError(
             f"encoder='timm/{name}' is unknown to timm.{_meant(name, timm.list_models())} "
-            "timm.list_models() gives the names"
+            "timm.list_models() lists the names"
         )
     if not is_file(weights) and weights not in (None, "DEFAULT"):
         raise ValueError(
-            f"weights={weights!r}: timm has the name of its weights in the name of the model, as "
-            "in 'timm/resnet18.a1_in1k'; use weights='DEFAULT' to load them, or a file"
+            f"weights={weights!r} is unknown: in timm, the model's name also names its weights, as "
+            "in 'timm/resnet18.a1_in1k'; use weights='DEFAULT' to load these, or give a file"
         )
     options: dict[str, Any] = {}
     try:
         config = timm.get_pretrained_cfg(name)
-    except RuntimeError as error:  # a tag that is unknown
+    except RuntimeError as error:  # unknown tag
         known = timm.list_pretrained(f"{name.partition('.')[0]}.*")
         raise ValueError(
             f"encoder='timm/{name}' is unknown to timm: {error}{_meant(name, known)}"
@@ -75,13 +73,13 @@ def build_timm(
     if weights is None and ("." in name or ":" in name):
         warn(
             f"encoder='timm/{name}' names weights, but starts from random ones; "
-            "weights='DEFAULT' loads them",
+            "weights='DEFAULT' loads the named ones",
             EncoderWarning,
         )
     if not filled:
         weights = None
     file = weights if is_file(weights) else None
-    # models that cannot take images of another size must be told it when they are built
+    # models of a fixed input size must be built for the size of the images
     if config is not None and config.fixed_input_size:
         options["img_size"] = image_size
     with downloading(f"timm/{name}", huggingface_hub.constants.HF_HUB_CACHE):
@@ -97,14 +95,14 @@ def build_timm(
         adapt_first_conv(model, channels)
     if not hasattr(model, "forward_intermediates"):
         raise ValueError(
-            f"encoder='timm/{name}': timm {timm.__version__} cannot say what its layers are; "
+            f"encoder='timm/{name}': timm {timm.__version__} does not expose its layers; "
             "upgrade timm, or use another model"
         )
     return model
 
 
 def is_model_of_timm(name: str) -> bool:
-    """Return whether timm is there and has a model of this name, which may end in its weights'."""
+    """Return whether timm is installed and has this model; a weights tag may follow the name."""
     if not find_spec("timm"):
         return False
     import timm
@@ -117,20 +115,20 @@ def _meant(name: str, known: list[str]) -> str:
 
 
 def _heads_of(model: Any) -> set[str]:
-    """Return timm's names for children that only classify."""
+    """Return the names of children that only classify."""
     named = (model.pretrained_cfg or {}).get("classifier") or ()
     names = {named} if isinstance(named, str) else set(named)
     return {"head", "fc", "classifier", *(name.partition(".")[0] for name in names)}
 
 
 def _is_in_torch_hub(config: Any) -> bool:
-    """Return whether weights are where timm put them before it had a hub."""
+    """Return whether weights are in torch's hub folder, where timm stored them before its hub."""
     file = Path(urlparse(config.url or "").path).name
     return bool(file) and Path(torch.hub.get_dir(), "checkpoints", file).is_file()
 
 
 def _ask_once(repo: str | None, files: list[str]) -> None:
-    """Raise OSError if a model is neither here nor to be reached; timm would try for a minute."""
+    """Raise OSError if a model is neither cached nor reachable; timm would retry for a minute."""
     import huggingface_hub
 
     repo, _, revision = (repo or "").partition("@")
@@ -143,5 +141,5 @@ def _ask_once(repo: str | None, files: list[str]) -> None:
         return
     try:
         huggingface_hub.model_info(repo, timeout=10)
-    except Exception as error:  # those of the HTTP client have no base in common across versions
+    except Exception as error:  # HTTP client errors share no base class across versions
         raise OSError(f"{type(error).__name__}: {error}") from error

@@ -1,25 +1,16 @@
-"""Vision transformers that compute only some patches, and predict others."""
+"""Vision transformers that encode only some patches, and predict others."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._ranks import by_rank
 from sklearn_ssl.encoders._encoder import BackboneEncoder
-from sklearn_ssl.encoders._vit import TransformerBlock, sincos_positions
-
-__all__ = [
-    "TokenPredictor",
-    "at_positions",
-    "check_transformer",
-    "encode_positions",
-    "patch_projection",
-]
+from sklearn_ssl.encoders._networks import TransformerBlock, sincos_positions
 
 
 def check_transformer(encoder: BackboneEncoder, learner: str) -> None:
-    """Raise ValueError if an encoder is no sequence of a patch embedding and blocks of tokens."""
+    """Raise ValueError if an encoder is not a sequence of a patch embedding and token blocks."""
     height, width, channels = encoder.image_shape
     d, rows, columns = encoder.out_shape
     half = torch.arange((rows * columns + 1) // 2)[None]
@@ -37,15 +28,15 @@ def check_transformer(encoder: BackboneEncoder, learner: str) -> None:
         fits = False
     if not fits:
         raise ValueError(
-            f"{learner} computes single patches, so its encoder must be a transformer: use "
-            "encoder='small_vit', or a class derived from nn.Sequential whose first part makes "
-            "tokens (n, patches, d) of images, with their positions, and whose others work on any "
-            "of these tokens"
+            f"{learner} encodes single patches, so its encoder must be a transformer: use "
+            "encoder='small_vit', or a subclass of nn.Sequential whose first part turns images "
+            "into tokens (n, patches, d), positions included, and whose other parts accept any "
+            "subset of these tokens"
         )
 
 
 def patch_projection(encoder: BackboneEncoder) -> nn.Conv2d | None:
-    """Return the convolution that makes tokens of patches, or None without a transformer."""
+    """Return the convolution that embeds patches, or None for an encoder without tokens."""
     convolutions = (part for part in encoder.modules() if isinstance(part, nn.Conv2d))
     apart = (part for part in convolutions if part.kernel_size == part.stride != (1, 1))
     return next(apart, None) if encoder.is_transformer else None
@@ -56,7 +47,6 @@ def at_positions(tokens: Tensor, positions: Tensor) -> Tensor:
     return tokens.gather(1, positions[..., None].expand(-1, -1, tokens.shape[2]))
 
 
-@by_rank
 def encode_positions(encoder: BackboneEncoder, images: Tensor, positions: Tensor) -> Tensor:
     """Compute the last layer's tokens (n, p, d) of the patches at positions (n, p) alone."""
     parts: list[Any] = list(encoder.backbone.children())
@@ -68,12 +58,12 @@ def encode_positions(encoder: BackboneEncoder, images: Tensor, positions: Tensor
 
 
 class TokenPredictor(nn.Module):
-    """A small transformer: from tokens at some positions, predict something at others.
+    """Small transformer that predicts outputs at some positions from tokens at others.
 
     Parameters
     ----------
     in_dim, width, out_dim : int
-        Of the tokens that come in, inside, and of what is predicted.
+        Dimensions of the input tokens, of the tokens in its blocks, and of the predictions.
     depth : int
         Number of blocks.
     grid : tuple of int
@@ -91,7 +81,6 @@ class TokenPredictor(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.leave = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out_dim))
 
-    @by_rank
     def forward(self, tokens: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
         """Predict (n, w, out_dim) at ``wanted`` from tokens (n, p, in_dim) at positions (n, p)."""
         known = self.enter(tokens) + self.position_codes[positions]

@@ -1,4 +1,4 @@
-"""Networks of torchvision, by name."""
+"""Networks from torchvision, by name."""
 
 import os
 from collections import OrderedDict
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._messages import did_you_mean
-from sklearn_ssl.encoders._resnet import _Stem
 from sklearn_ssl.encoders._weights import (
     Expected,
     adapt_first_conv,
@@ -17,10 +16,8 @@ from sklearn_ssl.encoders._weights import (
     load_weights,
 )
 
-__all__ = ["build_torchvision", "expected_by_torchvision", "torchvision_name", "torchvision_names"]
-
 _HEADS = {"classifier", "head", "heads", "fc", "avgpool", "permute", "flatten", "dropout"}
-_AUXILIARY_HEADS = {"AuxLogits", "aux1", "aux2"}  # of the inceptions
+_AUXILIARY_HEADS = {"AuxLogits", "aux1", "aux2"}  # of Inception networks
 
 
 def torchvision_names() -> list[str]:
@@ -31,7 +28,7 @@ def torchvision_names() -> list[str]:
 
 
 def expected_by_torchvision(name: str, weights: str | os.PathLike) -> Expected:
-    """Return what weights expect of images; for a file, what torchvision's best weights do."""
+    """Return the image properties that weights expect; files are assumed to be like 'DEFAULT'."""
     from torchvision import models
 
     known = models.get_model_weights(name)
@@ -92,7 +89,7 @@ def build_torchvision(
 
 
 def _parts(model: nn.Module) -> nn.Sequential:
-    """Put all children up to the heads in sequence: these models call them one after the other."""
+    """Chain all children up to the heads: these models call them one after the other."""
     return nn.Sequential(
         OrderedDict(
             (name, nn.Sequential(*child) if isinstance(child, nn.ModuleList) else child)
@@ -106,8 +103,10 @@ def _resnet_stages(
     model: Any, channels: int, image_size: tuple[int, int], weights: Any
 ) -> nn.Module:
     """Return a torchvision ResNet as stem, layer1 ... layer4; the stem fits the image size."""
-    stem = _Stem(channels, model.conv1.out_channels, image_size)
-    if weights is not None:  # learned 7x7 filters stay, only their stride follows the image size
+    from sklearn_ssl.encoders._networks import Stem  # imports this file
+
+    stem = Stem(channels, model.conv1.out_channels, image_size)
+    if weights is not None:  # keep the learned 7x7 filters; only their stride fits the image size
         adapt_first_conv(model, channels)
         model.conv1.stride = stem.conv1.stride
         stem.conv1, stem.bn1 = model.conv1, model.bn1
@@ -121,7 +120,7 @@ def _resnet_stages(
 
 
 class _TokensWithClass(nn.Module):
-    """Patches to tokens behind a class token, with learned positions."""
+    """Embedding of patches as tokens after a class token, with learned positions."""
 
     def __init__(self, model: Any):
         super().__init__()
@@ -147,7 +146,7 @@ def _transformer_blocks(model: Any) -> nn.Sequential:
     return blocks
 
 
-_RENAMED = {  # what our sequences of parts call otherwise
+_RENAMED = {  # prefixes: ours to torchvision's
     "stem.": "",
     "embedding.pos_embedding": "encoder.pos_embedding",
     "embedding.": "",

@@ -1,4 +1,4 @@
-"""Pretrained weights: fetched or read from a file, made to fit, and what images they expect."""
+"""Pretrained weights: download, loading from files, adaptation, and the images they expect."""
 
 import contextlib
 import os
@@ -19,25 +19,23 @@ from sklearn_ssl._utils._messages import warn
 from sklearn_ssl._utils._storage import DAMAGED, expanded
 from sklearn_ssl.exceptions import EncoderWarning
 
-__all__ = ["Expected", "adapt_first_conv", "downloading", "is_file", "load_weights"]
-
 _SUFFIXES = {".bin", ".ckpt", ".pt", ".pth", ".safetensors", ".tar"}
 _AVERAGES = {"ema", "teacher"}
-_NAMED = 5  # of names in a message
+_NAMED = 5  # names listed in a message
 
 
 @dataclass(frozen=True)
 class Expected:
-    """Properties of images that pretrained weights expect, as their library says.
+    """Properties of images that pretrained weights expect, according to their library.
 
     Parameters
     ----------
     mean, std : sequence of float
-        Of each color, of images in [0, 1].
+        Mean and standard deviation of each color, for images in [0, 1].
     size : tuple of int
         Height and width of the images they were trained on.
     fixed_size : bool
-        Whether the network takes no other size.
+        True if the network accepts no other size.
     """
 
     mean: Sequence[float]
@@ -48,7 +46,7 @@ class Expected:
     def normalization(self, channels: int) -> tuple[list[float], list[float]]:
         """Return the mean and standard deviation of each of ``channels`` channels.
 
-        One or two channels have the mean over colors, others the colors in turn, as in
+        One or two channels use the mean over colors; more channels use the colors in turn, as in
         :func:`adapt_first_conv`.
         """
         if channels < len(self.mean):
@@ -61,7 +59,7 @@ class Expected:
 
 
 def is_file(weights: str | os.PathLike | None) -> bool:
-    """Return whether weights are a file, and not the name that a library has for them."""
+    """Return whether weights are a file rather than a library's name for them."""
     if weights is None:
         return False
     path = expanded(weights, "weights")
@@ -70,19 +68,19 @@ def is_file(weights: str | os.PathLike | None) -> bool:
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike, heads: Collection[str] = ()) -> None:
-    """Fill a network from a file of torch or safetensors, which runs no code.
+    """Load a network's weights from a torch or safetensors file, without running code from it.
 
-    Its tensors may lie in dictionaries, and below any prefix (``state_dict``, ``module.``,
-    ``teacher.backbone.``), under their names or, as ``nn.Sequential(*model.children())`` has them,
-    under numbers. A head, a child of one of the names in ``heads``, may be missing. What is left
-    over is named in a warning.
+    Tensors may be in nested dictionaries, below any prefix (``state_dict``, ``module.``,
+    ``teacher.backbone.``), by name or, as in ``nn.Sequential(*model.children())``, by number.
+    Heads, which are the children named in ``heads``, may be missing. A warning names unused
+    weights.
 
     Raises
     ------
     OSError
         If the file cannot be read.
     ValueError
-        If it is no file of weights, or if they are not those of this network.
+        If it is not a file of weights, or they do not belong to this network.
     """
     wanted = model.state_dict()
     tensors = _tensors_in(path)
@@ -97,26 +95,26 @@ def load_weights(model: nn.Module, path: str | os.PathLike, heads: Collection[st
     name, left = type(model).__name__, [key for key in given if key not in wanted]
     if missing:
         below = f" below {prefix!r}" if prefix else ""
-        there = f"{_some(left or list(given))} {'left over' if left else 'there'}"
+        there = f"{_some(left or list(given))} {'not used' if left else 'found'}"
         raise ValueError(
-            f"weights={str(path)!r} are not those of {name}: {_some(missing)} missing{below}, "
+            f"weights={str(path)!r} are not those of {name}: {_some(missing)} missing{below}; "
             f"{there}"
         )
     others = {
-        key: f"{key} has shape {tuple(given[key].shape)} and not {tuple(wanted[key].shape)}"
+        key: f"{key} has shape {tuple(given[key].shape)}, not {tuple(wanted[key].shape)}"
         for key in wanted
         if key in given and given[key].shape != wanted[key].shape
     }
     if wrong := [text for key, text in others.items() if key.partition(".")[0] not in heads]:
         raise ValueError(f"weights={str(path)!r} do not fit {name}: {_some(wrong)}")
     if left := [key for key in left if key.partition(".")[0] not in heads]:
-        warn(f"weights={str(path)!r}: {_some(left)} left over, not in {name}", EncoderWarning)
+        warn(f"weights={str(path)!r}: {name} has no {_some(left)}; ignored", EncoderWarning)
     usable = {key: given[key] for key in wanted if key in given and key not in others}
     model.load_state_dict(usable, strict=False)
 
 
 def _tensors_in(path: str | os.PathLike) -> dict[str, Tensor]:
-    """Return all tensors of a file, each under the keys that lead to it, joined by dots."""
+    """Return all tensors in a file, each under the dot-joined keys that lead to it."""
     found: Any
     unknown: list[str] = []
     file = expanded(path, "weights")
@@ -124,7 +122,7 @@ def _tensors_in(path: str | os.PathLike) -> dict[str, Tensor]:
         if file.suffix.lower() == ".safetensors":
             from safetensors.torch import load
 
-            found = load(file.read_bytes())  # which is not mapped, as load_file has it
+            found = load(file.read_bytes())  # not memory-mapped, unlike load_file
         else:
             found, unknown = _unpickled(file)
     except OSError as error:
@@ -136,10 +134,10 @@ def _tensors_in(path: str | os.PathLike) -> dict[str, Tensor]:
             "that would run code; save the network's state_dict() instead"
         ) from error
     except (SafetensorError, zipfile.BadZipFile, EOFError, *DAMAGED) as error:
-        why = str(error) or "it is empty, or cut off"
-        raise ValueError(f"weights={str(path)!r} are no file of weights: {why}") from error
+        why = str(error) or "it is empty or truncated"
+        raise ValueError(f"weights={str(path)!r} are not a file of weights: {why}") from error
     tensors: dict[str, Tensor] = {}
-    seen, ahead = set(), [("", found)]  # a dictionary may be there twice, or hold itself
+    seen, ahead = set(), [("", found)]  # a dictionary may occur twice or contain itself
     while ahead:
         prefix, values = ahead.pop(0)
         if not isinstance(values, Mapping) or id(values) in seen:
@@ -161,8 +159,8 @@ def _tensors_in(path: str | os.PathLike) -> dict[str, Tensor]:
     return tensors
 
 
-# Pickles. A stand-in takes the place of whatever is neither a tensor nor a plain value, so that no
-# code but torch's is run: settings of a training (argparse.Namespace, omegaconf), NumPy's numbers.
+# Pickles. Stand-ins replace whatever is neither a tensor nor a plain value, such as training
+# settings (argparse.Namespace, omegaconf) and NumPy scalars, so that only torch's code is run.
 
 
 class _Ignored:
@@ -176,22 +174,22 @@ class _Ignored:
 
 
 class _Emptied:
-    """Stand-in for what may be a kind of dictionary, and is one afterward."""
+    """Stand-in for an object that may be a kind of dictionary; it becomes a plain one."""
 
     def __new__(cls, *args: Any) -> Any:
         return OrderedDict()
 
 
-_OFTEN = (  # in files of the old format, which cannot be asked what is in them
+_OFTEN = (  # common in files of the old format, whose content cannot be listed
     *("argparse.Namespace", "numpy.dtype", "numpy.ndarray"),
     *(f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")),
     *(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")),
 )
-_allowing = threading.Lock()  # torch's list is that of the process
+_allowing = threading.Lock()  # torch's list of allowed names is global to the process
 
 
 def _unpickled(path: str | os.PathLike) -> tuple[Any, list[str]]:
-    """Read a file of ``torch.save``; return its content, and the names that have stand-ins."""
+    """Read a file of ``torch.save``; return its content and the names that got stand-ins."""
     names = list(_OFTEN)
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -210,9 +208,9 @@ def _unpickled(path: str | os.PathLike) -> tuple[Any, list[str]]:
 def _best_match(
     tensors: dict[str, Tensor], wanted: Collection[str], children: Sequence[str]
 ) -> tuple[str, dict[str, Tensor]]:
-    """Find the prefix below which most names are those of a network, and what is there by name.
+    """Find the prefix below which most names match a network, and return the tensors there.
 
-    Of several, an average of weights (``state_dict_ema``, DINO's teacher) comes first.
+    If several match equally, averaged weights (``state_dict_ema``, DINO's teacher) come first.
     """
     by_number = dict(zip(map(str, range(len(children))), children, strict=True))
 
@@ -247,10 +245,10 @@ def _some(names: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def downloading(encoder: str, folder: str) -> Iterator[None]:
-    """Make a failed download say which weights were wanted, and where to put them by hand."""
+    """Make a failed download name the weights, and the folder to which they can be copied."""
     try:
         yield
-    except OSError as error:  # the network's errors and those of files are of this kind
+    except OSError as error:  # covers network and file errors
         raise OSError(
             f"the weights of encoder={encoder!r} are not in {folder} and could not be downloaded: "
             f"{error}. Connect to the internet once, or copy this folder from a machine that has "
@@ -259,10 +257,10 @@ def downloading(encoder: str, folder: str) -> Iterator[None]:
 
 
 def adapt_first_conv(model: nn.Module, channels: int) -> None:
-    """Make a model for RGB take ``channels`` channels, keeping what its first layer has learned.
+    """Adapt an RGB model to ``channels`` channels, preserving its first layer's learned filters.
 
-    One or two channels share the sum of the three filters; more than three take them in turn, each
-    divided by how often it is used. An image of equal channels gets the response of a gray one.
+    One or two channels share the sum of the three filters; more than three use them in turn, each
+    divided by its number of uses. An image with equal channels gets the response of a gray one.
     """
     conv: Any
     name, conv = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))

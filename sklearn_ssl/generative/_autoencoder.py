@@ -1,16 +1,14 @@
-"""Autoencoder: give the image back through a narrow code."""
+"""Autoencoder: reconstruct the image through a low-dimensional code."""
 
 from typing import ClassVar
 
 import torch.nn.functional as F
 
-from sklearn_ssl._utils._arguments import COUNT
+from sklearn_ssl._utils._estimators import COUNT
 from sklearn_ssl.base import PretextLearner, TaskOutput, argument
 from sklearn_ssl.generative._shared import CodeTask, ReconstructionMixin
 from sklearn_ssl.nn import MapToVector
 from sklearn_ssl.views import Views
-
-__all__ = ["Autoencoder"]
 
 
 class AutoencoderTask(CodeTask):
@@ -30,17 +28,17 @@ class AutoencoderTask(CodeTask):
 class Autoencoder(ReconstructionMixin, PretextLearner):
     """Deep convolutional autoencoder [1]_.
 
-    Encoder and decoder have to give the image back (mean squared error on standardized pixels)
-    through a code of few numbers. It is the baseline of the generative family. The paper's layers
-    are fully connected and pretrained one by one; these are convolutions, trained together.
+    Encoder and decoder reconstruct the image through a low-dimensional code (mean squared error on
+    standardized pixels). It is the baseline of the generative family. The paper's layers are fully
+    connected and pretrained one by one; these are convolutions, trained together.
 
-    Pictures have the detail of the views, by default half of the image's size; ``views=Views(size=
-    ...)`` asks for another.
+    Output images have the resolution of the views, by default half that of the images;
+    ``views=Views(size=...)`` changes it.
 
     Parameters
     ----------
     code_dim : int, default=128
-        Numbers in the code.
+        Dimension of the code.
     <shared parameters>
 
     Attributes
@@ -66,8 +64,7 @@ class Autoencoder(ReconstructionMixin, PretextLearner):
 
     _usual_batch_size: ClassVar[int] = 32
 
+    _task_class: ClassVar = AutoencoderTask
+
     def _default_views(self):
         return Views(jitter=None, gray=0, blur=0)
-
-    def _make_task(self, encoder, n_images):
-        return AutoencoderTask(encoder, self._make_views(), code_dim=self.code_dim)

@@ -1,17 +1,15 @@
-"""BiGAN: encoder and generator become each other's inverse to deceive a discriminator."""
+"""BiGAN: encoder and generator become each other's inverse to fool a discriminator."""
 
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 
-from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
+from sklearn_ssl._utils._estimators import COUNT, NOT_NEGATIVE
 from sklearn_ssl.base import PretextLearner, TaskOutput, argument
 from sklearn_ssl.generative._shared import CodeTask, ReconstructionMixin, SamplingMixin
 from sklearn_ssl.nn import ConvDiscriminator, MapToVector, discriminator_loss, frozen
 from sklearn_ssl.views import Views
-
-__all__ = ["BiGAN"]
 
 
 class BiGANTask(CodeTask):
@@ -30,14 +28,14 @@ class BiGANTask(CodeTask):
         images = self.views(images)
         real, code = self.encoder.standardize(images), self.codes(images)
         noise = torch.randn_like(code)
-        # one batch of both, whose statistics are those that batch norm keeps
+        # both in one batch, so that batch norm's running statistics suit both
         vectors = torch.cat([noise, code]) if self.cycle else noise
         made, *again = self.decode(vectors).split(len(noise))
-        # the discriminator tells (image, its code) from (made image, its noise) ...
+        # the discriminator separates (image, its code) from (generated image, its noise) ...
         told = discriminator_loss(
             self.discriminator(real, code.detach()), self.discriminator(made.detach(), noise)
         )
-        # ... and encoder and generator make it take each for the other
+        # ... while encoder and generator make it confuse the two
         deceived = discriminator_loss(
             frozen(self.discriminator, made, noise), frozen(self.discriminator, real, code)
         )
@@ -52,29 +50,29 @@ class BiGANTask(CodeTask):
 class BiGAN(ReconstructionMixin, SamplingMixin, PretextLearner):
     """Bidirectional generative adversarial network [1]_.
 
-    A generator makes images of noise, an encoder makes codes of images. A discriminator sees pairs
-    of image and code; to deceive it, encoder and generator must become each other's inverse. All
-    three are trained by one step, with the loss that does not saturate.
+    A generator maps noise to images, and an encoder maps images to codes. A discriminator sees
+    pairs of an image and a code; to fool it, encoder and generator must become each other's
+    inverse. All three are trained in one step, with the non-saturating loss.
 
-    With the defaults it is an autoencoder with this game beside it: the code's image also has to be
-    like the image it comes from, as in [2]_, and nearly all that the features gain comes from that.
-    They are no better than those of :class:`Autoencoder`. ``cycle=0`` is the loss of [1]_ alone,
-    which in trainings of minutes left features below those of the encoder's start. The
-    discriminator averages its features over the image, so it judges what is there and not where.
-    The paper's has a map without averaging, and Adam with ``betas=(0.5, 0.999)``, to be had as
+    With the defaults it is an autoencoder plus a GAN: images decoded from codes must also resemble
+    their originals, as in [2]_, and nearly all that the features gain comes from that. They are no
+    better than those of :class:`Autoencoder`. ``cycle=0`` is the loss of [1]_ alone, which in
+    training runs of minutes left features worse than those of the untrained encoder. The
+    discriminator averages its features over the image, so it judges what is there, not where; the
+    paper's does not average. For the betas of the paper's Adam, use
     ``optimizer=functools.partial(torch.optim.AdamW, betas=(0.5, 0.999))``.
 
-    Pictures have the detail of the views, by default half of the image's size; ``views=Views(size=
-    ...)`` asks for another.
+    Output images have the resolution of the views, by default half that of the images;
+    ``views=Views(size=...)`` changes it.
 
     Parameters
     ----------
     latent_dim : int, default=128
-        Numbers in noise and code.
+        Dimension of noise and codes.
     cycle : float, default=200.0
-        Weight of the mean squared error between standardized images and those of their codes. Much
-        of it makes better features and reconstructions, but worse samples, as codes are then not
-        the noise that samples are made of; that of [2]_ is far smaller.
+        Weight of the mean squared error between standardized images and their reconstructions. High
+        values improve features and reconstructions, but samples get worse, as codes then differ
+        from the noise that samples are generated from; [2]_ uses a far smaller weight.
     <shared parameters>
 
     Attributes
@@ -104,9 +102,7 @@ class BiGAN(ReconstructionMixin, SamplingMixin, PretextLearner):
 
     _usual_batch_size: ClassVar[int] = 64
 
+    _task_class: ClassVar = BiGANTask
+
     def _default_views(self):
         return Views(jitter=None, gray=0, blur=0)
-
-    def _make_task(self, encoder, n_images):
-        views = self._make_views()
-        return BiGANTask(encoder, views, latent_dim=self.latent_dim, cycle=self.cycle)

@@ -1,4 +1,4 @@
-"""Images as lightness and color, bins for either, and an encoder that sees them apart."""
+"""Lightness and color of images, bins for both, and an encoder that sees them separately."""
 
 from typing import Any
 
@@ -8,32 +8,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sklearn_ssl._utils._device import constants, full_precision
-from sklearn_ssl._utils._ranks import by_rank
+from sklearn_ssl._utils._torch import constants, full_precision
 from sklearn_ssl.encoders import Encoder
 
-__all__ = [
-    "Bins",
-    "ColorEncoder",
-    "half",
-    "join_color",
-    "lab_to_rgb",
-    "rgb_to_lab",
-    "split_color",
-]
-
-# sRGB to CIE XYZ relative to the white point D65, whose rows so sum to one
+# sRGB to CIE XYZ relative to the white point D65, so rows sum to one
 _XYZ = (
     (0.4338888, 0.3762134, 0.1898978),
     (0.2126729, 0.7151522, 0.0721750),
     (0.0177253, 0.1094688, 0.8728060),
 )
 _RGB = tuple(map(tuple, np.linalg.inv(_XYZ).tolist()))
-_AB_SCALE = 110.0  # the largest a and b of sRGB colors
-_COUNTED = 2**14  # values of a batch that shares of bins are counted from
-_AT_ONCE = 2**15  # values of which all bins are looked at together
-_LEAST_UNIFORM = 0.01  # of the mix that weights come from: bins never seen would weigh too much
-_AB_SPACING = 10.0  # of the grid of colors, as in Zhang et al. (2016)
+_AB_SCALE = 110.0  # the largest a* and b* of sRGB colors
+_COUNTED = 2**14  # values of a batch from which bin frequencies are counted
+_AT_ONCE = 2**15  # values compared with all bins at a time
+_LEAST_UNIFORM = 0.01  # least uniform share in bin weights: unseen bins would weigh too much
+_AB_SPACING = 10.0  # spacing of the color grid, as in Zhang et al. (2016)
 
 
 def _matrix(rows: tuple[tuple[float, ...], ...], like: Tensor) -> Tensor:
@@ -70,10 +59,9 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
 def split_color(images: Tensor) -> tuple[Tensor, Tensor]:
     """Split images into lightness (n, 1, h, w) in [0, 1] and color (n, d, h, w) in about [-1, 1].
 
-    RGB images have L* as lightness and a*, b* as color. Images of several other channels have
-    their mean as lightness, and as color the differences of the channels from it. Images of one
-    channel have no color: a coarse version plays the lightness, and the detail that it lacks the
-    color.
+    For RGB images, lightness is L* and color is a*, b*. For other numbers of channels, lightness is
+    the channel mean, and color the differences of the channels from it. Images of one channel have
+    no color: a coarse version serves as lightness, and the missing detail as color.
     """
     channels = images.shape[1]
     if channels == 3:
@@ -101,7 +89,7 @@ def half(images: Tensor) -> tuple[int, int]:
 
 
 def _color_centers(channels: int) -> Tensor:
-    """Return bins (q, k): a grid over a*, b* of all sRGB colors, or over a channel's difference."""
+    """Return bin centers (q, k): a grid over a*, b* of sRGB, or over a channel's difference."""
     if channels != 3:
         return torch.linspace(-1, 1, 21)[:, None]
     steps = torch.linspace(0, 1, 33)
@@ -111,17 +99,17 @@ def _color_centers(channels: int) -> Tensor:
 
 
 class Bins(nn.Module):
-    """Classification of quantized values: soft targets, weights for rare bins, and values back.
+    """Classification of quantized values: soft targets, weights for rare bins, and decoding.
 
     Parameters
     ----------
     centers : Tensor of shape (q, k)
-        Bins of k-dimensional values.
+        Centers of the bins of k-dimensional values.
     groups : int
-        Each position has so many values.
+        Number of values per position.
     rebalance : float
-        1 weighs bins by their inverse frequency, 0 all alike; the paper's 1 - lambda, where lambda
-        is 0.01 at least.
+        Weighting of bins: 1 is by inverse frequency, 0 uniform. It is the paper's 1 - lambda, with
+        lambda at least 0.01.
 
     References
     ----------
@@ -158,19 +146,19 @@ class Bins(nn.Module):
         return maps.unflatten(1, (self.groups, length)).movedim(2, -1).flatten(0, -2)
 
     def soften(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the five bins nearest to values (m, k), nearest first, and weights: (m, 5) both."""
+        """Return the five bins nearest to values (m, k) and weights, nearest first: both (m, 5)."""
         k = min(5, len(self.centers))
         parts = [
-            torch.cdist(some, self.centers).topk(k, largest=False)  # (_AT_ONCE, q) in between
+            torch.cdist(some, self.centers).topk(k, largest=False)  # (_AT_ONCE, q) distances
             for some in values.split(_AT_ONCE)
         ]
         distance, nearest = (torch.cat(part) for part in zip(*parts, strict=True))
         return nearest, F.softmax(-0.5 * (distance / (self.spacing / 2)).square(), dim=1)
 
     def forward(self, logits: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the loss of a map of logits (n, n_logits, h, w) and one of values.
+        """Compute the weighted cross entropy of logits (n, n_logits, h, w) and a map of values.
 
-        It is the weighted cross entropy. The shares of the bins among the values are returned, too.
+        Also return the frequencies of the bins among the values.
         """
         nearest, near = self.soften(self._rows(values.float(), self.centers.shape[1]))
         some = slice(None, None, -(-len(nearest) // _COUNTED))
@@ -182,7 +170,7 @@ class Bins(nn.Module):
         uniform = max(1 - self.rebalance, _LEAST_UNIFORM) / len(self.share)
         rarity = 1 / (self.rebalance * self.share + uniform)
         weight = (rarity / (self.share * rarity).sum())[nearest[:, 0]]
-        # a few images after the other, and again for their gradient: softmaxes of all bins at all
+        # a few images at a time, recomputed for the gradient: softmaxes of all bins at all
         # positions would take most of the memory
         rows = len(nearest) // len(logits)
         step = max(1, _AT_ONCE // rows)
@@ -199,11 +187,11 @@ class Bins(nn.Module):
 
     @torch.no_grad()
     def update(self, seen: Tensor) -> None:
-        """Move the shares of bins toward those that a batch had."""
+        """Update the running frequencies of the bins with those of a batch."""
         self.share.lerp_(seen, 0.01)
 
     def values(self, logits: Tensor, temperature: float = 0.38) -> Tensor:
-        """Compute the annealed mean of predicted bins, (n, groups * k, h, w)."""
+        """Compute the annealed mean of the predicted bins, (n, groups * k, h, w)."""
         n, _, h, w = logits.shape
         p = F.softmax(self._rows(logits.float(), len(self.centers)) / temperature, dim=1)
         with full_precision(logits.device):
@@ -212,7 +200,7 @@ class Bins(nn.Module):
 
 
 class ColorEncoder(Encoder):
-    """Encoders of lightness and, if given, of color, with their maps stacked."""
+    """Encoder of lightness and, if given, of color, with stacked feature maps."""
 
     def __init__(self, image_shape: tuple[int, int, int], **parts: Encoder):
         super().__init__()
@@ -225,9 +213,8 @@ class ColorEncoder(Encoder):
             for name, (d, rows, columns) in first.layers.items()
         }
 
-    @by_rank
     def maps(self, images: Tensor, *layers: str) -> list[Tensor]:
-        """Compute maps of both parts, of several layers in one pass."""
+        """Compute stacked maps of the parts, for several layers in one pass."""
         seen = dict(zip(("lightness", "color"), split_color(images), strict=True))
         maps = [encoder.maps(seen[name], *layers) for name, encoder in self.parts.items()]
         return [torch.cat(parts, dim=1) for parts in zip(*maps, strict=True)]

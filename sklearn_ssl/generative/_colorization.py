@@ -5,14 +5,12 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from sklearn_ssl._utils._arguments import SHARE
+from sklearn_ssl._utils._estimators import SHARE
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.generative._color import Bins, ColorEncoder, half, join_color, split_color
 from sklearn_ssl.generative._shared import RedrawMixin
 from sklearn_ssl.nn import ConvDecoder
 from sklearn_ssl.views import Views
-
-__all__ = ["Colorization"]
 
 
 class ColorizationTask(PretextTask):
@@ -23,7 +21,7 @@ class ColorizationTask(PretextTask):
         self.decoder = ConvDecoder(encoder.out_shape, self.bins.n_logits, (height, width))
 
     def predict(self, images: Tensor) -> Tensor:
-        """Predict logits of the color bins, at half the resolution."""
+        """Predict logits of the color bins at half the resolution."""
         return self.decoder(self.encoder(images), half(images))
 
     def forward(self, images, index):
@@ -46,21 +44,21 @@ class ColorizationTask(PretextTask):
 class Colorization(RedrawMixin, PretextLearner):
     """Colorful image colorization [1]_.
 
-    The encoder sees the lightness of an image alone (L* of CIE L*a*b*), and the network classifies
-    its colors, quantized in a*, b*, at every position; rare colors count more. Of the paper's grid
-    there are the 259 bins that colors of sRGB are rounded to; the paper counts 313. Colors are
-    predicted at half the resolution of the views (a quarter in the paper), where images are small.
+    The encoder sees only the lightness of an image (L* of CIE L*a*b*). At every position, the
+    network classifies the color, quantized in a*, b*; rare colors count more. The bins are the 259
+    of the paper's grid that sRGB colors round to; the paper counts 313. Colors are predicted at
+    half the resolution of the views; the paper, with larger images, uses a quarter.
 
-    Images of other channel counts than three have the mean of their channels as lightness, and the
-    differences from it as colors. Gray images have no color: a coarse version plays the
-    lightness, and its missing detail is predicted.
+    For images with other than three channels, lightness is the channel mean, and colors are the
+    differences from it. Gray images have no color: a coarse version serves as lightness, and the
+    missing detail is predicted.
 
     Parameters
     ----------
     rebalance : float, default=0.5
-        How much rare colors count more: 1 is by the inverse of their frequency, 0 not at all. It
-        is 1 - lambda of the paper; lambda is 0.01 at least. Frequencies are a running average over
-        batches (1 % a step), in the beginning all alike.
+        Weighting of rare colors: 1 is by inverse frequency, 0 uniform. It is the paper's
+        1 - lambda, with lambda at least 0.01. Frequencies are a running average over batches (1 %
+        per step) that starts uniform.
     <shared parameters>
 
     Attributes
@@ -86,6 +84,8 @@ class Colorization(RedrawMixin, PretextLearner):
 
     _shares_encoder: ClassVar[bool] = False
 
+    _task_class: ClassVar = ColorizationTask
+
     def _make_encoder(self, image_shape, mean, std):
         gray_shape = (*image_shape[:2], 1)
         encoder = self._make_network(gray_shape, [0.5], [0.25], normalization="images")
@@ -94,12 +94,8 @@ class Colorization(RedrawMixin, PretextLearner):
     def _default_views(self):
         return Views(jitter=None, gray=0, blur=0)
 
-    def _make_task(self, encoder, n_images):
-        views = self._make_views()
-        return ColorizationTask(encoder, views, rebalance=self.rebalance)
-
     def colorize(self, X: Any) -> Any:
-        """Color images as the network predicts from their lightness.
+        """Color images by predicting colors from their lightness.
 
         Parameters
         ----------
@@ -109,6 +105,6 @@ class Colorization(RedrawMixin, PretextLearner):
         Returns
         -------
         array or tensor
-            In the shape, type and value range of ``X``; a 2-D array for a data frame.
+            Images in the shape, type and value range of ``X``; a 2-D array for a data frame.
         """
         return self._redraw(X, self._task.colorize)

@@ -1,4 +1,4 @@
-"""Context encoder: paint what is missing from an image."""
+"""Context encoder: fill holes in an image."""
 
 from typing import Any, ClassVar
 
@@ -8,7 +8,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import NOT_NEGATIVE
+from sklearn_ssl._utils._estimators import NOT_NEGATIVE
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.generative._shared import RedrawMixin
 from sklearn_ssl.nn import (
@@ -16,25 +16,24 @@ from sklearn_ssl.nn import (
     ConvDiscriminator,
     discriminator_loss,
     frozen,
+    gather,
     generator_loss,
     resize_map,
 )
 from sklearn_ssl.views import Views, functional
 
-__all__ = ["ContextEncoder"]
-
-_BLOCKS = 4  # of a random mask, each with this share of the area
+_BLOCKS = 4  # per random mask, each with this share of the area
 _BLOCK_AREA = (0.04, 0.12)
 
 
 class ChannelwiseLinear(nn.Module):
-    """Linear layer over all positions of a map (n, d, gh, gw), for each channel on its own."""
+    """Linear layer over all positions of a map (n, d, gh, gw), separate for each channel."""
 
     def __init__(self, map_shape: tuple[int, int, int]):
         super().__init__()
         width, *self.grid = map_shape
         positions = self.grid[0] * self.grid[1]
-        # starts near the identity
+        # start near the identity
         weight = (
             torch.eye(positions).repeat(width, 1, 1)
             + torch.randn(width, positions, positions) * 0.02
@@ -60,7 +59,7 @@ class ContextTask(PretextTask):
         self.discriminator: Any = ConvDiscriminator(channels, size) if adversarial else None
 
     def draw_holes(self, images: Tensor) -> Tensor:
-        """Draw a mask (n, 1, h, w), true where the image is to be hidden."""
+        """Draw masks (n, 1, h, w), true where images are hidden."""
         n, _, height, width = images.shape
         hidden = torch.zeros_like(images[:, :1])
         if self.mask == "center":
@@ -75,8 +74,8 @@ class ContextTask(PretextTask):
         return hidden.bool()
 
     def fill(self, images: Tensor, holes: Tensor) -> Tensor:
-        """Paint images in [0, 1] without their holes; return standardized ones without holes."""
-        # the mean is 0 for the network
+        """Reconstruct images in [0, 1] without seeing their holes; return standardized images."""
+        # holes get the mean, which the network sees as 0
         seen = torch.where(holes, self.encoder.standardize.offset, images)
         features = self.mix(self.spread(self.encoder(seen)))
         return self.decoder(features, images.shape[2:]).float()
@@ -86,7 +85,8 @@ class ContextTask(PretextTask):
         holes = self.draw_holes(images)
         output, target = self.fill(images, holes), self.encoder.standardize(images)
         error = (output - target).square() * holes
-        reconstruction = error.sum() / (holes.sum() * images.shape[1]).clamp(min=1)
+        n_hidden = gather((holes.sum() * images.shape[1])[None].float()).mean()
+        reconstruction = error.sum() / n_hidden.clamp(min=1)
         if self.discriminator is None:
             return TaskOutput(reconstruction)
         painted = torch.where(holes, output, target)
@@ -104,18 +104,17 @@ class ContextTask(PretextTask):
 class ContextEncoder(RedrawMixin, PretextLearner):
     """Context encoder: feature learning by inpainting [1]_.
 
-    Parts of the image are hidden, and the network has to paint them (mean squared error in the
-    holes). A channel-wise fully-connected layer carries information over the whole map. With an
-    adversary, the painted image must also look real, as a whole. The border of a hole counts as its
-    inside; in the paper it counts ten times. The adversary sees the image with its holes painted;
-    in the paper it sees what was painted alone.
+    Parts of the image are hidden, and the network must fill them in (mean squared error in the
+    holes). A channel-wise fully connected layer carries information over the whole map. With an
+    adversary, the filled image must also look real as a whole; the paper's adversary sees only the
+    filled parts. All pixels of a hole count equally; in the paper, its border counts ten times.
 
     Parameters
     ----------
     mask : {"blocks", "center"}, default="blocks"
-        Hide four random blocks, about a quarter of the image, or its central half by half.
+        Hide four random blocks (about a quarter of the image) or the center (half of each side).
     adversarial : float, default=0.0
-        Weight of deceiving a discriminator that tells painted from real images; the paper has
+        Weight of the loss for fooling a discriminator of filled and real images; the paper uses
         0.001.
     <shared parameters>
 
@@ -147,30 +146,23 @@ class ContextEncoder(RedrawMixin, PretextLearner):
         return Views(crop_scale=(0.5, 1.0), jitter=None, gray=0, blur=0)
 
     def _make_task(self, encoder, n_images):
-        size = encoder.image_shape[:2]
-        views = self._make_views(size)
-        return ContextTask(
-            encoder,
-            views,
-            size=views.size_for(encoder.image_shape),
-            mask=self.mask,
-            adversarial=self.adversarial,
-        )
+        views = self._make_views(encoder.image_shape[:2])
+        return self._new_task(ContextTask, encoder, views, size=views.size_for(encoder.image_shape))
 
     def inpaint(self, X: Any, mask: Any) -> Any:
-        """Paint what is masked; the rest stays as it is.
+        """Fill the masked pixels; the others stay unchanged.
 
         Parameters
         ----------
         X : array-like
             Images, as for :meth:`transform`.
         mask : bool array-like of shape (height, width) or (n, height, width)
-            True where the images are to be painted.
+            True where images are to be filled.
 
         Returns
         -------
         array or tensor
-            In the shape, type and value range of ``X``; a 2-D array for a data frame.
+            Images in the shape, type and value range of ``X``; a 2-D array for a data frame.
 
         Raises
         ------
@@ -185,7 +177,7 @@ class ContextEncoder(RedrawMixin, PretextLearner):
             if holes.shape not in (shape, shape[1:]):
                 raise ValueError(
                     f"mask has shape {holes.shape}; give one mask of {shape[1:]} for all images, "
-                    f"or one for each, {shape}"
+                    f"or one per image, {shape}"
                 )
             return np.broadcast_to(holes, shape)
 

@@ -7,13 +7,11 @@ import torch.nn.functional as F
 from sklearn.utils._param_validation import StrOptions
 from torch import Tensor
 
-from sklearn_ssl._utils._arguments import NOT_NEGATIVE
+from sklearn_ssl._utils._estimators import NOT_NEGATIVE
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.generative._shared import ReconstructionMixin
 from sklearn_ssl.nn import ConvDecoder
 from sklearn_ssl.views import Views
-
-__all__ = ["DenoisingAutoencoder"]
 
 
 class DenoisingTask(PretextTask):
@@ -25,14 +23,14 @@ class DenoisingTask(PretextTask):
         self.decoder = ConvDecoder(encoder.out_shape, channels, (height, width))
 
     def corrupt(self, images: Tensor) -> Tensor:
-        """Add noise to images in [0, 1]; pixels are hit in all their channels."""
+        """Corrupt images in [0, 1]; masking and salt and pepper hit all channels of a pixel."""
         if self.corruption == "gaussian":
             return images + self.level * self.encoder.standardize.scale * torch.randn_like(images)
         noise = torch.rand_like(images[:, :1])
         if self.corruption == "salt_and_pepper":
             value = torch.randint_like(noise, 2)
         else:
-            value = self.encoder.standardize.offset  # which is 0 for the network
+            value = self.encoder.standardize.offset  # which the network sees as 0
         return torch.where(noise < self.level, value, images)
 
     def forward(self, images, index):
@@ -49,18 +47,18 @@ class DenoisingTask(PretextTask):
 class DenoisingAutoencoder(ReconstructionMixin, PretextLearner):
     """Convolutional denoising autoencoder [1]_.
 
-    Pixels of an image are destroyed; encoder and decoder have to give the clean image back (mean
-    squared error on standardized pixels). What cannot be copied has to be understood. The paper
-    sets pixels to 0 and stacks layers that are trained one by one; the other two kinds of noise are
-    of its later version, and all layers are trained together.
+    Pixels of an image are corrupted; encoder and decoder must reconstruct the clean image (mean
+    squared error on standardized pixels). What cannot be copied must be inferred. The paper sets
+    pixels to 0 and stacks layers that are trained one by one; the other two kinds of noise come
+    from its later version, and here all layers are trained together.
 
     Parameters
     ----------
     corruption : {"masking", "gaussian", "salt_and_pepper"}, default="masking"
-        Set pixels to the mean value, add noise to them, or set them to the lowest or highest value.
+        Set pixels to the mean, add noise to all, or set pixels to the lowest or highest value.
     corruption_level : float, default=0.5
-        Share of pixels that are hit; for ``"gaussian"``, the noise's standard deviation relative to
-        that of the images.
+        Fraction of pixels that are corrupted; for ``"gaussian"``, standard deviation of the noise
+        relative to that of the images.
     <shared parameters>
 
     Attributes
@@ -95,10 +93,7 @@ class DenoisingAutoencoder(ReconstructionMixin, PretextLearner):
     def _make_task(self, encoder, n_images):
         if self.corruption != "gaussian" and self.corruption_level >= 1:
             raise ValueError(
-                f"corruption_level={self.corruption_level} is the share of pixels that are hit; "
-                "give less than 1, to leave some"
+                f"corruption_level={self.corruption_level} is the fraction of corrupted pixels; "
+                "use less than 1, so that some remain"
             )
-        views = self._make_views()
-        return DenoisingTask(
-            encoder, views, corruption=self.corruption, corruption_level=self.corruption_level
-        )
+        return self._new_task(DenoisingTask, encoder)

@@ -8,31 +8,31 @@ import torch.nn.functional as F
 from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import COUNT
+from sklearn_ssl._utils._estimators import COUNT
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.encoders import TokenPredictor, at_positions, check_transformer, encode_positions
 from sklearn_ssl.generative._shared import ReconstructionMixin
 from sklearn_ssl.views import Views
 
-__all__ = ["MaskedAutoencoder"]
-
 
 class MaskedAutoencoderTask(PretextTask):
-    def __init__(self, encoder, views, *, size, mask_ratio, normalize_pixels, width, depth):
+    def __init__(
+        self, encoder, views, *, size, mask_ratio, normalize_pixels, decoder_dim, decoder_depth
+    ):
         super().__init__(encoder, views)
         self.normalize_pixels = normalize_pixels
         d, rows, columns = encoder.shape_of(size)
         self.grid = (rows, columns)
         self.patch = (size[0] // rows, size[1] // columns)
         self.n_patches = rows * columns
-        # at least one patch is seen and, if there are two, at least one is not
+        # at least one patch is visible and, if there are two, at least one is hidden
         visible = round((1 - mask_ratio) * self.n_patches)
         self.n_visible = min(max(visible, 1), max(self.n_patches - 1, 1))
         values = self.patch[0] * self.patch[1] * encoder.image_shape[2]
-        self.decoder = TokenPredictor(d, width, values, depth, self.grid)
+        self.decoder = TokenPredictor(d, decoder_dim, values, decoder_depth, self.grid)
 
     def patches(self, images: Tensor) -> Tensor:
-        """Cut images into the values of their patches, (n, patches, values)."""
+        """Cut images into flat patches, (n, patches, values)."""
         for dim, (cells, side) in enumerate(zip(self.grid, self.patch, strict=True)):
             images = images.narrow(2 + dim, 0, cells * side).unfold(2 + dim, side, side)
         return images.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
@@ -44,7 +44,7 @@ class MaskedAutoencoderTask(PretextTask):
         return maps.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
     def targets(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return patches of zero mean and unit variance, and the mean and deviation they had."""
+        """Return target patches, and the mean and standard deviation removed from each."""
         patches = self.patches(self.encoder.standardize(images))
         if not self.normalize_pixels or patches.shape[2] == 1:  # one value would become 0
             return patches, torch.zeros_like(patches[..., :1]), torch.ones_like(patches[..., :1])
@@ -53,7 +53,7 @@ class MaskedAutoencoderTask(PretextTask):
         return (patches - mean) / std, mean, std
 
     def predict(self, images: Tensor, order: Tensor, n_visible: int) -> tuple[Tensor, Tensor]:
-        """Predict patches at ``order[:, n_visible:]`` from the others; return their places, too."""
+        """Predict patches at ``order[:, n_visible:]`` from the others; return positions, too."""
         visible, hidden = order[:, :n_visible], order[:, n_visible:]
         if not hidden.shape[1]:  # an image of one patch
             hidden = visible
@@ -68,7 +68,7 @@ class MaskedAutoencoderTask(PretextTask):
         return TaskOutput(F.mse_loss(output.float(), at_positions(target, hidden)))
 
     def reconstruct(self, images):
-        """Predict each patch from others that are visible, in a few passes."""
+        """Predict each patch from visible others, in a few passes."""
         images = F.interpolate(
             images, [c * p for c, p in zip(self.grid, self.patch, strict=True)], mode="bilinear"
         )
@@ -93,27 +93,27 @@ class MaskedAutoencoderTask(PretextTask):
 class MaskedAutoencoder(ReconstructionMixin, PretextLearner):
     """Masked autoencoder [1]_.
 
-    A vision transformer encodes a quarter of an image's patches; the others are not computed. A
-    small transformer reconstructs them from it (mean squared error on their pixels, which each
-    patch has standardized).
+    A vision transformer encodes a quarter of an image's patches and skips the others, which a small
+    transformer reconstructs from the encodings (mean squared error on pixels, standardized per
+    patch).
 
     The encoder must be a transformer: ``"small_vit"``, or an ``nn.Sequential`` of a patch embedding
-    and blocks. ``reconstruct`` shows each patch as it is predicted from others; the mean and
-    contrast that standardized patches lack are those of ``X``. ``"small_vit"`` has no class token,
-    crops cover at least 30 % of an image (20 % in the paper), and the decoder has 2 blocks of width
-    96 (8 of 512). The paper's optimizer, for long trainings, is
+    and blocks. ``reconstruct`` predicts each patch from others; the mean and contrast that
+    standardized patches lack are taken from ``X``. ``"small_vit"`` has no class token, crops cover
+    at least 30 % of an image (20 % in the paper), and the decoder has 2 blocks of width 96 (8 of
+    512). The paper's optimizer, for long training runs, is
     ``functools.partial(torch.optim.AdamW, betas=(0.9, 0.95))`` with ``weight_decay=0.05``.
 
     Parameters
     ----------
     mask_ratio : float, default=0.75
-        Share of the patches that are hidden.
+        Fraction of patches that are hidden.
     normalize_pixels : bool, default=True
-        Whether targets are standardized patch by patch (not if a patch is a single value).
+        If True, targets are standardized patch by patch (unless a patch is a single value).
     decoder_dim : int, default=96
         Width of the decoder, a multiple of 32.
     decoder_depth : int, default=2
-        Number of blocks of the decoder.
+        Number of transformer blocks in the decoder.
     <shared parameters>
 
     Attributes
@@ -149,14 +149,6 @@ class MaskedAutoencoder(ReconstructionMixin, PretextLearner):
         check_transformer(encoder, "MaskedAutoencoder")
         if self.decoder_dim % 32:
             raise ValueError(f"decoder_dim={self.decoder_dim} must be a multiple of 32")
-        size = encoder.image_shape[:2]
-        views = self._make_views(size)
-        return MaskedAutoencoderTask(
-            encoder,
-            views,
-            size=views.size_for(encoder.image_shape),
-            mask_ratio=self.mask_ratio,
-            normalize_pixels=self.normalize_pixels,
-            width=self.decoder_dim,
-            depth=self.decoder_depth,
-        )
+        views = self._make_views(encoder.image_shape[:2])
+        size = views.size_for(encoder.image_shape)
+        return self._new_task(MaskedAutoencoderTask, encoder, views, size=size)

@@ -1,4 +1,4 @@
-"""Parts of generative learners, which give images besides features."""
+"""Shared parts of generative learners, which output images besides features."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -8,32 +8,28 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sklearn_ssl._utils._device import autocast
-from sklearn_ssl._utils._isolation import isolated
-from sklearn_ssl.base import PretextTask
+from sklearn_ssl._utils._torch import autocast, draw_seed, isolated
+from sklearn_ssl.base import PretextTask, apply
 from sklearn_ssl.encoders import Encoder
 from sklearn_ssl.images import Form, Images
 from sklearn_ssl.nn import VectorDecoder
 from sklearn_ssl.views import Views
 
-__all__ = ["CodeTask", "ReconstructionMixin", "RedrawMixin", "SamplingMixin"]
-
 _DRAWN_AT_ONCE = 256  # samples
 
 
 class CodeTask(PretextTask):
-    """Base of tasks that pass images through a code of few numbers, at the size of the views.
+    """Base of tasks that pass images through a low-dimensional code, at the size of the views.
 
     Parameters
     ----------
     encoder : Encoder
     views : Views
     code_dim : int
-        Numbers in the code.
+        Dimension of the code.
     """
 
     def __init__(self, encoder: Encoder, views: Views, code_dim: int):
@@ -49,7 +45,7 @@ class CodeTask(PretextTask):
         """Compute codes (n, code_dim) of images in [0, 1]."""
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Decode codes to standardized images of the size of the views, which the losses take."""
+        """Decode codes to standardized images at the size of the views, for the loss."""
         return self.decoder(codes, self.size).float()
 
     def _draw(self, codes: Tensor) -> Tensor:
@@ -62,12 +58,12 @@ class CodeTask(PretextTask):
         return self._draw(self.codes(images))
 
     def sample(self, n: int, device: torch.device) -> Tensor:
-        """Draw images, whose codes are from the standard normal distribution."""
+        """Draw images with codes from the standard normal distribution."""
         return self._draw(torch.randn(n, self.code_dim, device=device))
 
 
 class RedrawMixin:
-    """Mixin for learners that make images of images."""
+    """Mixin for learners that map images to images."""
 
     net_: Any
 
@@ -79,10 +75,10 @@ class RedrawMixin:
     def _redraw(
         self: Any, X: Any, function: Callable, masks: Callable[[int], np.ndarray] | None = None
     ) -> Any:
-        """Apply a function of images in [0, 1], and return the results in the form of X.
+        """Apply a function to images in [0, 1], and return the results in the form of X.
 
-        The function also takes masks, if there are some, made for the number of images; where they
-        are false, X stays as it is.
+        ``masks``, if given, makes masks for the number of images, and the function accepts them,
+        too. Where they are false, X stays unchanged.
         """
         images = self._read_images(X)
         form = Form(X, images, self.channel_order)
@@ -95,14 +91,14 @@ class RedrawMixin:
         def finish(chunk):
             return form.convert(pixels.restore(chunk))
 
-        drawn = self._apply(redraw, images, *arguments, finish=finish)
+        drawn = apply(self.net_, redraw, images, *arguments, finish=finish)
         if masks:
             form.paste(drawn, *arguments)
         return form.wrap(drawn)
 
 
 class ReconstructionMixin(RedrawMixin):
-    """Mixin for ``reconstruct``, for learners whose task has a method of this name."""
+    """Mixin that adds ``reconstruct`` to learners whose task has a method of this name."""
 
     def reconstruct(self, X: Any) -> Any:
         """Reconstruct images with the network.
@@ -115,18 +111,18 @@ class ReconstructionMixin(RedrawMixin):
         Returns
         -------
         array or tensor
-            In the shape, type and value range of ``X``; a 2-D array for a data frame.
+            Images in the shape, type and value range of ``X``; a 2-D array for a data frame.
         """
         return self._redraw(X, self._task.reconstruct)
 
 
 class SamplingMixin:
-    """Mixin for ``sample``, for learners whose task has a method of this name."""
+    """Mixin that adds ``sample`` to learners whose task has a method of this name."""
 
     def sample(
         self: Any, n_samples: int = 1, random_state: int | np.random.RandomState | None = None
     ) -> np.ndarray:
-        """Draw images that the network makes up.
+        """Draw new images from the network.
 
         Parameters
         ----------
@@ -136,15 +132,13 @@ class SamplingMixin:
         Returns
         -------
         ndarray of shape (n_samples, height, width) or (n_samples, height, width, channels)
-            In the type and range of the images that were fitted.
+            Images in the type and value range of the training images.
         """
         check_is_fitted(self)
         module, precision = self.net_.module_, self.net_.precision
         if not isinstance(n_samples, Integral) or n_samples < 1:
             raise ValueError(f"n_samples={n_samples!r} must be a positive integer")
-        if random_state is None:  # numpy's global generator is not ours to advance
-            random_state = int(np.random.default_rng().integers(2**31))
-        seed = int(check_random_state(random_state).randint(2**31 - 1))
+        seed = draw_seed(random_state)
         height, width, channels = self.image_shape_
         shape = (n_samples, height, width, channels)[: 3 if channels == 1 else 4]
         samples = np.empty(shape, module.pixels.dtype)

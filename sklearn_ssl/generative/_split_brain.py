@@ -10,8 +10,6 @@ from sklearn_ssl.generative._shared import ReconstructionMixin
 from sklearn_ssl.nn import ConvDecoder
 from sklearn_ssl.views import Views
 
-__all__ = ["SplitBrainAutoencoder"]
-
 
 class SplitBrainTask(PretextTask):
     def __init__(self, encoder, views):
@@ -27,7 +25,7 @@ class SplitBrainTask(PretextTask):
         )
 
     def predict(self, images):
-        """Predict logits of color from lightness, and the other way round, at half resolution."""
+        """Predict logits of color from lightness, and vice versa, at half the resolution."""
         size = half(images)
         of_lightness, of_color = self.encoder(images).chunk(2, dim=1)
         return self.color_decoder(of_lightness, size), self.lightness_decoder(of_color, size)
@@ -58,12 +56,11 @@ class SplitBrainTask(PretextTask):
 class SplitBrainAutoencoder(ReconstructionMixin, PretextLearner):
     """Split-brain autoencoder: cross-channel prediction [1]_.
 
-    One half of the network sees the lightness of an image and predicts its color, the other sees
-    the color and predicts the lightness, both as classes of quantized values. Unlike in the paper,
-    rare ones count more (as for :class:`Colorization` with ``rebalance=0.5``), which neither helped
-    nor harmed. The features of both halves together are those of the image. Each half is a whole
-    ``encoder``, so there are twice as many parameters and features. Color is what it is for
-    :class:`Colorization`.
+    One half of the network sees the lightness of an image and predicts its color; the other sees
+    the color and predicts the lightness. Both classify quantized values. Unlike in the paper, rare
+    values count more (as for :class:`Colorization` with ``rebalance=0.5``), which neither helped
+    nor hurt. Features are those of both halves, concatenated. Each half is a whole ``encoder``, so
+    there are twice as many parameters and features. Color is defined as for :class:`Colorization`.
 
     Parameters
     ----------
@@ -90,6 +87,8 @@ class SplitBrainAutoencoder(ReconstructionMixin, PretextLearner):
 
     _shares_encoder: ClassVar[bool] = False
 
+    _task_class: ClassVar = SplitBrainTask
+
     def _make_encoder(self, image_shape, mean, std):
         height, width, channels = image_shape
         n_colors = 2 if channels == 3 else channels
@@ -104,6 +103,3 @@ class SplitBrainAutoencoder(ReconstructionMixin, PretextLearner):
 
     def _default_views(self):
         return Views(jitter=None, gray=0, blur=0)
-
-    def _make_task(self, encoder, n_images):
-        return SplitBrainTask(encoder, self._make_views())

@@ -1,17 +1,15 @@
-"""Variational autoencoder: give the image back through a noisy code with a known distribution."""
+"""Variational autoencoder: reconstruct the image through a noisy, normally distributed code."""
 
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
+from sklearn_ssl._utils._estimators import COUNT, NOT_NEGATIVE
 from sklearn_ssl.base import PretextLearner, TaskOutput, argument
 from sklearn_ssl.generative._shared import CodeTask, ReconstructionMixin, SamplingMixin
 from sklearn_ssl.nn import MapToVector
 from sklearn_ssl.views import Views
-
-__all__ = ["VariationalAutoencoder"]
 
 
 def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -28,7 +26,7 @@ class VariationalTask(CodeTask):
     def distributions(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Compute mean and log variance (n, latent_dim) of each image's Gaussian over codes."""
         mean, log_variance = self.posterior(self.encoder(images)).float().chunk(2, dim=1)
-        return mean, log_variance.clamp(-30, 20)  # whose exponential is finite
+        return mean, log_variance.clamp(-30, 20)  # so that the exponential is finite
 
     def codes(self, images):
         return self.distributions(images)[0]
@@ -37,11 +35,11 @@ class VariationalTask(CodeTask):
         images = self.views(images)
         mean, log_variance = self.distributions(images)
         z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
-        # minus the log likelihood of a Gaussian of unit variance, but for its constant
+        # negative log likelihood of a Gaussian with unit variance, up to a constant
         error = (self.decode(z) - self.encoder.standardize(images)).square().flatten(1)
         reconstruction = 0.5 * error.sum(1).mean()
         kl = kl_to_standard_normal(mean, log_variance).mean()
-        values = error.shape[1]  # per value, so that the learning rate need not follow the size
+        values = error.shape[1]  # per value, so that the best learning rate does not depend on size
         loss = (reconstruction + self.beta * kl) / values
         return TaskOutput(loss, {"reconstruction": reconstruction / values, "kl": kl})
 
@@ -49,20 +47,20 @@ class VariationalTask(CodeTask):
 class VariationalAutoencoder(ReconstructionMixin, SamplingMixin, PretextLearner):
     """Variational autoencoder [1]_, with the weight of beta-VAE [2]_.
 
-    An image becomes a Gaussian over codes; a code drawn from it has to give the image back, while
-    the Gaussians are drawn to the standard normal (evidence lower bound, with Gaussian pixels).
-    Pictures are the means of their pixels, without noise. Log variances are held in [-30, 20].
+    An image is encoded as a Gaussian over codes. A code drawn from it must reconstruct the image,
+    while the Gaussians are pulled toward the standard normal (evidence lower bound, with Gaussian
+    pixels). Output images are pixel means, without noise. Log variances are clipped to [-30, 20].
 
-    Pictures have the detail of the views, by default half of the image's size; ``views=Views(size=
-    ...)`` asks for another.
+    Output images have the resolution of the views, by default half that of the images;
+    ``views=Views(size=...)`` changes it.
 
     Parameters
     ----------
     latent_dim : int, default=64
-        Numbers in the code.
+        Dimension of the code.
     beta : float, default=0.02
-        Weight of the divergence from the standard normal. It is the variance of standardized pixels
-        for which the loss is the evidence lower bound; smaller values keep more of the image.
+        Weight of the KL divergence from the standard normal. The loss is the evidence lower bound
+        if standardized pixels have this variance; smaller values preserve more of the image.
     <shared parameters>
 
     Attributes
@@ -91,9 +89,7 @@ class VariationalAutoencoder(ReconstructionMixin, SamplingMixin, PretextLearner)
 
     _usual_batch_size: ClassVar[int] = 64
 
+    _task_class: ClassVar = VariationalTask
+
     def _default_views(self):
         return Views(jitter=None, gray=0, blur=0)
-
-    def _make_task(self, encoder, n_images):
-        views = self._make_views()
-        return VariationalTask(encoder, views, latent_dim=self.latent_dim, beta=self.beta)

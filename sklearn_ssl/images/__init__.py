@@ -1,17 +1,14 @@
-"""Reading of X in all its forms: checks, shapes and value ranges, and images in the form of X."""
+"""Image input: X in any form, its checks, shapes and value ranges, and conversion back to it."""
 
-from sklearn_ssl.images._cache import prune_decoded
+from sklearn_ssl.images._decoded_cache import prune_decoded
 from sklearn_ssl.images._digest import image_digest, path_digest
-from sklearn_ssl.images._files import Files, Reading, read_ahead
+from sklearn_ssl.images._files import Files, Reading
 from sklearn_ssl.images._forms import Form
-from sklearn_ssl.images._images import Images, warn_of_files
-from sklearn_ssl.images._items import count_images
+from sklearn_ssl.images._items import PickedArray, count_images, opened, pick
 from sklearn_ssl.images._listing import list_images
 from sklearn_ssl.images._load import load_images
 from sklearn_ssl.images._pixel_range import Extremes, PixelRange, learn_pixels
-from sklearn_ssl.images._read import read_images
-from sklearn_ssl.images._rows import PickedArray, opened, pick
-from sklearn_ssl.images._shapes import complete_shape
+from sklearn_ssl.images._read import Images, complete_shape, read_ahead, read_images, warn_of_files
 
 __all__ = [
     "Extremes",

@@ -1,4 +1,4 @@
-"""Decoding of files, bytes and pictures, at the size at which they are wanted."""
+"""Decoding of files, bytes and PIL images at the size that is needed."""
 
 import io
 import os
@@ -16,9 +16,8 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from sklearn_ssl.exceptions import ImageReadError
-from sklearn_ssl.images._archives import member_of
-from sklearn_ssl.images._arrays import as_array
-from sklearn_ssl.images._shapes import has_planes
+from sklearn_ssl.images._listing import member_of
+from sklearn_ssl.images._read import as_array, has_planes
 from sklearn_ssl.images._targets import (
     Pages,
     Planes,
@@ -32,23 +31,21 @@ from sklearn_ssl.images._targets import (
 )
 from sklearn_ssl.images._tiff import layout_of, loss_of, open_planes, too_few
 
-__all__ = ["Header", "decode", "look", "name_of", "named"]
-
-_KEPT = 2  # times the wanted size that a scaled JPEG has at least, so as to look like a whole one
-_TURNED = (5, 6, 7, 8)  # values of EXIF that swap height and width, which Pillow does for TIFF
+_KEPT = 2  # scaled JPEGs are at least this many times the target size, to match a full decode
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width; Pillow does it for TIFF
 _ORIENTATION = 0x0112
-_MORE = "more kinds of TIFF are read after pip install 'sklearn-ssl[tiff]'"
+_MORE = "pip install 'sklearn-ssl[tiff]' to read more kinds of TIFF"
 
 
 @cache
 def _installed(name: str) -> Any:
-    """Import an optional library when it is first needed; return None if it is missing."""
+    """Import an optional library on first use; return None if it is missing."""
     return import_module(name) if find_spec(name) else None
 
 
 @dataclass(frozen=True)
 class Header:
-    """Shape and type of an image, by its first bytes or of an array (of NumPy or of torch)."""
+    """Shape and dtype of an image, from its first bytes or from a NumPy or torch array."""
 
     height: int
     width: int
@@ -59,7 +56,7 @@ class Header:
 
 
 def name_of(item: Any, row: str) -> str:
-    """Return the name of an image in messages: its path, or its ``row``, as ``"row 3 of X"``."""
+    """Return an image's name for messages: its path, or its ``row`` such as ``"row 3 of X"``."""
     if isinstance(item, (str, os.PathLike)):
         return os.fspath(item)
     if isinstance(item, dict) and item.get("path"):
@@ -73,7 +70,7 @@ def look(item: Any, row: str, pages: Pages, channel_order: str) -> Header:
     Raises
     ------
     ImageReadError
-        If it cannot be read; it names the path or the ``row``.
+        If it cannot be read; the message names the path or the ``row``.
     """
     return named(name_of(item, row), _look, item, pages, channel_order)
 
@@ -84,13 +81,13 @@ def decode(item: Any, row: str, target: Target) -> np.ndarray:
     Raises
     ------
     ImageReadError
-        If it cannot be read; it names the path or the ``row``.
+        If it cannot be read; the message names the path or the ``row``.
     """
     return named(name_of(item, row), _decode, item, target)
 
 
 def named(name: str, function: Any, *arguments: Any) -> Any:
-    """Call a function, and make its errors say which image they are about."""
+    """Call a function and name the image in its errors."""
     try:
         return function(*arguments)
     except (MemoryError, ImageReadError):
@@ -100,7 +97,7 @@ def named(name: str, function: Any, *arguments: Any) -> Any:
     except FileNotFoundError:
         reason = "there is no such file"
     except UnidentifiedImageError:
-        reason = "it is no image that Pillow knows"
+        reason = "Pillow does not recognize it as an image"
         if not _installed("tifffile") and name.lower().endswith((".tif", ".tiff")):
             reason += f"; {_MORE}"
     except OSError as error:
@@ -144,55 +141,55 @@ def _decode(item: Any, target: Target) -> np.ndarray:
         return fit_picture(_load(image, file, target), target)
 
 
-# Where the bytes are
+# Sources of the bytes
 
 
 def _opened(item: Any) -> Any:
-    """Open a file of the bytes; pictures have none."""
-    if isinstance(item, dict):  # an image of Hugging Face's datasets that is not decoded
+    """Open the item's bytes as a file; PIL images have none."""
+    if isinstance(item, dict):  # an undecoded image of a Hugging Face dataset
         item = item["path"] if item.get("bytes") is None else item["bytes"]
     if isinstance(item, Image.Image):
         return nullcontext()
     if isinstance(item, (bytes, bytearray, memoryview)):
         return io.BytesIO(item)
     if not isinstance(item, (str, os.PathLike)):
-        raise ValueError("it is no path, no bytes, no PIL image and no array")
+        raise ValueError("it is not a path, bytes, a PIL image or an array")
     path = os.path.expanduser(os.fspath(item))
     return member_of(path) or open(path, "rb")
 
 
 def _as_array(item: Any, channel_order: str) -> np.ndarray | None:
-    """Return an array or a tensor as (h, w, c), or None for another item."""
+    """Return an array or tensor as (h, w, c), or None for any other item."""
     if not isinstance(item, (torch.Tensor, np.ndarray)):
         return None
     planes = has_planes(item, channel_order, ndim=3)
     array = as_array(item)
     if array.ndim not in (2, 3) or array.dtype.kind not in "biuf" or 0 in array.shape:
-        raise ValueError(f"an array of shape {array.shape} and dtype {array.dtype} is no image")
+        raise ValueError(f"an array of shape {array.shape} and dtype {array.dtype} is not an image")
     if planes and array.ndim == 3:
         array = array.transpose(1, 2, 0)
     return array.reshape(*array.shape[:2], -1)
 
 
 def _hint_of_order(item: Any, target: Target) -> str:
-    """Return a hint if the other order has the wanted channels, or an empty string."""
+    """Return a hint if the other channel order would fit the target, or an empty string."""
     planes = has_planes(item, target.channel_order, ndim=3)
     if item.ndim != 3 or item.shape[-1 if planes else 0] != target.channels:
         return ""
-    return f"; channel_order='{'last' if planes else 'first'}' reads them the other way round"
+    return f"; did you mean channel_order='{'last' if planes else 'first'}'?"
 
 
 def _picture(item: Any, file: Any, pages: Pages) -> Image.Image | Planes:
-    """Open the image, without decoding it."""
+    """Open an image without decoding it."""
     if isinstance(item, Image.Image):
         loss = loss_of(item.tag_v2) if isinstance(item, TiffImageFile) else _lost_of(item)
         if loss:
             raise ValueError(
-                f"it has {loss}, which PIL images do not hold; give the path of the file"
+                f"it has {loss}, which PIL images cannot hold; give the path of the file instead"
             )
         if _n_frames(item) > 1:
             raise ValueError(
-                f"it has {_n_frames(item)} frames or pages; give the one that you want, as "
+                f"it has {_n_frames(item)} frames or pages; give the one you want as "
                 "image.copy(), or the path of the file"
             )
         return item
@@ -216,7 +213,7 @@ def _picture(item: Any, file: Any, pages: Pages) -> Image.Image | Planes:
     if not loss:
         return image
     if image.format != "PNG":
-        raise ValueError(f"it has {loss}, which Pillow does not read whole; save it as TIFF or PNG")
+        raise ValueError(f"it has {loss}, which Pillow cannot read fully; save it as TIFF or PNG")
     if not _installed("imagecodecs"):
         raise ValueError(_not_whole(loss))
     return _deep_png(image, file)
@@ -225,7 +222,7 @@ def _picture(item: Any, file: Any, pages: Pages) -> Image.Image | Planes:
 def _not_whole(loss: str) -> str:
     kind = "those that are channels" if "pages" in loss else "them"
     return (
-        f"it has {loss}, which Pillow does not read whole; pip install 'sklearn-ssl[tiff]' reads "
+        f"it has {loss}, which Pillow cannot read fully; pip install 'sklearn-ssl[tiff]' to read "
         f"{kind}"
     )
 
@@ -237,7 +234,7 @@ def _n_frames(image: Image.Image) -> int:
 
 
 def _seek(image: Image.Image, pages: Pages) -> None:
-    """Go to the frame that is wanted."""
+    """Seek to the requested frame."""
     n = _n_frames(image)
     if isinstance(pages, int):
         if pages >= n:
@@ -249,7 +246,7 @@ def _seek(image: Image.Image, pages: Pages) -> None:
 
 
 def _lost_of(image: Image.Image) -> str:
-    """Return what Pillow does not read whole of an image that is no TIFF, or an empty string."""
+    """Return what Pillow would lose of an image that is not a TIFF, or an empty string."""
     if image.format == "JPEG2000":
         return _lost_of_jpeg_2000(image)
     if not isinstance(image, ImageFile):
@@ -259,36 +256,36 @@ def _lost_of(image: Image.Image) -> str:
         deep = codec == "SGI16" or ";16B" in str(how[0])
         deep = deep or (codec.startswith("ppm") and len(how) > 1 and how[1] > 255)
         if deep and kind_of(image.mode)[1] == "uint8":
-            return "colors of 16 bits"
+            return "16-bit colors"
     return ""
 
 
 def _lost_of_jpeg_2000(image: Image.Image) -> str:
     file = getattr(image, "fp", None)
-    if file is None or image.mode == "CMYK":  # it is decoded
+    if file is None or image.mode == "CMYK":  # already decoded, or in four colors
         return ""
     place = file.tell()
     file.seek(0)
     start = file.read(4096)
     file.seek(place)
-    at = start.find(b"\xff\x4f\xff\x51")  # the parts of an image, and their bits
+    at = start.find(b"\xff\x4f\xff\x51")  # marker before the number of components and their bits
     if at < 0:
         return ""
     parts = int.from_bytes(start[at + 40 : at + 42], "big")
     bits = (start[at + 42] & 0x7F) + 1
     if parts in (2, 4) and b"cdef" not in start[:at]:
         return f"{parts} bands"
-    return f"colors of {bits} bits" if parts > 1 and bits > 8 else ""
+    return f"{bits}-bit colors" if parts > 1 and bits > 8 else ""
 
 
 # Decoders
 
 
 def _deep_png(image: Any, file: Any) -> Planes:
-    """Open a PNG of colors of 16 bits, which imagecodecs decodes."""
+    """Open a PNG with 16-bit colors, to be decoded by imagecodecs."""
     channels = {"RGB;16B": 3, "LA;16B": 2, "RGBA;16B": 4}[image.tile[0][3]]
     if "transparency" in image.info:
-        raise ValueError("it has a transparent color of 16 bits; save it with an alpha channel")
+        raise ValueError("it has a 16-bit transparent color; save it with an alpha channel")
     orientation = image.getexif().get(_ORIENTATION)
     height, width = image.size if orientation in _TURNED else image.size[::-1]
 
@@ -301,7 +298,7 @@ def _deep_png(image: Any, file: Any) -> Planes:
 
 
 def _load(image: Image.Image, file: Any, target: Target) -> Image.Image:
-    """Decode, at a fraction of the size where the format can, and turn as EXIF says."""
+    """Decode, at reduced size if the format supports it, and apply the EXIF orientation."""
     orientation = image.getexif().get(_ORIENTATION)
     if image.format in ("JPEG", "MPO") and file is not None:
         width, height = image.size
@@ -318,11 +315,11 @@ def _load(image: Image.Image, file: Any, target: Target) -> Image.Image:
 
 
 def _load_fast(image: Image.Image, file: Any, needed: tuple[int, int]) -> Image.Image | None:
-    """Decode by simplejpeg; return None where it is missing, or stricter than Pillow."""
+    """Decode with simplejpeg; return None if it is missing or rejects what Pillow may accept."""
     simplejpeg = _installed("simplejpeg")
     if simplejpeg is None or image.mode not in ("L", "RGB"):
         return None
-    # a half, a quarter or an eighth, as Pillow takes: what is between is slower than the whole
+    # 1/2, 1/4 or 1/8, as in Pillow: fractions in between are slower than full size
     factors = [
         f for f in (8, 4, 2) if image.height >= f * needed[0] and image.width >= f * needed[1]
     ]

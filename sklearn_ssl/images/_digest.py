@@ -1,4 +1,4 @@
-"""Digests that tell image collections apart, for results that are kept."""
+"""Digests that identify image collections, for cached results."""
 
 import hashlib
 import os
@@ -10,17 +10,15 @@ import numpy as np
 import xxhash
 from PIL import Image
 
-from sklearn_ssl.images._archives import file_of
 from sklearn_ssl.images._files import Files
-from sklearn_ssl.images._images import Images
-
-__all__ = ["image_digest", "path_digest"]
+from sklearn_ssl.images._listing import file_of
+from sklearn_ssl.images._read import Images
 
 _BYTES_AT_ONCE = 2**24
 
 
 def image_digest(images: Images) -> str:
-    """Return a digest of images: all values of arrays; path, size and modification time of files.
+    """Compute a digest of images: all values of arrays; path, size and mtime of files.
 
     All values are read once, in order, and hashed in threads.
     """
@@ -33,7 +31,7 @@ def image_digest(images: Images) -> str:
             waiting = []
             for part in _items(array) if isinstance(array, Files) else _values(array, images.shape):
                 waiting.append(pool.submit(_hashed, part))
-                if len(waiting) > 8:  # no more than a few are in memory
+                if len(waiting) > 8:  # hold only a few in memory
                     found.update(waiting.pop(0).result())
             for hashed in waiting:
                 found.update(hashed.result())
@@ -41,7 +39,7 @@ def image_digest(images: Images) -> str:
 
 
 def path_digest(paths: Iterable[str]) -> str:
-    """Return a digest of files: path, size and modification time of each."""
+    """Compute a digest of files: path, size and modification time of each."""
     return hashlib.blake2b(b"\0".join(map(_stamp, paths)), digest_size=16).hexdigest()
 
 
@@ -50,7 +48,7 @@ def _hashed(part: Any) -> bytes:
 
 
 def _values(array: Any, shape: tuple[int, int, int]) -> Iterator[Any]:
-    """Yield the bytes of images (n, h, w, c), some at a time."""
+    """Yield the bytes of images (n, h, w, c) in chunks."""
     a_row = int(np.prod(shape)) * array.dtype.itemsize
     size = max(1, _BYTES_AT_ONCE // a_row)
     for start in range(0, len(array), size):
@@ -61,7 +59,7 @@ def _values(array: Any, shape: tuple[int, int, int]) -> Iterator[Any]:
 
 
 def _items(files: Files) -> Iterator[bytes]:
-    """Yield path, size and modification time of files, some at a time; other items are read."""
+    """Yield path, size and mtime of files, or a hash of the content of other items, in chunks."""
     some = []
     for row in range(len(files)):
         some.append(_stamp(files.items[row]))
@@ -72,7 +70,7 @@ def _items(files: Files) -> Iterator[bytes]:
 
 
 def _stamp(item: Any) -> bytes:
-    if isinstance(item, dict):  # an image of Hugging Face's data sets
+    if isinstance(item, dict):  # an undecoded image of a Hugging Face dataset
         item = item["path"] if item.get("bytes") is None else item["bytes"]
     if isinstance(item, (str, os.PathLike)):
         path = os.path.abspath(os.path.expanduser(item))

@@ -1,4 +1,4 @@
-"""Images that are decoded when they are read."""
+"""Images that are decoded on access."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,18 +11,15 @@ import numpy as np
 from joblib.parallel import ThreadingBackend, get_active_backend
 
 from sklearn_ssl.exceptions import ImageReadError
-from sklearn_ssl.images._archives import is_member
-from sklearn_ssl.images._cache import DecodedCache
+from sklearn_ssl.images._decoded_cache import DecodedCache
 from sklearn_ssl.images._decoding import Header, decode, look
-from sklearn_ssl.images._images import Shape
-from sklearn_ssl.images._items import row_in_full
-from sklearn_ssl.images._shapes import warn_of_channel_order
+from sklearn_ssl.images._items import as_items, row_in_full
+from sklearn_ssl.images._listing import is_member
+from sklearn_ssl.images._read import Shape, complete_shape, warn_of_channel_order
 from sklearn_ssl.images._targets import Pages, Target
 
-__all__ = ["Files", "Reading", "read_ahead"]
-
-_HEADERS_SEEN = 2000  # of files, evenly spread, before anything is decoded
-_NATIVE_UP_TO = 256  # pixels a side: larger images are not taken as they are
+_HEADERS_SEEN = 2000  # files, evenly spread, whose headers are read before any decoding
+_NATIVE_UP_TO = 256  # pixels per side up to which images may keep their size
 _USUAL_SIDE = 96
 
 Item = TypeVar("Item")
@@ -36,15 +33,14 @@ class Reading:
     Parameters
     ----------
     n_jobs : int or None
-        Threads that decode, as in joblib; one where joblib runs several jobs already, and in a
-        daemon, as workers of ``multiprocessing.Pool`` are.
+        Number of decoding threads, as in joblib; one inside parallel joblib jobs and in daemon
+        processes such as workers of ``multiprocessing.Pool``.
     broken : {"raise", "replace", "blank"}
-        What becomes of an image that cannot be read: an error, the next one that can be read in its
-        place, or zeros.
+        Treatment of an unreadable image: raise an error, use the next readable one, or use zeros.
     cache : str or path, optional
         Folder for decoded images.
     pages : int, "channels" or None
-        Which pages of files are read.
+        Pages of each file to read.
     """
 
     n_jobs: int | None = -1
@@ -61,33 +57,33 @@ class Reading:
 
 
 class Files:
-    """Images that are decoded when their rows are asked for, in threads.
+    """Images that are decoded in threads when their rows are accessed.
 
     Parameters
     ----------
     items : sequence
-        As :func:`as_items` gives them.
+        Items as returned by :func:`as_items`.
     reading : Reading
     shape : tuple of int, optional
-        (h, w) or (h, w, c) of the images that are given out. Without it they keep their size if
-        all have one, of up to 256 pixels a side, and are 96 x 96 pixels otherwise.
+        (h, w) or (h, w, c) of the returned images. By default, images keep their size if it is
+        the same for all and at most 256 pixels per side, and are resized to 96 x 96 otherwise.
     dtype : str, optional
-        uint8, uint16 or float32; by default what holds all values.
+        uint8, uint16 or float32; by default, one that holds all values.
     channel_order : {"auto", "first", "last"}, default="auto"
-        Of items that are arrays. ``"auto"`` warns where it looks wrong.
+        Axis order of items that are arrays. ``"auto"`` warns if it looks wrong.
     name : str, default="X"
-        What the items are called in messages.
+        Name of the items in messages.
 
     Attributes
     ----------
     skipped : dict of int to str
-        Rows that could not be read, and why.
+        Rows that could not be read, with the reason.
     stand_ins : dict of int to int
-        Rows that were taken in place of those that could not be read.
+        Rows used in place of unreadable ones.
     changed : set of str
-        Files that were another one when they were read again.
+        Files that changed between two reads.
     not_kept : set of str
-        Why decoded images could not be kept; after the first time it is not tried again.
+        Reasons why images could not be cached; after the first failure, caching stops.
     """
 
     def __init__(
@@ -141,19 +137,19 @@ class Files:
         return batch
 
     def whole(self, rows: np.ndarray, zoom: float) -> tuple[np.ndarray, np.ndarray]:
-        """Read images without their ends cut off, each in the corner of an array for the largest.
+        """Read whole images, each in the upper left corner of an array that fits the largest.
 
         Parameters
         ----------
         rows : ndarray of int
         zoom : float
-            How much larger than :attr:`shape` those are that have the pixels for it.
+            Size relative to :attr:`shape`; images with fewer pixels are not enlarged.
 
         Returns
         -------
         images : ndarray of shape (n, height, width, channels)
         sizes : ndarray of shape (n, 2), float32
-            Height and width of each.
+            Height and width of each image.
         """
         height, width, _ = self.shape
         target = replace(
@@ -190,7 +186,7 @@ class Files:
         try:
             stat = os.stat(path)
         except OSError:
-            return decode(item, path, target)  # which says what is wrong
+            return decode(item, path, target)  # raises an error that says what is wrong
         stamp = stat.st_mtime_ns ^ stat.st_size
         if self._stamps[row] not in (0, stamp):
             self.changed.add(path)
@@ -209,7 +205,7 @@ class Files:
         return image
 
     def _instead(self, row: int, error: ImageReadError, target: Target) -> np.ndarray:
-        """Return what stands for an unreadable image, blank or another one, or raise the error."""
+        """Return a blank or another image for an unreadable one, or raise the error."""
         if self.broken == "raise":
             raise error
         self.skipped[row] = str(error)
@@ -225,7 +221,7 @@ class Files:
             else:
                 self.stand_ins[row] = other
                 return image
-        raise ImageReadError(f"none of the {len(self)} images can be read; the first one: {error}")
+        raise ImageReadError(f"none of the {len(self)} images can be read; first error: {error}")
 
     def _look_at_some(self) -> list[Header]:
         n = min(len(self), _HEADERS_SEEN)
@@ -241,7 +237,7 @@ class Files:
         errors = [error for error in seen if isinstance(error, ImageReadError)]
         headers = [header for header in seen if isinstance(header, Header)]
         if errors and (self.broken == "raise" or not headers):
-            several = f" (and {len(errors) - 1} more of the {n} looked at)" if errors[1:] else ""
+            several = f" (and {len(errors) - 1} more of the {n} checked)" if errors[1:] else ""
             raise ImageReadError(f"{errors[0]}{several}")
         return headers
 
@@ -255,27 +251,6 @@ class Files:
             yield from pool.map(function, items)
 
 
-def read_ahead(
-    read: Callable[[Item], Result], items: Sequence[Item], in_memory: bool = False
-) -> Iterator[Result]:
-    """Yield ``read(item)`` of each; the next ones are read in a thread while the last is used."""
-    if in_memory or len(items) < 2:
-        yield from map(read, items)
-        return
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        ahead = [reader.submit(read, item) for item in items[:2]]
-        try:
-            for item in items[2:]:
-                done = ahead.pop(0).result()
-                ahead.append(reader.submit(read, item))
-                yield done
-            for last in ahead:
-                yield last.result()
-        finally:
-            for waiting in ahead:
-                waiting.cancel()
-
-
 def _common_size(headers: Sequence[Header]) -> tuple[int, int]:
     sizes = {(header.height, header.width) for header in headers}
     if len(sizes) > 1 or max(headers[0].height, headers[0].width) > _NATIVE_UP_TO:
@@ -284,7 +259,7 @@ def _common_size(headers: Sequence[Header]) -> tuple[int, int]:
 
 
 def _warn_of_channel_order(headers: Sequence[Header]) -> None:
-    """Warn of the first array among images, if its channels look like a side."""
+    """Warn if the channels of the first array among the items look like a height or width."""
     for header in headers:
         if header.of_array:
             shape = (header.height, header.width, header.channels)
@@ -295,3 +270,32 @@ def _warn_of_channel_order(headers: Sequence[Header]) -> None:
 def _common_type(headers: Sequence[Header]) -> str:
     types = {header.dtype for header in headers}
     return next((dtype for dtype in ("float32", "uint16") if dtype in types), "uint8")
+
+
+def read_files(
+    X: Any,
+    image_shape: tuple[int, ...] | None,
+    channel_order: str,
+    fitted_shape: Shape | None,
+    fitted_dtype: np.dtype | None,
+    reading: Reading | None,
+    name: str,
+) -> Files | None:
+    """Return X as files or other items to decode, or None if it holds numbers.
+
+    The parameters are those of :func:`read_images`.
+    """
+    sides = fitted_shape or image_shape
+    items = as_items(X, None if sides is None else tuple(sides), channel_order)
+    if items is None:
+        return None
+    if len(items) == 0:
+        raise ValueError("X has no images: Found 0 of them, while a minimum of 1 is required")
+    shape, dtype = image_shape, None
+    if fitted_shape is not None:
+        deep = fitted_dtype is not None and fitted_dtype in (np.uint8, np.uint16, np.float32)
+        shape, dtype = fitted_shape, str(fitted_dtype) if deep else None
+    elif image_shape is not None:
+        shape = complete_shape(image_shape)[: len(image_shape)]
+    reading = reading or Reading()
+    return Files(items, reading, shape, dtype, channel_order=channel_order, name=name)

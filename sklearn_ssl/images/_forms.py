@@ -1,4 +1,4 @@
-"""Conversion of images to the form in which others came."""
+"""Conversion of images to the form of the input."""
 
 from typing import Any
 
@@ -6,28 +6,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_ssl.images._arrays import as_array, is_stored, stacked
 from sklearn_ssl.images._files import Files
-from sklearn_ssl.images._images import Images
-from sklearn_ssl.images._shapes import has_planes
-
-__all__ = ["Form"]
+from sklearn_ssl.images._read import Images, as_array, has_planes, is_stored, stacked
 
 _VALUES_AT_ONCE = 2**18
 
 
 class Form:
-    """The form in which images came: container, type, shape and order of channels.
+    """Form of input images: container, dtype, shape and channel order.
 
-    Data frames stand for 2-D arrays, and arrays that are not in memory for such that are. Files
-    stand for arrays (n, h, w, c) of the size that they are resized to.
+    Data frames are treated as 2-D arrays, and arrays that are not in memory as arrays that are.
+    Files are treated as arrays (n, h, w, c) of the size to which they are resized.
 
     Parameters
     ----------
     X : array-like
-        As for :func:`read_images`.
+        As in :func:`read_images`.
     images : Images
-        What it gave for X.
+        Result of :func:`read_images` for X.
     channel_order : {"auto", "first", "last"}, default="auto"
     """
 
@@ -44,9 +40,9 @@ class Form:
         self.dtype = some.dtype if some.dtype.kind in "biuf" else np.dtype(np.float64)
 
     def convert(self, images: np.ndarray) -> np.ndarray:
-        """Convert images (n, c, h, w), in the range of X, to an array in its order and type.
+        """Convert images (n, c, h, w), in the value range of X, to its axis order and dtype.
 
-        Integers are rounded and clipped to what their type holds.
+        Integers are rounded and clipped to the range of their dtype.
         """
         ordered = images if self.planes else images.transpose(0, 2, 3, 1)
         values = ordered.reshape(-1, *self.shape).astype(np.float64)
@@ -55,13 +51,13 @@ class Form:
         if self.dtype.kind in "iu":
             limits = np.iinfo(self.dtype)
             most = float(limits.max)
-            if most > limits.max:  # 64 bits, which a float does not have
+            if most > limits.max:  # 64-bit limits are not exact as floats
                 most = float(np.nextafter(most, 0))
             values = values.round().clip(limits.min, most)
         return values.astype(self.dtype)
 
     def paste(self, drawn: np.ndarray, where: np.ndarray) -> None:
-        """Restore X in what :meth:`convert` gave, except where the mask (n, h, w) is true."""
+        """Restore X in the result of :meth:`convert`, except where the mask (n, h, w) is true."""
         n, height, width = where.shape
         size = max(1, _VALUES_AT_ONCE // (height * width))
         original = as_array(self.X)
@@ -79,7 +75,7 @@ class Form:
             drawn[here] = pasted.reshape(-1, *self.shape)
 
     def wrap(self, values: np.ndarray) -> Any:
-        """Return what :meth:`convert` gave, as a tensor if X is one."""
+        """Return the result of :meth:`convert`, as a tensor if X is one."""
         if isinstance(self.X, Tensor):
             return torch.from_numpy(values).to(self.X.dtype)
         return values

@@ -1,4 +1,4 @@
-"""Collections of images that are not arrays: the items that they consist of."""
+"""Collections of images that are not one array of pixels, as sequences of items."""
 
 import os
 from collections.abc import Iterable
@@ -9,41 +9,40 @@ import numpy as np
 import torch
 from PIL import Image
 from scipy.sparse import issparse
+from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from sklearn_ssl.images._decoding import named
 from sklearn_ssl.images._listing import list_images
-from sklearn_ssl.images._shapes import complete_shape, has_planes, hint_of_one_image
+from sklearn_ssl.images._read import complete_shape, has_planes, hint_of_one_image, is_stored
 
-__all__ = ["Picked", "as_items", "count_images", "row_in_full"]
-
-_OF_FILES = {"bytes", "path"}  # keys of Hugging Face's images that are not decoded
-_OF_ROWS = ("__getitem__", "__array__", "shape")  # what has any of these has rows
+_OF_FILES = {"bytes", "path"}  # keys of undecoded Hugging Face images
+_OF_ROWS = ("__getitem__", "__array__", "shape")  # anything with one of these has rows
 _ITEMS = (str, os.PathLike, bytes, bytearray, Image.Image, dict)
 
 
 def count_images(X: Any) -> int:
-    """Count the images in X, without reading them."""
+    """Count the images in X without reading them."""
     items = as_items(X)
     return _num_samples(X) if items is None else len(items)
 
 
 def as_items(X: Any, sides: tuple[int, ...] | None = None, channel_order: str = "auto") -> Any:
-    """Return a sequence of paths, bytes, pictures or arrays, or None if X is an array of pixels.
+    """Return a sequence of paths, bytes, PIL images or arrays, or None for an array of pixels.
 
     Parameters
     ----------
     X : array-like
     sides : tuple of int, optional
-        (h, w) or (h, w, c) that images are to have. Arrays in a list are items if they have
-        several shapes, or other sides than these.
+        (h, w) or (h, w, c) that images should have. Arrays in a list are separate items if their
+        shapes differ from each other or from this one.
     channel_order : {"auto", "first", "last"}, default="auto"
 
     Raises
     ------
     TypeError
-        If some are something else, or if they come without a length.
+        If an item has another type, or X has no length.
     """
     if isinstance(X, (str, os.PathLike)):
         return list_images(X)
@@ -54,7 +53,7 @@ def as_items(X: Any, sides: tuple[int, ...] | None = None, channel_order: str = 
         return _of_dataset(X)
     if type(X).__module__.partition(".")[0] == "datasets":
         return _of_hugging_face(X)
-    if isinstance(X, dict) and not issparse(X):  # as sparse arrays of keys are
+    if isinstance(X, dict) and not issparse(X):  # DOK sparse arrays are dicts
         return _of_columns(X)
     column = None if isinstance(X, torch.Tensor) else _as_column(X)
     if column is None or len(column) == 0:
@@ -71,14 +70,14 @@ def as_items(X: Any, sides: tuple[int, ...] | None = None, channel_order: str = 
             scalar = item is None or isinstance(item, Number)
             given = repr(item) if scalar else f"of type {type(item).__name__}"
             raise TypeError(
-                f"row {row} of X is {given}, but the first one is a {type(column[0]).__name__}; "
-                "give paths, bytes or PIL images"
+                f"row {row} of X is {given}, but row 0 is of type {type(column[0]).__name__}; "
+                "give only paths, bytes or PIL images"
             )
     return column
 
 
 def _without_labels(column: Any) -> Any:
-    """Return the images of rows as data sets give them, (image, label) or dictionaries."""
+    """Return the images of dataset rows that are (image, label) tuples or dictionaries."""
     first = column[0]
     if _has_label(first):
         key: Any = 0
@@ -89,29 +88,29 @@ def _without_labels(column: Any) -> Any:
     for row, item in enumerate(column):
         if not isinstance(item, type(first)) or (isinstance(item, dict) and key not in item):
             raise TypeError(
-                f"row {row} of X is no {type(first).__name__} with an image, as row 0 is"
+                f"row {row} of X must be a {type(first).__name__} with an image, like row 0"
             )
     return [item[key] for item in column]
 
 
 def _refuse_streams(X: Any) -> None:
-    """Raise TypeError for images that come one after the other, and have no rows."""
+    """Raise TypeError for streams of images, which have no rows."""
     if isinstance(X, DataLoader):
-        raise TypeError("X is a DataLoader; give the data set that it reads from, as X.dataset")
+        raise TypeError("X is a DataLoader; give its dataset, X.dataset")
     if isinstance(X, IterableDataset) or type(X).__name__ == "IterableDataset":
         raise TypeError(
-            f"X is a {type(X).__name__}, whose images come in one order only; give a data set with "
-            "a length and an index, or what it reads from (list_images reads tar and zip archives)"
+            f"X is a {type(X).__name__}, which can only be read in order; give a dataset with a "
+            "length and an index, or its source (list_images lists tar and zip archives)"
         )
     if isinstance(X, Iterable) and not any(hasattr(X, name) for name in _OF_ROWS):
         raise TypeError(
-            f"X is of type {type(X).__name__}, whose images come in one order only; give list(X), "
-            "or a torch Dataset that makes each image when it is asked for"
+            f"X is of type {type(X).__name__}, which can only be read in order; give list(X), or a "
+            "torch Dataset that loads each image on demand"
         )
 
 
 def _are_apart(X: Any, column: Any, sides: tuple[int, ...] | None, channel_order: str) -> bool:
-    """Return whether arrays are images each on its own, and not parts of one array."""
+    """Return whether arrays are separate images rather than parts of one array."""
     if not all(isinstance(item, (torch.Tensor, np.ndarray)) for item in column):
         return False
     if not all(item.ndim in (2, 3) for item in column):
@@ -129,7 +128,7 @@ def _are_apart(X: Any, column: Any, sides: tuple[int, ...] | None, channel_order
 
 
 def _as_column(X: Any) -> Any:
-    """Return lists, and columns of arrays, data frames and Arrow tables, that hold no numbers."""
+    """Return X if it is a list, its only column if that is not numeric, or else None."""
     if isinstance(X, (list, tuple)):
         return X
     shape = getattr(X, "shape", None)
@@ -149,17 +148,17 @@ def _as_column(X: Any) -> Any:
 
 
 def _is_image(item: Any) -> bool:
-    """Return whether an item looks like an image, and not like a label."""
+    """Return whether an item looks like an image rather than a label."""
     return isinstance(item, (Image.Image, bytes, dict)) or getattr(item, "ndim", 0) >= 2
 
 
 def _has_label(item: Any) -> bool:
-    """Return whether an item is an image and its label, as data sets of torch give them."""
+    """Return whether an item is an (image, label) pair, as returned by torch datasets."""
     return isinstance(item, tuple) and len(item) == 2 and _is_image(item[0]) > _is_image(item[1])
 
 
 class Picked:
-    """Some rows of a sequence, which are read when they are asked for."""
+    """Subset of a sequence's rows, read on access."""
 
     def __init__(self, items: Any, rows: np.ndarray):
         self.items = items
@@ -173,14 +172,14 @@ class Picked:
 
 
 def row_in_full(items: Any, row: int) -> int:
-    """Return the row in the sequence that images were picked from."""
+    """Return the row's index in the sequence from which images were picked."""
     while isinstance(items, Picked):
         items, row = items.items, int(items.rows[row])
     return row
 
 
 class _First:
-    """The images of a data set, without what comes with them."""
+    """Images of a dataset, without labels or other columns."""
 
     def __init__(self, dataset: Any, key: Any = None):
         self.dataset = dataset
@@ -199,26 +198,26 @@ class _First:
 
 def _of_dataset(X: Any) -> Any:
     if not hasattr(X, "__len__"):
-        raise TypeError(f"X is a {type(X).__name__} without a length; give one with __len__")
+        raise TypeError(f"X is a {type(X).__name__} without a length; give a dataset with __len__")
     plain = getattr(X, "transform", 0) is None and hasattr(X, "samples")
     if plain and getattr(getattr(X, "loader", None), "__name__", "") == "default_loader":
-        return [path for path, _ in X.samples]  # ImageFolder: files are read faster than it does
+        return [path for path, _ in X.samples]  # ImageFolder: its files are read faster here
     return _First(X)
 
 
 def _of_hugging_face(X: Any) -> Any:
     features = getattr(X, "features", None)
-    if not isinstance(features, dict):  # one of its columns
+    if not isinstance(features, dict):  # a single column
         return _First(X)
     names = [name for name, feature in features.items() if type(feature).__name__ == "Image"]
-    if X.format["type"] == "custom":  # a transform, which gives what it likes
+    if X.format["type"] == "custom":  # a transform may return anything
         return _First(X, names[0] if len(names) == 1 else None)
     if len(names) != 1:
         raise TypeError(
-            f"X is a data set with {len(names)} columns of images ({', '.join(features)}); "
-            "give one, X['image'] or X.select_columns('image')"
+            f"X is a dataset with the columns {', '.join(features)}, of which {len(names)} hold "
+            "images; give one, as X['image'] or X.select_columns('image')"
         )
-    if X.format["type"] is None:  # its files as they are, which are decoded at the wanted size
+    if X.format["type"] is None:  # undecoded files, to be decoded at the target size
         X = X.select_columns(names).cast_column(names[0], type(features[names[0]])(decode=False))
     return _First(X, names[0])
 
@@ -229,11 +228,60 @@ def _of_columns(X: dict[str, Any]) -> Any:
 
 
 def _image_column(row: dict[str, Any], name: str) -> str:
-    """Return the only key of a row that has an image."""
+    """Return the key of the only image in a row."""
     found = [key for key, value in row.items() if _is_image(value)]
     if len(found) != 1:
         raise TypeError(
             f"{name} has the columns {', '.join(map(str, row))}, of which {len(found)} hold "
-            "images; give one of them"
+            "images; give one column of images"
         )
     return found[0]
+
+
+def opened(X: Any) -> Any:
+    """Return X with a length: folders are listed, and datasets become sequences of their images.
+
+    The result can be read in place of X; nothing is decoded yet.
+
+    Parameters
+    ----------
+    X : array-like, or images in files
+        As in :func:`read_images`.
+    """
+    items = as_items(X)
+    return X if items is None else items
+
+
+def pick(X: Any, rows: np.ndarray) -> Any:
+    """Pick rows of X in any form; rows that are not in memory are read on access.
+
+    Parameters
+    ----------
+    X : array-like, or images in files
+        As in :func:`read_images`.
+    rows : ndarray of int
+        Rows in increasing order.
+    """
+    items = as_items(X)
+    if items is not None:
+        return Picked(items, rows)
+    if is_stored(X) or isinstance(X, np.memmap):
+        return PickedArray(X, rows)
+    return X[torch.from_numpy(rows)] if isinstance(X, torch.Tensor) else _safe_indexing(X, rows)
+
+
+class PickedArray:
+    """Subset of the rows of an array that is not in memory."""
+
+    def __init__(self, array: Any, rows: np.ndarray):
+        self.array = array
+        self.rows = rows
+        self.shape = (len(rows), *array.shape[1:])
+        self.dtype = array.dtype
+        self.ndim = len(self.shape)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Any) -> Any:
+        return self.array[self.rows[rows]]

@@ -1,11 +1,19 @@
-"""Listing of images in folders, patterns and archives."""
+"""Listing of images in folders, and in tar and zip archives as ``"shard.tar::member"``."""
 
 import fnmatch
 import glob
 import heapq
+import io
 import os
+import posixpath
+import re
+import struct
+import tarfile
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,14 +21,105 @@ from PIL import Image
 
 from sklearn_ssl._utils._messages import warn
 from sklearn_ssl.exceptions import ImageReadWarning
-from sklearn_ssl.images._archives import ARCHIVES, list_members
 
-__all__ = ["list_images"]
+ARCHIVES = frozenset((".tar", ".zip"))
+_MARK = re.compile(r"(?<=\.tar|\.zip)::", re.IGNORECASE)
+_ENCRYPTED = 0x1  # a bit of a zip member's flags
+_HEADER = 30  # bytes before a zip member's name
 
-# that Pillow opens, and cannot decode, or only by running another program
+
+class _Member(NamedTuple):
+    """Offset and size of a member in an archive, in bytes."""
+
+    start: int
+    size: int
+    in_zip: zipfile.ZipInfo | None = None
+
+
+def list_members(archive: str) -> list[str]:
+    """Return the names of the files in an archive, in archive order."""
+    return list(_positions(archive, os.stat(archive).st_mtime_ns))
+
+
+def is_member(path: str) -> bool:
+    """Return whether a path names a member of an archive."""
+    return _MARK.search(path) is not None
+
+
+def file_of(path: str) -> str:
+    """Return the path itself, or the archive if the path names a member."""
+    return _MARK.split(path, maxsplit=1)[0]
+
+
+def member_of(path: str) -> io.BytesIO | None:
+    """Read the bytes of a member, or return None if the path does not name one."""
+    if not is_member(path):
+        return None
+    archive, name = _MARK.split(path, maxsplit=1)
+    positions = _positions(archive, os.stat(archive).st_mtime_ns)
+    member = positions.get(name)
+    if member is None:
+        raise FileNotFoundError(path)
+    with open(archive, "rb") as file:
+        file.seek(member.start)
+        if member.in_zip is not None:
+            file.seek(sum(struct.unpack("<HH", file.read(_HEADER)[26:])), os.SEEK_CUR)
+        content = file.read(member.size)
+    return io.BytesIO(content if member.in_zip is None else _unzipped(content, member.in_zip))
+
+
+def _unzipped(content: bytes, info: zipfile.ZipInfo) -> bytes:
+    if info.compress_type == zipfile.ZIP_DEFLATED:
+        content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, max(1, info.file_size))
+    if len(content) != info.file_size or zlib.crc32(content) != info.CRC:
+        raise ValueError("it is damaged in the archive: its checksum does not match")
+    return content
+
+
+@lru_cache(maxsize=1024)
+def _positions(archive: str, _modified: int) -> dict[str, _Member | None]:
+    """Locate the files in an archive, once per process; links to missing files map to None."""
+    try:
+        return _of_zip(archive) if archive.lower().endswith(".zip") else _of_tar(archive)
+    except (tarfile.ReadError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{archive} is not a zip or an uncompressed tar archive ({error}); compressed tar "
+            "archives have no random access: unpack it"
+        ) from error
+
+
+def _of_tar(archive: str) -> dict[str, _Member | None]:
+    found: dict[str, _Member | None] = {}
+    links: dict[str, str] = {}
+    with tarfile.open(archive, "r:") as tar:
+        for one in tar:
+            if one.isfile():
+                found[one.name] = _Member(one.offset_data, one.size)
+            elif one.islnk() or one.issym():
+                found[one.name] = None  # keeps its position in the order
+                beside = posixpath.join(posixpath.dirname(one.name), one.linkname)
+                links[one.name] = posixpath.normpath(beside) if one.issym() else one.linkname
+    for name, target in links.items():
+        found[name] = found.get(target)
+    return found
+
+
+def _of_zip(archive: str) -> dict[str, _Member | None]:
+    with zipfile.ZipFile(archive) as file:
+        infos = [info for info in file.infolist() if not info.is_dir()]
+    for info in infos:
+        plain = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+        if not plain or info.flag_bits & _ENCRYPTED:
+            raise ValueError(
+                f"{archive} is encrypted or has an unsupported compression method; unpack it"
+            )
+    return {info.filename: _Member(info.header_offset, info.compress_size, info) for info in infos}
+
+
+# formats that Pillow opens but cannot decode, or only by running another program
 _NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-_OF_SYSTEMS = {"__MACOSX", "@eaDir"}  # what macOS puts into archives, and Synology into folders
-_EXPECTED = {  # endings of what often lies beside images, and is none
+_OF_SYSTEMS = {"__MACOSX", "@eaDir"}  # added by macOS to archives and by Synology to folders
+_EXPECTED = {  # extensions of other files that often accompany images
     *(".cls", ".csv", ".db", ".html", ".id", ".index", ".ini", ".json", ".jsonl", ".log", ".md"),
     *(".tsv", ".txt", ".xml", ".yaml", ".yml"),
 }
@@ -29,27 +128,27 @@ _EXPECTED = {  # endings of what often lies beside images, and is none
 def list_images(source: Any) -> np.ndarray:
     """List the paths of all images in a folder, its subfolders, a pattern, or tar or zip archives.
 
-    The paths can be split by scikit-learn, and are read by every learner. A file is an image if its
-    name ends like those that Pillow reads, with its plugins; other files are counted in a warning.
-    Hidden files and folders are ignored. Links are followed, and each folder is listed once.
+    Split the paths with scikit-learn and give them to any learner. A file is an image if it has an
+    extension that Pillow, with its plugins, can read; a warning counts other files. Hidden files
+    and folders are ignored. Links are followed, and each folder is listed once.
 
     Parameters
     ----------
     source : str or path
-        A folder, a pattern (``"photos/**/*.jpg"``), or a tar or zip archive, as WebDataset's shards
-        are; a pattern may also name several archives.
+        A folder, a pattern (``"photos/**/*.jpg"``), or a tar or zip archive such as a WebDataset
+        shard; a pattern may also match several archives.
 
     Returns
     -------
     ndarray of str, as objects
-        Sorted; those in archives are named ``"shard.tar::member"``, in the order of the archive.
+        Sorted paths; members of archives are named ``"shard.tar::member"``, in archive order.
 
     Raises
     ------
     FileNotFoundError
-        If there are none.
+        If there are no images.
     OSError
-        If a folder cannot be listed, as without the permission.
+        If a folder cannot be listed, for example for lack of permission.
 
     Examples
     --------
@@ -81,20 +180,20 @@ def list_images(source: Any) -> np.ndarray:
                 others[_suffix(name)] += 1
     if not paths:
         raise FileNotFoundError(
-            f"X={source!r} is read as a folder, a pattern or an archive of images, and there are "
-            + (f"none that Pillow reads, but {_counted(others)}" if others else "none")
+            f"X={source!r} must be a folder, a pattern or an archive of images, but there are "
+            + (f"none that Pillow can read, only {_counted(others)}" if others else "none")
         )
     if left_out := {suffix: n for suffix, n in others.items() if suffix not in _EXPECTED}:
         warn(
-            f"{sum(left_out.values())} of {len(paths) + others.total()} files of {source!r} are "
-            f"left out, because Pillow reads none that end like them: {_counted(left_out)}",
+            f"{sum(left_out.values())} of {len(paths) + others.total()} files in {source!r} are "
+            f"left out, because Pillow cannot read their extensions: {_counted(left_out)}",
             ImageReadWarning,
         )
     return np.array(paths, dtype=object)
 
 
 def _suffixes() -> frozenset[str]:
-    """Return the endings of files that Pillow decodes, with the plugins that are registered."""
+    """Return the file extensions that Pillow decodes, with its registered plugins."""
     return frozenset(
         suffix
         for suffix, kind in Image.registered_extensions().items()
@@ -107,9 +206,9 @@ def _suffix(path: str) -> str:
 
 
 def _counted(suffixes: dict[str, int]) -> str:
-    """Return a text with the number of files of each ending, the most frequent first."""
+    """Describe the number of files with each extension, most frequent first."""
     pairs = sorted(suffixes.items(), key=lambda pair: (-pair[1], pair[0]))
-    some = [f"{suffix or 'without an ending'} ({n})" for suffix, n in pairs[:5]]
+    some = [f"{suffix or 'no extension'} ({n})" for suffix, n in pairs[:5]]
     return ", ".join(some) + (", ..." if pairs[5:] else "")
 
 
@@ -127,7 +226,7 @@ def _members(archive: str) -> Iterator[str]:
 
 
 class _Listed(NamedTuple):
-    """Names in a folder, without those that are ignored or hidden."""
+    """Names in a folder, except ignored and hidden ones."""
 
     files: list[str]
     folders: list[str]
@@ -151,14 +250,14 @@ def _listed(folder: str, hidden: bool = False) -> _Listed:
         raise OSError(
             error.errno,
             f"a folder of images cannot be listed ({error.strerror}); make it readable, or give a "
-            "list of paths or a pattern without it",
+            "list of paths or a pattern that excludes it",
             folder,
         ) from error
     return listed
 
 
 def _walk(roots: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each folder below the roots once, and its files; links come last, as they may loop."""
+    """Yield each folder below the roots once, with its files; links come last, as they may loop."""
     seen: set[tuple[int, int]] = set()
     links = sorted(root for root in roots if os.path.islink(root))
     folders = [root for root in roots if not os.path.islink(root)]
@@ -176,7 +275,7 @@ def _walk(roots: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _matches(pattern: str) -> list[str]:
-    """Find files and folders as glob does, except for loops of links; no folder is passed over."""
+    """Find files and folders like glob, but without link loops or skipped unreadable folders."""
     head, tail = os.path.split(pattern)
     if not glob.has_magic(pattern) or head == pattern:
         return [pattern] if os.path.lexists(pattern or os.curdir) else []

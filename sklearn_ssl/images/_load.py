@@ -1,4 +1,4 @@
-"""Images as one array, read as learners read them."""
+"""Loading of images into one array, as learners read them."""
 
 import os
 from numbers import Integral
@@ -8,12 +8,9 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from sklearn_ssl._utils._arguments import plain
+from sklearn_ssl._utils._estimators import plain
 from sklearn_ssl.images._files import Reading
-from sklearn_ssl.images._images import warn_of_files
-from sklearn_ssl.images._read import read_images
-
-__all__ = ["load_images"]
+from sklearn_ssl.images._read import read_images, warn_of_files
 
 
 @validate_params(
@@ -37,43 +34,43 @@ def load_images(
     decoded_cache: str | os.PathLike | None = None,
     n_jobs: int | None = -1,
 ) -> np.ndarray:
-    """Load all images into one array, decoded and resized as learners do it.
+    """Load all images into one array, decoded and resized as learners do.
 
-    Use it to give the images that a learner reads to other transformers, such as
-    :class:`~sklearn.decomposition.PCA` or a function for HOG features. Load all images in one call
-    and split the array: without ``image_shape``, size, channels and type follow from the images.
+    Use it to feed the images that a learner reads to other transformers, such as
+    :class:`~sklearn.decomposition.PCA` or a HOG function. Load all images in one call, then split
+    the array: without ``image_shape``, size, channels and dtype are derived from the images.
 
     Parameters
     ----------
     X : array-like, or images in files
         Images in any form that :meth:`PretextLearner.fit <sklearn_ssl.base.PretextLearner.fit>`
-        takes.
+        accepts.
     image_shape : tuple of int, optional
-        Height and width, or height, width and channels, with the meaning that it has for learners.
-        The ``image_shape_`` of a fitted learner gives images of its shape.
+        Height and width, or height, width and channels, as for learners. Pass the
+        ``image_shape_`` of a fitted learner to load images of its shape.
     channel_order : {"auto", "first", "last"}, default="auto"
         Order of the axes in ``X``, as for learners.
     pages : int, "channels" or None, default=None
-        Pages or frames of a file that make its image, as for learners.
+        Pages or frames of a file that form its image, as for learners.
     on_error : {"raise", "skip"}, default="raise"
-        ``"skip"`` gives NaN, and the whole array as float32, if some files cannot be read.
+        ``"skip"`` fills images that cannot be read with NaN and converts the array to float32.
     decoded_cache : str or path, optional
-        Folder of decoded files, as for learners.
+        Cache folder for decoded files, as for learners.
     n_jobs : int or None, default=-1
-        Number of threads that decode files; ``-1`` takes one for each core.
+        Number of threads that decode files; ``-1`` uses one per core.
 
     Returns
     -------
     ndarray of shape (n, height, width, channels)
-        Values have their range and type in ``X``: uint8, uint16 or float32 from files. Arrays in
-        memory are not copied where a view will do.
+        Values keep their range and dtype in ``X``: uint8, uint16 or float32 from files. Arrays in
+        memory are returned as views where possible.
 
     Raises
     ------
     ValueError, TypeError
-        If the images are not usable; the message says what is.
+        If the images are not usable; the message says what to give.
     ImageReadError
-        If a file cannot be read; an OSError.
+        If a file cannot be read; it is an OSError.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Range of the values of images, and checks of whether others have the same."""
+"""Value range of pixels: scaling to [0, 1], and checks that later images match the fit."""
 
 import math
 from collections.abc import Iterator
@@ -10,56 +10,53 @@ from torch import Tensor
 
 from sklearn_ssl._utils._messages import warn
 from sklearn_ssl.exceptions import PixelRangeWarning
-from sklearn_ssl.images._arrays import not_finite
 from sklearn_ssl.images._files import Files
-from sklearn_ssl.images._images import Images
+from sklearn_ssl.images._read import Images, not_finite
 from sklearn_ssl.nn import ChannelScaling
-
-__all__ = ["Extremes", "PixelRange", "learn_pixels"]
 
 _VALUES_AT_ONCE = 2**18
 _FILES_SEEN = 1000
-_FLOAT32_SUFFICES = 2**8  # while values are at most so many times larger than their range
+_FLOAT32_SUFFICES = 2**8  # while values are at most this many times larger than their range
 
-# In shares of the range of the fit. A dark or a bright image is nothing to warn of: what says that
-# values are scaled differently is a value far outside, or where all of several images lie.
-_FAR = 4.0  # outside, for any value
-_OUTSIDE = 0.4  # for the extremes of several images on average
-_ELSEWHERE = 0.25  # from where images usually have their extremes, for several that do not
-_SQUEEZED = 0.02  # for the range of several images together
+# Thresholds as fractions of the fit's range. One dark or bright image is no reason to warn: signs
+# of another scaling are a single value far outside, or the values of several images together.
+_FAR = 4.0  # any value this far outside
+_OUTSIDE = 0.4  # mean extremes of several images this far outside
+_ELSEWHERE = 0.25  # extremes of several images this far inside the usual ones
+_SQUEEZED = 0.02  # several images together spanning less than this
 _SEVERAL = 8
 
 
 class Extremes:
-    """Lowest and highest values of images that come in batches, on their device.
+    """Running minima and maxima of batches of images, on their device.
 
     Attributes
     ----------
     n : int
         Number of images.
     low, high : Tensor of shape (c,)
-        Over all images.
+        Minimum and maximum over all images.
     lows, highs : Tensor of shape (c,)
-        Sums of the lowest and of the highest value of each image.
+        Sums of the minimum and of the maximum of each image.
     """
 
     low: Tensor
     high: Tensor
     lows: Tensor
     highs: Tensor
-    _not_finite: Tensor  # row of the first image that is not, or -1
+    _not_finite: Tensor  # row of the first image with non-finite values, or -1
 
     def __init__(self) -> None:
         self.n = 0
 
     def add(self, images: Tensor, rows: np.ndarray | None = None) -> None:
-        """Take images (n, c, h, w) into account, of these rows or the next ones."""
+        """Add images (n, c, h, w) at ``rows``, by default the next ones."""
         if rows is None:
             rows = np.arange(self.n, self.n + len(images))
-        low, high = images.contiguous().flatten(2).aminmax(dim=2)  # of many small dims it is slow
+        low, high = images.contiguous().flatten(2).aminmax(dim=2)  # slow over many small dims
         strange = ~(low.isfinite() & high.isfinite()).all(1)
         row = torch.from_numpy(rows).to(images.device)[strange.int().argmax()]
-        row = torch.where(strange.any(), row, -1)  # nothing is read from the device
+        row = torch.where(strange.any(), row, -1)  # without a device sync
         if self.n == 0:
             self._not_finite = row
             self.low, self.high = low.amin(0), high.amax(0)
@@ -72,25 +69,25 @@ class Extremes:
         self.n += len(images)
 
     def check_finite(self, name: str = "X") -> None:
-        """Raise ValueError for NaN, and for values that are infinite in float32."""
+        """Raise ValueError for NaN and for values that are infinite in float32."""
         if (row := int(self._not_finite)) >= 0:
             raise not_finite(row, bool(self.low.isnan().any()), name)
 
 
 class PixelRange(ChannelScaling):
-    """Scaling of the pixels of a fit to [0, 1], with checks of the range of others.
+    """Scaling of pixels to [0, 1], learned in a fit, with range checks for later images.
 
     Parameters
     ----------
     offset, scale : Tensor of shape (c,)
     origin : array-like of shape (c,)
-        What :class:`Images` takes off the values of a channel before ``offset``; mostly 0.
+        Value that :class:`Images` subtracts from each channel before ``offset``; usually 0.
     usual : tuple of float
-        Lowest and highest value that an image has, on average, as shares of the range.
+        Mean minimum and mean maximum of an image, as fractions of the range.
     n_images : int
-        Number of images of the fit.
+        Number of images in the fit.
     dtype : dtype
-        Of these images.
+        Dtype of these images.
     """
 
     base: Tensor
@@ -113,18 +110,18 @@ class PixelRange(ChannelScaling):
 
     @property
     def origin(self) -> np.ndarray | None:
-        """Origin for :class:`Images`: what to subtract from each channel, or None if it is 0."""
+        """Value that :class:`Images` subtracts from each channel, or None if it is 0."""
         origin = self.base.cpu().double().numpy()
         return origin if origin.any() else None
 
     def restore(self, images: np.ndarray) -> np.ndarray:
-        """Add the origin to pixels (n, c, h, w), as :meth:`inverse` gives them."""
+        """Add the origin to pixels (n, c, h, w), as returned by :meth:`inverse`."""
         if self.origin is None:
             return images
         return images + self.origin[:, None, None]
 
     def check(self, images: Images, name: str = "X") -> None:
-        """Read all images, and warn if they have another range than those of the fit."""
+        """Read images, or a sample of files, and warn if their range differs from the fit's."""
         if images.dtype == self.dtype == np.uint8:
             return
         seen = Extremes()
@@ -133,9 +130,9 @@ class PixelRange(ChannelScaling):
         self.compare(seen, images.dtype, name)
 
     def compare(self, seen: Extremes, dtype: np.dtype, name: str = "X") -> None:
-        """Warn if images, given by the extremes of their values in [0, 1], have another range.
+        """Warn if images have another range than the fit; ``seen`` holds their scaled extremes.
 
-        uint8 has its range by its type.
+        uint8 images after a uint8 fit always match: the dtype defines the range.
         """
         seen.check_finite(name)
         if dtype == self.dtype == np.uint8:
@@ -152,13 +149,13 @@ class PixelRange(ChannelScaling):
         )
         if other:
             warn(
-                f"{name} has {self.describe(seen, dtype)}; give it in the same range, or the "
-                "features mean nothing",
+                f"{name} has {self.describe(seen, dtype)}; scale it to the same range, or the "
+                "features are meaningless",
                 PixelRangeWarning,
             )
 
     def describe(self, seen: Extremes, dtype: np.dtype) -> str:
-        """Describe the range of images, and that of the fit, in words."""
+        """Describe the range of images and that of the fit in words."""
         zero = torch.zeros_like(seen.low)
         low, high, first, last = (
             self.restore(self.inverse(shares.view(1, -1, 1, 1)).cpu().numpy())
@@ -166,22 +163,22 @@ class PixelRange(ChannelScaling):
         )
         return (
             f"values from {low.min():.9g} to {high.max():.9g} ({dtype}), but the images of the fit "
-            f"are in {first.min():.9g} to {last.max():.9g} ({self.dtype})"
+            f"range from {first.min():.9g} to {last.max():.9g} ({self.dtype})"
         )
 
 
 def learn_pixels(images: Images) -> tuple[PixelRange, list[float], list[float]]:
-    """Learn the scaling of images to [0, 1], and their mean and standard deviation there.
+    """Learn the scaling of images to [0, 1], and their mean and standard deviation on that scale.
 
-    All images are read or, as files have to be decoded for it, 1,000 of these. uint8 is divided by
-    255. Other types are scaled by the smallest and largest value of each channel. What is common to
-    all values is taken off before they become float32: it is set as the ``origin`` of the images.
+    Arrays are read in full; of files, which must be decoded, at most 1,000 are read. uint8 values
+    are divided by 255. Other types are scaled by the minimum and maximum of each channel. A large
+    common offset is subtracted before conversion to float32, and set as the images' ``origin``.
 
     Returns
     -------
     pixels : PixelRange
     mean, std : list of float
-        One value a channel.
+        One value per channel.
     """
     images.origin = _find_origin(images)
     seen = Extremes()
@@ -200,7 +197,7 @@ def learn_pixels(images: Images) -> tuple[PixelRange, list[float], list[float]]:
     else:
         low, extent = seen.low, torch.where(varies, seen.high - seen.low, 1.0)
     if not extent.isfinite().all():
-        raise ValueError("the values of X span more than float32 can hold; scale X down first")
+        raise ValueError("the range of X is larger than float32 can hold; scale X down first")
     mean = total / count
     std = (square / count - mean.square()).clamp(min=0).sqrt() / extent
     std = torch.where(varies & (std > 0), std, 1.0)
@@ -218,7 +215,7 @@ def learn_pixels(images: Images) -> tuple[PixelRange, list[float], list[float]]:
 
 
 def _chunks(images: Images) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Yield all images and their rows, a few at a time; for files, those of a sample."""
+    """Yield rows and images in small batches; for files, a random sample."""
     rows = np.arange(len(images))
     if len(rows) > _FILES_SEEN and any(isinstance(array, Files) for array in images.arrays):
         rows = np.sort(np.random.default_rng(0).choice(rows, _FILES_SEEN, replace=False))
@@ -229,10 +226,10 @@ def _chunks(images: Images) -> Iterator[tuple[np.ndarray, Tensor]]:
 
 
 def _find_origin(images: Images) -> np.ndarray | None:
-    """Find what is common to all values, as seen from the first image, where it is large.
+    """Find a large offset common to all values of a channel, estimated from the first image.
 
-    It is kept in float32. What it then misses is small against the value, and is in the range that
-    is learned.
+    It is rounded to float32. The rounding error is small relative to the offset, and the learned
+    range absorbs it.
     """
     if images.dtype == np.uint8:
         return None

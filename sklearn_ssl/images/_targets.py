@@ -1,4 +1,4 @@
-"""Conversion of decoded images to a size, a number of channels and a type of numbers."""
+"""Conversion of decoded images to a target size, number of channels and dtype."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,50 +6,38 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-__all__ = [
-    "Pages",
-    "Planes",
-    "Target",
-    "fit_array",
-    "fit_picture",
-    "fit_planes",
-    "kind_of",
-    "turned",
-    "type_of",
-]
-
-Pages = int | str | None  # as the argument of learners
+Pages = int | str | None  # like the learners' argument
 
 _GRAY = ("1", "L", "LA", "La")
 _DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
 _FLOATS = ("I", "F")
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
-_OF_BANDS = ("TIFF", "JPEG2000")  # formats whose fourth channel may be something else than alpha
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # as Pillow weighs red, green and blue
-_FAR = 16  # times what is given out of an image: beyond it nothing is resized
-_LONGEST = 1.5  # of a whole image, times its shorter side
+_OF_BANDS = ("TIFF", "JPEG2000")  # formats whose fourth channel may be something other than alpha
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Pillow's weights of red, green and blue
+_FAR = 16  # longest part of an image that is resized, relative to the target
+_LONGEST = 1.5  # longest side of a whole image, relative to its shorter side
 
 
 @dataclass(frozen=True)
 class Target:
-    """Size, channels and type that images are decoded to.
+    """Size, channels and dtype to which images are decoded.
 
     Parameters
     ----------
     height, width : int
-        The image covers them and is cut around its middle, or not if it is kept ``whole``.
+        The image is resized to cover them and, unless it is ``whole``, center-cropped.
     channels : int
     dtype : str
         uint8, uint16 or float32.
     whole : bool
-        Whether height and width are only the least that is needed: the image is shrunk to cover
-        them if it is larger, and nothing is cut off but the ends of very long ones.
+        Treat height and width as minima: larger images are shrunk to cover them, smaller ones are
+        not enlarged, and only the ends of very long images are cut off.
     pages : int, "channels" or None
-        Which pages of files are read.
+        Pages of each file to read.
     channel_order : {"auto", "first", "last"}, default="auto"
-        Of items that are arrays.
+        Axis order of items that are arrays.
     of_bands : bool, default=False
-        Whether a fourth channel is no transparency, which images without it could be given.
+        True if the fourth channel is not alpha, so it cannot be added to images without one.
     """
 
     height: int
@@ -70,7 +58,7 @@ class Target:
         return sides if self.whole else (max(sides[0], self.height), max(sides[1], self.width))
 
     def middle_of(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Return left, top, right and bottom of what is resized of an image: not the far ends."""
+        """Return left, top, right and bottom of the part to resize, without the far ends."""
         factor = max(self.height / height, self.width / width)
         rows = min(height, int(_FAR * self.height / factor) + 1)
         columns = min(width, int(_FAR * self.width / factor) + 1)
@@ -78,7 +66,7 @@ class Target:
         return left, top, left + columns, top + rows
 
     def cut(self, array: np.ndarray) -> np.ndarray:
-        """Cut the middle out of an image (h, w, c) that was resized."""
+        """Center-crop a resized image (h, w, c)."""
         height, width = array.shape[:2]
         if self.whole:
             longest = int(_LONGEST * min(height, width))
@@ -91,18 +79,18 @@ class Target:
 
 @dataclass(frozen=True)
 class Planes:
-    """An image of channels that Pillow does not hold, and that is not yet read.
+    """Image that is not read yet, with channels that Pillow cannot hold.
 
     Parameters
     ----------
     shape : tuple of int
-        h, w, c; with alpha.
+        h, w, c; c includes alpha.
     dtype : dtype
     read : callable
-        Gives the array (h, w, c).
+        Function that returns the array (h, w, c).
     alpha : {"straight", "premultiplied", "none"} or None
-        What the last channel says of transparency; ``"none"`` if the image is opaque and can be
-        given one that says so, and None if its channels are no colors.
+        Kind of alpha in the last channel; ``"none"`` if the image is opaque and an alpha channel
+        can be added, None if its channels are not colors.
     """
 
     shape: tuple[int, int, int]
@@ -116,20 +104,20 @@ class Planes:
 
 
 def kind_of(mode: str) -> tuple[int, str]:
-    """Return the channels (1 or 3) and type of images of a mode of Pillow."""
+    """Return the channels (1 or 3) and dtype of images in a Pillow mode."""
     dtype = "float32" if mode in _FLOATS else "uint16" if mode in _DEEP else "uint8"
     return (1 if mode in (*_GRAY, *_DEEP, *_FLOATS) else 3), dtype
 
 
 def type_of(dtype: np.dtype) -> str:
-    """Return the type that numbers of a dtype are given out as."""
+    """Return the dtype to which values of a dtype are converted."""
     if dtype.kind == "b" or dtype == np.uint8:
         return "uint8"
     return "uint16" if dtype == np.uint16 else "float32"
 
 
 def fit_picture(image: Image.Image, target: Target) -> np.ndarray:
-    """Convert a picture to an array (h, w, c), as the target wants it."""
+    """Convert a PIL image to an array (h, w, c) that fits the target."""
     channels, dtype = kind_of(image.mode)
     if not dtype == target.dtype == "uint8":
         wanted = 4 if target.channels == 4 else channels
@@ -148,12 +136,12 @@ def fit_picture(image: Image.Image, target: Target) -> np.ndarray:
 
 
 def fit_planes(planes: Planes, target: Target) -> np.ndarray:
-    """Read an image of any channels, as the target wants it, (h, w, c)."""
+    """Read an image with any channels as an array (h, w, c) that fits the target."""
     return fit_array(planes.read(), target, planes.alpha)
 
 
 def fit_array(array: np.ndarray, target: Target, alpha: str | None = None) -> np.ndarray:
-    """Convert an array (h, w, c) as the target wants it; ``alpha`` as :class:`Planes` has it."""
+    """Convert an array (h, w, c) to fit the target; ``alpha`` is as in :class:`Planes`."""
     if alpha == "none" and target.of_bands:
         alpha = None
     if alpha is not None:
@@ -168,9 +156,9 @@ def fit_array(array: np.ndarray, target: Target, alpha: str | None = None) -> np
 
 
 def _in_mode(image: Image.Image, channels: int, of_bands: bool) -> Image.Image:
-    """Convert to gray (1), RGB (3) or RGBA (4); transparent parts are white without alpha."""
+    """Convert to gray (1), RGB (3) or RGBA (4); without alpha, transparent parts become white."""
     if channels not in (1, 3, 4):
-        raise ValueError(f"it has no {channels} channels (mode {image.mode})")
+        raise ValueError(f"it cannot be read with {channels} channels (mode {image.mode})")
     transparent = image.mode in _TRANSPARENT or "transparency" in image.info
     if channels == 4:
         if (of_bands or image.format in _OF_BANDS) and not transparent:
@@ -207,7 +195,7 @@ def _most(array: np.ndarray) -> float:
 
 
 def _of_type(array: np.ndarray, dtype: str) -> np.ndarray:
-    """Convert numbers to the wanted type; 8 and 16 bits are taken at the same brightness."""
+    """Convert values to ``dtype``; between 8 and 16 bits, brightness is preserved."""
     if array.dtype.kind == "b":
         array = array * np.uint8(255)
     found = type_of(array.dtype.newbyteorder("="))
@@ -233,7 +221,7 @@ def _with_channels(array: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _resize(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize each channel on its own, to this width and height."""
+    """Resize each channel separately to this width and height."""
     planes = [
         Image.fromarray(np.ascontiguousarray(plane, np.float32)).resize(
             size, Image.Resampling.BILINEAR
@@ -245,7 +233,7 @@ def _resize(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def turned(array: np.ndarray, orientation: int | None) -> np.ndarray:
-    """Turn an array (h, w, c) upright, as EXIF says."""
+    """Turn an array (h, w, c) upright according to its EXIF orientation."""
     if orientation in (5, 6, 7, 8):
         array = array.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

@@ -1,4 +1,4 @@
-"""TIFF: which of its pages are images, what Pillow would lose of one, and how tifffile reads it."""
+"""TIFF files: pages that are images, what Pillow would lose of them, reading with tifffile."""
 
 import json
 import math
@@ -16,19 +16,17 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from sklearn_ssl.images._targets import Pages, Planes, turned
 
-__all__ = ["Layout", "layout_of", "loss_of", "open_planes", "too_few"]
-
 # Tags
 _KIND, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC = 254, 256, 257, 258, 262
 _DESCRIPTION, _ORIENTATION, _SAMPLES, _EXTRA, _FORMAT = 270, 274, 277, 338, 339
 
-_NO_IMAGE = 1 | 4  # bits of the kind: a reduced copy, a mask
-_ALPHA = {1: "premultiplied", 2: "straight"}  # by the tag of extra samples
-_SIGNED = 2  # by the tag of the format
+_NO_IMAGE = 1 | 4  # bits of the kind: reduced copy, mask
+_ALPHA = {1: "premultiplied", 2: "straight"}  # by the extra samples tag
+_SIGNED = 2  # value of the sample format tag
 _SAMPLES_OF_COLOR = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # by the photometric tag
-_COLORS = {3: "palette", 5: "CMYK", 6: "YCbCr", 8: "LAB"}  # which tifffile does not make RGB
+_COLORS = {3: "palette", 5: "CMYK", 6: "YCbCr", 8: "LAB"}  # not converted to RGB by tifffile
 _JPEG = (6, 7)
-_HEADERS = (b"II*\0", b"MM\0*", b"II+\0")  # the third one is of files beyond 4 GB
+_HEADERS = (b"II*\0", b"MM\0*", b"II+\0")  # the third is for files over 4 GB
 
 
 @dataclass(frozen=True)
@@ -38,9 +36,9 @@ class Layout:
     Parameters
     ----------
     page : int
-        Number in the file of the one that is wanted.
+        Index of the wanted page in the file.
     loss : str
-        What it does not read whole, or nothing.
+        Part that Pillow would lose, or an empty string.
     """
 
     page: int
@@ -48,12 +46,12 @@ class Layout:
 
 
 def layout_of(file: Any, pages: Pages) -> Layout | None:
-    """Read the tags of a TIFF; return None for another file, and for one with damaged tags.
+    """Read the tags of a TIFF; return None for another file and for damaged tags.
 
     Parameters
     ----------
     file : binary file
-        It is left at its start.
+        File, rewound to its start afterward.
     pages : int, "channels" or None
         As for learners.
     """
@@ -63,7 +61,7 @@ def layout_of(file: Any, pages: Pages) -> Layout | None:
     if magic not in _HEADERS:
         return None
     wanted = pages if isinstance(pages, int) else None
-    found: list[tuple[int, Any]] = []  # pages that are images, as far as they have to be known
+    found: list[tuple[int, Any]] = []  # pages that are images, as far as needed
     others: list[tuple[int, Any]] = []
     try:
         for page in enumerate(_directories(file)):
@@ -88,7 +86,7 @@ def _directories(file: Any) -> Iterator[Any]:
     header = file.read(16)
     header = header if header[2] == 43 else header[:8]
     start, seen = ImageFileDirectory_v2(header).next, set()
-    while start and start not in seen:  # they may go round in a circle
+    while start and start not in seen:  # the chain may be circular
         seen.add(start)
         tags = ImageFileDirectory_v2(header)
         file.seek(start)
@@ -98,7 +96,7 @@ def _directories(file: Any) -> Iterator[Any]:
 
 
 def _planes_in(tags: Any) -> int:
-    """Return the number of pages that ImageJ or tifffile declare without tags for each."""
+    """Return the number of pages that ImageJ or tifffile declare without tags for each page."""
     text = str(tags.get(_DESCRIPTION, ""))
     if text.startswith("ImageJ="):
         found = re.search(r"^images=(\d+)", text, re.MULTILINE)
@@ -113,28 +111,28 @@ def _planes_in(tags: Any) -> int:
 
 
 def too_few(n: int, wanted: Pages) -> str:
-    """Return the message for a page that is not there."""
-    return f"pages={wanted} asks for page {wanted}, but it has {n}, which count from 0"
+    """Return the message for a page that does not exist."""
+    return f"pages={wanted} asks for page {wanted}, but it has {n}, counting from 0"
 
 
 def loss_of(tags: Any) -> str:
-    """Return what Pillow does not read whole of a page with these tags, or an empty string."""
+    """Return what Pillow would lose of a page with these tags, or an empty string."""
     samples, bits = tags.get(_SAMPLES, 1), max(_several(tags.get(_BITS, 1)))
     colors = _SAMPLES_OF_COLOR.get(tags.get(_PHOTOMETRIC))
     formats = _several(tags.get(_FORMAT, 1))
-    if colors is None:  # Pillow knows it, or does not read it at all
+    if colors is None:  # Pillow reads it fully or not at all
         return ""
     extra = samples - colors
     if extra > 1 or (extra == 1 and _several(tags.get(_EXTRA, 0))[-1] not in _ALPHA):
         return f"{samples} bands"
     if samples > 1 and bits > 8:
-        return f"colors of {bits} bits"
+        return f"{bits}-bit colors"
     if bits == 8 and _SIGNED in formats:
         return "signed bytes"
     if bits > 32:
-        return f"values of {bits} bits"
+        return f"{bits}-bit values"
     if bits == 32 and formats == (1,):
-        return "unsigned integers of 32 bits"
+        return "unsigned 32-bit integers"
     return ""
 
 
@@ -143,7 +141,7 @@ def _several(value: Any) -> tuple[Any, ...]:
 
 
 def open_planes(file: Any, pages: Pages) -> Planes:
-    """Open an image of any number of bands, in any type, by tifffile."""
+    """Open an image with any number of bands and any dtype with tifffile."""
     file.seek(0)
     tiff = import_module("tifffile").TiffFile(file)
     series = [one for one in tiff.series if not one.keyframe.subfiletype & _NO_IMAGE]
@@ -158,11 +156,11 @@ def open_planes(file: Any, pages: Pages) -> Planes:
             found = ", ".join(f"{one.axes} of shape {one.shape}" for one in series)
             stacked = "pages='channels' reads all as channels, " if len(series) == 1 else ""
             raise ValueError(
-                f"it has frames or pages that it does not call channels ({found}); {stacked}"
+                f"it has frames or pages that are not declared as channels ({found}); {stacked}"
                 "pages=0 reads the first one"
             )
     if not {*"YX"} <= {*axes}:
-        raise ValueError(f"it is an array of shape {shape}, which is no image")
+        raise ValueError(f"it is an array of shape {shape}, which is not an image")
     _refuse_bombs(shape)
     _refuse_colors(keyframe)
     orientation = keyframe.tags.valueof(_ORIENTATION, 1)
@@ -181,7 +179,7 @@ def open_planes(file: Any, pages: Pages) -> Planes:
 
 
 def _page_of(series: Any, number: int) -> tuple[Callable[[], np.ndarray], str, tuple, Any]:
-    """Return a function that reads one page, its axes, its shape, and what has its tags."""
+    """Return a function that reads one page, and its axes, shape and keyframe (with the tags)."""
     left = number
     for one in series:
         inner = [at for at, axis in enumerate(one.axes) if axis in "YXS"]
@@ -206,15 +204,15 @@ def _refuse_colors(page: Any) -> None:
     photometric = int(page.photometric or 0)
     if photometric in _COLORS and not (photometric == 6 and page.compression in _JPEG):
         raise ValueError(
-            f"it has {_COLORS[photometric]} colors in a form that Pillow does not read whole; save "
+            f"it has {_COLORS[photometric]} colors in a form that Pillow cannot read fully; save "
             "it as RGB"
         )
 
 
 def _refuse_bombs(shape: tuple[int, ...]) -> None:
-    """Raise an error for images that are too large, as Pillow does for the files that it reads."""
+    """Raise an error for images that are too large, as Pillow does for files that it reads."""
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and math.prod(shape) > 2 * limit:
         raise Image.DecompressionBombError(
-            f"{math.prod(shape)} values are more than the limit of {2 * limit} pixels"
+            f"{math.prod(shape)} values exceed the limit of {2 * limit} pixels."
         )

@@ -1,4 +1,4 @@
-"""Inspection of learners: reports, comparisons, pictures, and monitors of a training."""
+"""Inspection of learners: reports, comparisons, pictures, and training monitors."""
 
 from sklearn_ssl.inspection._compare import compare, verdict
 from sklearn_ssl.inspection._curves import LabelsDisplay, LayersDisplay, TrainingDisplay
@@ -31,7 +31,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> object:
-    """Import monitors when they are needed: they are callbacks of skorch, which imports slowly."""
+    """Import monitors lazily: they are callbacks of skorch, which is slow to import."""
     if name in ("MeasureMonitor", "ProbeMonitor"):
         from sklearn_ssl.inspection import _monitors
 

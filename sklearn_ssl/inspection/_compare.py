@@ -1,4 +1,4 @@
-"""Comparison of features by few labels and many: is self-supervision worth it?"""
+"""Comparison of features for few and many labels: is self-supervision worth it?"""
 
 import math
 import time
@@ -22,24 +22,23 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
 
+from sklearn_ssl._labeled._mixins import rows_for_scales
 from sklearn_ssl._utils._labels import is_absent, read_labels
 from sklearn_ssl._utils._messages import warn
 from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.clustering import PatchDictionary
 from sklearn_ssl.exceptions import LabelWarning
+from sklearn_ssl.fine_tuning import FineTunedClassifier
+from sklearn_ssl.fixed import PatchDictionary
 from sklearn_ssl.images import PickedArray, count_images, load_images, opened, pick
-from sklearn_ssl.images._arrays import check_finite
 from sklearn_ssl.inspection._given import check_columns
 from sklearn_ssl.inspection._report import make_frame
-from sklearn_ssl.probes import FineTunedClassifier, LinearProbe, SelfSupervisedClassifier
-from sklearn_ssl.probes._semi_supervised import rows_for_scales
+from sklearn_ssl.probes import LinearProbe
+from sklearn_ssl.semi_supervised import SelfSupervisedClassifier
 from sklearn_ssl.views import Views
-
-__all__ = ["compare", "verdict"]
 
 _USUAL_N_LABELS = (50, 250, 1000)
 _SUPERVISED = "supervised"
-# arguments of learners that say how images are read
+# learner arguments that control how images are read
 _READING = ("image_shape", "channel_order", "on_error", "pages", "decoded_cache", "n_jobs")
 
 
@@ -68,79 +67,82 @@ def compare(
     random_state: Any = 0,
     frame: str = "pandas",
 ) -> Any:
-    """Compare features of images by the accuracy of one classifier, for few labels and many.
+    """Compare image features by the accuracy of one classifier, for few and many labels.
 
-    A quarter of the labeled images is held out for testing. Each transformer is fitted to all
-    others without their labels. Then the same probe is fitted to the features of a few images with
-    labels, for several draws of them, and tested. A draw has one image of each class before others
-    follow at random. The probe is :class:`LinearProbe`, which chooses its regularization and
-    scaling for each transformer and each draw.
+    A quarter of the labeled images is held out as the test set. Each transformer is fitted to all
+    other images, without labels. Then the same probe is fitted to the features of a few labeled
+    images, for several random draws of them, and tested. A draw starts with one image of each
+    class; the rest is random. The probe is :class:`LinearProbe`, which chooses its regularization
+    and scaling for each transformer and each draw.
 
-    :func:`verdict` puts the result into a sentence, and :class:`LabelsDisplay` draws it.
+    :func:`verdict` sums up the result in a sentence, and :class:`LabelsDisplay` plots it.
 
     Parameters
     ----------
     transformers : estimator, dict of str to estimator, or list of pairs
         A single learner is compared with its usual rivals: pixels, PCA, HOG (if scikit-image is
-        installed), its encoder before training, a :class:`PatchDictionary`, and a network of its
-        kind that is trained from scratch with the labels. In a dict, ``"passthrough"`` stands for
-        pixels and ``"supervised"`` for that network, which has as much time for each draw of labels
-        as the slowest learner has for a fit (a minute without a learner), so that its accuracy
-        depends on the speed of the machine. A ``FunctionTransformer`` gets images, as for HOG;
-        other transformers of scikit-learn get each image as a row. Classifiers of images, such as
-        :class:`FineTunedClassifier`, are fitted to the images that have labels, and so are
-        pipelines with one: give the learner alone. :class:`SelfSupervisedClassifier` and a
-        ``FineTunedClassifier`` of a learner get the other images, too, without labels. A
-        ``checkpoint`` is not used, as every fit is another one; ``memory`` is.
+        installed), its encoder before training, a :class:`PatchDictionary`, and the same kind of
+        network trained from scratch on the labels. In a dict, ``"passthrough"`` stands for pixels
+        and ``"supervised"`` for that network. For each draw of labels, it trains for as long as one
+        fit of the slowest learner takes (a minute if there is no learner), so its accuracy depends
+        on the speed of the machine. A ``FunctionTransformer`` gets images, as for HOG; other
+        scikit-learn transformers get each image as a row. Image classifiers, such as
+        :class:`FineTunedClassifier`, are fitted to the labeled images only, and so are pipelines
+        that end in a classifier: to pretrain on all images, pass the learner itself.
+        :class:`SelfSupervisedClassifier`, and a ``FineTunedClassifier`` of a learner, also get the
+        other images, without labels. ``memory`` is used; ``checkpoint`` is ignored, as every fit is
+        a different training.
     X : array-like, or images in files
-        Images in any form that learners take. Rivals get files as the arrays that learners read.
+        Images in any form that learners accept. For rivals, files are read into arrays the way
+        the learner reads them.
     y : array-like of shape (n,)
         Labels; None, NaN and -1 mark images without one.
     n_labels : int or sequence of int, optional
-        Numbers of labels to learn from. By default those of 50, 250 and 1,000 that are there; all
-        labels that are not held out, too, where they are fewer than 1,000. There is one draw of
-        all, so that ``error`` is for these labels, not for others of the same number.
+        Numbers of labels to learn from. By default those of 50, 250 and 1,000 that the training
+        part has and, if it has fewer than 1,000, all of its labels. All labels are a single draw:
+        ``error`` then holds for these labels, not for others of the same number.
     n_splits : int, default=5
-        Draws of labels, which are the same for all methods.
+        Number of draws of labels; all methods share them.
     n_fits : int, default=3
-        Fits of each method that has a ``random_state``: the first with the one given, the others
-        with seeds that differ. ``"supervised"`` is fitted to so many draws.
+        Number of fits of each method that has a ``random_state``: the first uses it, the others use
+        different seeds. ``"supervised"`` is fitted once to each of this many draws.
     groups : array-like of shape (n,), optional
-        Groups of images, such as those of one patient, of which none is on both sides of the split.
+        Groups of images, such as those of one patient. No group is on both sides of the split.
     probe : classifier of features, optional
-        Another one than ``LinearProbe()``. It should choose its own regularization and scaling, as
-        no fixed one suits all features.
+        Used in place of ``LinearProbe()``. It should choose its own regularization and scaling, as
+        no fixed choice suits all features.
     random_state : int, RandomState instance or None, default=0
-        Draws the test part, the labels, and the seeds of further fits.
+        Determines the test set, the draws of labels, and the seeds of further fits.
     frame : {"pandas", "polars"}, default="pandas"
+        Library of the data frame that is returned.
 
     Returns
     -------
     DataFrame
         A row for each method and number of labels:
 
-        - ``method``, ``kind`` ("learner": self-supervised; or "rival") and ``n_labels``;
-        - ``accuracy``, the mean over draws and fits, and ``error``, its standard error, of draws,
+        - ``method``, ``kind`` ("learner", which is self-supervised, or "rival") and ``n_labels``;
+        - ``accuracy``: the mean over draws and fits, and ``error``: its standard error, over draws,
           fits and test images together;
         - ``spread`` and ``spread_fits``: standard deviations over draws of labels and over fits
-          (NaN where there is only one);
-        - ``test_error``: the part of ``error`` that is due to the number of test images, or of
-          ``groups`` of them (NaN where there is only one);
-        - ``rival``: the best of the rivals, but for the method itself (learners are no rivals of
-          others unless all are); ``gain``: by how much the method is above it, on the draws that
-          both were fitted to; ``gain_error``, the standard error of this difference, with draws and
-          test images paired; and ``gain_low`` and ``gain_high``, its 95 % confidence interval by
-          Student's t, which few fits or draws make wide;
-        - ``width``: number of features (0 for a classifier of images), and ``seconds`` of a fit
-          with all features, on average; for a learner that was trained before, those of its
-          training.
+          (NaN if there is only one);
+        - ``test_error``: the part of ``error`` that is due to the number of test images, or of test
+          ``groups`` (NaN if there is only one);
+        - ``rival``: the best rival other than the method itself (learners are rivals only if all
+          methods are learners); ``gain``: the method's accuracy minus the rival's, on the draws
+          that both were fitted to; ``gain_error``: the standard error of this difference, with
+          draws and test images paired; ``gain_low`` and ``gain_high``: its 95 % confidence interval
+          by Student's t, which is wide for few fits or draws;
+        - ``width``: dimension of the features (0 for an image classifier); ``seconds``: mean
+          duration of a fit, including the features of all images, or of its training if a learner
+          was trained before.
 
         Accuracies are between 0 and 1.
 
     Raises
     ------
     ValueError, TypeError
-        If images, labels and methods are not usable.
+        If images, labels or methods are not usable.
 
     Examples
     --------
@@ -159,10 +161,10 @@ def compare(
     labels, is_labeled = read_labels(y, n)
     if groups is not None:
         if len(groups) != n:
-            raise ValueError(f"X has {n} rows, but groups has {len(groups)}")
+            raise ValueError(f"X has {n} rows, but groups has {len(groups)}; give one for each row")
         absent = [row for row, group in enumerate(groups) if is_absent(group)]
         if absent:
-            raise ValueError(f"groups has none in row {absent[0]}; give each image one")
+            raise ValueError(f"groups has no group in row {absent[0]}; give one for each image")
     methods = _named(transformers, X)
     images = _Images(X, _first_learner([m for _, m in methods]))
     usable = np.flatnonzero(is_labeled & ~images.broken)
@@ -198,20 +200,20 @@ _TOLD = [
 
 
 def verdict(table: Any) -> str:
-    """Say in a sentence for each number of labels whether self-supervision was worth it.
+    """Say in one sentence for each number of labels whether self-supervision was worth it.
 
     It was if the 95 % confidence interval of the gain is above 0.
 
     Parameters
     ----------
     table : DataFrame
-        As :func:`compare` gives it.
+        Result of :func:`compare`.
 
     Returns
     -------
     str
-        A line for each number of labels, about the best learner and the best rival. Without a
-        learner in the table, about the best method. What ± leaves out is said.
+        A line for each number of labels, which compares the best learner with the best rival. If
+        the table has no learner, it is about the best method. The line says what ± leaves out.
 
     Examples
     --------
@@ -258,7 +260,7 @@ def _sentence(row: dict[str, Any], rival_row: dict[str, Any]) -> str:
     if row["kind"] == "learner":
         if rival_row.get("kind") != "learner":
             found += f": {judged}"
-        # classifiers of images have another seed for each draw
+        # image classifiers have a different seed for each draw
         if np.isnan(row["spread_fits"]) and (row.get("width", 1) or np.isnan(row["spread"])):
             one.append("one fit, so that ± has no spread over fits")
     if np.isnan([each.get("spread", 0.0) for each in (row, rival_row)]).any():
@@ -268,11 +270,11 @@ def _sentence(row: dict[str, Any], rival_row: dict[str, Any]) -> str:
     return found + (f" ({'; '.join(one)})" if one else "")
 
 
-# What is compared
+# Methods
 
 
 def _named(transformers: Any, X: Any) -> list[tuple[str, Any]]:
-    """Return names and methods, with the usual rivals of one that is alone."""
+    """Return names and methods; add the usual rivals to a single one."""
     if isinstance(transformers, dict):
         pairs = list(transformers.items())
     elif isinstance(transformers, (list, tuple)):
@@ -281,26 +283,26 @@ def _named(transformers: Any, X: Any) -> list[tuple[str, Any]]:
         pairs = [*_usual_rivals(transformers, X), (type(transformers).__name__, transformers)]
     else:
         raise TypeError(
-            f"transformers={transformers!r}: give a learner, or a dict of names and transformers"
+            f"transformers={transformers!r}: give a learner, or a dict of name to transformer"
         )
     if not pairs or not all(len(p) == 2 and isinstance(p[0], str) for p in pairs):
         raise ValueError(
-            "transformers: give one at least, as a dict or a list of pairs (name, transformer)"
+            "transformers: give at least one, in a dict or a list of pairs (name, transformer)"
         )
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names):
-        raise ValueError(f"transformers: names have to differ, but are {names}")
+        raise ValueError(f"transformers: names must differ, but are {names}")
     for name, method in pairs:
         if isinstance(method, str) and method not in ("passthrough", _SUPERVISED):
             raise ValueError(
-                f"transformers[{name!r}]={method!r} is none of 'passthrough', 'supervised' or a "
+                f"transformers[{name!r}]={method!r} must be 'passthrough', 'supervised' or a "
                 "transformer"
             )
         if not isinstance(method, str) and not (
             hasattr(method, "fit") and (hasattr(method, "transform") or is_classifier(method))
         ):
             raise TypeError(
-                f"transformers[{name!r}]={method!r} is no transformer and no classifier"
+                f"transformers[{name!r}]={method!r} is neither a transformer nor a classifier"
             )
     return pairs
 
@@ -324,7 +326,7 @@ def _usual_rivals(learner: Any, X: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _hog(images: np.ndarray) -> np.ndarray:
-    """Compute histograms of gradients in cells of an eighth of the side, but at least 2 pixels."""
+    """Compute histograms of gradients in cells of an eighth of the side, at least 2 pixels."""
     from skimage.feature import hog
 
     if images.ndim < 3:
@@ -358,12 +360,12 @@ def _learner_in(method: Any) -> Any:
 
 
 def _reading_of(learner: Any) -> dict[str, Any]:
-    """Return how a learner reads images, as arguments."""
+    """Return the arguments that control how a learner reads images."""
     return {} if learner is None else {name: getattr(learner, name) for name in _READING}
 
 
 def _is_trained(method: Any) -> bool:
-    """Return whether a method contains a learner that is trained."""
+    """Return True if a method contains a learner that is trained."""
     learner = _learner_in(method)
     return learner is not None and (learner.max_epochs != 0 or learner.time_budget is not None)
 
@@ -373,11 +375,11 @@ def _is_classifier(method: Any) -> bool:
 
 
 def _from_scratch(learner: Any, seconds: float) -> FineTunedClassifier:
-    """Make a network like that of the learner, to be trained with labels."""
+    """Make a network like the learner's, to train on labels."""
     if learner is None:
         return FineTunedClassifier(time_budget=max(seconds, 1.0), random_state=0)
     views = None
-    if isinstance(learner.views, Views):  # what it knows of the images, such as flips
+    if isinstance(learner.views, Views):  # use the learner's flips and rotations
         views = FineTunedClassifier()._default_views()
         views.set_params(flip=learner.views.flip, rotate=learner.views.rotate)
     return FineTunedClassifier(
@@ -391,11 +393,11 @@ def _from_scratch(learner: Any, seconds: float) -> FineTunedClassifier:
     )
 
 
-# What is learned from
+# Images and labels
 
 
 class _Images:
-    """Images as they were given, for learners, and as arrays, for others."""
+    """Images as given, for learners, and as arrays, for other methods."""
 
     def __init__(self, X: Any, learner: Any):
         self.X, self.arrays, self.learner = X, X, learner
@@ -404,11 +406,16 @@ class _Images:
             self.arrays = load_images(X, **_reading_of(learner))
             if self.arrays.dtype.kind == "f":
                 self.broken = np.isnan(self.arrays).any(axis=(1, 2, 3))
-        elif isinstance(X, np.ndarray):
-            check_finite(X.reshape(len(X), -1))
+        elif isinstance(X, np.ndarray) and X.dtype.kind == "f":
+            strange = np.flatnonzero(~np.isfinite(X.reshape(len(X), -1)).all(1))
+            if len(strange):
+                raise ValueError(
+                    f"X contains NaN or infinity, first in row {strange[0]}; every pixel needs a "
+                    "finite value: fill it, or leave the image out"
+                )
 
     def given_to(self, method: Any, rows: np.ndarray) -> Any:
-        """Return rows in the form that a method takes."""
+        """Return rows in the form that a method expects."""
         first = _first_step(method)
         if hasattr(first, "encoder_layers") or hasattr(first, "learner"):
             return pick(self.X, rows)
@@ -421,7 +428,7 @@ class _Images:
 
 
 def _first_step(method: Any) -> Any:
-    """Return the step that sees the images first."""
+    """Return the step that gets the images."""
     if isinstance(method, Pipeline):
         return _first_step(method[0])
     if isinstance(method, FeatureUnion):
@@ -432,16 +439,18 @@ def _first_step(method: Any) -> Any:
 def _split(
     usable: np.ndarray, codes: np.ndarray, groups: Any, random: np.random.RandomState
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split labeled images into those to learn from and a quarter to test on."""
+    """Split labeled images into a training part and a quarter to test on."""
     if len(usable) < 8:
-        raise ValueError(f"y has {len(usable)} labels; a comparison needs 8 at least")
+        raise ValueError(f"y has {len(usable)} usable labels; a comparison needs at least 8")
     y = codes[usable]
     if groups is not None:
         its = np.asarray(groups)[usable]
         if len(np.unique(its)) < 4:
-            raise ValueError(f"groups has {len(np.unique(its))} groups of labeled images, not 4")
+            raise ValueError(
+                f"groups has {len(np.unique(its))} groups of labeled images; give at least 4"
+            )
         folds = StratifiedGroupKFold(4, shuffle=True, random_state=random)
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of rare classes
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # on rare classes
             known, test = next(folds.split(usable, y, its))
         return usable[np.sort(known)], usable[np.sort(test)]
     counts = np.bincount(y)
@@ -463,23 +472,23 @@ def _sizes(n_labels: Any, n_known: int, n_classes: int) -> list[int]:
     found, more = [n for n in each if n <= n_known], tuple(n for n in each if n > n_known)
     if more:
         happened = (
-            f"n_labels={more} are more than the {n_known} labels that are there to learn from, "
-            "beside those that are held out"
+            f"n_labels={more} are more than the {n_known} labels that remain after holding out "
+            "the test set"
         )
         if not found:
             raise ValueError(happened)
-        warn(f"{happened}, and are left out", LabelWarning)
+        warn(f"{happened}; they are left out", LabelWarning)
     return found
 
 
 def _draw(codes: np.ndarray, random: np.random.RandomState) -> np.ndarray:
-    """Draw an order of labels that begins with one of each class."""
+    """Draw an order of labels that starts with one of each class."""
     order = random.permutation(len(codes))
     _, first = np.unique(codes[order], return_index=True)
     return np.concatenate([order[np.sort(first)], np.delete(order, first)])
 
 
-# What is measured
+# Fits
 
 
 @dataclass
@@ -496,18 +505,18 @@ class _Plan:
     probe: Any
 
     def rows_of(self, n: int) -> list[np.ndarray]:
-        """Return ``n`` rows of known images for each draw of labels; there is one draw of all."""
+        """Return ``n`` rows of known images for each draw of labels; all of them are one draw."""
         return [draw[:n] for draw in self.draws[: 1 if n == len(self.known) else None]]
 
     def right(self, rows: np.ndarray, fit: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """Find the test images that a classifier gets right after a fit to some known ones."""
+        """Return which test images a classifier gets right after a fit to some known images."""
         with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
             return fit(rows) == self.codes[self.test]
 
 
 @dataclass
 class _Result:
-    """Results of a method, for each number of labels: (n_fits, n_draws, n_test)."""
+    """Results of a method; ``right`` is (n_fits, n_draws, n_test) for each number of labels."""
 
     name: str
     is_learner: bool
@@ -538,7 +547,7 @@ def _of_features(plan: _Plan, name: str, method: Any, seeds: Sequence[int | None
             y = plan.codes[plan.known][rows]
             if plan.probe is not None:
                 return clone(plan.probe).fit(known[rows], y).predict(test)
-            # scales are learned from images without labels, too, as SelfSupervisedClassifier does
+            # as in SelfSupervisedClassifier, scales are also learned from unlabeled images
             return LinearProbe().fit(known[rows], y, X_unlabeled=seen).predict(test)
 
         for n in plan.sizes:
@@ -554,7 +563,7 @@ def _of_classifier(
     if isinstance(method, str):
         method = _from_scratch(plan.images.learner, seconds)
     result = _Result(name, _is_trained(method))
-    # these know what to do with images without a label
+    # these accept images without a label
     pretrains = result.is_learner and isinstance(
         method, (FineTunedClassifier, SelfSupervisedClassifier)
     )
@@ -563,7 +572,7 @@ def _of_classifier(
         each = []
         draws = plan.rows_of(n)
         is_one = len(draws) == 1
-        if is_one and _is_random(method):  # of one draw there are as many fits as seeds
+        if is_one and _is_random(method):  # fit a single draw with each seed
             draws *= len(seeds)
         for rows, seed in zip(draws, seeds, strict=False):
 
@@ -589,7 +598,7 @@ def _is_random(estimator: Any) -> bool:
 
 
 def _trained_seconds(fitted: Any) -> float:
-    """Return how long learners were trained, also if that was before, or is kept by ``memory``."""
+    """Return how long learners were trained, even if before, or in a fit cached by ``memory``."""
     histories = [getattr(learner, "history_", ()) for learner in _learners_in(fitted)]
     return sum((epoch["seconds"] for history in histories for epoch in history), 0.0)
 
@@ -609,14 +618,14 @@ def _flat(features: Any) -> np.ndarray:
     return found.reshape(len(found), -1)
 
 
-# What follows from it
+# Statistics
 
 
 def _rows(mine: _Result, results: Sequence[_Result], groups: Any) -> Iterator[dict[str, Any]]:
     rivals = [one for one in results if not one.is_learner] or list(results)
     for n, right in mine.right.items():
         others = [one for one in rivals if one is not mine]
-        # on the draws that both have: classifiers of images have fewer
+        # on the draws that both have: image classifiers have fewer
         gains = {one.name: _gain(right, one.right[n], groups) for one in others}
         rival = min(gains, key=lambda name: gains[name][0], default="")
         gain, gain_error, half = gains.get(rival, (np.nan,) * 3)
@@ -645,7 +654,7 @@ def _rows(mine: _Result, results: Sequence[_Result], groups: Any) -> Iterator[di
 
 def _gain(right: np.ndarray, rival: np.ndarray, groups: Any) -> tuple[float, float, float]:
     """Return the difference of two accuracies, its standard error, and half its interval."""
-    n_draws = min(right.shape[1], rival.shape[1])  # those that both have
+    n_draws = min(right.shape[1], rival.shape[1])  # common draws
     right, rival = right[:, :n_draws].astype(float), rival[:, :n_draws].astype(float)
     difference = right.mean(0) - rival.mean(0)  # (n_draws, n_test)
     fits = [(_spread(one.mean((1, 2))), len(one)) for one in (right, rival)]
@@ -659,9 +668,9 @@ def _spread(values: np.ndarray) -> float:
 
 
 def _over_images(values: np.ndarray, groups: Any) -> tuple[float, int]:
-    """Return the standard deviation over test images, or over groups of them, and their number.
+    """Return the standard deviation over test images, or groups of them, and their number.
 
-    Of groups it is that of their sums, in units in which the mean is that over images.
+    For groups, it is the standard deviation of their sums, scaled to the mean over images.
     """
     off = values - values.mean()
     if groups is not None:
@@ -674,8 +683,8 @@ def _over_images(values: np.ndarray, groups: Any) -> tuple[float, int]:
 def _together(*parts: tuple[float, int]) -> tuple[float, float]:
     """Return the standard error from independent sources, and its degrees of freedom.
 
-    The latter are by Welch and Satterthwaite. A source is a standard deviation and the number of
-    values that it is of; NaN is one that is not known, and left out.
+    The degrees of freedom are by Welch and Satterthwaite. A source is a standard deviation and the
+    number of values behind it; a source of NaN is unknown, and left out.
     """
     known = [(s / np.sqrt(n), n) for s, n in parts if not np.isnan(s)]
     if not known:

@@ -11,13 +11,11 @@ from sklearn_ssl.inspection._compare import verdict
 from sklearn_ssl.inspection._given import check_axes, check_columns, check_history
 from sklearn_ssl.inspection._report import layer_report
 
-__all__ = ["Display", "LabelsDisplay", "LayersDisplay", "TrainingDisplay", "pyplot"]
-
 _NOT_TERMS = ("epoch", "seconds", "images", "images_per_second")
 
 
 def pyplot() -> Any:
-    """Import matplotlib's pyplot, or raise an error that says how to install it."""
+    """Import matplotlib's pyplot; the error says how to install it."""
     try:
         import matplotlib.pyplot
     except ImportError:
@@ -26,7 +24,7 @@ def pyplot() -> Any:
 
 
 class Display(ABC):
-    """Base of displays that are drawn on one pair of axes."""
+    """Base of displays on a single pair of axes."""
 
     def plot(self, ax: Any = None) -> Self:
         """Draw the display.
@@ -34,6 +32,7 @@ class Display(ABC):
         Parameters
         ----------
         ax : matplotlib Axes, optional
+            Axes to draw on; by default those of a new figure.
 
         Returns
         -------
@@ -49,10 +48,10 @@ class Display(ABC):
 
     @abstractmethod
     def _check(self) -> None:
-        """Raise ValueError or TypeError for arguments that cannot be drawn."""
+        """Raise ValueError or TypeError if the arguments cannot be drawn."""
 
     def _size(self) -> tuple[float, float]:
-        """Return the size of a figure, in inches."""
+        """Return the figure size in inches."""
         return 5.5, 3.5
 
     @abstractmethod
@@ -61,12 +60,12 @@ class Display(ABC):
 
 
 class TrainingDisplay:
-    """Curves of a training: terms of the loss, learning rate, feature spread, monitored values.
+    """Training curves: loss terms, learning rate, feature spread, monitored values.
 
     Parameters
     ----------
     history : list of dict
-        As a learner's ``history_``.
+        A learner's ``history_``.
 
     Attributes
     ----------
@@ -93,8 +92,9 @@ class TrainingDisplay:
         Parameters
         ----------
         estimator : PretextLearner
+            Fitted learner.
         ax : ndarray of matplotlib Axes, optional
-            One for each curve.
+            Axes for each curve; by default those of a new figure.
 
         Returns
         -------
@@ -108,6 +108,7 @@ class TrainingDisplay:
         Parameters
         ----------
         ax : ndarray of matplotlib Axes, optional
+            Axes for each curve; by default those of a new figure.
 
         Returns
         -------
@@ -115,11 +116,11 @@ class TrainingDisplay:
         """
         rows = self.history if isinstance(self.history, (list, tuple)) else [None]
         if not all(isinstance(row, dict) for row in rows):
-            raise TypeError("history must be a list with a dict for each epoch, as history_ is")
+            raise TypeError("history must be a list of one dict per epoch, such as history_")
         names = list(dict.fromkeys(k for row in rows for k in row))
         names = [n for n in names if n not in _NOT_TERMS]
         if not names:
-            raise ValueError(f"history has nothing to draw: {len(rows)} epochs were trained")
+            raise ValueError(f"history has nothing to draw after {len(rows)} epochs")
         names.sort(key=lambda n: n != "train_loss")  # the loss comes first
         if ax is None:
             _, ax = pyplot().subplots(
@@ -129,7 +130,9 @@ class TrainingDisplay:
         for axes in self.ax_.ravel():
             check_axes(axes)
         if self.ax_.shape != (len(names),):
-            raise ValueError(f"ax has shape {self.ax_.shape}; give axes for {len(names)} curves")
+            raise ValueError(
+                f"ax has shape {self.ax_.shape}; give a row of axes for {len(names)} curves"
+            )
         for axes, name in zip(self.ax_, names, strict=True):
             points = [(i + 1, row[name]) for i, row in enumerate(self.history) if name in row]
             axes.plot(*zip(*points, strict=True), marker="." if len(points) < 30 else None)
@@ -145,9 +148,9 @@ class LayersDisplay(Display):
     Parameters
     ----------
     report : DataFrame
-        As :func:`layer_report` gives it.
+        Result of :func:`layer_report`.
     value : str, default="accuracy"
-        Its column that is drawn.
+        Column to draw.
 
     Attributes
     ----------
@@ -168,13 +171,15 @@ class LayersDisplay(Display):
         Parameters
         ----------
         estimator : PretextLearner
+            Fitted learner.
         X : array-like
             Images.
         y : array-like of shape (n,), optional
-            Labels; without them RankMe is drawn.
+            Labels; without them, RankMe is drawn.
         ax : matplotlib Axes, optional
+            Axes to draw on; by default those of a new figure.
         **options
-            Of :func:`layer_report`.
+            Arguments of :func:`layer_report`.
 
         Returns
         -------
@@ -216,13 +221,13 @@ class LayersDisplay(Display):
 class LabelsDisplay(Display):
     """Accuracy against the number of labels, and the verdict.
 
-    Bars are standard errors, of draws of labels, fits and test images together. Learners have
-    solid lines, rivals dashed ones.
+    Error bars are standard errors, over draws of labels, fits and test images together. Learners
+    have solid lines, rivals dashed ones.
 
     Parameters
     ----------
     table : DataFrame
-        As :func:`compare` gives it.
+        Result of :func:`compare`.
 
     Attributes
     ----------
@@ -235,12 +240,14 @@ class LabelsDisplay(Display):
 
     @classmethod
     def from_table(cls, table: Any, *, ax: Any = None) -> Self:
-        """Draw a table that :func:`compare` gave.
+        """Draw the result of :func:`compare`.
 
         Parameters
         ----------
         table : DataFrame
+            Result of :func:`compare`.
         ax : matplotlib Axes, optional
+            Axes to draw on; by default those of a new figure.
 
         Returns
         -------

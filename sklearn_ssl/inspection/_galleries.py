@@ -1,4 +1,4 @@
-"""Displays of images beside each other, in the style of scikit-learn."""
+"""Displays of several images, in the style of scikit-learn."""
 
 from collections.abc import Sequence
 from numbers import Integral
@@ -18,20 +18,13 @@ from sklearn_ssl.images import Images, Reading, read_images
 from sklearn_ssl.inspection._curves import Display, pyplot
 from sklearn_ssl.inspection._given import check_learner, check_pictures
 
-__all__ = [
-    "FeatureMapDisplay",
-    "NeighborsDisplay",
-    "ReconstructionDisplay",
-    "ViewsDisplay",
-]
-
-_REDRAWING = ("reconstruct", "inpaint", "colorize")  # make images of images, and train nothing
+_REDRAWING = ("reconstruct", "inpaint", "colorize")  # return images, and train nothing
 _COUNT = Interval(Integral, 1, None, closed="left")
 _UNLABELED = "lightgray"
 
 
 def _shown(image: np.ndarray) -> np.ndarray:
-    """Convert an image (h, w, c) in [0, 1] to what matplotlib shows."""
+    """Convert an image (h, w, c) in [0, 1] to RGB."""
     if image.shape[2] == 3:
         return image
     return np.repeat(image.mean(2, keepdims=True), 3, axis=2)
@@ -43,9 +36,9 @@ def _as_pictures(pixels: Tensor) -> np.ndarray:
 
 
 def _seen_by(learner: Any, X: Any, rows: np.ndarray | None = None) -> np.ndarray:
-    """Return images (n, h, w, c) in [0, 1] as the learner sees them, of all rows or some.
+    """Return images (n, h, w, c) in [0, 1] as the learner sees them, for all rows or some.
 
-    Files that are skipped are NaN.
+    Skipped files are NaN.
     """
     images, pixels = learner._read_images(X, broken="blank"), learner.net_.module_.pixels
     rows = np.arange(len(images)) if rows is None else rows
@@ -55,13 +48,13 @@ def _seen_by(learner: Any, X: Any, rows: np.ndarray | None = None) -> np.ndarray
 
 
 def _read(X: Any) -> Images:
-    """Read images in any form that learners take."""
+    """Read images in any form that learners accept."""
     reading = Reading(broken="blank")
     return read_images(X, estimator=BaseEstimator(), min_images=1, reading=reading)
 
 
 def _scaled(images: Images, rows: np.ndarray) -> np.ndarray:
-    """Read images (n, h, w, c), scaled to [0, 1] by their type or by the range that they have."""
+    """Read images (n, h, w, c), scaled to [0, 1] by their type or their own range."""
     batch = images.take(rows)
     if images.is_uint8:
         return _as_pictures(batch / 255)
@@ -70,27 +63,27 @@ def _scaled(images: Images, rows: np.ndarray) -> np.ndarray:
 
 
 def _are_read(pictures: np.ndarray) -> np.ndarray:
-    """Return a mask of the images that are there; files that are skipped are NaN."""
+    """Return a mask of the images that were read; skipped files are NaN."""
     there = ~np.isnan(pictures).any((1, 2, 3))
     if not there.any():
-        raise ValueError("X has no image that can be read")
+        raise ValueError("X has no readable image")
     return there
 
 
 def _of(features: Any, name: str, n_images: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return features as an array, and their rows without NaN, which skipped files have."""
+    """Return features as an array, and the rows without NaN; skipped files have NaN."""
     with naming(name):
         features = check_array(features, ensure_all_finite="allow-nan")
     if n_images is not None and n_images != len(features):
         raise ValueError(f"{name} has {len(features)} rows, but X has {n_images} images")
     rows = np.flatnonzero(~np.isnan(features).any(1))
     if len(rows) == 0:
-        raise ValueError(f"all {len(features)} rows of {name} have NaN in them")
+        raise ValueError(f"all {len(features)} rows of {name} contain NaN")
     return features, rows
 
 
 class _Grid(Display):
-    """Base of displays of rows of images."""
+    """Base of displays of images in a grid."""
 
     images: np.ndarray
     titles: Sequence[str] = ()
@@ -100,7 +93,7 @@ class _Grid(Display):
         check_pictures(self.images, 5)
 
     def _gaps(self) -> tuple[int, int]:
-        """Return the pixels between rows and between columns."""
+        """Return the gaps between rows and between columns, in pixels."""
         width = self.images.shape[3]
         gap = max(1, width // 16)
         return gap + (max(1, round(0.18 * width)) if len(self.captions) else 0), gap
@@ -137,10 +130,10 @@ class FeatureMapDisplay(Display):
     places : ndarray of shape (n, 2)
         Positions on the map.
     images : ndarray of shape (n, height, width, channels), optional
-        In [0, 1]; without them points are drawn.
+        Images in [0, 1]; without them, points are drawn.
     labels : ndarray of shape (n,), optional
-        Names or integers, which are explained in a legend, or floats, which are explained by a
-        color bar. Images with None or NaN are gray.
+        Names or integers, with a legend, or floats, with a color bar. Images with None or NaN are
+        gray.
     rows : ndarray of shape (n,), optional
         Rows of the images in ``X``.
 
@@ -175,20 +168,22 @@ class FeatureMapDisplay(Display):
     def from_estimator(
         cls, estimator: Any, X: Any, y: Any = None, *, reducer: Any = None, ax: Any = None
     ) -> Self:
-        """Map the features that a fitted learner gives images.
+        """Map the features of images, computed by a fitted learner.
 
         Parameters
         ----------
         estimator : PretextLearner
+            Fitted learner.
         X : array-like
-            Images; some hundreds can be told apart. Files that are skipped are left out.
+            Images; a few hundred can be told apart. Skipped files are left out.
         y : array-like of shape (n,), optional
-            Labels, which give the frames their colors: names, as ``target_names[y]``, integers, or
-            floats. Images without a label (None, NaN or -1) are gray.
+            Labels, which determine the colors of the frames: names, such as ``target_names[y]``,
+            integers, or floats. Images without a label (None, NaN or -1) are gray.
         reducer : transformer or None, default=None
-            From features to two dimensions, fitted as a clone; ``None`` takes t-SNE of 50 principal
-            components.
+            Reduces features to two dimensions; a clone is fitted. ``None`` means t-SNE of 50
+            principal components.
         ax : matplotlib Axes, optional
+            Axes to draw on; by default those of a new figure.
 
         Returns
         -------
@@ -207,19 +202,20 @@ class FeatureMapDisplay(Display):
     def from_features(
         cls, features: Any, X: Any = None, y: Any = None, *, reducer: Any = None, ax: Any = None
     ) -> Self:
-        """Map given features, of a learner or of anything else.
+        """Map given features, from a learner or any other source.
 
         Parameters
         ----------
         features : array-like of shape (n, n_features)
-            Rows with NaN, as those of files that were skipped, are left out.
+            Features. Rows with NaN, such as those of skipped files, are left out.
         X : array-like, optional
-            Their images, in any form that learners take; without them points are drawn.
+            Their images, in any form that learners accept; without them, points are drawn.
         y : array-like of shape (n,), optional
-            As of :meth:`from_estimator`.
+            Labels, as for :meth:`from_estimator`.
         reducer : transformer or None, default=None
-            As of :meth:`from_estimator`.
+            Reduces features to two dimensions, as for :meth:`from_estimator`.
         ax : matplotlib Axes, optional
+            Axes to draw on; by default those of a new figure.
 
         Returns
         -------
@@ -235,11 +231,13 @@ class FeatureMapDisplay(Display):
         with naming("places"):
             shape = np.shape(self.places)
         if len(shape) != 2 or shape[0] == 0 or shape[1] != 2:
-            raise ValueError(f"places has shape {shape}; give positions (n, 2)")
+            raise ValueError(f"places has shape {shape}; give positions of shape (n, 2)")
         if self.images is not None:
             check_pictures(self.images, 4)
             if len(self.images) != shape[0]:
-                raise ValueError(f"images: give one for each of {shape[0]} places")
+                raise ValueError(
+                    f"images has {len(self.images)} images; give one for each of {shape[0]} places"
+                )
         if self.labels is not None:
             with naming("labels"):
                 column_or_1d(self.labels)
@@ -274,8 +272,8 @@ def _places(features: np.ndarray, reducer: Any) -> np.ndarray:
             places = np.asarray(clone(reducer).fit_transform(features))
         if places.shape != (len(features), 2):
             raise ValueError(
-                f"reducer={reducer!r} gives an array of shape {places.shape} for {len(features)} "
-                "images; two dimensions are wanted, as of PCA(2)"
+                f"reducer={reducer!r} returns an array of shape {places.shape} for "
+                f"{len(features)} images; give one with two dimensions, such as PCA(2)"
             )
         return places
     if len(features) < 3 or features.shape[1] < 3:  # too few for t-SNE
@@ -288,7 +286,7 @@ def _places(features: np.ndarray, reducer: Any) -> np.ndarray:
 
 
 def _labels(y: Any, n_images: int, rows: np.ndarray) -> np.ndarray | None:
-    """Return the labels of some rows: floats with NaN, or names and integers with None."""
+    """Return the labels of some rows: floats or NaN, or else names, integers or None."""
     if y is None:
         return None
     if np.prod(np.shape(y)[1:]) > 1:
@@ -296,7 +294,7 @@ def _labels(y: Any, n_images: int, rows: np.ndarray) -> np.ndarray | None:
     try:
         values = np.asarray(y, dtype=float)
         is_measured = bool((values[np.isfinite(values)] % 1).any())
-    except (TypeError, ValueError, OverflowError):  # names, and what is no label
+    except (TypeError, ValueError, OverflowError):  # names, or no valid labels
         is_measured = False
     known, is_known = (read_targets if is_measured else read_labels)(y, n_images)
     labels = np.full(n_images, np.nan if is_measured else None)
@@ -305,7 +303,7 @@ def _labels(y: Any, n_images: int, rows: np.ndarray) -> np.ndarray | None:
 
 
 def _explained_colors(labels: np.ndarray, ax: Any) -> list[Any]:
-    """Return the color of each label, and explain them by a legend or a color bar."""
+    """Return the color of each label, and add a legend or a color bar."""
     labels = np.asarray(labels)
     known = np.array([label is not None and label == label for label in labels.tolist()])
     if labels.dtype.kind == "f":
@@ -332,18 +330,18 @@ def _explained_colors(labels: np.ndarray, ax: Any) -> list[Any]:
 
 
 class NeighborsDisplay(_Grid):
-    """Images, and those nearest to them by the cosine distance of their features.
+    """Images and their nearest neighbors by the cosine distance of features.
 
-    Below each are its row in ``X`` and its distance.
+    Below each neighbor are its row in ``X`` and its distance.
 
     Parameters
     ----------
     images : ndarray of shape (n_queries, 1 + n_neighbors, height, width, channels)
-        In [0, 1]; queries come first.
+        Images in [0, 1]; queries come first.
     indices : ndarray of shape (n_queries, n_neighbors), optional
         Rows of the neighbors in ``X``.
     distances : ndarray of shape (n_queries, n_neighbors), optional
-        Their cosine distances from the query, between 0 and 2.
+        Cosine distances of the neighbors from the query, between 0 and 2.
     rows : ndarray of shape (n_queries,), optional
         Rows of the queries that are shown.
 
@@ -381,7 +379,10 @@ class NeighborsDisplay(_Grid):
                 with naming(name):
                     found = np.asarray(getattr(self, name), dtype=float)
                 if found.shape != shape:
-                    raise ValueError(f"{name} has shape {found.shape}, but images has {shape}")
+                    raise ValueError(
+                        f"{name} has shape {found.shape}, but images has {shape} neighbors; give "
+                        "one value for each"
+                    )
         if self.indices is not None and self.distances is not None:
             self.captions = [
                 ["", *(f"{i}: {d:.2f}" for i, d in zip(*found, strict=True))]
@@ -393,17 +394,20 @@ class NeighborsDisplay(_Grid):
     def from_estimator(
         cls, estimator: Any, X: Any, queries: Any, *, n_neighbors: int = 8, ax: Any = None
     ) -> Self:
-        """Find neighbors by the features that a fitted learner gives images.
+        """Find neighbors by the features of a fitted learner.
 
         Parameters
         ----------
         estimator : PretextLearner
+            Fitted learner.
         X : array-like
-            Images among which neighbors are looked for. Files that are skipped are left out.
+            Images to search. Skipped files are left out.
         queries : array-like
-            Images; one that is found itself is left out.
+            Images whose neighbors are shown. A query that is in ``X`` is not its own neighbor.
         n_neighbors : int, default=8
+            Number of neighbors of each query.
         ax : matplotlib Axes, optional
+            Axes to draw on; by default those of a new figure.
 
         Returns
         -------
@@ -426,18 +430,20 @@ class NeighborsDisplay(_Grid):
     def from_features(
         cls, features: Any, X: Any, queries: Any, *, n_neighbors: int = 8, ax: Any = None
     ) -> Self:
-        """Find neighbors by given features, of a learner or of anything else.
+        """Find neighbors by given features, from a learner or any other source.
 
         Parameters
         ----------
         features : array-like of shape (n, n_features)
-            Rows with NaN, as those of files that were skipped, are left out.
+            Features. Rows with NaN, such as those of skipped files, are left out.
         X : array-like
-            Their images, in any form that learners take.
+            Their images, in any form that learners accept.
         queries : array-like of int
-            Rows of ``X`` whose neighbors are looked for among the other ones.
+            Rows of ``X`` whose neighbors among the other rows are shown.
         n_neighbors : int, default=8
+            Number of neighbors of each query.
         ax : matplotlib Axes, optional
+            Axes to draw on; by default those of a new figure.
 
         Returns
         -------
@@ -451,7 +457,9 @@ class NeighborsDisplay(_Grid):
             asked_rows.dtype.kind not in "iu"
             or not np.isin(asked_rows, np.arange(len(source))).all()
         ):
-            raise ValueError(f"queries={queries!r} must be rows of X, from 0 to {len(source) - 1}")
+            raise ValueError(
+                f"queries={queries!r} must be row numbers of X, from 0 to {len(source) - 1}"
+            )
         asked_rows = asked_rows[np.isin(asked_rows, rows)]
         indices, distances = _nearest(features, rows, features[asked_rows], n_neighbors, asked_rows)
         images = np.concatenate([asked_rows[:, None], indices], axis=1)
@@ -467,32 +475,31 @@ def _nearest(
     n: int,
     asked_rows: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find rows and cosine distances of the nearest features, without those that were asked for."""
+    """Find rows and cosine distances of the nearest features, except a query itself."""
     if n >= len(rows):
         raise ValueError(
-            f"n_neighbors={n} must be smaller than the number of images in X that can be read, "
-            f"{len(rows)}"
+            f"n_neighbors={n} must be smaller than the number of readable images in X, {len(rows)}"
         )
     search = NearestNeighbors(n_neighbors=n + 1, metric="cosine").fit(features[rows])
     distances, found = search.kneighbors(asked)
     found = rows[found]
     itself = (
-        (features[found] == asked[:, None]).all(2)  # an image has the same features in every call
+        (features[found] == asked[:, None]).all(2)  # features of an image are the same every time
         if asked_rows is None
         else found == asked_rows[:, None]
     )
-    itself = np.where(itself.any(1), itself.argmax(1), n)[:, None]  # or the last one
+    itself = np.where(itself.any(1), itself.argmax(1), n)[:, None]  # else drop the last neighbor
     others = np.arange(n) + (np.arange(n) >= itself)
     return np.take_along_axis(found, others, 1), np.take_along_axis(distances, others, 1)
 
 
 class ViewsDisplay(_Grid):
-    """Images, and views of them as the task sees them.
+    """Images, and their views as the pretext task sees them.
 
     Parameters
     ----------
     images : ndarray of shape (n, 1 + n_views, height, width, channels)
-        In [0, 1].
+        Images in [0, 1]; in each row, the image comes before its views.
 
     Attributes
     ----------
@@ -511,16 +518,20 @@ class ViewsDisplay(_Grid):
     def from_estimator(
         cls, estimator: Any, X: Any, *, n_views: int = 6, random_state: Any = 0, ax: Any = None
     ) -> Self:
-        """Draw views by the recipe of a fitted learner, shown as large as images.
+        """Draw views as a fitted learner does, enlarged to the size of the images.
 
         Parameters
         ----------
         estimator : PretextLearner
+            Fitted learner.
         X : array-like
-            Some images. Files that are skipped are left out.
+            Some images. Skipped files are left out.
         n_views : int, default=6
+            Number of views of each image.
         random_state : int, RandomState instance or None, default=0
+            Determines the views.
         ax : matplotlib Axes, optional
+            Axes to draw on; by default those of a new figure.
 
         Returns
         -------
@@ -528,7 +539,9 @@ class ViewsDisplay(_Grid):
         """
         check_learner(estimator)
         if not hasattr(estimator, "draw_views"):
-            raise TypeError(f"estimator: {type(estimator).__name__} has no views of images")
+            raise TypeError(
+                f"estimator: {type(estimator).__name__} draws no views; give a pretext learner"
+            )
         views = estimator.draw_views(X, n_views, random_state=random_state)
         pixels = _seen_by(estimator, X)
         height, width = pixels.shape[1:3]
@@ -540,12 +553,12 @@ class ViewsDisplay(_Grid):
 
 
 class ReconstructionDisplay(_Grid):
-    """Images, and what a generative learner makes of them.
+    """Images, and their reconstructions by a generative learner.
 
     Parameters
     ----------
     images : ndarray of shape (2, n, height, width, channels)
-        In [0, 1]: images, and below them what was made.
+        Images in [0, 1], and below them their reconstructions.
 
     Attributes
     ----------
@@ -561,18 +574,20 @@ class ReconstructionDisplay(_Grid):
     def from_estimator(
         cls, estimator: Any, X: Any, *, method: str | None = None, mask: Any = None, ax: Any = None
     ) -> Self:
-        """Draw what a fitted generative learner makes of images.
+        """Draw images and their reconstructions by a fitted generative learner.
 
         Parameters
         ----------
         estimator : PretextLearner
+            Fitted learner.
         X : array-like
-            Some images. Files that are skipped are left out.
+            Some images. Skipped files are left out.
         method : {"reconstruct", "inpaint", "colorize"} or None, default=None
-            ``None`` takes the one that the learner has.
+            Method of the learner to call. ``None`` means the first of these that it has.
         mask : bool array-like of shape (height, width) or (n, height, width), optional
-            What is hidden, for ``"inpaint"``; by default the middle.
+            Pixels that are hidden, for ``"inpaint"``; by default those in the middle.
         ax : matplotlib Axes, optional
+            Axes to draw on; by default those of a new figure.
 
         Returns
         -------
@@ -596,18 +611,18 @@ class ReconstructionDisplay(_Grid):
 
 
 def _redrawing(learner: Any, method: str | None) -> str:
-    """Return the name of a method that makes images of images; no other method is ever called."""
+    """Return the name of the method that redraws images; no other method is ever called."""
     known = [name for name in _REDRAWING if hasattr(learner, name)]
     if not known:
         raise ValueError(
-            f"estimator: {type(learner).__name__} makes no images of images; give a generative "
+            f"estimator: {type(learner).__name__} cannot reconstruct images; give a generative "
             "learner, such as MaskedAutoencoder"
         )
     if method is None:
         return known[0]
     if method not in known:
         raise ValueError(
-            f"method={method!r} must be None or a way in which {type(learner).__name__} makes "
-            f"images: {', '.join(map(repr, known))}"
+            f"method={method!r} must be None or one that {type(learner).__name__} has: "
+            f"{', '.join(map(repr, known))}"
         )
     return method

@@ -1,4 +1,4 @@
-"""Callbacks that look at a learner's features while it is trained."""
+"""Callbacks that monitor a learner's features during training."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -11,23 +11,21 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from skorch.callbacks import Callback
 
-from sklearn_ssl._utils._arguments import COUNT, check_arguments
+from sklearn_ssl._utils._estimators import COUNT, check_arguments
 from sklearn_ssl._utils._labels import read_labels
 from sklearn_ssl._utils._messages import did_you_mean
+from sklearn_ssl.base import apply
 from sklearn_ssl.exceptions import ImageReadError
 from sklearn_ssl.images import count_images
-from sklearn_ssl.inference import apply_checked
 from sklearn_ssl.inspection._given import check_folds
 from sklearn_ssl.metrics import rank_me
 from sklearn_ssl.probes import NeighborsProbe
 
-__all__ = ["MeasureMonitor", "ProbeMonitor"]
-
 
 class _Monitor(Callback, ABC):
-    """Callback that records something of the features of some images, every few epochs.
+    """Callback that records a measure of the features of some images every few epochs.
 
-    Other callbacks find a value in every epoch: the last one, where none is measured.
+    Other callbacks find a value in every epoch; epochs without a measurement repeat the last one.
     """
 
     def __init__(self, X: Any, every: int, layer: str | None, pool: Any, name: str):
@@ -45,7 +43,7 @@ class _Monitor(Callback, ABC):
     }
 
     def initialize(self):
-        """Check the arguments, before anything is trained."""
+        """Check the arguments before training."""
         values = {name: getattr(self, name) for name in self._constraints}
         check_arguments(self._constraints, values, type(self).__name__)
         return super().initialize()
@@ -54,7 +52,7 @@ class _Monitor(Callback, ABC):
         callbacks = [callback for _, callback in net.callbacks_]
         if sum(getattr(callback, "name", None) == self.name for callback in callbacks) > 1:
             raise ValueError(
-                f"callbacks has several that record name={self.name!r}; give each a name of its own"
+                f"callbacks has several that record name={self.name!r}; give each a different name"
             )
         for callback in callbacks[: callbacks.index(self)]:
             if getattr(callback, "monitor", None) == self.name:
@@ -65,15 +63,15 @@ class _Monitor(Callback, ABC):
         known = net.encoder.layers
         if self.layer is not None and self.layer not in known:
             raise ValueError(
-                f"layer={self.layer!r} of {type(self).__name__} is not one of the encoder, which "
-                f"has {', '.join(known)}.{did_you_mean(self.layer, known)}"
+                f"layer={self.layer!r} of {type(self).__name__} is not a layer of the encoder, "
+                f"which has {', '.join(known)}.{did_you_mean(self.layer, known)}"
             )
 
     def on_epoch_end(self, net, **kwargs):
         if self.name in net.history[-1]:
             raise ValueError(
-                f"{type(self).__name__} has name={self.name!r}, which every epoch has in its "
-                "history already; give it another name"
+                f"{type(self).__name__} has name={self.name!r}, which the history already has in "
+                "every epoch; give it another name"
             )
         epoch = len(net.history)
         before = net.history[-2].get(self.name) if epoch > 1 else None
@@ -82,10 +80,10 @@ class _Monitor(Callback, ABC):
         net.history.record(self.name, before)
 
     def _features(self, net: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Compute features by the encoder as it is now, and return their rows of X, too."""
+        """Compute features with the current encoder; return them and their rows of X."""
         encoder, images = net.encoder, net.read_(self.X)
         wanted = [(self.layer or encoder.default_layer, self.pool)]
-        features = apply_checked(net, lambda batch: encoder.features(batch, wanted), images)
+        features = apply(net, lambda batch: encoder.features(batch, wanted), images)
         rows = np.delete(np.arange(len(images)), list(images.skipped))
         if not len(rows):
             raise ImageReadError(
@@ -95,34 +93,35 @@ class _Monitor(Callback, ABC):
 
     @abstractmethod
     def _value(self, features: np.ndarray, rows: np.ndarray) -> float:
-        """Compute the value that is recorded for the features of some rows of X."""
+        """Compute the value to record from the features of some rows of X."""
 
 
 class ProbeMonitor(_Monitor):
-    """Callback that records how well a classifier does on features, every few epochs.
+    """Callback that records the accuracy of a classifier on the features every few epochs.
 
-    The labels never reach the encoder: nothing is learned from them but the classifier, which is
-    dropped.
+    The labels never reach the encoder: only the classifier learns from them, and it is discarded.
 
     Parameters
     ----------
     X : array-like
-        Labeled images, of the shape and range of those of the fit. They are read as the learner
-        reads images, with its ``channel_order``, ``on_error``, ``decoded_cache`` and ``n_jobs``.
+        Labeled images, of the same shape and range as those of the fit. They are read as the
+        learner reads images, with its ``channel_order``, ``on_error``, ``decoded_cache`` and
+        ``n_jobs``.
     y : array-like of shape (n,)
         Labels; images without one (None, NaN, NA or -1) are left out.
     every : int, default=1
-        Epochs from one measurement to the next; the first and the last epoch are measured, too.
-        The epochs between have the value of the one before.
+        Number of epochs from one measurement to the next. The first and the last epoch are always
+        measured; epochs in between repeat the last value.
     probe : classifier or None, default=None
-        ``None`` takes :class:`NeighborsProbe` with 20 neighbors, which is quick.
+        ``None`` means :class:`NeighborsProbe` with 20 neighbors, which is fast.
     cv : int or splitter, default=3
-        Its accuracy is that of cross-validation.
+        Cross-validation that measures the accuracy.
     layer : str or None, default=None
-        ``None`` takes the encoder's default layer.
+        Layer of the encoder; ``None`` means its default layer.
     pool : {"avg", "max"}, int or None, default=3
+        Pooling of the feature map, as for a learner.
     name : str, default="probe"
-        In ``history_``, and for other callbacks to monitor.
+        Name in ``history_``, which other callbacks can monitor.
 
     Examples
     --------
@@ -165,24 +164,25 @@ class ProbeMonitor(_Monitor):
 
 
 class MeasureMonitor(_Monitor):
-    """Callback that records a measure that needs no labels, every few epochs.
+    """Callback that records a measure without labels every few epochs.
 
     Parameters
     ----------
     X : array-like
-        Images, of the shape and range of those of the fit. They are read as the learner reads
+        Images, of the same shape and range as those of the fit. They are read as the learner reads
         images, with its ``channel_order``, ``on_error``, ``decoded_cache`` and ``n_jobs``.
     measure : callable or None, default=None
-        Takes features (n, d) and gives a number, as the functions of :mod:`sklearn_ssl.metrics`;
-        ``None`` takes :func:`~sklearn_ssl.metrics.rank_me`.
+        Function of features (n, d) that returns a number, such as those of
+        :mod:`sklearn_ssl.metrics`; ``None`` means :func:`~sklearn_ssl.metrics.rank_me`.
     every : int, default=1
-        Epochs from one measurement to the next; the first and the last epoch are measured, too.
-        The epochs between have the value of the one before.
+        Number of epochs from one measurement to the next. The first and the last epoch are always
+        measured; epochs in between repeat the last value.
     layer : str or None, default=None
-        ``None`` takes the encoder's default layer.
+        Layer of the encoder; ``None`` means its default layer.
     pool : {"avg", "max"}, int or None, default=3
+        Pooling of the feature map, as for a learner.
     name : str, default="rank_me"
-        In ``history_``, and for other callbacks to monitor:
+        Name in ``history_``, which other callbacks can monitor:
         ``EarlyStopping(monitor="rank_me", lower_is_better=False)``.
 
     Examples

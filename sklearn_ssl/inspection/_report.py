@@ -1,4 +1,4 @@
-"""Report on the features of each layer and pooling: measures, and the accuracy of a probe."""
+"""Report on the features of each layer and pooling: measures, and a probe's accuracy."""
 
 import warnings
 from collections.abc import Sequence
@@ -11,15 +11,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import check_cv, cross_val_score
 from sklearn.utils._param_validation import HasMethods, StrOptions, validate_params
 
+from sklearn_ssl._labeled._mixins import read_rows
 from sklearn_ssl._utils._labels import read_labels
 from sklearn_ssl._utils._messages import naming
 from sklearn_ssl.encoders import pooled_width
 from sklearn_ssl.inspection._given import check_folds, check_learner
 from sklearn_ssl.metrics import alpha_req, rank_me, uniformity
 from sklearn_ssl.probes import LinearProbe
-from sklearn_ssl.probes._unread import read_rows
-
-__all__ = ["layer_report", "make_frame"]
 
 
 @validate_params(
@@ -48,29 +46,32 @@ def layer_report(
     Parameters
     ----------
     learner : PretextLearner
-        Fitted.
+        Fitted learner.
     X : array-like
         Images.
     y : array-like of shape (n,), optional
-        Labels; None, NaN and -1 mark images without one. Without ``y`` there are measures only.
+        Labels; None, NaN and -1 mark images without one. Without ``y``, the report has measures
+        only.
     layers : sequence of str, optional
-        By default those of :meth:`encoder_layers`, but for layers within layers.
+        Layers to report; by default those of :meth:`encoder_layers`, without nested layers.
     pools : sequence of {"avg", "max"}, int or None, default=("avg", 3)
+        Poolings of each layer.
     probe : classifier or None, default=None
-        ``None`` takes :class:`LinearProbe`, which chooses its regularization and scaling for each
+        ``None`` means :class:`LinearProbe`, which chooses its regularization and scaling for each
         layer and fold.
     cv : int or splitter, default=3
-        Folds, which are the same for all rows of the report.
+        Cross-validation; all rows of the report share its folds.
     frame : {"pandas", "polars"}, default="pandas"
+        Library of the data frame that is returned.
 
     Returns
     -------
     DataFrame
-        A row for each layer and pooling: ``layer``, ``pool`` (text in polars), ``width`` (number of
-        features), ``accuracy`` in cross-validation, ``spread`` (its standard deviation over folds)
-        and ``error`` (its standard error by the number of images that are tested on), if there are
-        labels, and ``rank_me``, ``alpha_req``, ``uniformity``. Images that cannot be read are left
-        out with ``on_error="skip"``.
+        A row for each layer and pooling: ``layer``, ``pool`` (text in polars), ``width`` (dimension
+        of the features); with labels, ``accuracy`` in cross-validation, ``spread`` (its standard
+        deviation over folds) and ``error`` (its standard error due to the number of test images);
+        and ``rank_me``, ``alpha_req``, ``uniformity``. With ``on_error="skip"``, images that cannot
+        be read are left out.
 
     Examples
     --------
@@ -86,7 +87,7 @@ def layer_report(
     check_learner(learner)
     for name, values in (("layers", layers), ("pools", pools)):
         if values is not None and len(values) == 0:
-            raise ValueError(f"{name}={values!r} is empty; give one at least")
+            raise ValueError(f"{name}={values!r} is empty; give at least one")
     known = list(learner.encoder_layers())
     if layers is None:
         layers = [n for n in known if not any(n.startswith(f"{outer}.") for outer in known)]
@@ -139,7 +140,7 @@ def _or_nan(measure: Any, features: np.ndarray) -> float:
 
 
 def make_frame(rows: list[dict[str, Any]], library: str) -> Any:
-    """Make a data frame of pandas or polars."""
+    """Make a pandas or polars data frame."""
     if library == "polars":
         import polars
 

@@ -1,4 +1,4 @@
-"""Joint-embedding learners: embeddings of views agree, without negatives."""
+"""Joint-embedding learners: make embeddings of views agree, without negatives."""
 
 from sklearn_ssl.joint_embedding._barlow_twins import BarlowTwins
 from sklearn_ssl.joint_embedding._byol import BYOL

@@ -1,20 +1,21 @@
-"""Barlow Twins: each number of an embedding agrees over views, and is like no other number."""
+"""Barlow Twins: embedding dimensions agree across views and are decorrelated."""
+
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
-from sklearn_ssl._utils._device import full_precision
+from sklearn_ssl._utils._estimators import COUNT, NOT_NEGATIVE
+from sklearn_ssl._utils._torch import full_precision
 from sklearn_ssl.base import MultiCropArguments, PretextLearner, PretextTask, TaskOutput, argument
-from sklearn_ssl.nn import mlp, off_diagonal, pairs_of_views
+from sklearn_ssl.nn import gather, mlp, off_diagonal, pairs_of_views
 from sklearn_ssl.views import BYOL_VIEWS, Views
-
-__all__ = ["BarlowTwins"]
 
 
 def barlow_twins_loss(first: Tensor, second: Tensor, redundancy: float) -> Tensor:
     """Compute how far the cross-correlation of two embeddings (n, d) is from the identity."""
+    first, second = gather(first), gather(second)
     with full_precision(first.device):
         a, b = (F.batch_norm(z.float(), None, None, training=True) for z in (first, second))
         correlation = a.T @ b / len(a)  # (d, d)
@@ -39,17 +40,17 @@ class BarlowTwinsTask(PretextTask):
 class BarlowTwins(MultiCropArguments, PretextLearner):
     """Redundancy reduction between two views [1]_.
 
-    The correlation over a batch between the embeddings of two views is drawn to the identity: each
-    number of the embedding stays the same from view to view, and no two say the same.
+    The cross-correlation matrix of the embeddings of two views, over a batch, is drawn to the
+    identity: each dimension agrees across views, and different dimensions are decorrelated.
 
     Parameters
     ----------
     redundancy : float, default=0.005
-        Weight of the terms off the diagonal, the paper's lambda.
+        Weight of the off-diagonal terms, the paper's lambda.
     hidden_dim : int, default=512
         Width of the projector's hidden layers.
     projection_dim : int, default=512
-        Width of the embeddings; larger is better.
+        Dimension of the embeddings; larger is better.
     <shared parameters>
 
     Attributes
@@ -75,14 +76,7 @@ class BarlowTwins(MultiCropArguments, PretextLearner):
     hidden_dim: int = argument(COUNT, default=512)
     projection_dim: int = argument(COUNT, default=512)
 
+    _task_class: ClassVar = BarlowTwinsTask
+
     def _default_views(self):
         return Views(**BYOL_VIEWS)
-
-    def _make_task(self, encoder, n_images):
-        return BarlowTwinsTask(
-            encoder,
-            self._make_crops(encoder),
-            hidden_dim=self.hidden_dim,
-            projection_dim=self.projection_dim,
-            redundancy=self.redundancy,
-        )

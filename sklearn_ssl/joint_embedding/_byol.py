@@ -1,13 +1,13 @@
-"""BYOL: predict what a slowly moving copy of the network says of another view."""
+"""BYOL: predict the embedding of another view, computed by an EMA of the network."""
+
+from typing import ClassVar
 
 import torch
 
-from sklearn_ssl._utils._arguments import COUNT, SHARE
+from sklearn_ssl._utils._estimators import COUNT, SHARE
 from sklearn_ssl.base import MultiCropArguments, PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import MomentumCopy, cosine, mlp, negative_cosine
 from sklearn_ssl.views import BYOL_VIEWS, Views
-
-__all__ = ["BYOL"]
 
 
 class BYOLTask(PretextTask):
@@ -20,7 +20,7 @@ class BYOLTask(PretextTask):
         self.target_projector = MomentumCopy(self.projector)
 
     def forward(self, images, index):
-        crops = self.views(images)  # those of the two large views come first
+        crops = self.views(images)  # the two large views come first
         z = self.projector(torch.cat([self.encoder.embed(size) for size in crops]))
         with torch.no_grad():
             target = self.target_projector(self.target_encoder.module.embed(crops[0]))  # (2n, d)
@@ -37,19 +37,18 @@ class BYOLTask(PretextTask):
 class BYOL(MultiCropArguments, PretextLearner):
     """Bootstrap your own latent [1]_.
 
-    One network predicts, from one view of an image, the embedding that another network gives to the
-    other view. The other network is a moving average of the first; no negatives are needed.
-    Features are those of the first, as in the paper.
+    From one view of an image, a network predicts the embedding that its EMA computes for the other
+    view; no negatives are needed. Features come from the trained network, as in the paper.
 
     Parameters
     ----------
     momentum : float, default=0.98
-        Share of the average that stays in a step, at the start; it rises to 1 along half a cosine.
-        The paper's tau; long trainings want it nearer to 1.
+        EMA momentum at the start, the paper's tau; it rises to 1 along half a cosine. Long training
+        runs need a value closer to 1.
     hidden_dim : int, default=512
-        Width of the hidden layer of projector and predictor.
+        Width of the hidden layers of the projector and the predictor.
     projection_dim : int, default=128
-        Width of the embeddings.
+        Dimension of the embeddings.
     <shared parameters>
 
     Attributes
@@ -75,14 +74,7 @@ class BYOL(MultiCropArguments, PretextLearner):
     hidden_dim: int = argument(COUNT, default=512)
     projection_dim: int = argument(COUNT, default=128)
 
+    _task_class: ClassVar = BYOLTask
+
     def _default_views(self):
         return Views(**BYOL_VIEWS)
-
-    def _make_task(self, encoder, n_images):
-        return BYOLTask(
-            encoder,
-            self._make_crops(encoder),
-            hidden_dim=self.hidden_dim,
-            projection_dim=self.projection_dim,
-            momentum=self.momentum,
-        )

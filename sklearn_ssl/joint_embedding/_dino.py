@@ -1,4 +1,4 @@
-"""DINO: match the output distribution of a slowly moving teacher over crops."""
+"""DINO: match the output distribution of an EMA teacher across crops."""
 
 from typing import ClassVar
 
@@ -6,17 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import COUNT, POSITIVE, SHARE, are_finite
-from sklearn_ssl._utils._device import full_precision
+from sklearn_ssl._utils._estimators import COUNT, POSITIVE, SHARE, are_finite
+from sklearn_ssl._utils._torch import full_precision
 from sklearn_ssl.base import MultiCropArguments, PretextLearner, PretextTask, TaskOutput, argument
-from sklearn_ssl.nn import MomentumCopy, cosine, mlp
+from sklearn_ssl.nn import MomentumCopy, cosine, gather, mlp
 from sklearn_ssl.views import Views
-
-__all__ = ["DINO"]
 
 
 class DINOHead(nn.Module):
-    """Head of an MLP, unit vectors, and their cosines with prototypes."""
+    """MLP head that outputs the cosine similarities of its unit vectors with prototypes."""
 
     def __init__(self, width: int, hidden_dim: int, projection_dim: int, out_dim: int):
         super().__init__()
@@ -32,11 +30,11 @@ class DINOHead(nn.Module):
 def dino_loss(
     student: Tensor, teacher: Tensor, center: Tensor, student_temp: float, teacher_temp: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Compute the cross entropy of student views with other teacher views, and its least value.
+    """Compute the cross entropy of student views with other teacher views, and its minimum.
 
-    ``student`` (v, n, k) has the teacher's views (2, n, k) first, and each is compared with all of
-    the teacher's but its own. The least value is the entropy of the teacher; the rest is the
-    divergence of the student from it.
+    The first views of ``student`` (v, n, k) are those of ``teacher`` (2, n, k). Each student view
+    is compared with all teacher views except its own. The minimum is the teacher's entropy; the
+    rest is the student's divergence from the teacher.
     """
     log_p = F.log_softmax((teacher - center) / teacher_temp, dim=2)
     p = log_p.exp()
@@ -75,7 +73,7 @@ class DINOTask(PretextTask):
         student = self.head(torch.cat([self.encoder.embed(size) for size in crops]))
         with torch.no_grad():
             teacher = self.teacher_head(self.teacher_encoder.module.embed(crops[0]))
-        mean_output = teacher.mean(0)
+        mean_output = gather(teacher).mean(0)
         student, teacher = (out.unflatten(0, (-1, n)) for out in (student, teacher))
         temps = (self.student_temp, self.teacher_temp)
         loss, entropy = dino_loss(student, teacher, self.center, *temps)
@@ -87,7 +85,7 @@ class DINOTask(PretextTask):
         self.teacher_encoder.update(self.encoder, momentum)
         self.teacher_head.update(self.head, momentum)
         self.center.lerp_(output.state, 1 - self.center_momentum)
-        if progress is not None:  # without an end in sight it stays where it is
+        if progress is not None:  # it stays constant if no end is known
             low, high = self.teacher_temps
             share = min(1.0, progress / self.temp_warmup) if self.temp_warmup else 1.0
             self.teacher_temp.fill_(low + (high - low) * share)
@@ -96,40 +94,41 @@ class DINOTask(PretextTask):
 class DINO(MultiCropArguments, PretextLearner):
     """Self-distillation with no labels [1]_.
 
-    A student sees large and small crops of an image, a teacher (the student's moving average) the
-    large ones. The student's output distribution has to match the teacher's, which is centered over
-    batches and sharpened to avoid collapse.
+    A student sees large and small crops of an image; a teacher, the student's EMA, sees the large
+    ones. The student's output distribution must match the teacher's, which is centered over batches
+    and sharpened to avoid collapse.
 
-    ``history_`` has the teacher's entropy, which is 0 if all images are of one class and
-    log(``out_dim``) if they are of none, and the student's divergence from it: the loss is their
-    sum, so it may rise while the student learns.
+    ``history_`` records the teacher's entropy, which is 0 if each image has a single class and
+    log(``out_dim``) if outputs are uniform, and the student's divergence from the teacher. The loss
+    is their sum, so it may rise while the student learns.
 
-    Unlike in the paper, the head has batch norm and ReLU for every encoder (there GELU, and batch
-    norm without transformers only), its last layer is trained from the start, gradients are not
-    clipped (skorch's ``GradientNormClipping(3.0)`` among ``callbacks`` does it), and the decay of
-    weights is constant (there it rises from 0.04 to 0.4). In short trainings neither GELU nor
-    clipping made a difference. Features are those of the student; the paper takes the teacher's.
+    Unlike in the paper, the head has batch norm and ReLU for every encoder (the paper uses GELU,
+    and batch norm only without transformers), its last layer is trained from the start, gradients
+    are not clipped (add skorch's ``GradientNormClipping(3.0)`` to ``callbacks`` for that), and
+    weight decay is constant (in the paper it rises from 0.04 to 0.4). In short training runs,
+    neither GELU nor clipping made a difference. Features come from the student; the paper uses the
+    teacher's.
 
     Parameters
     ----------
     out_dim : int, default=1024
-        Number of classes that network and teacher invent.
+        Output dimension of the head: the number of classes that student and teacher invent.
     momentum : float, default=0.98
-        Share of the teacher that stays in a step, at the start; it rises to 1 along half a cosine.
+        EMA momentum of the teacher at the start; it rises to 1 along half a cosine.
     center_momentum : float, default=0.9
-        Share of the teacher's mean output that stays in a step.
+        EMA momentum of the center, the teacher's mean output.
     student_temp : float, default=0.1
         Temperature of the student's softmax.
     teacher_temps : tuple of float, default=(0.02, 0.03)
-        Temperature of the teacher's softmax, at the start and after its warm-up. The paper has
-        (0.04, 0.07), with which the outputs of short trainings stay uniform.
+        Temperatures of the teacher's softmax, at the start and after the warm-up. The paper uses
+        (0.04, 0.07), with which outputs stay uniform in short training runs.
     temp_warmup : float, default=0.3
-        Share of the training in which the teacher's temperature rises. It does not rise with
-        ``schedule="constant"`` and in :meth:`partial_fit`; 0 has the second one from the start.
+        Fraction of the training in which the teacher's temperature rises; 0 uses the second one
+        from the start. It does not rise with ``schedule="constant"`` or in :meth:`partial_fit`.
     hidden_dim : int, default=512
         Width of the head's hidden layers.
     projection_dim : int, default=128
-        Width of the head's bottleneck.
+        Dimension of the head's bottleneck.
     <shared parameters>
 
     Attributes
@@ -170,17 +169,6 @@ class DINO(MultiCropArguments, PretextLearner):
         if not are_finite(self.teacher_temps, 2) or min(self.teacher_temps) <= 0:
             raise ValueError(
                 f"teacher_temps={self.teacher_temps!r} must be two positive, finite "
-                "temperatures, the first and the last"
+                "temperatures: at the start and after the warm-up"
             )
-        return DINOTask(
-            encoder,
-            self._make_crops(encoder),
-            hidden_dim=self.hidden_dim,
-            projection_dim=self.projection_dim,
-            out_dim=self.out_dim,
-            momentum=self.momentum,
-            center_momentum=self.center_momentum,
-            student_temp=self.student_temp,
-            teacher_temps=self.teacher_temps,
-            temp_warmup=self.temp_warmup,
-        )
+        return self._new_task(DINOTask, encoder)

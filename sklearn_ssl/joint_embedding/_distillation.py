@@ -1,4 +1,4 @@
-"""Distillation: a small network learns the features of a larger one that is frozen."""
+"""Distillation: a small network learns the features of a larger, frozen one."""
 
 import copy
 from typing import Any, ClassVar
@@ -13,8 +13,9 @@ from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import COUNT, POSITIVE
-from sklearn_ssl._utils._device import full_precision
+from sklearn_ssl._utils._estimators import COUNT, POSITIVE
+from sklearn_ssl._utils._messages import lost_if_interrupted
+from sklearn_ssl._utils._torch import full_precision
 from sklearn_ssl.base import (
     ImageTransformer,
     PretextLearner,
@@ -22,54 +23,51 @@ from sklearn_ssl.base import (
     TaskOutput,
     argument,
 )
-from sklearn_ssl.base._checks import lost_if_interrupted
-from sklearn_ssl.base._image_arguments import ImageArguments
-from sklearn_ssl.base._training import clock_started
 from sklearn_ssl.encoders import fixed_pool
+from sklearn_ssl.fixed import PretrainedEncoder
 from sklearn_ssl.nn import Queue, mlp
-from sklearn_ssl.pretrained import PretrainedEncoder
 from sklearn_ssl.views import Views
 
-__all__ = ["Distillation"]
+_OF_IMAGES = ("image_shape", "channel_order", "pages", "on_error", "decoded_cache", "n_jobs")
 
 
 class EncoderTeacher(nn.Module):
-    """Features that a frozen encoder has of the student's views.
+    """Frozen encoder that computes features of the student's views.
 
-    It goes where the task goes, but is no part of what is trained or saved.
+    It moves to the device of the task, but is not part of the task's parameters or state dict.
 
     Parameters
     ----------
     teacher : ImageTransformer
-        Fitted.
+        A fitted transformer.
     """
 
     def __init__(self, teacher: Any):
         super().__init__()
         self.width = len(teacher.get_feature_names_out())
         encoder = copy.deepcopy(teacher.encoder_).requires_grad_(False).eval()
-        # views of other sizes have other maps, and features as many as the images have
+        # maps of views may have other sizes, but must yield as many features as those of images
         self.wanted = [
             (layer, fixed_pool(encoder.layers[layer], pool))
             for layer, pool in teacher._wanted(encoder)
         ]
         self.mirror = teacher.mirror
-        self.held = (encoder,)  # a tuple is not searched for modules
+        self.held = (encoder,)  # in a tuple, torch does not register it
         self.image_shape = teacher.image_shape_
         self.pixels = copy.deepcopy(teacher.net_.module_.pixels).cpu().state_dict()
 
     def check(self, image_shape: tuple[int, int, int], pixels: nn.Module) -> None:
-        """Raise ValueError if the teacher was fitted to images of another kind."""
+        """Raise ValueError if the teacher was fitted to images of another shape or range."""
         if self.image_shape != image_shape:
             raise ValueError(
-                f"the teacher was fitted to images of shape {self.image_shape}, and X has those of "
-                f"{image_shape}; give one that was not, and it is fitted to X"
+                f"the teacher was fitted to images of shape {self.image_shape}, but those of X "
+                f"have {image_shape}; use an unfitted teacher, which is then fitted to X"
             )
         for name, value in pixels.state_dict().items():
             if not torch.allclose(value.cpu(), self.pixels[name]):
                 raise ValueError(
-                    "the teacher was fitted to another range of values than X has; give one that "
-                    "was not fitted, and it is fitted to X"
+                    "the teacher was fitted to another range of values than that of X; use an "
+                    "unfitted teacher, which is then fitted to X"
                 )
 
     def _apply(self, fn, recurse=True):
@@ -77,7 +75,7 @@ class EncoderTeacher(nn.Module):
         return super()._apply(fn, recurse)
 
     def __deepcopy__(self, memo: dict) -> "EncoderTeacher":
-        return self  # it does not change
+        return self  # it never changes, so copies share it
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "held": (copy.deepcopy(self.held[0]).cpu(),)}
@@ -90,7 +88,7 @@ class EncoderTeacher(nn.Module):
 
 
 class Targets(nn.Module):
-    """Features of each image, computed once.
+    """Teacher features of each image, computed once.
 
     Parameters
     ----------
@@ -105,7 +103,7 @@ class Targets(nn.Module):
         self.register_buffer("rows", rows, persistent=False)
 
     def forward(self, views: Tensor, index: Tensor) -> Tensor:
-        """Return features (n, width) of the images, whatever their views."""
+        """Return the features (n, width) of the images, independent of their views."""
         return self.rows[index]
 
 
@@ -130,7 +128,7 @@ class DistillationTask(PretextTask):
         cosine = (predicted * target).sum(1).mean()
         if self.queue is None:  # the squared distance of unit vectors
             return TaskOutput(2 - 2 * cosine, {"cosine": cosine.detach()})
-        # similarity to the teacher's features of this and of earlier images
+        # similarity to the teacher's features of this image and of earlier ones
         others = self.queue.vectors
         with full_precision(target.device):
             known = torch.cat([(target * target).sum(1, keepdim=True), target @ others.T], dim=1)
@@ -148,38 +146,38 @@ class DistillationTask(PretextTask):
 
 
 class Distillation(PretextLearner):
-    """Features of a frozen teacher, learned by a smaller network without labels [1]_ [2]_.
+    """Distillation of a frozen teacher into a smaller network, without labels [1]_ [2]_.
 
-    What a large pretrained network knows of your images comes into one that is fast to apply, and
-    that fits them in size and channels. Student and teacher see the same views. The loss is that of
-    a head, an MLP, which is dropped afterward: features are the student's.
+    A large pretrained network passes on what it knows about your images to a network that is fast
+    and fits their size and channels. Student and teacher see the same views. An MLP head on the
+    student predicts the teacher's features and is dropped afterward: features are the student's.
 
     The papers train for several weeks on ImageNet, with other widths; the optimizer here is AdamW.
 
     Parameters
     ----------
     teacher : str or transformer, default="resnet18"
-        Whose features are learned. A fitted transformer is taken as it is; one that is not fitted
-        is cloned, and fitted on all images, those of ``X_unlabeled`` among them. ``clone``, as in a
-        search, forgets a fit: put it into a :class:`~sklearn.frozen.FrozenEstimator` to keep it. A
-        name stands for :class:`PretrainedEncoder` with torchvision's or timm's best weights, and
+        Transformer whose features are learned. A fitted one is used as it is; an unfitted one is
+        cloned and fitted to all images, including ``X_unlabeled``. ``clone``, which a search calls,
+        discards a fit: wrap the teacher in a :class:`~sklearn.frozen.FrozenEstimator` to keep it. A
+        name means :class:`PretrainedEncoder` with torchvision's or timm's best weights, and
         features averaged over positions.
     shared_views : bool, default=True
-        Whether the teacher sees the student's views, which learners and encoders of this package
-        can; grids of views of another size have as many rows and columns as those of images.
-        Otherwise it is applied to each image once, which is faster and which all transformers
-        can do; views should then leave an image what it is.
+        If True, the teacher sees the student's views; it must be an image transformer of this
+        package. Its feature maps are pooled to the same grid for views as for images, whatever
+        their size. If False, it is applied to each image once, which is faster and works with any
+        transformer; views should then preserve what an image shows.
     loss : {"feature", "similarity"}, default="feature"
-        Squared distance of normalized features, as in SimReg [1]_; or the cross entropy of
-        similarities to those in a queue, as in SEED [2]_.
+        Squared distance of normalized features, as in SimReg [1]_, or cross entropy of the
+        similarities to a queue of teacher features, as in SEED [2]_.
     hidden_dim : int, default=1024
         Width of the head's hidden layers.
     queue_size : int, default=4096
-        Number of the teacher's features in the queue, for ``loss="similarity"``.
+        Number of teacher features in the queue, for ``loss="similarity"``.
     temperature : float, default=0.2
-        Divides the student's cosine similarities.
+        Temperature that divides the student's cosine similarities.
     teacher_temperature : float, default=0.01
-        Divides the teacher's.
+        Temperature that divides the teacher's.
     <shared parameters>
 
     Attributes
@@ -221,22 +219,18 @@ class Distillation(PretextLearner):
 
     _kept_attributes: ClassVar = (*PretextLearner._kept_attributes, "_teacher_width_")
     _needs_a_teacher: ClassVar[bool] = True
-    _taught_by = None  # a teacher during a fit
+    _taught_by = None  # the teacher, during a fit
 
     def _default_views(self):
         return Views(crop_scale=(0.4, 1.0), blur=0)
 
     def _make_task(self, encoder, n_images):
-        return DistillationTask(
+        return self._new_task(
+            DistillationTask,
             encoder,
-            self._make_views(),
             teacher=self._taught_by,
             width=self._teacher_width_,
-            loss=self.loss,
-            hidden_dim=self.hidden_dim,
             queue_size=min(self.queue_size, n_images),
-            temperature=self.temperature,
-            teacher_temperature=self.teacher_temperature,
         )
 
     def _unseeded(self):
@@ -244,16 +238,16 @@ class Distillation(PretextLearner):
         if unseeded or not hasattr(teacher, "get_params") or _is_fitted(teacher):
             return unseeded
         if isinstance(teacher, PretrainedEncoder) and teacher.weights is not None:
-            return None  # in which nothing is drawn
+            return None  # no random numbers are drawn
         seeds = {n: v for n, v in teacher.get_params().items() if n.endswith("random_state")}
         return next((f"teacher__{name}" for name, seed in seeds.items() if seed is None), None)
 
-    # The teacher comes into the task when there are images
+    # The teacher is added to the task once there are images
 
     def _fit(self, X, X_unlabeled, **how):
-        # a time_budget is also that of the teacher
+        # a time_budget includes the teacher's fit
         of_teacher = getattr(self.teacher, "encoder", self.teacher)
-        how = {"began": clock_started(self.encoder, of_teacher), **how}
+        how = {"began": self._start_clock(self.encoder, of_teacher), **how}
         self._validate()
         self._taught_by = teacher = self._make_teacher(X, X_unlabeled)
         self._teacher_width_ = teacher.width
@@ -262,13 +256,13 @@ class Distillation(PretextLearner):
         finally:
             del self._taught_by
             if self.__sklearn_is_fitted__() and not self.shared_views:
-                self.net_.module_.task.teacher = None  # a continued fit has other targets
+                self.net_.module_.task.teacher = None  # a continued fit computes new targets
 
-    def _next_net(self, images, draws, continued, streamed):
-        net = super()._next_net(images, draws, continued, streamed)
+    def _next_net(self, fit, continued):
+        net = super()._next_net(fit, continued)
         teacher: Any = self._taught_by
         if self.shared_views:
-            teacher.check(images.shape, net.module_.pixels)
+            teacher.check(fit.images.shape, net.module_.pixels)
         net.module_.task.teacher = teacher.to(net.device)
         return net
 
@@ -285,7 +279,7 @@ class Distillation(PretextLearner):
     def _make_teacher(self, X: Any, X_unlabeled: Any) -> EncoderTeacher | Targets:
         teacher = self.teacher
         if isinstance(teacher, str):
-            of_images = {name: getattr(self, name) for name in ImageArguments._arguments}
+            of_images = {name: getattr(self, name) for name in _OF_IMAGES}
             teacher = PretrainedEncoder(
                 encoder=teacher,
                 pool="avg",
@@ -303,8 +297,8 @@ class Distillation(PretextLearner):
         if self.shared_views:
             if not isinstance(teacher, ImageTransformer):
                 raise ValueError(
-                    f"teacher={name} cannot be shown views of images; use shared_views=False, with "
-                    "which it is applied to each image once"
+                    f"teacher={name} cannot transform views of images; use shared_views=False, "
+                    "which applies it to each image once"
                 )
             return EncoderTeacher(teacher)
         teacher = self._with_own_errors(copy.copy(teacher))
@@ -313,13 +307,13 @@ class Distillation(PretextLearner):
         unread = np.isnan(rows).all(-1) if self.on_error == "skip" else np.zeros(len(rows), bool)
         if rows.ndim != 2 or unread.all() or not np.isfinite(rows[~unread]).all():
             raise ValueError(
-                f"teacher={name} gives features of shape {rows.shape}, or NaN or infinite ones; "
-                "what is learned are vectors (n, d) of finite numbers"
+                f"teacher={name} returned features of shape {rows.shape}, or NaN or infinite "
+                "values; use a teacher that returns finite vectors (n, d)"
             )
         return Targets(torch.from_numpy(rows))
 
     def _with_own_errors(self, teacher: Any) -> Any:
-        """Make a teacher treat files that cannot be read as the student does."""
+        """Make a teacher handle unreadable files as the student does."""
         if isinstance(teacher, ImageTransformer):
             teacher.set_params(on_error=self.on_error)
         return teacher
@@ -334,7 +328,7 @@ def _is_fitted(teacher: Any) -> bool:
 
 
 def _fitted(teacher: Any, X: Any, X_unlabeled: Any) -> Any:
-    """Fit the teacher to all images, and return it."""
+    """Fit the teacher to all images and return it."""
     if X_unlabeled is None:
         return teacher.fit(X)
     if has_fit_parameter(teacher, "X_unlabeled"):
@@ -352,6 +346,6 @@ def _fitted(teacher: Any, X: Any, X_unlabeled: Any) -> Any:
         return teacher.fit(np.concatenate([np.asarray(part) for part in both]))
     raise ValueError(
         f"teacher={type(teacher).__name__} is not fitted, and X and X_unlabeled, of types "
-        f"{' and '.join(type(part).__name__ for part in both)}, cannot be put together for it. "
-        "Give arrays, tensors, data frames or lists, or a FrozenEstimator of a fitted teacher"
+        f"{' and '.join(type(part).__name__ for part in both)}, cannot be concatenated to fit "
+        "it. Give arrays, tensors, data frames or lists, or a fitted teacher in a FrozenEstimator"
     )

@@ -1,4 +1,4 @@
-"""I-JEPA: predict the representation of parts of an image from another part."""
+"""I-JEPA: predict representations of parts of an image from another part."""
 
 import math
 from collections.abc import Callable
@@ -10,19 +10,17 @@ import torch.nn.functional as F
 from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE, SHARE
+from sklearn_ssl._utils._estimators import COUNT, NOT_NEGATIVE, SHARE
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.encoders import TokenPredictor, at_positions, check_transformer, encode_positions
 from sklearn_ssl.nn import MomentumCopy, cosine, covariance_loss, variance_loss
 from sklearn_ssl.views import Views
 
-__all__ = ["IJEPA"]
-
 
 class IJEPATask(PretextTask):
     def __init__(
         self, encoder, views, *, size, n_targets, target_scale, momentum, weights, predictor_dim,
-        depth,
+        predictor_depth,
     ):  # fmt: skip
         super().__init__(encoder, views)
         self.momentum = momentum
@@ -31,14 +29,14 @@ class IJEPATask(PretextTask):
         d, *self.grid = encoder.shape_of(size)
         rows, columns = self.grid
         block = [max(1, round(side * target_scale**0.5)) for side in self.grid]
-        # what no targets cover, however they lie, is the context: as many tokens for all images,
-        # an eighth at least
+        # all images get as many context tokens as are left if no targets overlap; blocks shrink
+        # until that is at least an eighth of the grid
         while rows * columns - n_targets * math.prod(block) < rows * columns / 8 and max(block) > 1:
             block[block.index(max(block))] -= 1
         self.block = tuple(block)
         self.n_context = max(1, rows * columns - n_targets * math.prod(block))
         self.target_encoder = MomentumCopy(encoder)
-        self.predictor = TokenPredictor(d, predictor_dim, d, depth, self.grid)
+        self.predictor = TokenPredictor(d, predictor_dim, d, predictor_depth, self.grid)
 
     def draw_blocks(self, n: int, device: torch.device) -> Tensor:
         """Draw positions (n, n_targets, area) of target blocks, each anywhere in the grid."""
@@ -65,7 +63,7 @@ class IJEPATask(PretextTask):
             target = F.layer_norm(target.float(), target.shape[2:])
             target = at_positions(target, blocks.flatten(1))
         tokens = encode_positions(self.encoder, images, context)
-        m = self.n_targets  # blocks are predicted each on its own, from the same context
+        m = self.n_targets  # each block is predicted separately, from the same context
         output = self.predictor(
             tokens.repeat_interleave(m, 0), context.repeat_interleave(m, 0), blocks.flatten(0, 1)
         )
@@ -87,39 +85,39 @@ class IJEPA(PretextLearner):
     """Image-based joint-embedding predictive architecture [1]_.
 
     A vision transformer encodes some patches of an image. From these, a small transformer predicts
-    what a moving average of the encoder, which sees the whole image, makes of several blocks that
-    were left out. No color augmentation is needed.
+    several masked blocks, as encoded by the encoder's EMA, which sees the whole image. No color
+    augmentation is needed.
 
-    In short trainings tokens come to lie in few dimensions, where they are easy to predict. So the
-    variance of the context's tokens is kept up and their covariances are kept down, over all tokens
-    of a batch. [2]_ has these terms for the mean of an image's tokens, which helped less here. That
-    images differ is still left to the moving average; ``variance=0, covariance=0`` is the loss of
-    [1]_.
+    In short training runs, tokens collapse to few dimensions, where they are easy to predict. Two
+    terms prevent that: they keep the variance of the context tokens up and their covariances down,
+    over all tokens of a batch. [2]_ applies them to the mean of an image's tokens, which helped
+    less here. Keeping images apart is still left to the EMA; ``variance=0, covariance=0`` is the
+    loss of [1]_.
 
     The encoder must be a transformer: ``"small_vit"``, or an ``nn.Sequential`` of a patch embedding
-    and blocks. The paper draws the shapes of blocks anew for every batch, and its context is a
-    large block without the targets; here blocks have one shape, square where there is room, and the
-    context is as many other patches, anywhere, as all images of a batch are sure to have. Where
-    that would be few, blocks are made smaller. Targets have a layer norm, and the loss is smooth
-    L1. The decay of weights is constant; in the paper it rises from 0.04 to 0.4. Features are those
-    of the encoder that is trained; the paper takes those of its average.
+    and blocks. The paper draws new block shapes for every batch, and its context is a large block
+    without the targets. Here all blocks have the same shape, with the proportions of the grid where
+    there is room, and the context is a random set of other patches, as many as every image is sure
+    to have. If that would be too few, blocks are made smaller. Targets are layer-normalized, and
+    the loss is smooth L1. Weight decay is constant; in the paper it rises from 0.04 to 0.4.
+    Features come from the trained encoder; the paper uses its EMA.
 
     Parameters
     ----------
     n_targets : int, default=4
         Number of blocks to predict.
     target_scale : float, default=0.17
-        Share of the image that a block covers.
+        Fraction of the image that a block covers.
     variance : float, default=0.1
-        Weight of the hinge on the standard deviations of the context's tokens.
+        Weight of the hinge loss on the standard deviations of the context tokens.
     covariance : float, default=0.004
-        Weight of the covariances between the numbers of the context's tokens.
+        Weight of the covariances between dimensions of the context tokens.
     momentum : float, default=0.996
-        Share of the average that stays in a step, at the start; it rises to 1 along half a cosine.
+        EMA momentum at the start; it rises to 1 along half a cosine.
     predictor_dim : int, default=96
         Width of the predictor, a multiple of 32.
     predictor_depth : int, default=2
-        Number of blocks of the predictor.
+        Number of transformer blocks in the predictor.
     <shared parameters>
 
     Attributes
@@ -162,16 +160,11 @@ class IJEPA(PretextLearner):
         check_transformer(encoder, "IJEPA")
         if self.predictor_dim % 32:
             raise ValueError(f"predictor_dim={self.predictor_dim} must be a multiple of 32")
-        size = encoder.image_shape[:2]
-        views = self._make_views(size)
-        return IJEPATask(
+        views = self._make_views(encoder.image_shape[:2])
+        return self._new_task(
+            IJEPATask,
             encoder,
             views,
             size=views.size_for(encoder.image_shape),
-            n_targets=self.n_targets,
-            target_scale=self.target_scale,
-            momentum=self.momentum,
             weights={"prediction": 1.0, "variance": self.variance, "covariance": self.covariance},
-            predictor_dim=self.predictor_dim,
-            depth=self.predictor_depth,
         )

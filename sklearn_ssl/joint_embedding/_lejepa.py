@@ -1,36 +1,37 @@
-"""LeJEPA: views predict each other, and embeddings are kept an isotropic Gaussian."""
+"""LeJEPA: views agree, while a statistical test keeps embeddings isotropic Gaussian."""
+
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sklearn_ssl._utils._arguments import COUNT, SHARE
-from sklearn_ssl._utils._device import full_precision
+from sklearn_ssl._utils._estimators import COUNT, SHARE
+from sklearn_ssl._utils._torch import full_precision
 from sklearn_ssl.base import MultiCropArguments, PretextLearner, PretextTask, TaskOutput, argument
-from sklearn_ssl.nn import mlp
+from sklearn_ssl.nn import gather, mlp
 from sklearn_ssl.views import Views
-
-__all__ = ["LeJEPA"]
 
 
 def sigreg(z: Tensor, directions: Tensor, knots: int = 17, t_max: float = 3.0) -> Tensor:
-    """Compute the sketched isotropic Gaussian regularization: mean Epps-Pulley statistic.
+    """Compute the sketched isotropic Gaussian regularization, a mean Epps-Pulley statistic.
 
     Parameters
     ----------
     z : Tensor of shape (v, n, d)
-        Embeddings of v views, each a sample of its own.
+        Embeddings of v views; each view is a separate sample for the test.
     directions : Tensor of shape (d, m)
-        Unit vectors to project on.
+        Unit vectors to project onto.
     knots, t_max : int, float
-        The characteristic functions are compared at so many points in [0, t_max].
+        Number and range [0, t_max] of the points where characteristic functions are compared.
     """
     t = torch.linspace(0, t_max, knots, device=z.device)
-    gauss = (-t.square() / 2).exp()  # characteristic function, and weight of the integral
+    gauss = (-t.square() / 2).exp()  # both characteristic function and weight
+    z = gather(z, 1)
     with full_precision(z.device):
         angle = (z.float() @ directions)[..., None] * t  # (v, n, m, knots)
     error = (angle.cos().mean(1) - gauss).square() + angle.sin().mean(1).square()
-    integral = 2 * torch.trapezoid(error * gauss, dx=t_max / (knots - 1))  # it is even in t
+    integral = 2 * torch.trapezoid(error * gauss, dx=t_max / (knots - 1))  # even in t
     return z.shape[1] * integral.mean()
 
 
@@ -57,18 +58,18 @@ class LeJEPA(MultiCropArguments, PretextLearner):
 
     All views of an image, large and small, are drawn to the mean of its large views, while a
     statistical test on random projections (SIGReg) keeps the embeddings of a batch distributed as
-    an isotropic Gaussian. There is one weight, no moving average, and no stop-gradient.
+    an isotropic Gaussian. There is one loss weight, no EMA and no stop-gradient.
 
     Parameters
     ----------
     sigreg_weight : float, default=0.05
-        Weight of the test, the paper's lambda; the prediction has the rest.
+        Weight of SIGReg, the paper's lambda; that of the prediction is 1 minus this.
     directions : int, default=256
-        Number of random projections in a step.
+        Number of random projections per step.
     hidden_dim : int, default=512
         Width of the projector's hidden layers.
     projection_dim : int, default=64
-        Width of the embeddings.
+        Dimension of the embeddings.
     <shared parameters>
 
     Attributes
@@ -96,15 +97,7 @@ class LeJEPA(MultiCropArguments, PretextLearner):
     projection_dim: int = argument(COUNT, default=64)
     local_crops: int = 2
 
+    _task_class: ClassVar = LeJEPATask
+
     def _default_views(self):
         return Views(crop_scale=(0.2, 1.0), solarize=(0.0, 0.2))
-
-    def _make_task(self, encoder, n_images):
-        return LeJEPATask(
-            encoder,
-            self._make_crops(encoder),
-            hidden_dim=self.hidden_dim,
-            projection_dim=self.projection_dim,
-            sigreg_weight=self.sigreg_weight,
-            directions=self.directions,
-        )

@@ -1,12 +1,10 @@
-"""SimSiam: predict the embedding of another view, which is held fixed."""
+"""SimSiam: predict the embedding of another view, behind a stop-gradient."""
 
 from typing import ClassVar
 
-from sklearn_ssl._utils._arguments import COUNT
+from sklearn_ssl._utils._estimators import COUNT
 from sklearn_ssl.base import MultiCropArguments, PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import mlp, negative_cosine
-
-__all__ = ["SimSiam"]
 
 
 class SimSiamTask(PretextTask):
@@ -25,18 +23,19 @@ class SimSiamTask(PretextTask):
 class SimSiam(MultiCropArguments, PretextLearner):
     """Simple siamese representation learning [1]_.
 
-    From the embedding of one view a predictor guesses that of the other, through which no gradient
-    flows. It needs neither negatives nor a moving average. It may collapse; a warning then says so.
-    The predictor's learning rate falls like all others; the paper's best one is constant.
+    From the embedding of one view, a predictor estimates that of the other, behind a stop-gradient.
+    It needs neither negatives nor an EMA. It may collapse; a warning then says so. The predictor's
+    learning rate decays like all others; in the paper, a constant one is best.
 
     Parameters
     ----------
     hidden_dim : int, default=512
         Width of the projector's hidden layers.
     projection_dim : int, default=512
-        Width of the embeddings.
+        Dimension of the embeddings.
     prediction_dim : int, default=128
-        Width of the predictor's hidden layer, the paper's bottleneck of a quarter.
+        Width of the predictor's hidden layer, a bottleneck: in the paper, a quarter of the
+        dimension of the embeddings.
     <shared parameters>
 
     Attributes
@@ -61,15 +60,8 @@ class SimSiam(MultiCropArguments, PretextLearner):
     hidden_dim: int = argument(COUNT, default=512)
     projection_dim: int = argument(COUNT, default=512)
     prediction_dim: int = argument(COUNT, default=128)
-    lr: float = 1e-3  # at twice as much, one seed of two all but collapsed
+    lr: float = 1e-3  # at 2e-3, one of two seeds nearly collapsed
 
     _usual_batch_size: ClassVar[int] = 64
 
-    def _make_task(self, encoder, n_images):
-        return SimSiamTask(
-            encoder,
-            self._make_crops(encoder),
-            hidden_dim=self.hidden_dim,
-            projection_dim=self.projection_dim,
-            prediction_dim=self.prediction_dim,
-        )
+    _task_class: ClassVar = SimSiamTask

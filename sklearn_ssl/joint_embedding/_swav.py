@@ -6,22 +6,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import COUNT, COUNT_OR_ZERO, POSITIVE, SHARE
-from sklearn_ssl._utils._device import full_precision
+from sklearn_ssl._utils._estimators import COUNT, COUNT_OR_ZERO, POSITIVE, SHARE
+from sklearn_ssl._utils._torch import full_precision
 from sklearn_ssl.base import MultiCropArguments, PretextLearner, PretextTask, TaskOutput, argument
-from sklearn_ssl.nn import Queue, mlp
+from sklearn_ssl.nn import Queue, gather, mlp, own_rows
 from sklearn_ssl.views import Views
-
-__all__ = ["SwAV"]
 
 
 @torch.no_grad()
 def sinkhorn(scores: Tensor, epsilon: float, iterations: int = 3) -> Tensor:
-    """Assign n images to k prototypes (n, k): rows sum to 1, and all prototypes are used alike."""
-    log_codes = scores.float() / epsilon  # in logs: the codes span many magnitudes
+    """Assign n images to k prototypes (n, k): rows sum to 1, and prototypes are used equally."""
+    log_codes = scores.float() / epsilon  # in logs: codes span many orders of magnitude
     for _ in range(iterations):
-        log_codes = log_codes - log_codes.logsumexp(0)  # of a prototype
-        log_codes = log_codes - log_codes.logsumexp(1, keepdim=True)  # of an image
+        log_codes = log_codes - log_codes.logsumexp(0)  # per prototype
+        log_codes = log_codes - log_codes.logsumexp(1, keepdim=True)  # per image
     return log_codes.exp()
 
 
@@ -54,20 +52,21 @@ class SwAVTask(PretextTask):
             scores = (z @ prototypes.T).unflatten(0, (-1, n))  # (views, n, n_prototypes)
         log_p = F.log_softmax(scores / self.temperature, dim=2)
         losses = []
-        for view in (0, 1):  # the large ones give codes, all others predict them
+        for view in (0, 1):  # codes come from large views; all others predict them
             codes = self._codes(scores[view].detach(), prototypes.detach(), view)
             others = [v for v in range(len(scores)) if v != view]
             losses += [-(codes * log_p[v]).sum(1).mean() for v in others]
         return TaskOutput(torch.stack(losses).mean(), state=z[: 2 * n].detach().chunk(2))
 
     def _codes(self, scores: Tensor, prototypes: Tensor, view: int) -> Tensor:
+        scores = gather(scores)  # prototypes are balanced over the whole batch
         codes = sinkhorn(scores, self.epsilon)
         if not self.queues:
-            return codes
+            return own_rows(codes)
         with full_precision(scores.device):
             earlier = self.queues[view].vectors @ prototypes.T
         together = sinkhorn(torch.cat([scores, earlier]), self.epsilon)[: len(scores)]
-        return torch.where(self.queue_in_use, together, codes)
+        return own_rows(torch.where(self.queue_in_use, together, codes))
 
     def after_step(self, output, progress):
         for queue, new in zip(self.queues, output.state, strict=False):
@@ -84,29 +83,29 @@ class SwAVTask(PretextTask):
 class SwAV(MultiCropArguments, PretextLearner):
     """Swapped assignments between views [1]_.
 
-    Embeddings are compared with learned prototypes. The assignment of one view to them, made such
-    that a batch uses all prototypes alike (Sinkhorn-Knopp), is predicted from the other views,
-    among them small crops. Prototypes are trained from the start; the paper freezes them for an
-    epoch.
+    Embeddings are compared with learned prototypes. The assignment of one view to prototypes,
+    balanced so that a batch uses all of them equally (Sinkhorn-Knopp), is predicted from the other
+    views, including small crops. Prototypes are trained from the start; the paper freezes them for
+    an epoch.
 
     Parameters
     ----------
     n_prototypes : int, default=300
-        Number of clusters.
+        Number of prototypes, or clusters.
     temperature : float, default=0.1
-        Divides the similarities to prototypes.
+        Temperature that divides the similarities to prototypes.
     epsilon : float, default=0.05
         Smoothness of the assignments.
     queue_size : int, default=1024
-        Earlier embeddings that take part in the assignment; at most half of the images are kept.
-        0 has no queue.
+        Number of earlier embeddings that take part in the assignment, capped at half the number of
+        images. 0 disables the queue.
     queue_start : float, default=0.25
-        Share of the training after which the queue is used, once it is full. With
+        Fraction of the training after which the queue is used, once it is full. With
         ``schedule="constant"`` and in :meth:`partial_fit` it is used as soon as it is full.
     hidden_dim : int, default=512
         Width of the projector's hidden layer.
     projection_dim : int, default=128
-        Width of the embeddings.
+        Dimension of the embeddings.
     <shared parameters>
 
     Attributes
@@ -141,14 +140,4 @@ class SwAV(MultiCropArguments, PretextLearner):
         return Views(crop_scale=(0.2, 1.0))
 
     def _make_task(self, encoder, n_images):
-        return SwAVTask(
-            encoder,
-            self._make_crops(encoder),
-            hidden_dim=self.hidden_dim,
-            projection_dim=self.projection_dim,
-            n_prototypes=self.n_prototypes,
-            temperature=self.temperature,
-            epsilon=self.epsilon,
-            queue_size=min(self.queue_size, n_images // 2),
-            queue_start=self.queue_start,
-        )
+        return self._new_task(SwAVTask, encoder, queue_size=min(self.queue_size, n_images // 2))

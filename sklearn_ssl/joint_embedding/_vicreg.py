@@ -1,20 +1,22 @@
-"""VICReg: embeddings of two views agree, keep their variance, and are uncorrelated."""
+"""VICReg: embeddings agree across views, keep their variance and are decorrelated."""
+
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 
-from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
+from sklearn_ssl._utils._estimators import COUNT, NOT_NEGATIVE
 from sklearn_ssl.base import MultiCropArguments, PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import covariance_loss, mlp, pairs_of_views, variance_loss
 from sklearn_ssl.views import BYOL_VIEWS, Views
 
-__all__ = ["VICReg"]
-
 
 class VICRegTask(PretextTask):
-    def __init__(self, encoder, views, *, hidden_dim, projection_dim, weights):
+    def __init__(
+        self, encoder, views, *, hidden_dim, projection_dim, invariance, variance, covariance
+    ):
         super().__init__(encoder, views)
-        self.weights = weights
+        self.weights = {"invariance": invariance, "variance": variance, "covariance": covariance}
         widths = (encoder.out_shape[0], hidden_dim, hidden_dim, projection_dim)
         self.expander = mlp(*widths, last_bias=False)
 
@@ -34,8 +36,8 @@ class VICRegTask(PretextTask):
 class VICReg(MultiCropArguments, PretextLearner):
     """Variance-invariance-covariance regularization [1]_.
 
-    Embeddings of two views are drawn together, while each number of an embedding keeps a standard
-    deviation of at least 1 over the batch and no two numbers are correlated.
+    Embeddings of two views are drawn together, while each dimension keeps a standard deviation of
+    at least 1 over the batch and different dimensions are decorrelated.
 
     Parameters
     ----------
@@ -48,7 +50,7 @@ class VICReg(MultiCropArguments, PretextLearner):
     hidden_dim : int, default=512
         Width of the expander's hidden layers.
     projection_dim : int, default=512
-        Width of the embeddings.
+        Dimension of the embeddings.
     <shared parameters>
 
     Attributes
@@ -76,15 +78,7 @@ class VICReg(MultiCropArguments, PretextLearner):
     hidden_dim: int = argument(COUNT, default=512)
     projection_dim: int = argument(COUNT, default=512)
 
+    _task_class: ClassVar = VICRegTask
+
     def _default_views(self):
         return Views(**BYOL_VIEWS)
-
-    def _make_task(self, encoder, n_images):
-        weights = {name: getattr(self, name) for name in ("invariance", "variance", "covariance")}
-        return VICRegTask(
-            encoder,
-            self._make_crops(encoder),
-            hidden_dim=self.hidden_dim,
-            projection_dim=self.projection_dim,
-            weights=weights,
-        )

@@ -1,32 +1,30 @@
-"""Alignment of views, and uniformity of images, on the sphere."""
+"""Alignment of views and uniformity of images on the unit sphere."""
 
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from sklearn_ssl._utils._arguments import POSITIVE, check_arguments
+from sklearn_ssl._utils._estimators import POSITIVE, check_arguments
 from sklearn_ssl.metrics._features import as_features
-
-__all__ = ["alignment", "uniformity"]
 
 _PAIRS_AT_ONCE = 2**24
 
 
 @torch.no_grad()
 def alignment(features: Any, alpha: float = 2.0) -> float:
-    """Compute the mean distance, to the power ``alpha``, of unit features of an image's views.
+    """Compute the mean distance, to the power ``alpha``, between unit features of two views.
 
     Parameters
     ----------
     features : array-like of shape (n, n_views, d)
-        Of several views, all pairs of them count.
+        Features of several views of each image; all pairs of views count.
     alpha : float, default=2.0
 
     Returns
     -------
     float
-        0 if views have the same features; smaller is better, if uniformity stays.
+        0 if all views have the same features; smaller is better at the same uniformity.
 
     References
     ----------
@@ -43,7 +41,7 @@ def alignment(features: Any, alpha: float = 2.0) -> float:
     check_arguments({"alpha": [POSITIVE]}, {"alpha": alpha}, "alignment")
     z = F.normalize(as_features(features, "(n, n_views, d)"), dim=2)
     if z.shape[1] < 2:
-        raise ValueError(f"features of shape {tuple(z.shape)}: give (n, n_views, d), n_views >= 2")
+        raise ValueError(f"features of shape {tuple(z.shape)}: n_views must be at least 2")
     first, second = torch.triu_indices(z.shape[1], z.shape[1], 1)
     return float((z[:, first] - z[:, second]).norm(dim=2).pow(alpha).mean())
 
@@ -61,7 +59,7 @@ def uniformity(features: Any, t: float = 2.0) -> float:
     Returns
     -------
     float
-        0 if all are the same; smaller is better, if alignment stays.
+        0 if all features are the same; smaller is better at the same alignment.
 
     References
     ----------
@@ -78,8 +76,8 @@ def uniformity(features: Any, t: float = 2.0) -> float:
     z = F.normalize(as_features(features), dim=1)
     n = len(z)
     if n < 2:
-        raise ValueError("one image has no pairs; give two at least")
+        raise ValueError("features of one image form no pairs; give at least two images")
     total = torch.zeros((), dtype=z.dtype, device=z.device)
     for some in z.split(max(1, _PAIRS_AT_ONCE // n)):
         total += torch.exp(-t * (2 - 2 * (some @ z.T)).clamp(min=0)).sum()
-    return float(((total - n) / (n * (n - 1))).clamp(min=1e-300).log())  # without those of itself
+    return float(((total - n) / (n * (n - 1))).clamp(min=1e-300).log())  # without self-pairs

@@ -1,28 +1,28 @@
-"""Alpha-ReQ, the decay of the spectrum of features."""
+"""Alpha-ReQ, the decay of the eigenspectrum of features."""
 
 from typing import Any
 
 import torch
 
-from sklearn_ssl._utils._arguments import COUNT, check_arguments
+from sklearn_ssl._utils._estimators import COUNT, check_arguments
 from sklearn_ssl.metrics._features import as_features
-
-__all__ = ["alpha_req"]
 
 
 @torch.no_grad()
 def alpha_req(features: Any, first: int = 1, last: int | None = None) -> float:
-    """Fit the exponent of the power law that the eigenvalues of the features' covariance follow.
+    """Fit the power-law exponent of the eigenvalues of the features' covariance.
 
-    The i-th largest eigenvalue goes as i ** -alpha. Good representations have an alpha near 1:
-    larger ones lie in few dimensions, smaller ones have noise in many. The line is fitted to the
-    logarithms, each rank with the weight 1 / i, so that all scales count alike.
+    The i-th largest eigenvalue is modeled as proportional to i ** -alpha. Good representations have
+    an alpha near 1: with a larger alpha they lie in few dimensions, with a smaller alpha many
+    dimensions hold noise. A line is fitted to the logarithms, with weight 1 / i for rank i, so that
+    all scales count equally.
 
     Parameters
     ----------
     features : array-like of shape (n, d)
     first, last : int
-        Ranks that the line is fitted to; by default all that are not 0 but for rounding.
+        Range of ranks in the fit; by default, those of all eigenvalues that are not zero up to
+        rounding.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def alpha_req(features: Any, first: int = 1, last: int | None = None) -> float:
     Raises
     ------
     ValueError
-        If fewer than three eigenvalues are left to fit a line to.
+        If fewer than three eigenvalues are left for the fit.
 
     References
     ----------
@@ -56,8 +56,8 @@ def alpha_req(features: Any, first: int = 1, last: int | None = None) -> float:
     values = values[values > values.max() * 1e-10][first - 1 : last]
     if len(values) < 3:
         raise ValueError(
-            f"{len(values)} eigenvalues that are not 0 are too few to fit a power law to; the "
-            "features lie in too few dimensions, or there are too few images"
+            f"{len(values)} nonzero eigenvalues are too few to fit a power law; give more images, "
+            "or features that span more dimensions"
         )
     ranks = torch.arange(first, first + len(values), dtype=torch.float64, device=values.device)
     weights, x, y = 1 / ranks, ranks.log(), values.log()

@@ -1,4 +1,4 @@
-"""Centered kernel alignment: do two networks tell the same images apart?"""
+"""Centered kernel alignment, the similarity of two representations of the same images."""
 
 from typing import Any
 
@@ -7,17 +7,15 @@ from torch import Tensor
 
 from sklearn_ssl.metrics._features import as_features
 
-__all__ = ["linear_cka"]
-
 
 @torch.no_grad()
 def linear_cka(features: Any, others: Any) -> float:
     """Compute the similarity of two sets of features of the same images, from about 0 to 1.
 
-    Linear centered kernel alignment [1]_: 1 if they differ by a rotation, a scale and an offset
-    only, and 0 on average if they are independent. It is debiased [2]_: the plain one of
-    independent features grows with their dimensions, to 0.8 for 512 images and 2,048 dimensions.
-    By chance it can be a little below 0.
+    Linear centered kernel alignment [1]_ is 1 if the features differ only by a rotation, a scale
+    and an offset, and 0 on average if they are independent. It is debiased [2]_: without the
+    correction, the value for independent features grows with their dimensions, to 0.8 for 512
+    images and 2,048 dimensions. By chance it can be slightly below 0.
 
     Parameters
     ----------
@@ -27,12 +25,12 @@ def linear_cka(features: Any, others: Any) -> float:
     Returns
     -------
     float
-        0 if all pairs of images are equally similar by one of the features.
+        Similarity; 0 if one set of features makes all pairs of images equally similar.
 
     Raises
     ------
     ValueError
-        If they are not of the same images, or of fewer than four.
+        If the numbers of images differ, or are below four.
 
     References
     ----------
@@ -52,21 +50,23 @@ def linear_cka(features: Any, others: Any) -> float:
     """
     a, b = as_features(features), as_features(others, name="others")
     if len(a) != len(b):
-        raise ValueError(f"features are of {len(a)} and of {len(b)} images")
+        raise ValueError(
+            f"features and others have {len(a)} and {len(b)} rows; give features of the same images"
+        )
     if len(a) < 4:
-        raise ValueError(f"{len(a)} images are too few to compare features on; give 4 or more")
+        raise ValueError(f"{len(a)} images are too few to compare features; give at least 4")
     a, b = _centered(a), _centered(b.to(a.device))
     lengths = []
     for z in (a, b):
         length = _dependence(z, z)
-        if length <= 1e-10 * z.square().sum().square():  # the same for all pairs, but for rounding
+        if length <= 1e-10 * z.square().sum().square():  # equal for all pairs, up to rounding
             return 0.0
         lengths.append(length.sqrt())
     return float(_dependence(a, b) / (lengths[0] * lengths[1]))
 
 
 def _centered(z: Tensor) -> Tensor:
-    """Center features and scale them up to 1; return 0 if they are constant but for rounding."""
+    """Center features and scale their maximum to 1; return 0 if constant up to rounding."""
     z = z / z.abs().max().clamp(min=1e-300)
     z = z - z.mean(0)
     largest = z.abs().max()

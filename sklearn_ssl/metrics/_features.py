@@ -1,14 +1,13 @@
-"""Features of any kind of array, as the measures read them."""
+"""Conversion of features to tensors for the measures, and the spread of features."""
 
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sklearn_ssl._utils._messages import naming
-
-__all__ = ["as_features"]
 
 
 def as_features(features: Any, shape: str = "(n, d)", name: str = "features") -> Tensor:
@@ -18,9 +17,9 @@ def as_features(features: Any, shape: str = "(n, d)", name: str = "features") ->
     ----------
     features : array-like or Tensor
     shape : str
-        What it has to be, as in "(n, n_views, d)".
+        Expected shape, such as "(n, n_views, d)".
     name : str
-        Its name in errors.
+        Name of the features in errors.
 
     Returns
     -------
@@ -29,20 +28,49 @@ def as_features(features: Any, shape: str = "(n, d)", name: str = "features") ->
     Raises
     ------
     ValueError
-        If it has another number of dimensions, is empty, or has values that are not finite.
+        If the features have another number of axes, are empty or have non-finite values.
     """
     if not isinstance(features, Tensor):
         with naming(name):
             features = torch.from_numpy(np.require(features, np.float64, ["C", "W", "E"]))
-    if features.device.type == "mps":  # which has no double precision
+    if features.device.type == "mps":  # has no double precision
         features = features.cpu()
     z = features.detach().double()
     if z.ndim != shape.count(",") + 1 or 0 in z.shape:
-        raise ValueError(f"{name} of shape {tuple(z.shape)}: give {shape}")
+        raise ValueError(f"{name} of shape {tuple(z.shape)}: give shape {shape}")
     bad = ~z.isfinite().flatten(1).all(1)
     if bad.any():
         raise ValueError(
-            f"{int(bad.sum())} of {len(z)} rows of {name} have NaN or infinite values, the first "
-            f"is row {int(bad.nonzero()[0])}; leave these images out"
+            f"{int(bad.sum())} of {len(z)} rows of {name} have NaN or infinite values, first in "
+            f"row {int(bad.nonzero()[0])}; drop these images"
         )
     return z
+
+
+@torch.no_grad()
+def feature_spread(features: Any) -> float:
+    """Compute the standard deviation of L2-normalized features (n, d) over images, times sqrt(d).
+
+    It is near 1 if features fill the unit sphere and 0 for a collapsed representation.
+
+    Parameters
+    ----------
+    features : array-like of shape (n, d)
+
+    Returns
+    -------
+    float
+
+    References
+    ----------
+    Chen & He (2021), Exploring Simple Siamese Representation Learning, section 4.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ssl.metrics import feature_spread
+    >>> feature_spread(np.ones((5, 3)))
+    0.0
+    """
+    z = F.normalize(as_features(features), dim=1)
+    return float(z.std(0).mean() * z.shape[1] ** 0.5)

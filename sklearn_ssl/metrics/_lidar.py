@@ -1,44 +1,43 @@
-"""LiDAR, the number of dimensions that tell images apart whatever their views."""
+"""LiDAR, the number of dimensions that tell images apart regardless of the view."""
 
 import math
 from typing import Any
 
 import torch
 
-from sklearn_ssl._utils._arguments import NOT_NEGATIVE, POSITIVE, check_arguments
+from sklearn_ssl._utils._estimators import NOT_NEGATIVE, POSITIVE, check_arguments
 from sklearn_ssl.metrics._features import as_features
-
-__all__ = ["lidar"]
 
 
 @torch.no_grad()
 def lidar(features: Any, delta: float = 1e-4, eps: float = 1e-8) -> float:
     """Compute the effective rank of the linear discriminant between images, in several views [1]_.
 
-    It is corrected for few views. The mean of q views still has 1 / q of the variance within an
-    image, so that each direction of noise would count: 20 dimensions that tell images apart were
-    read as 56 to 330 among 512, with 1,000 images in 4 views. Here directions count whose variance
-    between images is above all that noise alone would give [2]_, and 1 / q is subtracted.
+    It is corrected for few views. The mean of q views retains 1 / q of the variance within an
+    image, so each noise direction would count: with 1,000 images in 4 views, 20 dimensions that
+    tell images apart, out of 512, were measured as 56 to 330. Here, a direction counts only if its
+    variance between images exceeds the most that noise alone would give [2]_, and 1 / q is
+    subtracted.
 
     Parameters
     ----------
     features : array-like of shape (n, n_views, d)
         Features of several views of each image.
     delta : float, default=1e-4
-        Added to the variance within an image, in units of the mean variance of features.
+        Value added to the variance within an image, in units of the mean variance of features.
     eps : float, default=1e-8
-        Added to the shares of the eigenvalues.
+        Value added to the normalized eigenvalues.
 
     Returns
     -------
     float
-        Between 1 and min(n - 1, d); 1, too, if nothing tells images apart.
+        Effective rank between 1 and min(n - 1, d); also 1 if nothing tells images apart.
 
     Raises
     ------
     ValueError
-        For another shape, fewer than two images or views, or with d at least n (n_views - 1): the
-        variance within images cannot be estimated then.
+        If the shape is wrong, there are fewer than two images or views, or d is at least
+        n (n_views - 1): the variance within images cannot be estimated then.
 
     References
     ----------
@@ -65,14 +64,14 @@ def lidar(features: Any, delta: float = 1e-4, eps: float = 1e-8) -> float:
     n, n_views, d = z.shape
     if min(n, n_views) < 2:
         raise ValueError(
-            f"features of shape {tuple(z.shape)}: give (n, n_views, d), of two images and views at "
-            "least"
+            f"features of shape {tuple(z.shape)}: give shape (n, n_views, d), with at least two "
+            "images and two views"
         )
     free = n * (n_views - 1)
     if d >= free:
         raise ValueError(
-            f"{n} images in {n_views} views are too few for {d} dimensions: n * (n_views - 1) has "
-            'to be larger. Give more images or views, or fewer dimensions, as by pool="avg"'
+            f"{n} images in {n_views} views are too few for {d} dimensions: n * (n_views - 1) must "
+            'exceed them. Give more images or views, or fewer dimensions, as with pool="avg"'
         )
     of_images = z.mean(1)
     between = torch.cov(of_images.T, correction=1).reshape(d, d)
@@ -86,8 +85,8 @@ def lidar(features: Any, delta: float = 1e-4, eps: float = 1e-8) -> float:
         found = torch.linalg.eigvalsh(whiten @ between @ whiten)
     except torch.linalg.LinAlgError as error:
         raise ValueError(
-            f"delta={delta!r} is out of proportion to the variance of the features, whose LiDAR "
-            "cannot be computed with it; give about 1e-4"
+            f"delta={delta!r} does not suit the variance of the features, so LiDAR cannot be "
+            "computed; use about 1e-4"
         ) from error
     by_noise = 1 / n_views
     found = torch.where(found > by_noise * _largest_ratio(d, n - 1, free), found - by_noise, 0)
@@ -98,7 +97,7 @@ def lidar(features: Any, delta: float = 1e-4, eps: float = 1e-8) -> float:
 def _largest_ratio(d: int, above: int, below: int) -> float:
     """Return the largest eigenvalue of the ratio of two sample covariances of the same noise.
 
-    The noise has ``d`` dimensions, the covariances ``above`` and ``below`` degrees of freedom.
+    The noise has ``d`` dimensions; the covariances have ``above`` and ``below`` degrees of freedom.
     """
     y, z = d / above, d / below
     return ((1 + math.sqrt(y + z - y * z)) / (1 - z)) ** 2

@@ -4,28 +4,26 @@ from typing import Any
 
 import torch
 
-from sklearn_ssl._utils._arguments import NOT_NEGATIVE, check_arguments
+from sklearn_ssl._utils._estimators import NOT_NEGATIVE, check_arguments
 from sklearn_ssl.metrics._features import as_features
-
-__all__ = ["rank_me"]
 
 
 @torch.no_grad()
 def rank_me(features: Any, eps: float = 1e-7) -> float:
     """Compute the effective rank of features (n, d): exp of the entropy of their singular values.
 
-    Higher goes with better linear probes.
+    A higher rank goes with better linear probes.
 
     Parameters
     ----------
     features : array-like of shape (n, d)
     eps : float, default=1e-7
-        Added to the shares of the singular values.
+        Value added to the normalized singular values.
 
     Returns
     -------
     float
-        Between 1 (one direction) and min(n, d).
+        Effective rank between 1 (one direction) and min(n, d).
 
     References
     ----------

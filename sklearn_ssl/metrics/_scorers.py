@@ -10,22 +10,13 @@ from sklearn_ssl.metrics._alignment import alignment, uniformity
 from sklearn_ssl.metrics._alpha_req import alpha_req
 from sklearn_ssl.metrics._lidar import lidar
 
-__all__ = [
-    "alignment_scorer",
-    "alpha_req_scorer",
-    "lidar_scorer",
-    "pretext_loss_scorer",
-    "rank_me_scorer",
-    "uniformity_scorer",
-]
-
-_VIEWS = 4  # of each image
-_IMAGES = 1000  # whose views are looked at
-_VIEWS_A_DIMENSION = 1.5  # at least, so that the variance within images is known well
+_VIEWS = 4  # per image
+_IMAGES = 1000  # number of images whose views are used
+_VIEWS_A_DIMENSION = 1.5  # minimum, for a good estimate of the variance within images
 
 
 def _learner(estimator: Any, method: str) -> Any:
-    """Return the learner, or the first step of a pipeline, after checking that it has a method."""
+    """Return the learner, or the first step of a pipeline; raise TypeError without the method."""
     found = estimator[0] if isinstance(estimator, Pipeline) else estimator
     if isinstance(found, type) or not (hasattr(found, method) and hasattr(found, "get_params")):
         raise TypeError(
@@ -36,15 +27,15 @@ def _learner(estimator: Any, method: str) -> Any:
 
 
 def _first(X: Any) -> Any:
-    """Return the images whose views are looked at."""
+    """Return the images whose views are used."""
     try:
         return X[:_IMAGES]
     except (IndexError, TypeError) as error:
-        raise TypeError(f"X={X!r} is no array or list of images") from error
+        raise TypeError(f"X={X!r} is not an array or list of images") from error
 
 
 def _read(features: Any) -> np.ndarray:
-    """Drop the rows of images that could not be read, which are NaN as a whole."""
+    """Drop the rows of images that could not be read, which are all NaN."""
     values = np.asarray(features)
     return values[~np.isnan(values).reshape(len(values), -1).all(1)]
 
@@ -60,9 +51,9 @@ def alpha_req_scorer(estimator: Any, X: Any, y: Any = None) -> float:
 
 
 def lidar_scorer(estimator: Any, X: Any, y: Any = None) -> float:
-    """Return :func:`lidar` of views of the first 1,000 images, drawn as the method draws them.
+    """Return :func:`lidar` of views of the first 1,000 images, drawn by the learner's recipe.
 
-    Each is seen in four views, or in as many as the width of the features needs.
+    Each image has four views, or as many as the dimension of the features needs.
     """
     learner, images = _learner(estimator, "transform_views"), _first(X)
     width = len(learner.get_feature_names_out())
@@ -82,5 +73,5 @@ def uniformity_scorer(estimator: Any, X: Any, y: Any = None) -> float:
 
 
 def pretext_loss_scorer(estimator: Any, X: Any, y: Any = None) -> float:
-    """Return minus the pretext loss of images that were held out."""
+    """Return minus the pretext loss of held-out images."""
     return -_learner(estimator, "pretext_loss").pretext_loss(X, random_state=0)

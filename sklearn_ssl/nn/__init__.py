@@ -1,25 +1,30 @@
 """Building blocks of pretext tasks: losses, heads, decoders, momentum, optimizers and schedules."""
 
 from sklearn_ssl.nn._decoders import ConvDecoder, VectorDecoder
-from sklearn_ssl.nn._heads import (
-    ConvDiscriminator,
-    MapToVector,
-    MaskedConvContext,
-    frozen,
-    mlp,
-    resize_map,
-)
 from sklearn_ssl.nn._losses import (
     classification,
     covariance_loss,
     discriminator_loss,
+    first_own_row,
+    gather,
     generator_loss,
     info_nce,
     negative_cosine,
     nt_xent,
     off_diagonal,
+    own_rows,
     pairs_of_views,
     variance_loss,
+)
+from sklearn_ssl.nn._modules import (
+    ChannelScaling,
+    ConvDiscriminator,
+    MapToVector,
+    MaskedConvContext,
+    frozen,
+    mlp,
+    resize_images,
+    resize_map,
 )
 from sklearn_ssl.nn._momentum import MomentumCopy, Queue
 from sklearn_ssl.nn._optimizers import (
@@ -30,7 +35,6 @@ from sklearn_ssl.nn._optimizers import (
     parameter_groups,
     warmup_cosine,
 )
-from sklearn_ssl.nn._scaling import ChannelScaling
 
 __all__ = [
     "ChannelScaling",
@@ -47,7 +51,9 @@ __all__ = [
     "cosine",
     "covariance_loss",
     "discriminator_loss",
+    "first_own_row",
     "frozen",
+    "gather",
     "generator_loss",
     "info_nce",
     "make_optimizer",
@@ -55,8 +61,10 @@ __all__ = [
     "negative_cosine",
     "nt_xent",
     "off_diagonal",
+    "own_rows",
     "pairs_of_views",
     "parameter_groups",
+    "resize_images",
     "resize_map",
     "variance_loss",
     "warmup_cosine",

@@ -1,33 +1,54 @@
-"""Losses that two or more pretext tasks use, computed in float32 also under autocast."""
+"""Losses shared by several pretext tasks, computed in float32 even under autocast."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sklearn_ssl._utils._device import full_precision
-
-__all__ = [
-    "classification",
-    "covariance_loss",
-    "generator_loss",
-    "info_nce",
-    "negative_cosine",
-    "nt_xent",
-    "off_diagonal",
-    "pairs_of_views",
-    "discriminator_loss",
-    "variance_loss",
-]
+from sklearn_ssl._utils._torch import current_processes, full_precision
 
 
-def info_nce(queries: Tensor, keys: Tensor, temperature: float = 1.0) -> Tensor:
+def gather(rows: Tensor, dim: int = 0) -> Tensor:
+    """Gather the rows of the whole batch from all processes.
+
+    Losses that compare images across the batch need it. In a single process it returns ``rows``.
+
+    Parameters
+    ----------
+    rows : Tensor
+        Rows of this process, along ``dim``.
+    dim : int, default=0
+
+    Returns
+    -------
+    Tensor
+        Rows of all processes; the gradient of each row flows back to its process.
+    """
+    return current_processes().rows_of_all(rows, dim)
+
+
+def own_rows(rows: Tensor, dim: int = 0) -> Tensor:
+    """Return this process's rows of a result of :func:`gather`, or of a tensor computed from it."""
+    return current_processes().own_part(rows, dim)
+
+
+def first_own_row(n: int) -> int:
+    """Return the index, in the whole batch, of the first of this process's ``n`` rows."""
+    return current_processes().rank * n
+
+
+def info_nce(
+    queries: Tensor, keys: Tensor, temperature: float = 1.0, gathered: bool = True
+) -> Tensor:
     """Compute InfoNCE: the i-th key is the positive of the i-th query, all others are negatives.
+
+    Negatives are the keys of the whole batch, of all processes, unless ``gathered=False``.
 
     Parameters
     ----------
     queries, keys : Tensor of shape (..., n, d)
-        Leading dimensions are problems of their own.
+        Leading dimensions are independent problems.
     temperature : float, default=1.0
+    gathered : bool, default=True
 
     Returns
     -------
@@ -38,15 +59,17 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float = 1.0) -> Tensor:
     ----------
     Oord et al. (2018), Representation Learning with Contrastive Predictive Coding, equation 4.
     """
+    start = first_own_row(queries.shape[-2]) if gathered else 0
+    keys = gather(keys.float(), -2) if gathered else keys.float()
     with full_precision(queries.device):
-        logits = queries.float() @ keys.float().mT / temperature
-    return (logits.logsumexp(-1) - logits.diagonal(dim1=-2, dim2=-1)).mean()
+        logits = queries.float() @ keys.mT / temperature
+    return (logits.logsumexp(-1) - logits.diagonal(start, dim1=-2, dim2=-1)).mean()
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """Compute normalized temperature-scaled cross entropy of two views (n, d) of n images.
+    """Compute normalized temperature-scaled cross-entropy of two views (n, d) of n images.
 
-    Each of the 2n embeddings has its other view as positive and 2n - 2 negatives.
+    For each of the 2n embeddings, the other view is the positive, and there are 2n - 2 negatives.
 
     References
     ----------
@@ -54,25 +77,27 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     equation 1.
     """
     n = len(first)
-    z = F.normalize(torch.cat([first, second]).float(), dim=1)  # (2n, d)
-    itself = torch.eye(2 * n, dtype=torch.bool, device=z.device)
+    z = F.normalize(torch.cat([first, second]).float(), dim=1).unflatten(0, (2, n))
+    every = gather(z, 1)  # (2, n of all processes, d)
+    places = own_rows(torch.arange(every.shape[1], device=z.device))
+    itself = torch.cat([places, places + every.shape[1]])  # positions of own rows among all
     with full_precision(z.device):
-        logits = (z @ z.T / temperature).masked_fill(itself, -torch.inf)
-    positive = torch.arange(2 * n, device=z.device).roll(n)
-    return F.cross_entropy(logits, positive)
+        logits = z.flatten(0, 1) @ every.flatten(0, 1).T / temperature
+        logits = logits.scatter(1, itself[:, None], -torch.inf)
+    return F.cross_entropy(logits, itself.roll(n))
 
 
 def classification(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the cross entropy of logits (n, k) and labels (n,), and the accuracy."""
+    """Compute the cross-entropy of logits (n, k) and labels (n,), and the accuracy."""
     logits = logits.float()
     return F.cross_entropy(logits, labels), (logits.argmax(1) == labels).float().mean()
 
 
 def negative_cosine(predictions: Tensor, targets: Tensor, n: int) -> Tensor:
-    """Compute the mean of -cos between predictions and their targets, which get no gradient.
+    """Compute the mean negative cosine of predictions and targets; targets get no gradient.
 
     Predictions (v * n, d) of all views of n images are compared with the targets (2 * n, d) of the
-    large views, except with their own.
+    large views, except those of the same view.
     """
     views, large = predictions.unflatten(0, (-1, n)), targets.unflatten(0, (2, n))
     pairs = [(views[v], large[i]) for v in range(len(views)) for i in (0, 1) if i != v]
@@ -81,7 +106,7 @@ def negative_cosine(predictions: Tensor, targets: Tensor, n: int) -> Tensor:
 
 
 def pairs_of_views(z: Tensor, n: int) -> list[tuple[Tensor, Tensor]]:
-    """Pair the embeddings (n, d) of both large views, and of each with each small one."""
+    """Pair the embeddings (n, d) of the two large views, and of each large with each small view."""
     views = z.unflatten(0, (-1, n))
     return [(views[i], views[v]) for v in range(1, len(views)) for i in (0, 1) if i < v]
 
@@ -92,34 +117,34 @@ def off_diagonal(matrix: Tensor) -> Tensor:
 
 
 def variance_loss(z: Tensor) -> Tensor:
-    """Compute how far the standard deviations of an embedding (n, d) are below 1, on average.
+    """Compute the mean amount by which standard deviations of an embedding (n, d) are below 1.
 
     References
     ----------
     Bardes, Ponce and LeCun (2022), VICReg: Variance-Invariance-Covariance Regularization for
     Self-Supervised Learning, equations 1 and 2.
     """
-    return F.relu(1 - (z.float().var(0) + 1e-4).sqrt()).mean()
+    return F.relu(1 - (gather(z.float()).var(0) + 1e-4).sqrt()).mean()
 
 
 def covariance_loss(z: Tensor) -> Tensor:
-    """Sum the squared covariances between the numbers of an embedding (n, d), per number.
+    """Sum the squared covariances between dimensions of an embedding (n, d), and divide by d.
 
     References
     ----------
     Bardes, Ponce and LeCun (2022), equations 3 and 4.
     """
     with full_precision(z.device):
-        z = z.float() - z.float().mean(0)
+        z = gather(z.float())
+        z = z - z.mean(0)
         covariance = z.T @ z / (len(z) - 1)  # (d, d)
     return off_diagonal(covariance).square().sum() / z.shape[1]
 
 
 def discriminator_loss(real: Tensor, made: Tensor) -> Tensor:
-    """Compute a discriminator's loss: logits (n,) are to be high for real, low for made inputs.
+    """Compute a discriminator's loss from logits (n,) of real inputs and of generated ones.
 
-    With the two exchanged it is the loss of the player who deceives the discriminator, in the form
-    that does not saturate.
+    With the arguments swapped, it is the non-saturating loss of its opponent.
 
     References
     ----------
@@ -129,5 +154,5 @@ def discriminator_loss(real: Tensor, made: Tensor) -> Tensor:
 
 
 def generator_loss(made: Tensor) -> Tensor:
-    """Compute the loss of making inputs that a discriminator, with logits (n,), takes for real."""
+    """Compute a generator's loss from a discriminator's logits (n,) of generated inputs."""
     return F.softplus(-made.float()).mean()

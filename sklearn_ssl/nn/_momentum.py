@@ -1,4 +1,4 @@
-"""Slow companions of a network: averaged copies of it, and queues of its outputs."""
+"""EMA copies of a network, and queues of its outputs."""
 
 import copy
 from typing import Any, Self
@@ -9,19 +9,20 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-__all__ = ["MomentumCopy", "Queue"]
+from sklearn_ssl.nn._losses import gather
 
 
 class MomentumCopy(nn.Module):
-    """A copy of a module that no gradient trains, and that follows it slowly.
+    """EMA copy of a module, without gradients.
 
-    In training its norms take the statistics of the batch, as those of the module do. All else is
-    as in evaluation: what it says is a target, which dropout or stochastic depth would only blur.
+    In training mode, its norms use batch statistics, like those of the module. Everything else
+    stays in evaluation mode: the outputs are targets, which dropout or stochastic depth would only
+    blur.
 
     Parameters
     ----------
     module : nn.Module
-        What is copied; the copy is ``.module``, too.
+        Module to copy; the copy is available as ``.module``.
     """
 
     def __init__(self, module: nn.Module):
@@ -30,7 +31,7 @@ class MomentumCopy(nn.Module):
         self.train(module.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Put the norms into training mode, and nothing else."""
+        """Set the training mode of the norms only."""
         super().train(False)
         self.training = mode
         for part in self.modules():
@@ -43,18 +44,18 @@ class MomentumCopy(nn.Module):
         return self.module(*inputs)
 
     def update(self, module: nn.Module, momentum: float) -> None:
-        """Update by an EMA: copy = momentum * copy + (1 - momentum) * module."""
+        """Update the EMA: copy = momentum * copy + (1 - momentum) * module."""
         parameters = list(self.module.parameters()), list(module.parameters())
         get_ema_multi_avg_fn(momentum)(*parameters, None)
 
 
 class Queue(nn.Module):
-    """The latest vectors, first in, first out; random directions until it is full.
+    """First-in, first-out queue of the latest vectors; random unit vectors until it is full.
 
     Parameters
     ----------
     size, dim : int
-        Number and length of the vectors.
+        Number and dimension of the vectors.
     """
 
     vectors: Tensor
@@ -68,20 +69,20 @@ class Queue(nn.Module):
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Start anew, with random directions."""
+        """Reset the queue to random unit vectors."""
         self.vectors.copy_(F.normalize(torch.randn_like(self.vectors), dim=1))
         self.pushed.zero_()
 
     @property
     def full(self) -> Tensor:
-        """Return whether all random directions have been replaced: a bool scalar on the device."""
+        """Return whether all random vectors have been replaced: a bool scalar on the device."""
         return self.pushed >= len(self.vectors)
 
     @torch.no_grad()
     def push(self, new: Tensor) -> None:
-        """Replace the oldest vectors by ``new`` (n, dim)."""
+        """Replace the oldest vectors with the ``new`` ones (n, dim) of all processes."""
         size = len(self.vectors)
-        new = new[-size:]
+        new = gather(new)[-size:]
         rows = (self.pushed + torch.arange(len(new), device=new.device)) % size
         self.vectors[rows] = new.float()
         self.pushed += len(new)

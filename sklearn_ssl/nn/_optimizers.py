@@ -1,6 +1,6 @@
 """Optimizers by name, and schedules.
 
-These are functions of progress, the share of the training steps that are done (0 to 1).
+Schedules are functions of progress, the fraction of training steps done (0 to 1).
 """
 
 import math
@@ -10,21 +10,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-__all__ = [
-    "LARS",
-    "OPTIMIZERS",
-    "cosine",
-    "make_optimizer",
-    "parameter_groups",
-    "warmup_cosine",
-]
-
 
 class LARS(torch.optim.Optimizer):
-    """SGD with momentum whose step is scaled, layer by layer, to the size of the weights.
+    """SGD with momentum and steps scaled, layer by layer, by the norm of the weights.
 
-    As usual in self-supervised learning, the scale is taken of gradient and weight decay together,
-    and the learning rate acts behind the momentum.
+    As usual in self-supervised learning, the scale is computed from the gradient plus weight
+    decay, and the learning rate is applied after the momentum.
 
     Parameters
     ----------
@@ -101,32 +92,32 @@ def make_optimizer(
     lr: float,
     weight_decay: float,
 ) -> torch.optim.Optimizer:
-    """Make an optimizer by its name, or by a class or function.
+    """Build an optimizer from its name, or from a class or function.
 
     Raises
     ------
     TypeError, ValueError
-        If it cannot be made of groups of parameters, ``lr`` and ``weight_decay``, or is none.
+        If it does not accept parameter groups, ``lr`` and ``weight_decay``, or is no optimizer.
     """
     make = OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
     try:
         made = make(groups, lr=lr, weight_decay=weight_decay)
     except (TypeError, ValueError) as error:
         raise type(error)(
-            f"optimizer={optimizer!r} cannot be made of groups of parameters, lr and "
+            f"optimizer={optimizer!r} must accept groups of parameters, lr and "
             f"weight_decay: {error}"
         ) from error
     if not isinstance(made, torch.optim.Optimizer):
-        raise TypeError(f"optimizer={optimizer!r} made a {type(made).__name__}, no optimizer")
+        raise TypeError(f"optimizer={optimizer!r} built a {type(made).__name__}, not an optimizer")
     return made
 
 
 def parameter_groups(
     module: nn.Module, weight_decay: float, scales: Mapping[nn.Parameter, float] | None = None
 ) -> list[dict]:
-    """Group weights, which decay, and biases and norms, which do not, by their learning rate scale.
+    """Group parameters by weight decay (weights, but not biases or norms) and learning rate scale.
 
-    Frozen ones are in a group, too: which ones are may change, and optimizers leave them out.
+    Frozen parameters are included: they may be unfrozen later, and optimizers skip them until then.
     """
     scales = scales or {}
     groups: dict[tuple[bool, float], list[Tensor]] = {}
@@ -146,7 +137,7 @@ def parameter_groups(
 
 
 def cosine(progress: float | None, start: float, end: float) -> float:
-    """Go from ``start`` to ``end`` along half a cosine; stay at ``start`` without a ``progress``.
+    """Interpolate from ``start`` to ``end`` along half a cosine; without progress, stay at start.
 
     Examples
     --------
@@ -160,7 +151,7 @@ def cosine(progress: float | None, start: float, end: float) -> float:
 
 
 def warmup_cosine(progress: float, warmup: float = 0.0) -> float:
-    """Rise linearly to 1 during the share ``warmup``, then fall to 0 along half a cosine.
+    """Rise linearly to 1 over the fraction ``warmup``, then fall to 0 along half a cosine.
 
     Examples
     --------

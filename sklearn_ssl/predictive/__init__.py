@@ -1,4 +1,4 @@
-"""Predictive learners: tell what was done to an image, or how its parts belong together."""
+"""Predictive learners: predict how an image was changed, or how its parts fit together."""
 
 from sklearn_ssl.predictive._exemplar import ExemplarCNN
 from sklearn_ssl.predictive._jigsaw import Jigsaw

@@ -1,27 +1,27 @@
-"""Exemplar-CNN: every image, with all its transformations, is a class."""
+"""Exemplar-CNN: each image, with all its random transformations, is a class."""
 
 import torch.nn.functional as F
 from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE, SHARE
-from sklearn_ssl._utils._device import full_precision
+from sklearn_ssl._utils._estimators import COUNT, NOT_NEGATIVE, SHARE
+from sklearn_ssl._utils._torch import full_precision
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
+from sklearn_ssl.nn import first_own_row, gather
 from sklearn_ssl.views import Views
-
-__all__ = ["ExemplarCNN"]
 
 
 def triplet_loss(anchors: Tensor, positives: Tensor, margin: float) -> Tensor:
     """Compute the mean triplet loss of unit vectors (n, d), with a soft hinge and all negatives.
 
-    With the nearest negatives alone, a young network draws all vectors together.
+    With only the nearest negatives, an untrained network would draw all vectors together.
     """
-    n = len(anchors)
+    start, positives = first_own_row(len(anchors)), gather(positives)
+    n, m = len(anchors), len(positives)
     with full_precision(anchors.device):
-        squared = 2 - 2 * anchors @ positives.T  # (n, n)
-    losses = F.softplus(squared.diagonal()[:, None] - squared + margin)
-    return (losses.sum() - losses.diagonal().sum()) / (n * (n - 1))
+        squared = 2 - 2 * anchors @ positives.T  # (n, m)
+    losses = F.softplus(squared.diagonal(start)[:, None] - squared + margin)
+    return (losses.sum() - losses.diagonal(start).sum()) / (n * (m - 1))
 
 
 class ExemplarTripletTask(PretextTask):
@@ -52,26 +52,26 @@ class ExemplarSoftmaxTask(PretextTask):
 class ExemplarCNN(PretextLearner):
     """Exemplar-CNN: discriminative learning of surrogate classes [1]_.
 
-    Every image, with all that random transformations make of it, is a class. The paper classifies
-    them (``loss="softmax"``: one output for each image, which fits small data); the triplet loss
-    [2]_ compares two views of an image with all other images of the batch. Its hinge is softened
-    (softplus), so that pairs which are told apart go on moving apart.
+    Each image, with all its random transformations, is a class. The paper classifies them
+    (``loss="softmax"``: one output per image, for small data sets); the triplet loss [2]_ compares
+    two views of an image with all other images of the batch. Its hinge is softened (softplus), so
+    that pairs keep moving apart once they are separated.
 
-    With ``loss="softmax"`` a continued fit needs the images of the first one, in their order.
-    ``loss="softmax", label_smoothing=0.8`` is DIET [3]_, but for the biases of the classifier: no
-    projector, no second view, nothing to tune.
+    With ``loss="softmax"``, a continued fit needs the same images in the same order.
+    ``loss="softmax", label_smoothing=0.8`` is DIET [3]_, except for the biases of the classifier:
+    no projector, no second view, nothing to tune.
 
     Parameters
     ----------
     loss : {"triplet", "softmax"}, default="triplet"
-        Compare views in the batch, or classify all images.
+        Compare views within the batch, or classify all images.
     margin : float, default=0.5
-        By how much another image should be farther away than the other view (squared distance of
-        unit vectors), for ``loss="triplet"``: where the soft hinge bends.
+        Margin by which another image should be farther away than the other view (squared distance
+        of unit vectors), for ``loss="triplet"``: where the soft hinge bends.
     projection_dim : int, default=128
-        Width of the embedding, for ``loss="triplet"``.
+        Dimension of the embedding, for ``loss="triplet"``.
     label_smoothing : float, default=0.0
-        Share of the target that all images have in common, for ``loss="softmax"``. DIET takes 0.8.
+        Share of the target spread over all images, for ``loss="softmax"``. DIET uses 0.8.
     <shared parameters>
 
     Attributes
@@ -107,11 +107,6 @@ class ExemplarCNN(PretextLearner):
         return Views(blur=0)
 
     def _make_task(self, encoder, n_images):
-        views = self._make_views()
         if self.loss == "softmax":
-            return ExemplarSoftmaxTask(
-                encoder, views, n_images=n_images, label_smoothing=self.label_smoothing
-            )
-        return ExemplarTripletTask(
-            encoder, views, projection_dim=self.projection_dim, margin=self.margin
-        )
+            return self._new_task(ExemplarSoftmaxTask, encoder, n_images=n_images)
+        return self._new_task(ExemplarTripletTask, encoder)

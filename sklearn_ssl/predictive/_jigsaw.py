@@ -1,4 +1,4 @@
-"""Jigsaw puzzles: tell in which order the tiles of an image are."""
+"""Jigsaw puzzles: predict the order of an image's shuffled tiles."""
 
 from numbers import Integral, Real
 
@@ -7,22 +7,20 @@ import torch
 from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import COUNT
+from sklearn_ssl._utils._estimators import COUNT
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import classification, mlp
 from sklearn_ssl.views import Views, random_tiles
 
-__all__ = ["Jigsaw"]
-
-_CANDIDATES = 2000  # random permutations that the next one of the set is chosen from
-_ORDERS = 4  # in which each image is shown
+_CANDIDATES = 2000  # random permutations to choose the set from
+_ORDERS = 4  # per image and step
 
 
 def distant_permutations(n_permutations: int, n_tiles: int, seed: int = 0) -> np.ndarray:
     """Draw permutations (n_permutations, n_tiles) that are far from each other.
 
-    One after the other, the permutation with the largest mean Hamming distance to those before is
-    taken, as in the paper's algorithm 1, among random candidates.
+    From random candidates, repeatedly pick the one with the largest mean Hamming distance to those
+    picked before, as in the paper's algorithm 1.
     """
     rng = np.random.default_rng(seed)
     candidates = np.argsort(rng.random((max(_CANDIDATES, 4 * n_permutations), n_tiles)), axis=1)
@@ -54,11 +52,11 @@ class JigsawTask(PretextTask):
     def forward(self, images, index):
         n = len(images)
         tiles = random_tiles(self.views(images), self.grid, self.tile, self.fill)
-        # statistics of neighbors are alike, so tiles are standardized one by one
+        # neighbors have similar statistics, so each tile is standardized by itself
         mean = tiles.mean((2, 3, 4), keepdim=True)
         std = tiles.std((2, 3, 4), keepdim=True, correction=0)
         tiles = (tiles - mean) / (std + 1e-2)
-        tiles = self.encoder.standardize.inverse(tiles.flatten(0, 1))  # which the encoder undoes
+        tiles = self.encoder.standardize.inverse(tiles.flatten(0, 1))  # undone by the encoder
         codes = self.tile_code(self.encoder.embed(tiles)).unflatten(0, (n, -1))
         # tiles are encoded once and shuffled several times
         codes = codes.repeat(_ORDERS, 1, 1)  # (orders * n, tiles, tile_dim)
@@ -72,23 +70,25 @@ class JigsawTask(PretextTask):
 class Jigsaw(PretextLearner):
     """Solving jigsaw puzzles [1]_.
 
-    The tiles of an image are put in another order, one of a set of permutations that differ as much
-    as possible, and the network, which sees each tile alone, tells which one it was. Tiles lie at
-    random in their cells, are enlarged to the cell's size, and standardized one by one, against
-    shortcuts. A step shows each image in four orders, for which its tiles are encoded once.
+    The tiles of an image are shuffled by one of a set of permutations that differ as much as
+    possible. The network, which sees each tile separately, predicts which one it was. To prevent
+    shortcuts, tiles have random positions in their cells, are enlarged to the cell's size, and are
+    standardized one by one. A step shows each image in four orders, but encodes its tiles only
+    once.
 
     Parameters
     ----------
     grid : int, default=3
-        Tiles in a row and in a column.
+        Number of tiles per row and per column.
     n_permutations : int, default=100
-        Size of the set of permutations; the paper has up to 1,000. No more than there are.
+        Size of the set of permutations, capped at the number that exist; the paper uses up to
+        1,000.
     fill : float, default=0.75
         Side of a tile, relative to its cell.
     tile_dim : int, default=64
-        Width of the code of a tile.
+        Dimension of a tile's code.
     hidden_dim : int, default=512
-        Width of the layer in which all tiles meet.
+        Width of the hidden layer, which combines all tiles.
     <shared parameters>
 
     Attributes
@@ -120,16 +120,6 @@ class Jigsaw(PretextLearner):
         return Views(crop_scale=(0.5, 1.0), jitter=None, gray=0.3, blur=0)
 
     def _make_task(self, encoder, n_images):
-        size = encoder.image_shape[:2]
-        views = self._make_views(size)
+        views = self._make_views(encoder.image_shape[:2])
         tile = tuple(max(1, -(-side // self.grid)) for side in views.size_for(encoder.image_shape))
-        return JigsawTask(
-            encoder,
-            views,
-            tile=tile,
-            grid=self.grid,
-            fill=self.fill,
-            n_permutations=self.n_permutations,
-            tile_dim=self.tile_dim,
-            hidden_dim=self.hidden_dim,
-        )
+        return self._new_task(JigsawTask, encoder, views, tile=tile)

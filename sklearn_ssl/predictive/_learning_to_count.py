@@ -1,4 +1,4 @@
-"""Learning to count: what is counted in the tiles adds up to what is counted in the image."""
+"""Learning to count: the counts of the tiles add up to the counts of the image."""
 
 from typing import ClassVar
 
@@ -6,22 +6,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import COUNT, NOT_NEGATIVE
+from sklearn_ssl._utils._estimators import COUNT, NOT_NEGATIVE
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
-from sklearn_ssl.nn import mlp
+from sklearn_ssl.nn import gather, mlp, own_rows
 from sklearn_ssl.views import Views, random_tiles
-
-__all__ = ["LearningToCount"]
 
 
 def counting_loss(whole: Tensor, parts: Tensor, margin: float) -> Tensor:
-    """Compute equation 3: counts of an image (n, k) against the sum of its tiles' (n, k).
+    """Compute equation 3: counts of images (n, k) against sums of their tiles' counts (n, k).
 
-    The sum has to be near the counts of its own image, and, lest all counts become zero, far from
-    those of another one.
+    A sum must be near the counts of its own image and, so that counts do not all become zero, far
+    from those of another one.
     """
     own = (whole - parts).square().sum(1)
-    other = (whole.roll(1, 0) - parts).square().sum(1)
+    another = own_rows(gather(whole).roll(1, 0))
+    other = (another - parts).square().sum(1)
     return (own + F.relu(margin - other)).mean()
 
 
@@ -36,7 +35,7 @@ class CountingTask(PretextTask):
         n = len(images)
         images = self.views(images)
         tiles = random_tiles(images, 2, self.tile).flatten(0, 1)  # (4n, c, *tile)
-        whole = random_tiles(images, 1, self.tile).flatten(0, 1)  # all of it, as large as a tile
+        whole = random_tiles(images, 1, self.tile).flatten(0, 1)  # all of it, at the size of a tile
         counts = self.counter(self.encoder.embed(torch.cat([whole, tiles]))).float()
         parts = counts[n:].unflatten(0, (n, 4)).sum(1)
         loss = counting_loss(counts[:n], parts, self.margin)
@@ -46,19 +45,19 @@ class CountingTask(PretextTask):
 class LearningToCount(PretextLearner):
     """Representation learning by learning to count [1]_.
 
-    The network counts what it sees, in numbers that are not negative. The counts of an image, made
-    as small as a tile, have to equal the sum of the counts of its four tiles, and not those of
-    another image. The counter has a batch norm in its hidden layer, unlike in the paper.
+    The network outputs nonnegative counts of what it sees. The counts of an image, shrunk to the
+    size of a tile, must equal the sum of the counts of its four tiles, and differ from the sum for
+    another image. Unlike in the paper, the counter has a batch norm in its hidden layer.
 
     Parameters
     ----------
     margin : float, default=100.0
-        How far the counts of different images should be apart (squared distance), the paper's M,
-        which is 10 there. Where it is small, counts stay near zero for long.
+        Squared distance to keep between the counts of different images: the paper's M, which is 10
+        there. If it is small, counts stay near zero for a long time.
     hidden_dim : int, default=512
         Width of the hidden layer.
     count_dim : int, default=256
-        How many things are counted; the paper has 1,000.
+        Number of things counted; the paper uses 1,000.
     <shared parameters>
 
     Attributes
@@ -90,14 +89,6 @@ class LearningToCount(PretextLearner):
         return Views(crop_scale=(0.5, 1.0), jitter=None, gray=0.3, blur=0)
 
     def _make_task(self, encoder, n_images):
-        size = encoder.image_shape[:2]
-        views = self._make_views(size)
+        views = self._make_views(encoder.image_shape[:2])
         tile = tuple(max(1, side // 2) for side in views.size_for(encoder.image_shape))
-        return CountingTask(
-            encoder,
-            views,
-            tile=tile,
-            hidden_dim=self.hidden_dim,
-            count_dim=self.count_dim,
-            margin=self.margin,
-        )
+        return self._new_task(CountingTask, encoder, views, tile=tile)

@@ -1,16 +1,14 @@
-"""Relative patch location: tell where a second patch lies, seen from a first one."""
+"""Relative patch location: predict where a second patch lies relative to a first one."""
 
 from numbers import Real
 
 import torch
 from sklearn.utils._param_validation import Interval
 
-from sklearn_ssl._utils._arguments import COUNT
+from sklearn_ssl._utils._estimators import COUNT
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import classification, mlp
 from sklearn_ssl.views import Views, random_tiles
-
-__all__ = ["RelativePatchLocation"]
 
 
 class RelativePatchTask(PretextTask):
@@ -24,7 +22,7 @@ class RelativePatchTask(PretextTask):
     def forward(self, images, index):
         n = len(images)
         tiles = random_tiles(images, 3, self.patch, self.fill, self.span)  # (n, 9, c, *patch)
-        tiles = self.views(tiles.flatten(0, 1))  # every patch is changed on its own
+        tiles = self.views(tiles.flatten(0, 1))  # each patch is augmented independently
         z = self.encoder.embed(tiles).unflatten(0, (n, 9))
         center = z[:, 4:5].expand(-1, 8, -1)
         around = torch.cat([z[:, :4], z[:, 5:]], dim=1)
@@ -37,23 +35,24 @@ class RelativePatchTask(PretextTask):
 class RelativePatchLocation(PretextLearner):
     """Context prediction: the relative location of two patches [1]_.
 
-    A part of an image is cut into 3 x 3 patches. From the central patch and one of its neighbors
-    the network tells in which of eight directions the neighbor lies; all eight are asked. Gaps of
-    random width between patches, and losing the color at random (the paper puts noise into two of
-    three channels), close the shortcuts. Patches are enlarged to a third of the image.
+    A part of an image is cut into 3 x 3 patches. From the central patch and one of its neighbors,
+    the network predicts in which of eight directions the neighbor lies; each step asks for all
+    eight. To prevent shortcuts, gaps between patches have random widths, and patches lose their
+    color at random (the paper puts noise into two of three channels). Patches are enlarged to a
+    third of the image.
 
     Parameters
     ----------
     fill : float, default=0.5
-        Side of a patch, relative to its cell of the grid; the rest are gaps, as wide as a patch on
-        average. Where they are narrow, what goes on from patch to patch gives the place away: the
-        task is solved better, and the features are worth less.
+        Side of a patch, relative to its cell of the grid. The rest is gaps, by default as wide as a
+        patch on average. If gaps are narrow, lines that continue from patch to patch give the
+        position away: the network solves the task better, but features get worse.
     span : float, default=0.6
-        Side of the 3 x 3 cells together, relative to the image, at least; it is drawn for each
-        image, as is where they lie. With 1 the central patch is always the image's middle, and the
-        position of a neighbor in the image tells its direction.
+        Minimum side of the 3 x 3 grid, relative to the image; its size and position are drawn for
+        each image. With 1, the central patch is always the middle of the image, and the position of
+        a neighbor in the image gives its direction away.
     hidden_dim : int, default=512
-        Width of the layer in which two patches meet.
+        Width of the hidden layer, which combines two patches.
     <shared parameters>
 
     Attributes
@@ -84,7 +83,4 @@ class RelativePatchLocation(PretextLearner):
 
     def _make_task(self, encoder, n_images):
         patch = tuple(max(1, min(side, -(-side // 3))) for side in encoder.image_shape[:2])
-        views = self._make_views(patch)
-        return RelativePatchTask(
-            encoder, views, patch=patch, fill=self.fill, span=self.span, hidden_dim=self.hidden_dim
-        )
+        return self._new_task(RelativePatchTask, encoder, self._make_views(patch), patch=patch)

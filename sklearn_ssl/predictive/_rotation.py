@@ -1,4 +1,4 @@
-"""Rotation prediction: tell by how many quarter turns an image was rotated."""
+"""Rotation prediction: predict by how many quarter turns an image was rotated."""
 
 import torch
 from torch import nn
@@ -6,8 +6,6 @@ from torch import nn
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput
 from sklearn_ssl.nn import classification
 from sklearn_ssl.views import Views, view_size
-
-__all__ = ["RotationPrediction"]
 
 
 class RotationTask(PretextTask):
@@ -26,9 +24,9 @@ class RotationTask(PretextTask):
 class RotationPrediction(PretextLearner):
     """Rotation prediction [1]_.
 
-    Each image is shown at 0, 90, 180 and 270 degrees, all four in one batch, and the network tells
-    which is which. It has to know what is upright in the world, so it does not help images without
-    an up, such as those of a microscope.
+    Each image is shown at 0, 90, 180 and 270 degrees, all four in one batch, and the network
+    predicts which is which. It must learn what is upright, so this does not help with images that
+    have no natural orientation, such as microscope images.
 
     Parameters
     ----------
@@ -58,11 +56,11 @@ class RotationPrediction(PretextLearner):
 
     def _make_task(self, encoder, n_images):
         height, width, _ = encoder.image_shape
-        square = min(view_size((height, width)))  # can be turned
+        square = min(view_size((height, width)))  # can be rotated
         views = self._make_views(square)
         height, width = views.size_for(encoder.image_shape)
         if height != width:
-            raise ValueError(f"views of {height} x {width} cannot be turned; give a square size")
+            raise ValueError(f"views of {height} x {width} are not square; use a square size")
         if getattr(views, "rotate", False):
-            raise ValueError("views that rotate hide the turn to be told; give rotate=False")
+            raise ValueError("rotated views hide the rotation to predict; use rotate=False")
         return RotationTask(encoder, views)

@@ -1,4 +1,4 @@
-"""Kernel ridge regression on features, on the device: of classes, labels or numbers."""
+"""Kernel ridge regression on features, on the device: for classes, several labels, or numbers."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
@@ -13,37 +13,33 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import POSITIVE, DeclaredArguments, argument
-from sklearn_ssl._utils._device import resolve_device
-from sklearn_ssl._utils._isolation import own_settings
-from sklearn_ssl._utils._messages import naming
-from sklearn_ssl.base._checks import all_or_nothing
-from sklearn_ssl.base._saved import SavedMixin
-from sklearn_ssl.probes._labeled import (
+from sklearn_ssl._labeled._mixins import (
     DecisionMixin,
     LabeledRegressorMixin,
     encoded,
     labeled_samples,
 )
+from sklearn_ssl._labeled._to_torch import ExportMixin
+from sklearn_ssl._utils._estimators import POSITIVE, DeclaredArguments, all_or_nothing, argument
+from sklearn_ssl._utils._messages import naming
+from sklearn_ssl._utils._saving import SavedMixin
+from sklearn_ssl._utils._torch import own_settings, resolve_device
 from sklearn_ssl.probes._leave_one_out import leave_one_out
-from sklearn_ssl.probes._modules import ExportMixin
-
-__all__ = ["KernelProbe", "KernelRegressor"]
 
 _PAIRS_AT_ONCE = 2**24
 _ALPHAS = [10.0 ** (k / 2) for k in range(-8, 3)]  # 1e-4 to 10
 _GAMMAS = [2.0**k for k in range(-3, 3)]  # 1/8 to 4
-_USUAL_ALPHA, _USUAL_GAMMA, _USUAL_TEMPERATURE = 0.03, 0.5, 0.3  # where no sample can be left out
-_SMOOTHING = 0.25  # of errors, in deviations of the margin
-_CHOOSE_BY = 1024  # samples; an eigendecomposition of more takes long
-_LARGE = 1e30  # the distance of two such samples may be more than float32 can hold
+_USUAL_ALPHA, _USUAL_GAMMA, _USUAL_TEMPERATURE = 0.03, 0.5, 0.3  # if no sample can be left out
+_SMOOTHING = 0.25  # width of the smoothed error, in standard deviations of the margin
+_CHOOSE_BY = 1024  # samples to choose by; the eigendecomposition of more is slow
+_LARGE = 1e30  # the distance between samples this large may overflow float32
 _AUTO = StrOptions({"auto"})
 
-Loss = Callable[[np.ndarray, np.ndarray], float]  # of predictions, and of which samples
+Loss = Callable[[np.ndarray, np.ndarray], float]  # of predictions, and the rows they are for
 
 
 class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
-    """Base of ridge regression of targets (n, k) in the space of a Gaussian kernel."""
+    """Base of kernel ridge regression of targets (n, k), with a Gaussian kernel."""
 
     alpha: float | str = argument(POSITIVE, _AUTO, default="auto")
     gamma: float | str = argument(POSITIVE, _AUTO, default="auto")
@@ -52,7 +48,7 @@ class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
     def _solve(
         self, X: np.ndarray, targets: np.ndarray, weights: np.ndarray, loss: Loss, intercept: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Learn weights of samples; return leave-one-out predictions of some, and which ones."""
+        """Solve for sample weights; return leave-one-out predictions of some rows, and the rows."""
         if max(X.max(), -X.min()) > _LARGE:
             X = X.astype(np.float64)
         center, scale = _center_and_scale(X, weights)
@@ -76,7 +72,7 @@ class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
                     f"alpha={alpha:g} is too small: the kernel of the samples cannot be inverted "
                     "within rounding; give a larger alpha"
                 )
-            if self.alpha == "auto" and len(X) > len(some):  # more samples may want another one
+            if self.alpha == "auto" and len(X) > len(some):  # more samples may need another alpha
                 least, chosen = loss(found[2], some), alpha
                 for factor in (10**-0.5, 10**0.5):
                     while (other := solved(alpha * factor)) and (
@@ -84,7 +80,7 @@ class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
                     ) < least:
                         found, alpha, least = other, alpha * factor, less
                     if alpha != chosen:
-                        break  # more the other way is worse
+                        break  # the other direction is worse
             dual, offset, left_out = found
             self.dual_coef_ = (root * dual).cpu().numpy()
             self.intercept_ = offset.cpu().numpy()
@@ -97,7 +93,7 @@ class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
         intercept: bool,
     ) -> tuple[float, float]:  # fmt: skip
         """Choose the alpha and gamma whose leave-one-out predictions have the smallest loss."""
-        unit = float(root.square().median())  # of sample weights
+        unit = float(root.square().median())  # typical sample weight
         usual = [unit * alpha for alpha in (*_ALPHAS, _USUAL_ALPHA)]
         alphas = usual[:-1] if self.alpha == "auto" else [float(self.alpha)]
         gammas = _GAMMAS if self.gamma == "auto" else [float(self.gamma)]
@@ -140,13 +136,13 @@ class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
         return found + self.intercept_
 
     def to_torch(self) -> nn.Module:
-        """Return the estimator as a module of torch alone.
+        """Return the estimator as a plain torch module.
 
         Returns
         -------
         nn.Module
-            Takes features (n, n_features) and gives probabilities of classes (n, n_classes), or
-            targets, float32.
+            Maps features (n, n_features) to class probabilities (n, n_classes), or to targets,
+            float32.
         """
         check_is_fitted(self)
         return _KernelSum(self, self._finish()).eval()
@@ -156,61 +152,60 @@ class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
 
     def _device(self) -> torch.device:
         device = resolve_device(self.device)
-        # Apple's GPUs have no double precision, which the inverse of a kernel needs
+        # Apple's GPUs have no double precision, which inverting a kernel needs
         return torch.device("cpu") if device.type == "mps" else device
 
 
 class KernelProbe(DecisionMixin, _KernelMachine):
-    """Kernel ridge regression of the classes, with a Gaussian kernel [1]_.
+    """Kernel ridge classifier with a Gaussian kernel [1]_.
 
     Use it when accuracy is all that matters: it models feature interactions, which a linear probe
-    does not, and its time hardly depends on the number of features. Time grows with the cube of the
-    number of samples, memory with its square: 10,000 samples take 3 GB.
+    does not, and its run time hardly depends on the dimension of the features. Time grows with the
+    cube of the number of samples, memory with its square: 10,000 samples take 3 GB.
 
-    Features are centered and scaled as a whole, so that their offset and unit do not matter;
-    how they are scaled to each other does. ``alpha`` and ``gamma`` are chosen by the errors,
-    smoothed a little, of predictions for each sample by a fit to all others, in closed form [2]_.
-    With more than 1,024 samples it is by 1,024 of all classes, and ``alpha`` is then moved as long
-    as that lowers the errors for them of fits to all samples. A class with one sample has no say in
-    that; if all have one, ``alpha`` is 0.03 and ``gamma`` 0.5. Copies of a sample count as one of
+    Features are centered, and scaled by a common factor: their offset and unit do not matter, their
+    relative scales do. ``alpha`` and ``gamma`` are chosen by the leave-one-out error, slightly
+    smoothed and in closed form [2]_. With more than 1,024 samples, they are chosen on 1,024 of them
+    from all classes; then ``alpha`` is adjusted as long as that lowers the leave-one-out error of
+    these samples in fits to all samples. A class with a single sample does not count; if all
+    classes have one, ``alpha`` is 0.03 and ``gamma`` is 0.5. Copies of a sample count as one, with
     their total weight.
 
     Parameters
     ----------
     alpha : float or "auto", default="auto"
-        Strength of the L2 penalty, where the kernel of a sample with itself is 1.
+        Strength of the L2 penalty; the kernel of a sample with itself is 1.
     gamma : float or "auto", default="auto"
-        The kernel of two samples is exp(-gamma d / m), d their squared distance, and m the mean of
-        d over all pairs.
+        Sharpness of the kernel, which is exp(-gamma d / m) for two samples with squared distance d;
+        m is the mean of d over all pairs.
     class_weight : dict, {"balanced"} or None, default=None
-        Weights of classes, as in scikit-learn. Not for several labels a sample.
+        Class weights, as in scikit-learn. They cannot be used with several labels per sample.
     device : str or torch.device, default="auto"
-        ``"auto"`` takes a GPU when there is one.
+        Device of the computation; ``"auto"`` means a GPU if there is one.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        With several labels a sample, the columns of ``y``.
+        Classes; with several labels per sample, the indices of the columns of ``y``.
     alpha_, gamma_ : float
-        The values used.
+        Values used.
     temperature_ : float
-        Probabilities are the softmax of scores divided by it. It is fitted to scores of
-        samples that were left out.
+        Divisor of the scores before the softmax, fitted to leave-one-out scores.
     dual_coef_ : ndarray of shape (n, n_classes), float64
         Weights of the samples.
     intercept_ : ndarray of shape (n_classes,)
-        0, but with several labels a sample.
+        Intercepts; 0 unless there are several labels per sample.
     X_fit_ : ndarray of shape (n, n_features), float32 or float64
-        The samples, centered and scaled; distances are computed in their type.
+        Samples, centered and scaled; distances are computed in their type.
     center_ : ndarray of shape (n_features,)
         Mean of the samples.
     scale_ : float
-        Root mean squared distance of two samples.
+        Root mean squared distance between two samples.
     n_features_in_ : int
 
     See Also
     --------
-    KernelRegressor : The same for numbers.
+    KernelRegressor : Kernel ridge regression of numeric targets.
 
     References
     ----------
@@ -241,8 +236,8 @@ class KernelProbe(DecisionMixin, _KernelMachine):
         ----------
         X : array-like of shape (n, n_features)
         y : array-like of shape (n,) or (n, n_labels)
-            Labels; samples without one (None, NaN, NA or -1) are left out. With several labels a
-            sample, 1 where it has the label and 0 where not.
+            Labels; samples without one (None, NaN, NA or -1) are left out. With several labels per
+            sample, 1 if it has the label and 0 if not.
         sample_weight : array-like of shape (n,), optional
 
         Returns
@@ -256,8 +251,8 @@ class KernelProbe(DecisionMixin, _KernelMachine):
         if several:
             if self.class_weight is not None:
                 raise ValueError(
-                    "class_weight is for one class a sample, and y has several labels; give "
-                    "sample_weight, or fit one probe a label"
+                    "class_weight needs one class per sample, but y has several labels; give "
+                    "sample_weight, or fit one probe per label"
                 )
             classes, targets = np.arange(y.shape[1]), 2.0 * y - 1
         else:
@@ -280,7 +275,7 @@ class KernelProbe(DecisionMixin, _KernelMachine):
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Compute scores of classes: near 1 for a class that a sample is of, near -1 for others.
+        """Compute class scores: near 1 for the class of a sample, near -1 for other classes.
 
         Parameters
         ----------
@@ -289,13 +284,13 @@ class KernelProbe(DecisionMixin, _KernelMachine):
         Returns
         -------
         ndarray of shape (n, n_classes), float64
-            For two classes of shape (n,), what speaks for the second.
+            With two classes, of shape (n,): the scores of the second class.
         """
         found = self._predicted(X)
         return found[:, 1] if len(self.classes_) == 2 and not self._several else found
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Predict the probabilities of classes, calibrated on samples left out of the fit.
+        """Predict class probabilities, calibrated on leave-one-out predictions.
 
         Parameters
         ----------
@@ -304,7 +299,7 @@ class KernelProbe(DecisionMixin, _KernelMachine):
         Returns
         -------
         ndarray of shape (n, n_classes), float64
-            With several labels a sample, the probability of each label.
+            With several labels per sample, the probability of each label.
         """
         scores = self._predicted(X) / self.temperature_
         return expit(2 * scores) if self._several else softmax(scores, axis=1)
@@ -336,35 +331,35 @@ class KernelProbe(DecisionMixin, _KernelMachine):
 
 
 class KernelRegressor(MultiOutputMixin, LabeledRegressorMixin, _KernelMachine):
-    """Kernel ridge regression of numbers, with a Gaussian kernel and an intercept [1]_.
+    """Kernel ridge regression with a Gaussian kernel and an intercept [1]_.
 
-    It is to numbers what :class:`KernelProbe` is to classes. ``alpha`` and ``gamma`` are chosen by
-    the squared error of predictions for each sample by a fit to all others; of several targets,
-    each counts in units of its variance.
+    It is the counterpart of :class:`KernelProbe` for numeric targets. ``alpha`` and ``gamma`` are
+    chosen by the squared leave-one-out error; with several targets, the error of each is measured
+    in units of its variance.
 
     Parameters
     ----------
     alpha : float or "auto", default="auto"
-        Strength of the L2 penalty, where the kernel of a sample with itself is 1.
+        Strength of the L2 penalty; the kernel of a sample with itself is 1.
     gamma : float or "auto", default="auto"
-        The kernel of two samples is exp(-gamma d / m), d their squared distance, and m the mean of
-        d over all pairs.
+        Sharpness of the kernel, which is exp(-gamma d / m) for two samples with squared distance d;
+        m is the mean of d over all pairs.
     device : str or torch.device, default="auto"
-        ``"auto"`` takes a GPU when there is one.
+        Device of the computation; ``"auto"`` means a GPU if there is one.
 
     Attributes
     ----------
     alpha_, gamma_ : float
-        The values used.
+        Values used.
     dual_coef_ : ndarray of shape (n, n_targets), float64
         Weights of the samples.
     intercept_ : ndarray of shape (n_targets,)
     X_fit_ : ndarray of shape (n, n_features), float32 or float64
-        The samples, centered and scaled; distances are computed in their type.
+        Samples, centered and scaled; distances are computed in their type.
     center_ : ndarray of shape (n_features,)
         Mean of the samples.
     scale_ : float
-        Root mean squared distance of two samples.
+        Root mean squared distance between two samples.
     n_features_in_ : int
 
     References
@@ -434,7 +429,7 @@ class KernelRegressor(MultiOutputMixin, LabeledRegressorMixin, _KernelMachine):
 
 
 class _KernelSum(nn.Module):
-    """Kernel predictions in double precision, and a last step."""
+    """Module for kernel predictions in double precision, with a final step."""
 
     def __init__(self, machine: Any, finish: nn.Module):
         super().__init__()
@@ -457,7 +452,7 @@ class _KernelSum(nn.Module):
 
 
 class _Probabilities(nn.Module):
-    """Probabilities of classes, or of each of several labels, from scores."""
+    """Module that converts scores to probabilities of classes, or of each label."""
 
     def __init__(self, temperature: float, several: bool):
         super().__init__()
@@ -470,7 +465,7 @@ class _Probabilities(nn.Module):
 
 
 def _kernel(some: Tensor, samples: Tensor, gamma: float) -> Tensor:
-    """Compute the kernel of scaled samples in double precision, a few rows at a time."""
+    """Compute the kernel matrix of scaled samples in double precision, a few rows at a time."""
     kernel = torch.empty(len(some), len(samples), dtype=torch.float64, device=some.device)
     squares = samples.square().sum(1)
     size = max(1, _PAIRS_AT_ONCE // len(samples))
@@ -486,9 +481,9 @@ def _kernel(some: Tensor, samples: Tensor, gamma: float) -> Tensor:
 def _solved(
     kernel: Tensor, wanted: Tensor, root: Tensor, alpha: float, some: np.ndarray, intercept: bool
 ) -> tuple[Tensor, Tensor, np.ndarray] | None:
-    """Solve for the weights of samples and the offset; predict some samples by a fit to others.
+    """Solve for sample weights and offset; compute leave-one-out predictions of some samples.
 
-    ``None`` if the penalty is too small for the kernel to be inverted within rounding.
+    Return None if the penalty is too small to invert the kernel within rounding.
     """
     penalized = kernel.clone()
     penalized.diagonal().add_(alpha)
@@ -513,14 +508,14 @@ def _solved(
 
 
 def _center_and_scale(X: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]:
-    """Compute the mean of samples, and the root of their mean squared distance, for any unit."""
+    """Compute the mean of samples and their root mean squared distance, without overflow."""
     peak = float(max(X.max(), -X.min())) or 1.0
     Z = X / X.dtype.type(peak)
     total = weights.sum()
     center = np.einsum("i,ij->j", weights, Z, dtype=np.float64) / total
     Z -= center.astype(X.dtype)
     squares = np.einsum("ij,ij->i", Z, Z, dtype=np.float64)
-    pairs = total**2 - (weights**2).sum()  # of samples that are not the same
+    pairs = total**2 - (weights**2).sum()  # total weight of pairs of different samples
     mean = 2 * total * (weights @ squares) / pairs if pairs > 0 else 0.0
     return (peak * center).astype(X.dtype), peak * float(np.sqrt(mean)) or 1.0
 
@@ -528,9 +523,9 @@ def _center_and_scale(X: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, f
 def _without_copies(
     X: np.ndarray, targets: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return each sample once, with its total weight and mean target; the fit is the same.
+    """Merge copies of a sample into one, with total weight and mean target; the fit is the same.
 
-    A copy that stays when a sample is left out would tell its target.
+    Otherwise, a copy would reveal the target of a sample that is left out.
     """
     seen: dict[bytes, int] = {}
     places = np.array([seen.setdefault(row.tobytes(), len(seen)) for row in X + X.dtype.type(0)])
@@ -543,7 +538,7 @@ def _without_copies(
 
 
 def _of_all_kinds(targets: np.ndarray, n: int) -> np.ndarray:
-    """Return ``n`` rows, evenly from all targets in order, or all rows if there are fewer."""
+    """Return ``n`` rows, evenly spread over the sorted targets, or all rows if there are fewer."""
     if len(targets) <= n:
         return np.arange(len(targets))
     order = np.lexsort(targets.T[::-1])
@@ -551,9 +546,9 @@ def _of_all_kinds(targets: np.ndarray, n: int) -> np.ndarray:
 
 
 def _mass(targets: np.ndarray, weights: np.ndarray, several: bool) -> np.ndarray:
-    """Compute the weight of each sample's classes: (n, n_classes), or (n, n_labels, 2) for labels.
+    """Compute the weight of each sample in each class: (n, n_classes), or (n, n_labels, 2).
 
-    Classes with one sample have none: it cannot be predicted by others.
+    A class with a single sample has weight 0: the other samples cannot predict it.
     """
     shares = (targets + 1) / 2
     if several:
@@ -563,10 +558,10 @@ def _mass(targets: np.ndarray, weights: np.ndarray, several: bool) -> np.ndarray
 
 
 def _smoothed_error(scores: np.ndarray, mass: np.ndarray, several: bool) -> float:
-    """Compute the share of errors, in which samples near the boundary count in part.
+    """Compute a smoothed error rate, in which samples near the decision boundary count in part.
 
-    It is to the share of errors what a kernel estimate of a density is to a histogram. Log loss
-    would take a larger penalty than accuracy does.
+    It smooths the error rate like a kernel density estimate smooths a histogram. Log loss would
+    favor a larger penalty than accuracy does.
     """
     total = mass.sum()
     if total == 0:
@@ -584,8 +579,8 @@ def _smoothed_error(scores: np.ndarray, mass: np.ndarray, several: bool) -> floa
 def _best_temperature(scores: np.ndarray, mass: np.ndarray, several: bool) -> float:
     """Find the temperature with the smallest log loss.
 
-    One more sample is assumed, of all classes alike: so the temperature is not 0 where all
-    predictions are right.
+    One extra sample, shared equally by all classes, is assumed: otherwise the temperature would be
+    0 if all predictions are right.
     """
     total = mass.sum()
     if total == 0:

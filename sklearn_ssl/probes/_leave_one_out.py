@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["leave_one_out"]
-
 
 def leave_one_out(
     values: Tensor,
@@ -17,30 +15,31 @@ def leave_one_out(
     weights: Tensor | None = None,
     intercept: bool = True,
 ) -> Tensor:
-    """Predict each sample by the ridge regressions fitted to all others.
+    """Predict each sample by ridge regression on all others, for each alpha.
 
     A fit minimizes the sum of ``weights * (targets - predictions) ** 2``, plus ``alpha`` times the
-    squared norm of what is learned. One eigendecomposition gives all predictions for all alphas.
+    squared norm of the coefficients. One eigendecomposition serves all samples and alphas.
 
     Parameters
     ----------
     values : Tensor of shape (r,)
-        Eigenvalues, without those that are 0 if you like, of the kernel of the n samples; for
-        features X that is X @ X.T. With weights, of the kernel whose rows and columns are both
-        multiplied by the weights' square roots. With an intercept a kernel need not be centered.
+        Eigenvalues of the kernel matrix of the n samples, X @ X.T for features X; zeros may be left
+        out. With weights, rows and columns of the matrix are both multiplied by the square roots of
+        the weights. The kernel need not be centered, even with an intercept.
     vectors : Tensor of shape (n, r)
-        Their eigenvectors.
+        Eigenvectors of the matrix.
     targets : Tensor of shape (n, k)
     alphas : sequence of float
-        Above 0.
+        Penalties, above 0.
     weights : Tensor of shape (n,), optional
-        Above 0; 1 by default.
+        Sample weights, above 0; 1 by default.
     intercept : bool, default=True
-        Fit one, without a penalty.
+        Fit an intercept, without a penalty.
 
     Returns
     -------
     Tensor of shape (n_alphas, n, k)
+        Leave-one-out predictions.
 
     References
     ----------
@@ -52,7 +51,7 @@ def leave_one_out(
     wanted = root[:, None] * targets
     both = torch.cat([wanted, root[:, None]], 1)  # (n, k + 1)
     squares, inside = vectors.square(), vectors.T @ both
-    # the part that the kernel does not reach; 0 where all eigenvectors are given
+    # the part outside the span of the eigenvectors; 0 if all are given
     beyond, rest = (1 - squares.sum(1)).clamp(min=0), both - vectors @ inside
     found = []
     for alpha in alphas:

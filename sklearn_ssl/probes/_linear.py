@@ -19,79 +19,83 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import COUNT, POSITIVE, DeclaredArguments, argument, plain
-from sklearn_ssl._utils._device import resolve_device
-from sklearn_ssl._utils._isolation import own_settings
+from sklearn_ssl._labeled._mixins import DecisionMixin, best_of, encoded, labeled_samples
+from sklearn_ssl._labeled._to_torch import ExportMixin, Linear
+from sklearn_ssl._utils._estimators import (
+    COUNT,
+    POSITIVE,
+    DeclaredArguments,
+    all_or_nothing,
+    argument,
+    plain,
+)
 from sklearn_ssl._utils._messages import naming, warn
-from sklearn_ssl.base._checks import all_or_nothing
-from sklearn_ssl.base._saved import SavedMixin
+from sklearn_ssl._utils._saving import SavedMixin
+from sklearn_ssl._utils._torch import own_settings, resolve_device
 from sklearn_ssl.exceptions import LabelWarning
-from sklearn_ssl.probes._labeled import DecisionMixin, best_of, encoded, labeled_samples
-from sklearn_ssl.probes._modules import ExportMixin, Linear
-
-__all__ = ["LinearProbe"]
 
 _VALUES_AT_ONCE = 2**24
-_VALUES_KEPT = 2**26  # scaled, in double precision
-# Inverse strengths of the penalty, where the variances of all features sum to 1
+_VALUES_KEPT = 2**26  # up to so many are scaled once, in double precision, not in each batch
+# Inverse penalty strengths, for features whose variances sum to 1
 _STRENGTHS = tuple(10.0**i for i in range(7))
-_ROUGHLY = 100  # iterations for each strength, from where the last one ended
-_HELD_OUT_ENOUGH = 400  # samples, to choose among strengths
-_CHOSEN_BY, _OF_RARE_CLASSES = 5000, 20  # samples at most, and of each class if there are
+_ROUGHLY = 100  # iterations for each strength, starting from the previous solution
+_HELD_OUT_ENOUGH = 400  # held-out samples that suffice to choose a strength
+_CHOSEN_BY, _OF_RARE_CLASSES = 5000, 20  # samples to choose by; first up to 20 of each class
 
 
 class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
-    """Multinomial logistic regression that chooses its regularization and scaling by itself.
+    """Multinomial logistic regression that chooses its own regularization and scaling.
 
-    By default it treats all features alike, whatever their number and scale, so that methods can be
-    compared by it: whether features are standardized, and ``C``, are chosen together by the log
-    loss in cross-validation of the labels that are there. Scores are rescaled for it by the factor
-    that makes it least: the choice is for finding the class, and ``predict_proba`` may be too sure,
-    or not sure enough. Where more than half of the labels are the only ones of their class, too
-    little can be held out. Features are not standardized then, and ``C`` is 1 for features that are
-    divided by the root of their total variance, which does not depend on how many there are.
-    Strengths of the penalty are tried that suit sample weights of about 1.
+    By default, it suits features of any dimension and scale, so it can compare methods: ``C``, and
+    whether features are standardized, are chosen jointly by cross-validated log loss on the given
+    labels. The log loss is computed after multiplying all scores by the best common factor, so the
+    choice is about predicting the right class: ``predict_proba`` may be over- or underconfident. If
+    more than half of the labels are the only one of their class, too little can be held out:
+    features are then not standardized, and ``C`` is 1 for features divided by the root of their
+    total variance, so their dimension does not matter. The values of ``C`` that are tried suit
+    sample weights of about 1.
 
-    With a number as ``C`` it is the problem of
-    :class:`~sklearn.linear_model.LogisticRegression`, and the same solver (L-BFGS); sums over
-    samples run on the device, in batches and double precision. Its coefficients agree with those of
-    scikit-learn within 1e-3 of their largest where both have converged (``tol=1e-8``).
+    With a number as ``C``, it solves the same problem as
+    :class:`~sklearn.linear_model.LogisticRegression`, by the same method (L-BFGS); sums over
+    samples run on the device, in batches and double precision. If both have converged
+    (``tol=1e-8``), coefficients agree with those of scikit-learn within 1e-3 of the largest one.
 
     Parameters
     ----------
     C : "auto", float or sequence of float, default="auto"
         Inverse strength of the L2 penalty; the intercept is not penalized. ``"auto"`` chooses it by
-        log loss in cross-validation. Of several, the one with the best accuracy in
-        cross-validation is taken.
+        cross-validated log loss. Of a sequence, the value with the best cross-validated accuracy is
+        used.
     standardize : bool or "auto", default="auto"
-        Whether each feature is divided by its standard deviation (to which a hundredth of the mean
-        variance is added, so that features that hardly vary do not decide). ``"auto"`` chooses it
-        along with ``C="auto"``, and does not standardize where ``C`` is given.
+        If True, each feature is divided by its standard deviation; a hundredth of the mean variance
+        is added to its variance, so that features that hardly vary do not dominate. ``"auto"``
+        chooses it together with ``C="auto"``, and means False if ``C`` is given.
     cv : int, splitter or None, default=None
-        How ``C`` is chosen; ``None`` takes 5 stratified folds, or as many as the most frequent
-        class has labels. With ``C="auto"``, of 5,000 samples at most, and so many of the folds that
-        400 samples are held out.
+        Cross-validation that chooses ``C``. ``None`` means 5 stratified folds, or fewer if even the
+        most frequent class has fewer labels. With ``C="auto"``, it then uses at most 5,000 samples,
+        and only enough of the folds to hold out 400 samples.
     class_weight : dict, {"balanced"} or None, default=None
-        Weights of classes, as in scikit-learn.
+        Class weights, as in scikit-learn.
     fit_intercept : bool, default=True
     tol : float, default=1e-5
-        Largest gradient at which it stops, by coefficients of features whose variances sum to 1.
+        Largest absolute gradient at which the solver stops, for features whose variances sum to 1.
     max_iter : int, default=1000
-        Iterations of the solver, for each ``C``.
+        Maximum number of iterations of the solver, for each ``C``.
     device : str or torch.device, default="auto"
-        ``"auto"`` takes a GPU when there is one.
+        Device of the computation; ``"auto"`` means a GPU if there is one.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
     coef_ : ndarray of shape (n_classes, n_features), or (1, n_features) for two classes
-        For features as they were given; standardizing is part of it.
+        Coefficients for the features as given; they include the standardization.
     intercept_ : ndarray of shape (n_classes,) or (1,)
     C_ : float
-        The one that was taken; for standardized features if they are.
+        Value used; it applies to standardized features if ``standardized_`` is True.
     standardized_ : bool
+        True if features are standardized.
     scores_ : ndarray of shape (n_folds, n_C)
-        Accuracy in cross-validation, where there are several ``C``.
+        Cross-validated accuracies, if ``C`` is a sequence.
     n_iter_ : int
     n_features_in_ : int
 
@@ -116,7 +120,7 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
 
     @all_or_nothing
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, X_unlabeled: Any = None) -> Self:
-        """Fit it to features and labels.
+        """Fit the probe to features and labels.
 
         Parameters
         ----------
@@ -125,7 +129,7 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
             Labels; samples without one (None, NaN, NA or -1) are left out.
         sample_weight : array-like of shape (n,), optional
         X_unlabeled : array-like of shape (m, n_features), optional
-            Features without labels, from which scales are learned, too.
+            Features without labels; feature scales are learned from them, too.
 
         Returns
         -------
@@ -133,7 +137,7 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         """
         self._validate_params()
         X, y, weights = labeled_samples(self, X, y, sample_weight, dtype=(np.float64, np.float32))
-        if self.cv is None:  # a splitter may know of all samples
+        if self.cv is None:  # a splitter may expect all samples
             X, y, weights = (part[weights > 0] for part in (X, y, weights))
         classes, codes = encoded(y)
         seen = StandardScaler().partial_fit(X, sample_weight=weights)
@@ -146,7 +150,7 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
                 self.class_weight, classes=classes, y=y, sample_weight=weights
             )
             weights = weights * of_class[codes]
-        self.__dict__.pop("scores_", None)  # of an earlier fit
+        self.__dict__.pop("scores_", None)  # from an earlier fit
         device = resolve_device(self.device)
         automatic = isinstance(self.C, str)
         scalings: tuple[bool, ...] = (self.standardize is True,)
@@ -173,7 +177,7 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
                     scores = self._cross_validate(taken, y, path)
                     if len(scores):
                         best = path[int(scores.mean(0).argmax())]
-                    else:  # the one nearest to what "auto" takes then
+                    else:  # the one nearest to the fallback of "auto"
                         best = min(path, key=lambda c: abs(math.log(c * taken.total)))
                     self.scores_ = scores
                     path = [c for c in path if c <= best]
@@ -194,43 +198,43 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         return path
 
     def _enough_to_choose(self, codes: np.ndarray) -> Any:
-        """Select samples to choose by: all, or as many as are enough, and all of rare classes."""
+        """Select the samples to choose ``C`` by: all, or enough of them, rare classes first."""
         if self.cv is not None or len(codes) <= _CHOSEN_BY:
             return slice(None)
         order = np.random.RandomState(0).permutation(len(codes))
         by_class = order[np.argsort(codes[order], kind="stable")]
         counts = np.bincount(codes)
-        places = np.empty(len(codes), int)  # of samples among those of their class
+        places = np.empty(len(codes), int)  # rank of each sample within its class
         places[by_class] = np.arange(len(codes)) - np.repeat(np.cumsum(counts) - counts, counts)
         rare_first = order[np.argsort(places[order] >= _OF_RARE_CLASSES, kind="stable")]
         return np.sort(rare_first[:_CHOSEN_BY])
 
     def _choose(self, candidates: Sequence["_Samples"], y: np.ndarray) -> tuple["_Samples", float]:
-        """Choose the scaling and strength with the least log loss in cross-validation."""
+        """Choose the scaling and strength with the lowest cross-validated log loss."""
         counts, cv = np.bincount(candidates[0].codes), self.cv
         n = counts.sum()
         if counts.max() == 1:  # nothing can be held out
             return candidates[0], 1.0
         if cv is None:
-            if 2 * counts[counts > 1].sum() < n:  # too little can
+            if 2 * counts[counts > 1].sum() < n:  # too little can be held out
                 return candidates[0], 1.0
             cv = StratifiedKFold(min(5, counts.max()), shuffle=True, random_state=0)
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of rare classes
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # about rare classes
             folds = list(check_cv(cv, y, classifier=True).split(y, y))
-        if self.cv is None:  # many samples need fewer folds for as good a choice
+        if self.cv is None:  # with many samples, fewer folds suffice
             folds = folds[: max(1, math.ceil(_HELD_OUT_ENOUGH * len(folds) / n))]
         found = [(*self._best_strength(samples, folds), samples) for samples in candidates]
         _, strength, taken = min(found, key=lambda one: one[0])
         return taken, strength
 
     def _best_strength(self, samples: "_Samples", folds: Sequence) -> tuple[float, float]:
-        """Return the least log loss along the path, and the strength that has it."""
+        """Return the lowest log loss along the path, and its strength."""
         parts = []
         for train, test in folds:
-            # what is tested on has a class that was trained on
+            # test only on classes that were trained on
             known = test[np.isin(samples.codes[test], samples.codes[train])]
             if len(known) and len(np.unique(samples.codes[train])) > 1:
-                problem = _Problem(self, samples.part(train, torch.float32))  # enough to choose
+                problem = _Problem(self, samples.part(train, torch.float32))  # precise enough here
                 parts.append((problem, samples.part(known, torch.float32)))
         if not parts:
             return math.inf, _STRENGTHS[0]
@@ -240,12 +244,12 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
                 problem.minimize(strength, roughly=True)
             losses.append(_rescaled_log_loss([problem.margins(part) for problem, part in parts]))
             if len(losses) > 2 and min(losses[-2:]) > min(losses):
-                break  # it has passed the least one
+                break  # past the minimum
         best = int(np.argmin(losses))
         return losses[best], _STRENGTHS[best]
 
     def _cross_validate(self, samples: "_Samples", y: np.ndarray, path: list[float]) -> np.ndarray:
-        """Compute accuracies (n_folds, n_C).
+        """Compute cross-validated accuracies (n_folds, n_C).
 
         Samples of a class that is missing from the training part count as errors.
         """
@@ -255,18 +259,18 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
             cv = max(2, min(5, np.bincount(codes).max()))
         folds: Sequence = []
         if len(y) > len(known):
-            with warnings.catch_warnings(action="ignore", category=UserWarning):  # of rare classes
+            with warnings.catch_warnings(action="ignore", category=UserWarning):  # on rare classes
                 folds = list(check_cv(cv, y, classifier=True).split(y, y))
         learned = [np.unique(codes[train]) for train, _ in folds]
         lacking = len(known) - min((len(some) for some in learned), default=len(known))
         if lacking or not folds:
             happened = (
                 f"up to {lacking} of {len(known)} classes have no label in the training part of a "
-                "fold, and their samples in the other part count as errors"
+                "fold, and their samples in the test part count as errors"
                 if folds
-                else "no class has two labels, so that none can be held out"
+                else "no class has two labels, so none can be held out"
             )
-            warn(f"{happened}; give more labels for C to be chosen, or one C", LabelWarning)
+            warn(f"{happened}; give more labels to choose C by, or a single C", LabelWarning)
         for (train, test), some in zip(folds, learned, strict=True):
             if len(some) < 2:
                 continue
@@ -313,12 +317,12 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
         return scores.softmax(1).numpy()
 
     def to_torch(self) -> nn.Module:
-        """Export the classifier as a module that needs torch only.
+        """Return the classifier as a plain torch module.
 
         Returns
         -------
         nn.Module
-            Takes features (n, n_features) and gives probabilities (n, n_classes), float32.
+            Maps features (n, n_features) to class probabilities (n, n_classes), float32.
         """
         check_is_fitted(self)
         return Linear(self.coef_, self.intercept_, "probabilities").eval()
@@ -327,8 +331,8 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
 def _rescaled_log_loss(parts: Sequence[tuple[Tensor, Tensor]]) -> float:
     """Compute the log loss, with all scores multiplied by the factor that minimizes it.
 
-    Whether a class is found does not depend on that number. Without it, a strong penalty is taken
-    for few labels, where scores hardly differ from how frequent classes are.
+    The factor does not change the predicted classes. Without it, few labels lead to a strong
+    penalty, and to scores that hardly differ from class frequencies.
     """
     width = max(margins.shape[1] for margins, _ in parts)
     margins = torch.cat([F.pad(m, (0, width - m.shape[1]), value=-math.inf) for m, _ in parts])
@@ -339,9 +343,9 @@ def _rescaled_log_loss(parts: Sequence[tuple[Tensor, Tensor]]) -> float:
 
 
 class _Samples:
-    """Features whose variances sum to 1, in no more dimensions than there are samples.
+    """Features whose variances sum to 1, with at most as many dimensions as samples.
 
-    The solution lies in the span of the samples, so that nothing is lost.
+    The reduction loses nothing, because the solution lies in the span of the samples.
     """
 
     def __init__(
@@ -376,11 +380,11 @@ class _Samples:
         """Replace the features by coordinates in the span of the samples."""
         whole = (self.X.to(self.dtype) - self.shift) / self.scale
         products = whole @ whole.T
-        # samples that depend on each other need a little more on the diagonal
+        # linearly dependent samples need a little more on the diagonal
         squares = products.diagonal()
         squares.add_(1e-10 * float(squares.median() or squares.mean() or 1.0))
         self.spanned = whole, torch.linalg.cholesky(products)
-        # in rows, of which products with few columns are 40 times as fast
+        # row-major, so that products with few columns are 40 times as fast
         self.X, self.are_scaled = self.spanned[1].contiguous(), True
 
     def rows(self, here: slice) -> Tensor:
@@ -389,7 +393,7 @@ class _Samples:
         return X if self.are_scaled else (X - self.shift) / self.scale
 
     def part(self, rows: np.ndarray, dtype: torch.dtype) -> "_Samples":
-        """Select samples to learn from or to hold out, scaled like all of them."""
+        """Select training or held-out samples, with the scaling of all samples."""
         some = copy.copy(self)
         where = torch.from_numpy(rows).to(self.X.device)
         some.X = self.X[where]
@@ -420,11 +424,11 @@ class _Problem:
         n_rows = 1 if len(self.classes) == 2 else len(self.classes)
         width = samples.X.shape[1]
         self.size = max(1, _VALUES_AT_ONCE // max(width, 1))  # 0 if all features are constant
-        # coefficients, and the intercept behind them
+        # coefficients, and the intercept in the last column
         self.values = torch.zeros(n_rows, width + 1, dtype=samples.dtype, device=samples.X.device)
 
     def minimize(self, strength: float, roughly: bool = False) -> int:
-        """Minimize the loss from the current coefficients on; return the number of iterations."""
+        """Minimize the loss, starting from the current coefficients; return the iterations."""
         strength *= float(self.samples.weights.sum())
         values = self.values.clone().requires_grad_()
         max_iter = int(self.probe.max_iter)
@@ -450,13 +454,13 @@ class _Problem:
         if n_iter >= max_iter and not roughly:
             warn(
                 f"LinearProbe did not converge in max_iter={self.probe.max_iter} iterations; "
-                "give more, or a smaller C",
+                "give a larger max_iter, or a smaller C",
                 ConvergenceWarning,
             )
         return n_iter
 
     def loss(self, values: Tensor, strength: float) -> tuple[Tensor, Tensor]:
-        """Compute the mean loss with the penalty, and its gradient."""
+        """Compute the penalized mean loss and its gradient."""
         samples = self.samples
         coef = values[:, :-1]
         loss = (coef.square().sum() / (2 * strength)).reshape(())
@@ -475,7 +479,7 @@ class _Problem:
         return loss, gradient
 
     def margins(self, others: _Samples) -> tuple[Tensor, Tensor]:
-        """Compute scores relative to those of the true class, and return the weights."""
+        """Compute scores relative to that of the true class; return them and sample weights."""
         scores = self.scores(others)
         if scores.shape[1] == 1:
             scores = F.pad(scores, (1, 0))
@@ -483,7 +487,7 @@ class _Problem:
         return scores - scores.gather(1, places.to(scores.device)[:, None]), others.weights
 
     def is_right(self, others: _Samples) -> np.ndarray:
-        """Return whether the predicted classes of other samples are right."""
+        """Return a mask of the other samples whose predicted class is right."""
         return self.classes[best_of(self.scores(others).cpu().numpy())] == others.codes
 
     def scores(self, others: _Samples) -> Tensor:

@@ -1,4 +1,4 @@
-"""Weighted nearest neighbors on unit features, on the device."""
+"""Weighted nearest neighbors of unit vectors, on the device."""
 
 from typing import Any, Self
 
@@ -9,38 +9,40 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._arguments import COUNT, POSITIVE, DeclaredArguments, argument
-from sklearn_ssl._utils._device import resolve_device
-from sklearn_ssl._utils._isolation import own_settings
+from sklearn_ssl._labeled._mixins import LabeledClassifierMixin, labeled_samples
+from sklearn_ssl._labeled._to_torch import ExportMixin
+from sklearn_ssl._utils._estimators import (
+    COUNT,
+    POSITIVE,
+    DeclaredArguments,
+    all_or_nothing,
+    argument,
+)
 from sklearn_ssl._utils._messages import naming
-from sklearn_ssl.base._checks import all_or_nothing
-from sklearn_ssl.base._saved import SavedMixin
-from sklearn_ssl.probes._labeled import LabeledClassifierMixin, labeled_samples
-from sklearn_ssl.probes._modules import ExportMixin
-
-__all__ = ["NeighborsProbe"]
+from sklearn_ssl._utils._saving import SavedMixin
+from sklearn_ssl._utils._torch import own_settings, resolve_device
 
 _PAIRS_AT_ONCE = 2**24
 
-_COLDEST = 1e-30  # temperature by which cosines can be divided in float32; only the nearest counts
+_COLDEST = 1e-30  # lowest temperature that float32 can divide by; only the nearest counts
 
 
 class NeighborsProbe(
     LabeledClassifierMixin, ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator
 ):
-    """Classification by the nearest features, weighted by their cosine similarity [1]_.
+    """Nearest-neighbor classifier, with neighbors weighted by cosine similarity [1]_.
 
-    It has nothing to train and one number to choose, so it is quick, and tells whether images of a
-    class lie together.
+    It needs no training and hardly any tuning, so it is fast. It shows whether images of a class
+    have similar features.
 
     Parameters
     ----------
     n_neighbors : int, default=200
-        No more than there are samples.
+        Number of neighbors; if there are fewer samples, all of them.
     temperature : float, default=0.07
-        A neighbor at cosine s has the weight exp(s / temperature).
+        A neighbor with cosine similarity s has the weight exp(s / temperature).
     device : str or torch.device, default="auto"
-        ``"auto"`` takes a GPU when there is one.
+        Device of the computation; ``"auto"`` means a GPU if there is one.
 
     Attributes
     ----------
@@ -68,7 +70,7 @@ class NeighborsProbe(
 
     @all_or_nothing
     def fit(self, X: Any, y: Any) -> Self:
-        """Keep features and labels.
+        """Store features and labels.
 
         Parameters
         ----------
@@ -87,7 +89,7 @@ class NeighborsProbe(
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Predict the shares of the classes in the weight of the neighbors.
+        """Compute each class's share of the neighbors' weight.
 
         Parameters
         ----------
@@ -117,12 +119,12 @@ class NeighborsProbe(
         return shares
 
     def to_torch(self) -> nn.Module:
-        """Return the classifier as a module of torch alone.
+        """Return the classifier as a plain torch module.
 
         Returns
         -------
         nn.Module
-            Takes features (n, n_features) and gives shares of the classes (n, n_classes), float32.
+            Maps features (n, n_features) to the shares of classes (n, n_classes), float32.
         """
         check_is_fitted(self)
         k = min(int(self.n_neighbors), len(self._unit))
@@ -144,7 +146,7 @@ class NeighborsProbe(
 
 
 class _Votes(nn.Module):
-    """Shares of classes in the weight of the nearest of known unit features."""
+    """Module for each class's share of the weight of the nearest unit vectors."""
 
     known: Tensor
     classes: Tensor

@@ -1,20 +1,23 @@
-"""Training loop, and the batches and callbacks that it needs."""
+"""Training of a task by a net, and its checkpoints.
 
-from sklearn_ssl.training._batches import Batches
-from sklearn_ssl.training._callbacks import LoadWatch, ProgressBar, SklearnCallbacks, StopEarly
-from sklearn_ssl.training._checkpoints import Checkpoints
-from sklearn_ssl.training._module import PretextModule
-from sklearn_ssl.training._net import PretextNet
-from sklearn_ssl.training._progress import Progress
+The loop is skorch's, which is imported when something is trained: the package is quick to import.
+"""
 
-__all__ = [
-    "Checkpoints",
-    "Batches",
-    "LoadWatch",
-    "PretextModule",
-    "PretextNet",
-    "Progress",
-    "ProgressBar",
-    "SklearnCallbacks",
-    "StopEarly",
-]
+from importlib import import_module
+from typing import Any
+
+from sklearn_ssl.training._checkpoint import Checkpoint
+from sklearn_ssl.training._pickling import FrozenNet
+
+__all__ = ["Checkpoint", "FrozenNet"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    globals()[name] = found = getattr(import_module("sklearn_ssl.training._loop"), name)
+    return found

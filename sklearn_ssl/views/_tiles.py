@@ -1,19 +1,17 @@
-"""Tiles of a grid."""
+"""Tiles cut from a grid over an image."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sklearn_ssl._utils._device import constants, full_precision
+from sklearn_ssl._utils._torch import constants, full_precision
 from sklearn_ssl.views import functional
-
-__all__ = ["random_tiles"]
 
 
 def random_tiles(
     images: Tensor, grid: int, size: tuple[int, int], fill: float = 1.0, span: float = 1.0
 ) -> Tensor:
-    """Cut images into a square grid of tiles, each somewhere in its cell.
+    """Cut images into a square grid of tiles, each at a random position in its cell.
 
     Parameters
     ----------
@@ -21,18 +19,18 @@ def random_tiles(
     grid : int
         Number of rows and of columns.
     size : tuple of int
-        Height and width of the tiles that come out, in pixels.
+        Height and width of the returned tiles, in pixels.
     fill : float, default=1.0
-        Side of a tile, relative to that of its cell. Below 1 there are gaps of random width, so
-        that lines which cross the border do not give the neighbor away.
+        Side of a tile relative to its cell. Below 1, there are gaps of random width, so lines
+        that cross a border do not give the neighbor away.
     span : float, default=1.0
-        Side of the whole grid, relative to the image's, at least. Below 1 it is drawn for each
-        image, and the grid lies anywhere in it.
+        Minimum side of the whole grid relative to the image. Below 1, the size and position of
+        the grid are drawn for each image.
 
     Returns
     -------
     Tensor of shape (n, grid * grid, c, \\*size)
-        Row by row.
+        Tiles, row by row.
     """
     n, _, height, width = images.shape
     cell_h, cell_w = height / grid, width / grid
@@ -47,6 +45,6 @@ def random_tiles(
         corner = (1 - whole) * torch.rand(n, 1, 2, device=images.device)
         corner = corner * constants((height, width), images)
         boxes = whole * boxes + F.pad(corner, (0, 2))
-    with full_precision(images.device):  # one place after the other: images need no copies
+    with full_precision(images.device):  # one cell after the other, without copying images
         tiles = [functional.crop_resize(images, boxes[:, i], size) for i in range(grid * grid)]
     return torch.stack(tiles, dim=1)

@@ -1,88 +1,118 @@
-"""Recipes that draw random views of images, one draw per image."""
+"""Random views by recipes or functions, and center crops that keep their whole images."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils._param_validation import StrOptions
 from torch import Tensor
 
-from sklearn_ssl._utils._arguments import (
+from sklearn_ssl._utils._estimators import (
     COUNT,
     NOT_NEGATIVE,
     SHARE,
     DeclaredArguments,
     are_finite,
     argument,
+    plain,
 )
-from sklearn_ssl._utils._device import constants, full_precision
-from sklearn_ssl._utils._ranks import by_rank
+from sklearn_ssl._utils._torch import constants, full_precision
 from sklearn_ssl.views import functional
-from sklearn_ssl.views._centered import CenteredImages
+from sklearn_ssl.views.functional import crop_resize
 
-__all__ = ["BYOL_VIEWS", "Views", "view_size"]
+
+class CenteredImages(Tensor):
+    """Center crops of images of different sizes; views crop from the whole images.
+
+    Operations on this tensor return plain tensors.
+
+    Attributes
+    ----------
+    whole : Tensor of shape (n, c, height, width)
+        The whole images, each in the upper left corner.
+    sizes : Tensor of shape (n, 2)
+        Their heights and widths.
+    """
+
+    __torch_function__: Any = torch._C._disabled_torch_function_impl  # as in nn.Parameter
+
+    whole: Tensor
+    sizes: Tensor
+
+    @classmethod
+    def of(cls, whole: Tensor, sizes: Tensor, size: tuple[int, int]) -> "CenteredImages":
+        """Center-crop images to the aspect ratio of ``size``, and resize them to it."""
+        sizes = sizes.to(whole.dtype)
+        wanted = constants(size, whole)
+        lengths = wanted * (sizes / wanted).amin(1, keepdim=True)
+        with full_precision(whole.device):
+            middle = crop_resize(whole, torch.cat([(sizes - lengths) / 2, lengths], dim=1), size)
+        images = middle.as_subclass(cls)
+        images.whole, images.sizes = whole, sizes
+        return images
 
 
 def view_size(image_size: tuple[int, int]) -> tuple[int, int]:
-    """Return the default size of a view: half of each side, but no less than 16 pixels."""
+    """Return the default size of a view: half of each side, but at least 16 pixels."""
     height, width = (min(side, max(16, side // 2)) for side in image_size)
     return height, width
 
 
-# what the recipe of Grill et al. (2020), appendix B, changes for small images: two unlike views
+# changes for BYOL on small images (Grill et al. 2020, appendix B): its two views differ
 BYOL_VIEWS: dict[str, Any] = {"jitter": (0.4, 0.4, 0.2, 0.1), "solarize": (0.0, 0.2)}
 
 
 _PER_VIEW = ("gray", "blur", "solarize", "erase")  # probabilities that may differ between views
 
-_ZOOM = 2.0  # sides of images to sides of views, as views are by default
+_ZOOM = 2.0  # default ratio of image sides to view sides
 
-_BLUR_SIDES = (64, 96)  # up to which views have no detail to lose, and from which on they have
+_BLUR_SIDES = (64, 96)  # no blur up to the first (no detail to lose), full blur from the second
 
 
 class Views(DeclaredArguments, BaseEstimator):
-    """A recipe for random views: crop, flip, color, blur and more, drawn for each image.
+    """Recipe for random views: crop, flip, color, blur and more, drawn for each image.
 
-    Without arguments it is the recipe of SimCLR for small images [1]_. Probabilities are per image,
-    and ``None`` or 0 turns an operation off. Color operations that only exist for RGB (saturation,
-    hue, gray) are left out for other channel counts; brightness and contrast then turn about each
-    channel's own mean.
+    The default is SimCLR's recipe for small images [1]_. Probabilities are per image, and ``None``
+    or 0 turns an operation off. Color operations that exist only for RGB (saturation, hue, gray)
+    are skipped for other channel counts; contrast is then relative to each channel's own mean.
 
     Parameters
     ----------
     size : int, tuple of int or None, default=None
         Side, or height and width, of a view in pixels. Views smaller than the image train faster
-        and often better. ``None`` takes half of each side, but no less than 16 pixels.
+        and often better. ``None`` uses half of each side, but at least 16 pixels.
     crop_scale : tuple of float or None, default=(0.1, 1.0)
-        Range of the share of the image's area that is cropped. ``None`` resizes the whole image.
+        Range of the crop's area as a fraction of the image. ``None`` resizes the whole image.
     crop_ratio : tuple of float, default=(3/4, 4/3)
-        Range of the crop's aspect ratio, width to height.
+        Range of the crop's aspect ratio (width / height).
     flip : float, default=0.5
         Probability of a left-right flip.
     rotate : bool, default=False
-        Turn by 0, 1, 2 or 3 quarter turns at random; needs square views.
+        Rotate by 0, 1, 2 or 3 quarter turns at random; needs square views.
     jitter : tuple of float or None, default=(0.4, 0.4, 0.4, 0.1)
-        Strength of brightness, contrast, saturation and hue changes. Factors are drawn in
-        [1 - s, 1 + s], hue shifts in [-s, s] turns.
+        Strengths s of brightness, contrast, saturation and hue changes. Factors are drawn from
+        [1 - s, 1 + s], hue shifts from [-s, s] turns.
     jitter_p : float, default=0.8
-        Probability of the color jitter.
+        Probability of color jitter.
     gray : float or tuple of float, default=0.2
-        Probability of losing the color.
+        Probability of conversion to grayscale.
     blur : float, tuple of float, "auto" or None, default="auto"
         Probability of a Gaussian blur. A tuple has one probability for each view of an image.
-        ``"auto"`` is that of the papers for views whose smaller side has 96 pixels or more: 0.5,
-        and (1.0, 0.1) where ``solarize`` has one probability for each view, as in BYOL. Views of up
-        to 64 pixels are not blurred then; in between it grows.
+        ``"auto"`` uses the papers' probability for views whose shorter side has at least 96 pixels:
+        0.5, or (1.0, 0.1) if ``solarize`` has one probability per view, as in BYOL. It is 0 for
+        views of up to 64 pixels, and grows linearly in between.
     blur_sigma : tuple of float, default=(0.1, 2.0)
         Range of the blur's standard deviation in pixels.
     solarize : float or tuple of float, default=0.0
         Probability of inverting the bright half of the values.
     erase : float or tuple of float, default=0.0
-        Probability of erasing one box (cut-out) with 2 to 33 % of the area.
+        Probability of erasing one box (cutout) with 2 to 33% of the area.
     noise : float, default=0.0
-        Largest standard deviation of added Gaussian noise; drawn in [0, noise].
+        Maximum standard deviation of added Gaussian noise; drawn from [0, noise].
 
     References
     ----------
@@ -117,7 +147,7 @@ class Views(DeclaredArguments, BaseEstimator):
     noise: float | None = argument(NOT_NEGATIVE, None, default=0.0)
 
     def validate(self) -> None:
-        """Raise ValueError or TypeError for arguments out of their range.
+        """Raise ValueError or TypeError for invalid arguments.
 
         Learners call it in ``fit``.
         """
@@ -127,7 +157,7 @@ class Views(DeclaredArguments, BaseEstimator):
             if pair is not None and not (are_finite(pair, 2) and 0 < pair[0] <= pair[1]):
                 raise ValueError(f"{name}={pair!r} must be two finite numbers, 0 < low <= high")
         if self.crop_scale is not None and self.crop_scale[1] > 1:
-            raise ValueError(f"crop_scale={self.crop_scale!r} must be shares of the area, up to 1")
+            raise ValueError(f"crop_scale={self.crop_scale!r} must be fractions of the area, <= 1")
         if self.jitter is not None and not (are_finite(self.jitter, 4) and min(self.jitter) >= 0):
             raise ValueError(
                 f"jitter={self.jitter!r} must be four finite strengths (brightness, contrast, "
@@ -137,7 +167,7 @@ class Views(DeclaredArguments, BaseEstimator):
             p = getattr(self, name)
             several = isinstance(p, (tuple, list))
             if several and not (p and all(map(SHARE.is_satisfied_by, p))):
-                raise ValueError(f"{name}={p!r} must be probabilities, one for each view")
+                raise ValueError(f"{name}={p!r} must be probabilities in [0, 1], one for each view")
         if isinstance(self.size, (tuple, list)) and not (
             len(self.size) == 2 and all(COUNT.is_satisfied_by(s) for s in self.size)
         ):
@@ -151,7 +181,7 @@ class Views(DeclaredArguments, BaseEstimator):
         images : Tensor of shape (n, c, h, w)
             Float images in [0, 1].
         view : int, default=0
-            Which of an image's views this is, for probabilities given per view.
+            Index of the view, for probabilities given per view.
 
         Returns
         -------
@@ -163,7 +193,6 @@ class Views(DeclaredArguments, BaseEstimator):
                 return self._draw(images, view, images.whole, images.sizes)
             return self._draw(images, view)
 
-    @by_rank
     def _draw(
         self, images: Tensor, view: int, whole: Tensor | None = None, sizes: Tensor | None = None
     ) -> Tensor:
@@ -214,21 +243,21 @@ class Views(DeclaredArguments, BaseEstimator):
         return torch.rand(len(images), device=images.device) < p
 
     def size_for(self, image_shape: Sequence[int]) -> tuple[int, int]:
-        """Return height and width of the views of images of this height and width."""
+        """Return the height and width of views for images of this height and width."""
         if self.size is None:
             return view_size((image_shape[0], image_shape[1]))
         height, width = self.size if np.iterable(self.size) else (self.size, self.size)
         return int(height), int(width)
 
     def zoom_for(self, image_shape: Sequence[int]) -> float:
-        """Return the zoom of images beyond this shape at which most crops are not enlarged."""
+        """Return the zoom over this shape at which images are large enough for most crops."""
         if self.crop_scale is None:
             return 1.0
         sides = zip(self.size_for(image_shape), image_shape, strict=False)
         return max(1.0, *(_ZOOM * view / side for view, side in sides))
 
     def _crop(self, images: Tensor, whole: Tensor | None, sizes: Tensor | None) -> Tensor:
-        """Crop images, or the whole ones of these sizes that they are the middle of."""
+        """Crop images, or, if given, the whole images of these sizes."""
         n, _, height, width = images.shape
         size = self.size_for((height, width))
         mirrored = self._chance(images, self.flip) if self.flip else None
@@ -258,7 +287,7 @@ class Views(DeclaredArguments, BaseEstimator):
             images,
             self._factors(images, brightness, jittered),
             self._factors(images, contrast, jittered),
-            # a gray image is one of no saturation, and its hue does not matter
+            # a gray image has no saturation, so its hue does not matter
             self._factors(images, saturation, jittered).masked_fill(grayed, 0.0),
         )
         if hue:
@@ -277,4 +306,118 @@ class Views(DeclaredArguments, BaseEstimator):
 def _check_batch(images: Any) -> None:
     if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
         kind = f"{type(images).__name__} of shape {np.shape(images)}"
-        raise TypeError(f"views are made of float tensors (n, c, h, w) in [0, 1], not of a {kind}")
+        raise TypeError(f"views need a float tensor (n, c, h, w) in [0, 1], but got a {kind}")
+
+
+class CallableViews:
+    """Views drawn by a function of a batch of images.
+
+    Parameters
+    ----------
+    function : callable
+        Function that maps a float tensor (n, c, h, w) in [0, 1] to one of n views, all of one
+        size. If it has an argument named ``view``, it receives the index of the view.
+    """
+
+    def __init__(self, function: Callable[..., Tensor]):
+        self.function = function
+        try:
+            self.takes_view = "view" in inspect.signature(function).parameters
+        except (TypeError, ValueError):  # a C function
+            self.takes_view = False
+
+    def __call__(self, images: Tensor, view: int = 0) -> Tensor:
+        """Draw one view of each image."""
+        which = {"view": view} if self.takes_view else {}
+        with full_precision(images.device):
+            views = self.function(images, **which)
+        usable = isinstance(views, Tensor) and views.is_floating_point() and views.ndim == 4
+        if not usable or views.shape[:2] != images.shape[:2]:
+            found = f"a {type(views).__name__}"
+            if isinstance(views, Tensor):
+                found = f"a tensor of shape {tuple(views.shape)} and type {views.dtype}"
+            raise ValueError(
+                f"views={self.function!r} returned {found} for images of {tuple(images.shape)}; "
+                "it must return a tensor of floats in [0, 1] with as many images and channels"
+            )
+        return views.to(images.dtype)
+
+    def zoom_for(self, image_shape: Sequence[int]) -> float:
+        """Return 1: the function receives images cropped to this shape."""
+        return 1.0
+
+    def size_for(self, image_shape: Sequence[int]) -> tuple[int, int]:
+        """Return the height and width of views for images of this height, width and channels."""
+        height, width, channels = image_shape
+        rows, columns = self(torch.zeros(2, channels, height, width)).shape[2:]
+        return rows, columns
+
+
+def as_views(views: Any, size: Any = None) -> "Views | CallableViews":
+    """Return views for tasks: a copy of ``Views`` with plain Python numbers, or a function.
+
+    ``size`` is used by recipes that have none.
+    """
+    if not isinstance(views, Views):
+        return CallableViews(views)
+    params = {name: plain(value) for name, value in views.get_params().items()}
+    if params["size"] is None:
+        params["size"] = size
+    return Views(**params)
+
+
+@dataclass(frozen=True)
+class MultiCrop:
+    """Two large views of each image, and several small views of small parts of it.
+
+    Parameters
+    ----------
+    views : Views or CallableViews
+        Recipe of the large views. The small ones use it with another size and scale, and are not
+        solarized.
+    n_local : int
+        Number of small views.
+    local_scale : tuple of float
+        Range of a small view's area as a fraction of the image.
+    image_shape : tuple of int
+        Height, width and channels.
+
+    References
+    ----------
+    Caron et al. (2020), Unsupervised Learning of Visual Features by Contrasting Cluster
+    Assignments, section 3.2.
+    """
+
+    views: Any
+    n_local: int
+    local_scale: Sequence[float]
+    image_shape: Sequence[int]
+
+    def __post_init__(self) -> None:
+        low_high = self.local_scale
+        if not are_finite(low_high, 2) or not 0 < low_high[0] <= low_high[1] <= 1:
+            raise ValueError(
+                f"local_scale={low_high!r} must be two fractions of the area, 0 < low <= high <= 1"
+            )
+        if self.n_local and not isinstance(self.views, Views):
+            raise ValueError(
+                "small crops need a recipe, but views is a callable: give local_crops=0, or a "
+                "Views object"
+            )
+
+    def zoom_for(self, image_shape: Sequence[int]) -> float:
+        """Return the zoom of the views."""
+        return self.views.zoom_for(image_shape)
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """Draw batches of large crops (2n, c, h, w) and small crops (n_local * n, c, h', w')."""
+        crops = [torch.cat([self.views(images, view) for view in (0, 1)])]
+        if self.n_local:
+            # half the side, but at least 12 pixels if the large crops have them
+            large = self.views.size_for(self.image_shape)
+            size = [max(1, side // 2, min(side, 12)) for side in large]
+            local = clone(self.views).set_params(
+                size=size, crop_scale=self.local_scale, solarize=0.0
+            )
+            crops.append(torch.cat([local(images, view) for view in range(self.n_local)]))
+        return crops

@@ -1,0 +1,1 @@
+"""Shared parts of estimators with labels: unlabeled rows, unreadable files, torch modules."""

@@ -1,0 +1,286 @@
+"""Machinery of estimators: arguments that are declared once, and fits that are all or nothing."""
+
+import functools
+import inspect
+import math
+import textwrap
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from numbers import Integral, Real
+from typing import Any, ClassVar, cast, dataclass_transform
+
+import numpy as np
+from sklearn.utils._param_validation import (
+    Interval,
+    InvalidParameterError,
+    StrOptions,
+    validate_parameter_constraints,
+)
+
+from sklearn_ssl._utils._messages import did_you_mean
+from sklearn_ssl.exceptions import TrainingInterrupted
+
+COUNT = Interval(Integral, 1, None, closed="left")
+COUNT_OR_ZERO = Interval(Integral, 0, None, closed="left")
+POSITIVE = Interval(Real, 0, None, closed="neither")
+NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
+SHARE = Interval(Real, 0, 1, closed="both")
+
+_NO_MEMORY = ("allocate memory", "Storage size calculation overflowed")  # of torch on a CPU
+_MOST_BITS = 1000  # of integers, which all become floats or tensors somewhere
+
+
+def argument(
+    *constraints: Any,
+    default: Any = MISSING,
+    doc: str = "",
+    changeable: bool = False,
+    trains: bool = True,
+    writes: bool = False,
+    group: str = "",
+    kw_only: bool = True,
+) -> Any:
+    """Declare an argument of a learner, as the value of an annotated class attribute.
+
+    Parameters
+    ----------
+    *constraints : object
+        What it may be, in the terms of scikit-learn's parameter validation: types, ``None``,
+        ``"boolean"``, intervals, options. Without any it is not checked.
+    default : object, optional
+        Without one the argument is required.
+    doc : str, default=""
+        Type on the first line, then the description, for docstrings of classes that inherit it.
+    changeable : bool, default=False
+        Whether it acts after the fit or in a continued one; what is built in cannot change.
+    trains : bool, default=True
+        Whether what is learned depends on it.
+    writes : bool, default=False
+        Whether it says where files are written. A saved learner comes without it, so that no file
+        can have others written.
+    group : str, default=""
+        Heading, in docstrings, of this argument and those that are declared after it.
+    kw_only : bool, default=True
+
+    Examples
+    --------
+    >>> from sklearn_ssl.base import PretextLearner, argument
+    >>> from numbers import Real
+    >>> class Mine(PretextLearner):
+    ...     strength: float = argument(Real, default=0.5)
+    ...     lr: float = 1e-3  # another default of a shared argument
+    ...     def _make_task(self, encoder, n_images): ...
+    >>> Mine(strength=0.7).get_params()["strength"]
+    0.7
+    """
+    metadata = {
+        "constraints": list(constraints),
+        "doc": doc,
+        "changeable": changeable,
+        "trains": trains,
+        "writes": writes,
+        "group": group,
+    }
+    return field(default=default, kw_only=kw_only, metadata=metadata)
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(argument,))
+class DeclaredArguments:
+    """Base of classes that take their annotated attributes as arguments.
+
+    They are dataclasses without being decorated, and scikit-learn's ``_parameter_constraints``
+    follow from the declarations. A class that only gives another default for an inherited argument
+    keeps the rest of its declaration.
+    """
+
+    _arguments: ClassVar[dict[str, dict[str, Any]]] = {}  # what was declared, by name
+    _parameter_constraints: ClassVar[dict[str, Any]] = {}
+
+    def _validate_params(self: Any) -> None:
+        """Raise ValueError for arguments that are not what was declared."""
+        values = self.get_params(deep=False)
+        check_arguments(self._parameter_constraints, values, type(self).__name__)
+
+    def __init_subclass__(
+        cls, *, like: Any = None, only: Collection[str] = (), **kwargs: Any
+    ) -> None:
+        """Make the class take its arguments, and ``only`` these of another class it is ``like``.
+
+        Raises
+        ------
+        TypeError
+            If it has an ``__init__``, or an argument without a type.
+        """
+        if "__init__" in vars(cls):
+            raise TypeError(
+                f"{cls.__name__} has an __init__ of its own, which hides the arguments that it "
+                "inherits; declare each argument in the class: 'name: type = argument(default=...)'"
+            )
+        types = inspect.get_annotations(cls)
+        if like is not None:
+            copied = {f.name: f for f in fields(like) if f.name in only and f.name not in types}
+            for name, f in copied.items():
+                declared = field(default=f.default, kw_only=True, metadata=f.metadata)
+                setattr(cls, name, declared)
+            types = {name: f.type for name, f in copied.items()} | types
+            cls.__annotations__ = types
+        inherited: dict[str, dict[str, Any]] = {}
+        for base in reversed(cls.__mro__[1:]):
+            inherited |= vars(base).get("_arguments", {})
+        bare = [n for n, value in vars(cls).items() if isinstance(value, Field) or n in inherited]
+        if bare := [name for name in bare if name not in types]:
+            raise TypeError(
+                f"{cls.__name__}: give {', '.join(bare)} a type, as in "
+                f"'{bare[0]}: float = argument(default=0.5)'"
+            )
+        doc = cls.__doc__
+        dataclass(kw_only=True, eq=False, repr=False, match_args=False)(cls)
+        cls.__doc__ = doc  # without one, a dataclass takes its signature
+        found = fields(cast(Any, cls))
+        new = {f.name: dict(f.metadata) for f in found if f.metadata}
+        known = inherited | {name: new[name] for name in types if name in new}
+        unchecked = dict(argument().metadata)
+        cls._arguments = {f.name: known.get(f.name, unchecked) for f in found}
+        cls._parameter_constraints = {
+            name: known["constraints"] or "no_validation" for name, known in cls._arguments.items()
+        }
+        super().__init_subclass__(**kwargs)
+
+
+def check_arguments(constraints: dict[str, Any], values: dict[str, Any], owner: str) -> None:
+    """Raise ValueError, which is also a TypeError, for values that break the constraints.
+
+    The message is scikit-learn's, with a suggestion of the name that may have been meant.
+    """
+    for name, value in values.items():
+        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            raise ValueError(f"The {name!r} parameter of {owner} is too large for a float")
+        try:
+            validate_parameter_constraints({name: constraints[name]}, {name: value}, owner)
+        except InvalidParameterError as error:
+            known = [c.options for c in constraints[name] if isinstance(c, StrOptions)]
+            hint = did_you_mean(value, set().union(*known))
+            raise InvalidParameterError(f"{error}{hint}") from None
+
+
+def are_finite(values: Sequence, n: int) -> bool:
+    """Return whether values are ``n`` numbers, none of them NaN or infinite."""
+    return len(values) == n and all(isinstance(v, Real) and math.isfinite(v) for v in values)
+
+
+def plain(value: Any) -> Any:
+    """Convert NumPy's numbers to Python's, also within tuples and lists; keep all other values."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) in (tuple, list):
+        return type(value)(map(plain, value))
+    return value
+
+
+_ATTRIBUTES = """
+    net_ : PretextNet
+        The skorch net that was trained: its history, optimizer and module;
+        ``net_.module_.task`` is the pretext task with its heads.
+    encoder_ : Encoder
+        The trained encoder, a torch module that takes images in [0, 1].
+    history_ : list of dict
+        For each epoch: the terms of the loss, learning rate, seconds, images, images per second,
+        and the feature spread (0 when all features are the same). After a fit from pretrained
+        weights the last one says, too, how far it ``moved`` features, from 0 to about 1: 1 minus
+        their debiased linear centered kernel alignment (:func:`sklearn_ssl.metrics.linear_cka`).
+    n_epochs_ : int
+        Number of epochs that the encoder was trained for.
+    n_images_seen_ : int
+        Number of images that it was trained on, counted in every epoch.
+    image_shape_ : tuple of int
+        Height, width and channels of the images.
+    skipped_ : dict of int to str
+        Rows of the training set whose files could not be read, and why, with ``on_error="skip"``;
+        those of ``X_unlabeled`` are counted on from those of ``X``.
+    device_ : torch.device
+        Where the encoder is.
+    n_features_in_ : int
+        Number of values of an image.
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
+        Names of the columns of a data frame.
+"""
+
+
+def fill_docstring(cls: Any) -> None:
+    """Put the shared parts in the places of ``<shared parameters>`` and ``<attributes>``."""
+    parts = {
+        "    Parameters\n    ----------\n": f"{_overview(cls)}\n\n    Parameters\n    ----------\n",
+        "    <shared parameters>": _describe_arguments(cls),
+        "    <attributes>": _ATTRIBUTES.strip("\n"),
+        "<_usual_batch_size>": str(getattr(cls, "_usual_batch_size", "")),
+    }
+    for placeholder, text in parts.items():
+        cls.__doc__ = cls.__doc__ and cls.__doc__.replace(placeholder, text)
+
+
+def _overview(cls: Any) -> str:
+    """List the arguments by their groups; those without one are the method's own."""
+    groups: dict[str, list[str]] = {"the method": []}
+    for base in reversed(cls.__mro__):
+        group = "the method"
+        for name in inspect.get_annotations(base):
+            if name in cls._arguments:
+                group = cls._arguments[name]["group"] or group
+                if not any(name in names for names in groups.values()):
+                    groups.setdefault(group, []).append(name)
+    lines = [f"- {group}: {', '.join(names)}" for group, names in groups.items() if names]
+    return "    Arguments of\n\n" + "\n".join(
+        textwrap.fill(line, 100, initial_indent="    ", subsequent_indent="      ")
+        for line in lines
+    )
+
+
+def _describe_arguments(cls: Any) -> str:
+    """Return entries for arguments that were declared with a description, in that order."""
+    entries = []
+    for argument in fields(cls):
+        kind, _, text = cls._arguments[argument.name]["doc"].partition("\n")
+        if not kind or f"\n    {argument.name} : " in (cls.__doc__ or ""):
+            continue
+        shown = f'"{default}"' if isinstance(default := argument.default, str) else repr(default)
+        lines = "\n".join(f"        {line}" for line in text.split("\n"))
+        entries.append(f"    {argument.name} : {kind}, default={shown}\n{lines}")
+    return "\n".join(entries)
+
+
+def name_of_code(value: Any) -> str:
+    """Return the module and name of a class, a function or the type of another object."""
+    if isinstance(value, functools.partial):
+        return f"functools.partial({name_of_code(value.func)}, ...)"
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def all_or_nothing(method: Callable) -> Callable:
+    """Make a fit that fails, even in its last line, leave the estimator as it was.
+
+    An error of torch about a lack of memory on a CPU becomes a MemoryError.
+    """
+
+    @functools.wraps(method)
+    def fit(self, *args, **kwargs):
+        before = dict(vars(self))
+        drawn_from: Any = getattr(self, "random_state", None)  # a probe draws nothing
+        state = drawn_from.get_state() if hasattr(drawn_from, "get_state") else None
+        try:
+            return method(self, *args, **kwargs)
+        except TrainingInterrupted:
+            raise
+        except BaseException as error:
+            vars(self).clear()
+            vars(self).update(before)
+            if state is not None:
+                drawn_from.set_state(state)
+            if type(error) is RuntimeError and any(said in str(error) for said in _NO_MEMORY):
+                less = "fewer samples or features"
+                if hasattr(self, "batch_size"):
+                    less = "smaller views, a smaller batch_size or a smaller network"
+                raise MemoryError(f"{error}; try {less}") from error
+            raise
+
+    return fit

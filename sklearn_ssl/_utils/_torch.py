@@ -1,0 +1,559 @@
+"""Device and number format of the network, and settings of the process that are put back."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.utils import check_random_state
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+
+Result = TypeVar("Result")
+
+
+# Processes that train together
+
+
+class Processes:
+    """Processes that train together, and the place of this one among them: here, it is alone.
+
+    Several are in ``_processes.py``, which a fit without a launcher never imports.
+    """
+
+    rank = 0
+    size = 1
+
+    def first(self, function: Callable[[], Result]) -> Result:
+        """Call a function on the first process; return its result, or raise its error, on all."""
+        return function()
+
+    def gathered(self, value: Result) -> list[Result]:
+        """Return the values of all processes."""
+        return [value]
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag of any process is true."""
+        return flag
+
+    def rows_of_all(self, rows: Tensor, dim: int) -> Tensor:
+        """Return the rows of all processes, with their gradients."""
+        return rows
+
+    def own_part(self, rows: Tensor, dim: int = 0) -> Tensor:
+        """Return the part of this process of the rows of all."""
+        return rows
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the mean of values over processes."""
+        return values
+
+    def share(self, module: nn.Module) -> None:
+        """Give all processes the parameters and buffers of the first one."""
+
+    def averaging(self, module: nn.Module) -> Callable[..., Any]:
+        """Return the module to call in a step, whose gradients are means over processes."""
+        return module
+
+    def synchronized_norms(self) -> contextlib.AbstractContextManager:
+        """Give batch norms the statistics of the rows of all processes."""
+        return contextlib.nullcontext()
+
+
+_current: ContextVar[Processes] = ContextVar("processes", default=Processes())  # noqa: B039
+
+
+def current_processes() -> Processes:
+    """Return the processes of the fit that is under way."""
+    return _current.get()
+
+
+@contextlib.contextmanager
+def processes_for(device: torch.device) -> Iterator[Processes]:
+    """Yield the processes that a launcher started together, for a fit on the device of this one."""
+    if n_processes() == 1:
+        yield Processes()
+        return
+    from sklearn_ssl._utils._processes import connected, lost_connections_named
+
+    processes = connected(device)
+    before = _current.set(processes)
+    try:
+        with lost_connections_named():
+            yield processes
+    finally:
+        _current.reset(before)
+
+
+def n_processes() -> int:
+    """Return how many processes ``accelerate launch`` or ``torchrun`` started to train together."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+# Devices
+
+
+def _own_gpu() -> str:
+    """Return the GPU of this process: the first one, or its own where several train together."""
+    row = int(os.environ.get("LOCAL_RANK", 0)) if n_processes() > 1 else 0
+    return f"cuda:{row % torch.cuda.device_count()}"
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Return the device that an argument stands for; ``"auto"`` is a GPU if there is one.
+
+    Of several processes that train together, each has a GPU of its own.
+
+    Raises
+    ------
+    ValueError
+        If it is no name of a device, or there is no such device.
+    """
+    found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    if device == "auto":
+        if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
+            return torch.device("cpu")  # accelerate launch --cpu
+        return torch.device(_own_gpu() if "cuda:0" in found else found[-1])
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        wanted = None
+    if wanted is not None and wanted.type == "cuda" and wanted.index is None:
+        wanted = torch.device(_own_gpu() if "cuda:0" in found else "cuda:0")
+    if wanted is not None and wanted.type == "mps":
+        wanted = torch.device("mps")
+    if wanted is None or str(wanted) not in found:
+        raise ValueError(
+            f"device={str(device)!r} is not available here; use 'auto' or one of {found}"
+        )
+    return wanted
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a device has finished all its work, so that a clock can be read."""
+    if device.type not in ("cpu", "meta"):  # which are never behind
+        torch.accelerator.synchronize(device)
+
+
+# Number formats, and numbers
+
+
+def constants(values: Sequence[float], like: Tensor) -> Tensor:
+    """Return a small tensor of the type of ``like``, filled on its device.
+
+    ``torch.tensor`` would copy it from the CPU, and wait for a GPU to finish what it is doing.
+    """
+    return torch.cat([like.new_full((1,), value) for value in values])
+
+
+def bfloat16_is_native(device: torch.device) -> bool:
+    """Return whether the device multiplies bfloat16 in hardware (sm80 and up, AVX512-BF16, AMX)."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, check, bool)() for check in checks)
+    return False
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
+    """Return the context of a forward pass at ``precision`` (auto, bfloat16 or float32).
+
+    It overrides an autocast of the caller around it.
+    """
+    wanted = precision == "bfloat16" or (precision == "auto" and bfloat16_is_native(device))
+    if not wanted:
+        return full_precision(device)
+    return _autocast_anew(device)
+
+
+@contextlib.contextmanager
+def _autocast_anew(device: torch.device) -> Iterator[None]:
+    """Autocast to bfloat16, and forget the weights that were cast at the end.
+
+    torch forgets them at the end of the outermost autocast, and :func:`full_precision` is one: the
+    next step would see the weights of this one.
+    """
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        try:
+            yield
+        finally:
+            torch.clear_autocast_cache()
+
+
+def full_precision(device: torch.device) -> contextlib.AbstractContextManager:
+    """Suspend autocast: for views, and for logits that are divided by a temperature."""
+    if device.type == "meta":  # which autocast does not know
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
+# What is global in a process, and put back
+
+
+class _WhileInUse:
+    """Settings of the process that the first of several threads makes, and the last one undoes."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.settings = contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def __call__(self, *contexts: contextlib.AbstractContextManager) -> Iterator[None]:
+        with self.lock:
+            self.users += 1
+            if self.users == 1:
+                for context in contexts:
+                    self.settings.enter_context(context)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.users -= 1
+                if self.users == 0:
+                    self.settings.close()
+
+
+_deterministic, _keeping_memory, _floats = _WhileInUse(), _WhileInUse(), _WhileInUse()
+
+
+def float32_by_default() -> contextlib.AbstractContextManager:
+    """Make float32 torch's default type of floats."""
+    return _floats(_float32_by_default())
+
+
+@contextlib.contextmanager
+def _float32_by_default() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def deterministic_kernels(
+    device: torch.device, wanted: bool = True
+) -> contextlib.AbstractContextManager:
+    """Make a GPU give the same bits in every run, at the cost of its fastest kernels."""
+    if device.type != "cuda" or not wanted:
+        return contextlib.nullcontext()
+    # the backward passes of the other attention kernels add up in any order
+    return _deterministic(
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+        sdpa_kernel(SDPBackend.MATH),
+    )
+
+
+def freed_memory_kept() -> contextlib.AbstractContextManager:
+    """Let glibc keep freed blocks of up to 31 MiB for the next batch, until the end.
+
+    How much it keeps follows the largest block that was freed. At first that is little, every
+    tensor of a batch of views comes page by page from the system, and this takes half of the time.
+    """
+    return _keeping_memory(_freed_memory_kept())
+
+
+@contextlib.contextmanager
+def _freed_memory_kept() -> Iterator[None]:
+    torch.empty(31 * 2**20, dtype=torch.uint8)  # never touched, so it costs nothing
+    try:
+        yield
+    finally:
+        with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+_process = os.getpid()
+
+
+@contextlib.contextmanager
+def threads_that_survive_a_fork() -> Iterator[None]:
+    """Use one thread in a process that was forked from one with torch in it: more would hang.
+
+    OpenMP's other threads are gone in the child, which would wait for them forever.
+    """
+    threads = torch.get_num_threads()
+    if os.getpid() == _process or threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def interrupts_deferred() -> Iterator[list[int]]:
+    """Yield a list that is not empty once Ctrl-C was pressed; pressed again, it acts at once."""
+    noted: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or not callable(before):  # Python runs handlers in the main thread only
+        yield noted
+        return
+
+    def note(number, frame):
+        noted.append(number)
+        if len(noted) > 1:
+            before(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def evaluation(module: nn.Module) -> Iterator[None]:
+    """Put all parts into evaluation mode, and those that were in training mode back at the end."""
+    trained = [part for part in module.modules() if part.training]
+    for part in trained:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in trained:
+            part.training = True
+
+
+@contextlib.contextmanager
+def own_settings(device: torch.device) -> Iterator[None]:
+    """Run torch with settings of its own.
+
+    Default dtype and device, autocast, ``inference_mode`` and gradients switched off around it do
+    not matter within. Of the state that threads share it touches the default dtype, which it puts
+    back, and nothing else.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(float32_by_default())
+        stack.enter_context(full_precision(torch.device("cpu")))
+        stack.enter_context(full_precision(device))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        if device.type == "cuda":
+            stack.enter_context(torch.cuda.device(device))
+        yield
+
+
+@contextlib.contextmanager
+def isolated(device: torch.device, seed: int | None = None) -> Iterator[None]:
+    """Run torch with settings and, if there is a seed, random numbers of its own."""
+    with own_settings(device), OwnRandomNumbers(device, seed):
+        yield
+
+
+def draw_seed(random_state: Any) -> int:
+    """Draw a seed; without a ``random_state``, NumPy's global generator is not advanced."""
+    if random_state is None:
+        return int(np.random.default_rng().integers(2**31))
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+class OwnRandomNumbers(TorchFunctionMode):
+    """A mode with generators of its own for every draw, and convolutions that are safe.
+
+    It can be entered as often as there is something to draw, and goes on where it was. Every call
+    of torch within it costs a few microseconds more.
+
+    Parameters
+    ----------
+    device : torch.device
+        That of the draws, beside the CPU.
+    seed : int, optional
+        Without one, draws are left as they are.
+    """
+
+    def __init__(self, device: torch.device, seed: int | None = None):
+        super().__init__()
+        self.handlers: dict[Any, Callable] = dict.fromkeys(_CONVOLUTIONS, _convolve)
+        self.generators: dict[str, torch.Generator] = {}
+        if seed is not None:
+            random = _Random(device, seed)
+            self.generators = random.generators
+            self.handlers |= dict.fromkeys(_DRAW, random.draw)
+            self.handlers |= dict.fromkeys(_DRAW_LIKE, random.draw_like)
+            self.handlers |= dict.fromkeys(_DROP, random.drop)
+            self.handlers |= dict.fromkeys(_DRAW_IN_SECRET, random.seeded)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the states of the generators."""
+        return {name: generator.get_state() for name, generator in self.generators.items()}
+
+    def set_state(self, state: dict[str, Tensor]) -> None:
+        """Restore the states of generators; one of another device keeps its own."""
+        for name in state.keys() & self.generators.keys():
+            self.generators[name].set_state(state[name])
+
+    def restart_for(self, rank: int) -> None:
+        """Seed generators anew for a process, by the state they have and its rank; not for 0."""
+        if rank:
+            copy = torch.Generator()
+            copy.set_state(self.generators["cpu"].get_state())
+            seed = int(torch.randint(2**62, (), generator=copy)) + rank
+            for generator in self.generators.values():
+                generator.manual_seed(seed)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        handler = self.handlers.get(func)
+        if handler is None:
+            return func(*args, **(kwargs or {}))
+        return handler(func, args, kwargs or {})
+
+
+# Random numbers
+
+_DRAW: set[Any] = {
+    *(torch.rand, torch.randn, torch.randint, torch.randperm, torch.normal),
+    *(torch.bernoulli, torch.multinomial, torch.poisson, torch.binomial),
+    *(torch._standard_gamma, torch._sample_dirichlet),
+    *(Tensor.uniform_, Tensor.normal_, Tensor.random_, Tensor.bernoulli_, Tensor.bernoulli),
+    *(Tensor.exponential_, Tensor.geometric_, Tensor.cauchy_, Tensor.log_normal_),
+    *(Tensor.multinomial, nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_),
+    *(nn.init.kaiming_normal_, nn.init.xavier_uniform_, nn.init.xavier_normal_),
+    nn.init.trunc_normal_,
+}
+_DRAW_LIKE = {torch.rand_like, torch.randn_like, torch.randint_like}
+_DROP = {F.dropout: 0, F.dropout1d: 1, F.dropout2d: 2, F.dropout3d: 3}  # sides of a channel
+_DRAW_IN_SECRET = {  # take no generator, and draw in functions of their own
+    *(F.alpha_dropout, F.feature_alpha_dropout, F.rrelu, F.rrelu_, F.gumbel_softmax),
+    *(F.fractional_max_pool2d, F.fractional_max_pool3d),
+    *(F.scaled_dot_product_attention, F.multi_head_attention_forward),
+    *(torch.dropout, torch.dropout_, torch.native_dropout, torch.rrelu, torch.rrelu_),
+    *(torch.feature_dropout, torch.feature_dropout_, torch.alpha_dropout, torch.alpha_dropout_),
+    *(torch.feature_alpha_dropout, torch.feature_alpha_dropout_),
+    *(torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu),
+}
+DRAWS = {*_DRAW, *_DRAW_LIKE, *_DROP}
+_DROPOUT_P = {F.scaled_dot_product_attention: 4, F.multi_head_attention_forward: 10}  # its position
+
+
+class _Random:
+    """Generators of the CPU and of a device, and draws from them."""
+
+    def __init__(self, device: torch.device, seed: int):
+        self.device = device
+        self.generators = {"cpu": torch.Generator().manual_seed(seed)}
+        if device.type not in ("cpu", "meta"):
+            self.generators[device.type] = torch.Generator(device).manual_seed(seed)
+
+    def draw(self, func: Callable, args: tuple, kwargs: dict) -> Any:
+        """Call a function with the generator of its device."""
+        if kwargs.get("generator") is not None:
+            return func(*args, **kwargs)
+        tensor = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
+        device = torch.device(kwargs.get("device") or "cpu") if tensor is None else tensor.device
+        generator = self.generators.get(device.type)  # there is none for the meta device
+        if generator is None:
+            return func(*args, **kwargs)
+        return func(*args, **{**kwargs, "generator": generator})
+
+    def draw_like(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
+        """Draw like rand_like and others, which lack a generator in some versions of torch."""
+        options = dict(kwargs)
+        like, *bounds = args or (options.pop("input"),)
+        bounds += [options.pop(name) for name in ("low", "high") if name in options]
+        grad = options.pop("requires_grad", False)
+        out = torch.empty_like(like, **options)
+        if func is torch.randint_like:
+            out = self.draw(Tensor.random_, (out, *([0, *bounds][-2:])), {})
+        elif func is torch.rand_like:
+            out = self.draw(Tensor.uniform_, (out,), {})
+        else:
+            out = self.draw(Tensor.normal_, (out,), {})
+        return out.requires_grad_() if grad else out
+
+    def drop(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
+        """Drop values, or whole channels."""
+        return self._dropped(_DROP[func], *args, **kwargs)
+
+    def _dropped(
+        self,
+        sides: int,
+        input: Tensor,
+        p: float = 0.5,
+        training: bool = True,
+        inplace: bool = False,
+    ) -> Tensor:
+        if not training or not p:
+            return input
+        shape = tuple(input.shape)
+        if sides == 2 and input.ndim == 3:  # as torch has it: channels of one side
+            sides = 1
+        if sides:
+            shape = (*shape[: input.ndim - sides], *(1,) * sides)
+        keep = self.draw(Tensor.bernoulli_, (input.new_empty(shape), 1 - p), {})
+        keep = keep.div_(1 - p) if p < 1 else keep
+        return input.mul_(keep) if inplace else input * keep
+
+    def seeded(self, func: Callable, args: tuple, kwargs: dict) -> Any:
+        """Call a function that draws from global generators, which are seeded and then restored."""
+        if not _drops(func, args, kwargs):
+            return func(*args, **kwargs)
+        seed = int(torch.randint(2**31, (), generator=self.generators["cpu"]))
+        on_device = self.device.type in ("cuda", "mps")
+        devices, kind = ([self.device.index or 0], self.device.type) if on_device else ([], "cuda")
+        with _global_generators, torch.random.fork_rng(devices, device_type=kind):
+            torch.default_generator.manual_seed(seed)
+            if on_device:
+                getattr(torch, kind).manual_seed(seed)
+            return func(*args, **kwargs)
+
+
+def _drops(func: Callable, args: tuple, kwargs: dict) -> bool:
+    """Return whether a function draws, as far as its arguments tell."""
+    position = _DROPOUT_P.get(func)
+    if position is None:
+        return True
+    p = kwargs.get("dropout_p", args[position] if len(args) > position else 0.0)
+    return p > 0 and kwargs.get("training", True)
+
+
+_global_generators = threading.RLock()
+if hasattr(os, "register_at_fork"):  # a child has none of the threads that would release it
+    os.register_at_fork(
+        before=_global_generators.acquire,
+        after_in_parent=_global_generators.release,
+        after_in_child=_global_generators.release,
+    )
+
+
+# Convolutions of maps smaller than their kernel
+
+_CONVOLUTIONS = {torch.conv1d, torch.conv2d, torch.conv3d}
+
+
+def _convolve(func: Callable, args: tuple, kwargs: dict) -> Tensor:
+    """Convolve in float32 where a map is smaller than the kernel, and as usual elsewhere.
+
+    With bfloat16 on a CPU, torch (seen with 2.14, oneDNN) leaves the gradient of those weights that
+    see nothing but padding uninitialized when the stride is 2: any number may be in it.
+    """
+    given = dict(zip(("input", "weight"), args, strict=False)) | kwargs
+    inputs, weight = given["input"], given["weight"]
+    sides = zip(inputs.shape[2:], weight.shape[2:], strict=False)
+    if inputs.device.type != "cpu" or all(side >= kernel for side, kernel in sides):
+        return func(*args, **kwargs)
+    with full_precision(inputs.device):
+        wide = {name: _widened(value) for name, value in kwargs.items()}
+        return func(*map(_widened, args), **wide)
+
+
+def _widened(value: Any) -> Any:
+    half = isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16)
+    return value.float() if half else value

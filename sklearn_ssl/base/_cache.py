@@ -1,0 +1,349 @@
+"""Cache of trainings and features, ``memory=``, and what tells one training from another."""
+
+import contextlib
+import functools
+import hashlib
+import sys
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import torch
+from joblib import Memory
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_ssl._utils._estimators import name_of_code, plain
+from sklearn_ssl._utils._messages import warn
+from sklearn_ssl._utils._storage import (
+    DAMAGED,
+    ResultStore,
+    expanded,
+    key_of,
+    read_file,
+    write_file,
+)
+from sklearn_ssl._utils._torch import OwnRandomNumbers, current_processes
+from sklearn_ssl.encoders import Pair, is_file, pooled_width
+from sklearn_ssl.exceptions import MemoryWarning
+from sklearn_ssl.images import Images, image_digest
+
+_TOLD_APART_BY = 1000  # images, evenly spread
+# whose code is told by the version of this package, or does not change from day to day
+_KNOWN = {"builtins", "sklearn_ssl", "sklearn", "skorch", "torch", "torchvision", "timm"}
+
+
+def identity_of(learner: Any, images: Images) -> dict[str, Any]:
+    """Return what tells a training from others, as plain values; not the values of its images."""
+    return {
+        "class": type(learner).__name__,
+        **training_arguments(learner),
+        "images": f"{len(images)} of {images.shape}, {images.dtype}",
+    }
+
+
+def training_arguments(learner: Any) -> dict[str, Any]:
+    """Return the arguments that a training depends on, as plain values."""
+    params = learner.get_params(deep=False)
+    weights = params.get("weights")
+    if is_file(weights) and expanded(weights).is_file():  # told by what is in it, if it is there
+        with contextlib.suppress(OSError), open(expanded(weights), "rb") as file:
+            params["weights"] = hashlib.file_digest(file, "blake2b").hexdigest()
+    return {
+        name: describe(value)
+        for name, value in params.items()
+        if learner._arguments[name]["trains"]
+    }
+
+
+def describe(value: Any) -> Any:
+    """Return plain values that are equal for equal arguments: names in place of code."""
+    value = plain(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [describe(item) for item in value]
+    if isinstance(value, BaseEstimator):
+        of_learner = hasattr(value, "_arguments")
+        params = training_arguments(value) if of_learner else value.get_params(deep=False)
+        described = {name: describe(v) for name, v in params.items()}
+        with contextlib.suppress(NotFittedError, TypeError):  # that it has no fit
+            check_is_fitted(value)
+            described["fitted"] = joblib.hash(value)
+        return {type(value).__name__: described}
+    if isinstance(value, functools.partial):
+        given = {name: describe(v) for name, v in value.keywords.items()}
+        return [describe(value.func), describe(value.args), given]
+    if isinstance(value, dict):
+        return {str(name): describe(v) for name, v in value.items()}
+    if isinstance(value, (np.ndarray, torch.Tensor)):
+        values = np.ascontiguousarray(torch.as_tensor(value).detach().cpu().numpy())
+        return f"{values.dtype} {values.shape} {hashlib.blake2b(values.data).hexdigest()[:16]}"
+    if hasattr(value, "__qualname__"):  # a class or a function
+        return f"{name_of_code(value)} {_code_of(value)}"
+    if callable(value):
+        return [describe(type(value)), describe(getattr(value, "__dict__", repr(value)))]
+    return str(value)
+
+
+def _code_of(value: Any) -> str:
+    """Return a hash of a class's or function's code and of what it uses; empty if there is none."""
+    parts: list[str] = []
+    _collect(value, parts, set())
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest() if parts else ""
+
+
+def _collect(value: Any, parts: list[str], seen: set[int]) -> None:
+    """Collect the code of a class or function, and of those of its module that it names."""
+    module = getattr(value, "__module__", None) or "builtins"
+    if id(value) in seen or module.partition(".")[0] in _KNOWN:
+        return
+    seen.add(id(value))
+    if isinstance(value, type):
+        for base in value.__bases__:
+            _collect(base, parts, seen)
+        for name, member in sorted(vars(value).items()):
+            inner = getattr(member, "__func__", getattr(member, "fget", member))
+            if isinstance(inner, types.FunctionType):
+                _collect(inner, parts, seen)
+            elif isinstance(member, (bool, int, float, str, tuple)) and name != "__module__":
+                parts.append(f"{name} {member!r}")
+        return
+    code = getattr(value, "__code__", None)
+    if code is None:
+        return
+    parts.append(_described_code(code))
+    cells = [cell.cell_contents for cell in value.__closure__ or ()]  # super() has its class there
+    for held in (*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()):
+        if hasattr(held, "__qualname__"):
+            _collect(held, parts, seen)
+        else:
+            parts.append(str(describe(held)))
+    for name in _names_in(code):
+        named = value.__globals__.get(name)
+        if getattr(named, "__module__", None) == module and callable(named):
+            _collect(named, parts, seen)
+
+
+def _described_code(code: types.CodeType) -> str:
+    constants = [
+        _described_code(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts
+    ]
+    return f"{code.co_code.hex()} {constants} {code.co_names}"
+
+
+def _names_in(code: types.CodeType) -> list[str]:
+    inner = (c for c in code.co_consts if isinstance(c, types.CodeType))
+    return [*code.co_names, *(name for c in inner for name in _names_in(c))]
+
+
+def image_fingerprint(images: Images, at_most: int = _TOLD_APART_BY) -> str:
+    """Return a hash of images; of many, that of a sample."""
+    _, pixels = _sample(images, at_most)
+    return f"{len(images)} {hashlib.blake2b(pixels.data).hexdigest()}"
+
+
+def image_hashes(images: Images) -> list[str | None]:
+    """Return a hash of each image of a sample, or None for files that are skipped."""
+    rows, pixels = _sample(images, _TOLD_APART_BY)
+    skipped = images.skipped
+    return [
+        None if row in skipped else hashlib.blake2b(image.tobytes(), digest_size=8).hexdigest()
+        for row, image in zip(rows.tolist(), pixels, strict=True)
+    ]
+
+
+def _sample(images: Images, at_most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows, evenly spread, and their images (n, h, w, c)."""
+    rows = np.arange(0, len(images), -(-len(images) // at_most))
+    return rows, images.take(rows).permute(0, 2, 3, 1).numpy()
+
+
+_POOLS: tuple[str | int, ...] = ("avg", "max", 1, 2, 3, 4)  # what a search mostly asks for
+_BYTES_AT_MOST = 2**30  # of features that were not asked for yet
+
+
+def _is_on(memory: Any) -> bool:
+    """Return whether anything is kept: a ``joblib.Memory(None)`` keeps nothing."""
+    return (memory.location if isinstance(memory, Memory) else memory) is not None
+
+
+def caches_trainings(learner: Any) -> bool:
+    """Return whether trainings are cached; warn that they are not if there is no seed."""
+    unseeded = learner._unseeded()
+    if not _is_on(learner.memory) or unseeded is None:
+        return _is_on(learner.memory)
+    warn(
+        f"memory= keeps features, and no training, as every fit with {unseeded}=None is another "
+        "one; give a random_state to train once",
+        MemoryWarning,
+    )
+    return False
+
+
+@dataclass
+class CachedTraining:
+    """What an equal training that was cached leaves to do."""
+
+    epochs_left: int
+    was_restored: bool
+    is_complete: bool
+
+
+@contextlib.contextmanager
+def cached_training(
+    learner: Any, images: Images, seed: int, epochs: int, draws: OwnRandomNumbers
+) -> Iterator[CachedTraining]:
+    """Restore in the learner what an equal training learned; cache what is learned in the block."""
+    what = {
+        **identity_of(learner, images),
+        "version": version("sklearn-ssl"),
+        "class": describe(type(learner)),
+        "seed": seed,
+        "digest": image_digest(images),
+        "names": [str(name) for name in getattr(learner, "feature_names_in_", ())],
+    }
+    if learner.schedule == "constant":  # of which every training is the beginning of longer ones
+        del what["max_epochs"]
+    processes, opened = current_processes(), ResultStore(learner.memory).opened(key_of(what))
+    timed = learner.time_budget is not None  # no two are equally long
+    with contextlib.ExitStack() as stack:
+        folder = processes.first(lambda: stack.enter_context(opened))
+        done = processes.first(lambda: _longest(folder, sys.maxsize if timed else epochs))
+        if done is not None and not _restored(learner, done[1], draws):
+            done = None
+        n_done = done[0] if done else 0
+        is_complete = done is not None and (timed or n_done == epochs)
+        yield CachedTraining(epochs - n_done, done is not None, is_complete)
+        whole = timed or learner.n_epochs_ == epochs  # no callback stopped it
+        if whole and not is_complete and processes.rank == 0:
+            with _written_or_warned("the pretraining"):
+                values = {**learner._state(), "generators": draws.state()}
+                write_file(folder / f"epochs-{learner.n_epochs_:06d}.safetensors", values)
+
+
+def _restored(learner: Any, values: Any, draws: OwnRandomNumbers) -> bool:
+    """Restore what was kept of a learner's training, and return whether that worked."""
+    before = draws.state()
+    try:
+        learner._restore(values)
+        draws.set_state(values["generators"])
+    except DAMAGED as error:
+        draws.set_state(before)
+        warn(
+            f"what memory={str(learner.memory)!r} has of this training does not fit: "
+            f"{type(error).__name__}: {error}; training anew",
+            MemoryWarning,
+        )
+        return False
+    return True
+
+
+def _longest(folder: Path, epochs: int) -> tuple[int, Any] | None:
+    """Return the longest training of at most ``epochs`` epochs and its values, or None."""
+    for file in sorted(folder.glob("epochs-*.safetensors"), reverse=True):
+        n_epochs = int(file.stem.removeprefix("epochs-"))
+        if n_epochs <= epochs:
+            try:
+                return n_epochs, read_file(file)
+            except (OSError, ValueError) as error:
+                warn(f"{error}; training anew", MemoryWarning)
+                with contextlib.suppress(OSError):  # what cannot be deleted cannot be replaced
+                    file.unlink()
+    return None
+
+
+def cached_features(
+    learner: Any, images: Images, wanted: list[Pair], encode: Callable[..., np.ndarray]
+) -> np.ndarray:
+    """Return features (n, d) of layers and their pools, side by side.
+
+    All missing ones are computed in one pass, ``encode(pairs)``, together with those that a search
+    is likely to ask for next, if they are not too many.
+    """
+    if not _is_on(learner.memory):
+        return encode(wanted)
+    encoder, pixels = learner.encoder_, learner.net_.module_.pixels
+    what = {
+        "version": version("sklearn-ssl"),
+        "learner": [describe(type(learner)), training_arguments(learner)],  # as size of patches
+        "weights": _digest_of([*pixels.state_dict().values(), *encoder.state_dict().values()]),
+        "images": f"{images.shape} {images.dtype} {image_digest(images)}",
+    }
+    order, n = list(encoder.layers), len(images)
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(ResultStore(learner.memory).opened(key_of(what)))
+        except OSError as error:  # as on the machine that a saved learner is used on
+            warn(f"{error}; features are computed, and not kept", MemoryWarning)
+            return encode(wanted)
+        mirrored = "-mirror" if learner.mirror else ""
+        places = {
+            (layer, pool): folder / f"{order.index(layer):03d}-{pool}{mirrored}.safetensors"
+            for layer in order
+            for pool in (*_POOLS, *(pool for _, pool in wanted))
+        }
+
+        def width(pair: Pair) -> int:
+            return pooled_width(encoder.layers[pair[0]], pair[1])
+
+        found: dict[Pair, Any] = {pair: _read(places[pair], (n, width(pair))) for pair in wanted}
+        if missing := [pair for pair in found if found[pair] is None]:
+            pairs = _with_more(missing, encoder.layers, n)
+            parts = np.split(encode(pairs), np.cumsum([*map(width, pairs)])[:-1], axis=1)
+            found |= zip(pairs, parts, strict=True)
+            if not images.skipped:  # they may be there the next time
+                with _written_or_warned("features"):
+                    for pair, part in zip(pairs, parts, strict=True):
+                        rows = torch.from_numpy(np.ascontiguousarray(part))
+                        write_file(places[pair], rows)
+        return np.concatenate([found[pair] for pair in wanted], axis=1)
+
+
+def _with_more(missing: list[Pair], shapes: dict[str, Any], n_images: int) -> list[Pair]:
+    """Return these pairs, and other pools of their layers."""
+    pairs, left = list(missing), _BYTES_AT_MOST
+    for layer in dict.fromkeys(layer for layer, _ in missing):
+        more = [(layer, pool) for pool in _POOLS if (layer, pool) not in missing]
+        left -= 4 * n_images * sum(pooled_width(shapes[layer], pool) for _, pool in more)
+        if left < 0:
+            break
+        pairs += more
+    return pairs
+
+
+def _read(place: Path, shape: tuple[int, int]) -> np.ndarray | None:
+    """Read features; return None if there are none or, with a warning, if they are damaged."""
+    try:
+        rows = read_file(place)
+        if not isinstance(rows, torch.Tensor) or (rows.shape, rows.dtype) != (shape, torch.float32):
+            raise ValueError(f"{place} holds other than features of shape {shape}")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        warn(f"{error}; features are computed again", MemoryWarning)
+        return None
+    return rows.numpy()
+
+
+@contextlib.contextmanager
+def _written_or_warned(what: str) -> Iterator[None]:
+    """Warn of what cannot be written: it costs the time to compute again, and nothing else."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        warn(f"{what} cannot be kept in memory=: {reason}", MemoryWarning)
+
+
+def _digest_of(tensors: Any) -> str:
+    found = hashlib.blake2b(digest_size=16)
+    for tensor in tensors:
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()

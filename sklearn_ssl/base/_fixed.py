@@ -1,0 +1,98 @@
+"""Transformers whose encoder is not trained by a pretext task."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from joblib import Memory
+
+from sklearn_ssl._utils._estimators import all_or_nothing, argument
+from sklearn_ssl._utils._torch import (
+    OwnRandomNumbers,
+    draw_seed,
+    own_settings,
+    resolve_device,
+    threads_that_survive_a_fork,
+)
+from sklearn_ssl.base._learner import read_training_images, refuse_images
+from sklearn_ssl.base._transformer import ImageTransformer
+from sklearn_ssl.images import Images, PixelRange, learn_pixels, warn_of_files
+from sklearn_ssl.training import FrozenNet
+
+
+class FrozenTransformer(ImageTransformer):
+    """Base of transformers with an encoder that is given, or found without a pretext task."""
+
+    memory: str | os.PathLike | Memory | None = argument(
+        str,
+        os.PathLike,
+        Memory,
+        None,
+        default=None,
+        changeable=True,
+        writes=True,
+        trains=False,
+        doc="""str, path, joblib.Memory or None
+Folder in which features are kept: of the same images they are not computed twice, in any process.
+``joblib.Memory(folder).reduce_size(bytes_limit=...)`` deletes what was not used for long.""",
+    )
+
+    random_state: Any = None
+
+    @all_or_nothing
+    def fit(self, X: Any, y: Any = None, *, X_unlabeled: Any = None) -> Self:
+        """Check the images, learn their range of values, and make the encoder.
+
+        Parameters
+        ----------
+        X : array-like, or images in files
+            As for :meth:`PretextLearner.fit <sklearn_ssl.base.PretextLearner.fit>`.
+        y : ignored
+        X_unlabeled : array-like, optional
+            More images, of the same shape and dtype.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument or the images are not usable; the message says what is.
+        OSError
+            If files, of images or of weights, cannot be read.
+        """
+        refuse_images(y, X)
+        self._validate_params()
+        images = read_training_images(self, X, X_unlabeled, continued=False)
+        device = resolve_device(self.device)
+        draws = OwnRandomNumbers(device, draw_seed(self.random_state))
+        with threads_that_survive_a_fork(), own_settings(device), draws, torch.no_grad():
+            pixels, mean, std = learn_pixels(images)
+            plainly = self._plainly()
+            net = plainly._assemble(pixels, mean, std, images.shape, len(images), None, device)
+            self._wanted(net.encoder)
+            plainly._learn(net, images)
+        self.__dict__.update(self._learned(net), image_shape_=images.shape, skipped_=images.skipped)
+        warn_of_files(images, "were left out; see skipped_")
+        return self
+
+    def _assemble(
+        self,
+        pixels: PixelRange,
+        mean: Sequence[float],
+        std: Sequence[float],
+        image_shape: tuple[int, int, int],
+        n_images: int,
+        batch_size: None,
+        device: torch.device,
+    ) -> FrozenNet:
+        encoder = self._make_encoder(image_shape, mean, std)
+        return FrozenNet(pixels, encoder, device, self.precision, self.deterministic)
+
+    def _learn(self, net: FrozenNet, images: Images) -> None:
+        """Fill the encoder with what the images say: nothing, unless a subclass does."""
+
+    def _learned(self, net: FrozenNet) -> dict[str, Any]:
+        return {"net_": net, "device_": torch.device(net.device)}

@@ -1,0 +1,80 @@
+"""Pretrained networks, used without further training."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sklearn_ssl._utils._estimators import argument
+from sklearn_ssl.base import FrozenTransformer, PretextLearner
+
+_NETWORK = {"encoder", "weights", "input_size", "normalization"}
+
+
+class PretrainedEncoder(FrozenTransformer, like=PretextLearner, only=_NETWORK):
+    """Features of a frozen network with pretrained weights.
+
+    Features learned from millions of images are the baseline that pretraining on your own images
+    must beat. The network sees images as its weights expect them: standardized with the values that
+    torchvision or timm specify, and enlarged if they are smaller than its training images.
+
+    Parameters
+    ----------
+    random_state : int, RandomState instance or None, default=None
+        Seed of the random network that ``weights=None`` uses, as a baseline.
+    <shared parameters>
+
+    Attributes
+    ----------
+    encoder_ : Encoder
+        The network, a torch module that accepts images in [0, 1].
+    image_shape_ : tuple of int
+        Height, width and channels of the images.
+    device_ : torch.device
+        Device of the network.
+    skipped_ : dict of int to str
+        Rows whose files :meth:`fit` could not read, and why, with ``on_error="skip"``.
+    n_features_in_ : int
+        Number of values per image.
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
+        Column names, if ``X`` was a data frame.
+
+    See Also
+    --------
+    sklearn_ssl.Distillation : Teach these features to a smaller network.
+
+    Notes
+    -----
+    To train further from these weights, give ``encoder`` and ``weights`` to a learner.
+
+    References
+    ----------
+    .. [1] Kornblith, Shlens & Le (2019), Do Better ImageNet Models Transfer Better?,
+       https://arxiv.org/abs/1805.08974
+
+    Examples
+    --------
+    With ``encoder="resnet18", weights="DEFAULT"``, torchvision downloads the weights once. Here
+    they come from a file:
+
+    >>> import tempfile, torch, torchvision
+    >>> from pathlib import Path
+    >>> from sklearn.datasets import load_sample_images
+    >>> from sklearn_ssl import PretrainedEncoder
+    >>> X = [image[:256, :256] for image in load_sample_images().images]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "weights.pth")
+    ...     torch.save(torchvision.models.mobilenet_v3_small().state_dict(), file)
+    ...     frozen = PretrainedEncoder(encoder="mobilenet_v3_small", weights=file).fit(X)
+    >>> frozen.set_params(layer="features.12", pool="avg").transform(X).shape
+    (2, 576)
+    """
+
+    encoder: Any = "resnet18"
+    weights: str | os.PathLike | None = "DEFAULT"
+    input_size: str | int | Sequence[int] | None = "auto"
+    random_state: int | np.random.RandomState | None = argument("random_state", default=None)
+
+    def _make_encoder(self, image_shape, mean, std):
+        return self._make_network(image_shape, mean, std)

@@ -1,0 +1,364 @@
+"""Classifiers and regressors on the features of a learner that is pretrained on all images."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.linear_model import RidgeCV
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.utils import _safe_indexing
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from torch import Tensor, nn
+
+from sklearn_ssl._labeled._mixins import (
+    LabeledClassifierMixin,
+    LabeledRegressorMixin,
+    encoded,
+    of_read,
+    read_rows,
+    rows_for_scales,
+    rows_of,
+)
+from sklearn_ssl._labeled._to_torch import ExportMixin, as_module
+from sklearn_ssl._utils._estimators import DeclaredArguments, all_or_nothing, argument
+from sklearn_ssl._utils._messages import inner_training, lost_if_interrupted, warn_of_interruption
+from sklearn_ssl._utils._saving import SavedMixin
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.exceptions import TrainingInterrupted
+from sklearn_ssl.images import count_images, opened, pick
+from sklearn_ssl.probes import LinearProbe
+
+
+class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
+    """Base of estimators with a learner fitted to all images and a head fitted to labeled ones."""
+
+    learner: Any = argument(kw_only=False)
+
+    _head: ClassVar[str]
+    _read_y: ClassVar[Callable[..., tuple[np.ndarray, np.ndarray]]]
+
+    @all_or_nothing
+    def fit(self, X: Any, y: Any, *, X_unlabeled: Any = None) -> Self:
+        """Pretrain on all images, and fit the head to the features of labeled ones.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as for the learner.
+        y : array-like of shape (n,), or (n, k) for several labels or targets
+            Label or target of each image, or a mark that it is missing. With several, an image
+            counts as labeled if it has all of them.
+        X_unlabeled : array-like, optional
+            More images, without labels.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the images or the labels are not usable.
+        TrainingInterrupted
+            After Ctrl-C; it is a KeyboardInterrupt. The head is fitted to the features that the
+            learner has learned so far.
+        """
+        if not hasattr(self.learner, "transform"):
+            raise TypeError(
+                f"learner={self.learner!r} has no transform; give a learner, such as SimCLR()"
+            )
+        X = opened(X)
+        labels, is_labeled = self._read_y(y, count_images(X))
+        self._make_head(labels)  # rejects bad labels before anything is trained
+        learner = clone(self.learner)
+        more = {} if X_unlabeled is None else {"X_unlabeled": X_unlabeled}
+        if not isinstance(learner, PretextLearner):  # others may be left half fitted
+            with lost_if_interrupted(self, learner):
+                learner.fit(X, None, **more)  # FrozenEstimator requires y
+            return self._keep(learner, X, labels, is_labeled, X_unlabeled)
+        try:
+            with inner_training():
+                learner.fit(X, **more)
+        except TrainingInterrupted:
+            self._keep(learner, X, labels, is_labeled, X_unlabeled)
+            warn_of_interruption(learner, kept_by=self)
+            raise
+        return self._keep(learner, X, labels, is_labeled, X_unlabeled)
+
+    def _keep(
+        self, learner: Any, X: Any, labels: np.ndarray, is_labeled: np.ndarray, X_unlabeled: Any
+    ) -> Self:
+        """Fit the head, and store it and the learner."""
+        features = learner.transform(rows_of(X, is_labeled))
+        read = read_rows(features)
+        if not read.all():
+            features, labels = _safe_indexing(features, np.flatnonzero(read)), labels[read]
+        head, more = self._make_head(labels), {}
+        if has_fit_parameter(head, "X_unlabeled"):
+            others = pick(X, rows_for_scales(np.flatnonzero(~is_labeled)))
+            if is_labeled.all() and X_unlabeled is not None:
+                others = opened(X_unlabeled)
+                others = pick(others, rows_for_scales(np.arange(count_images(others))))
+            if count_images(others):
+                unlabeled = learner.transform(others)
+                more["X_unlabeled"] = unlabeled[read_rows(unlabeled)]
+        head.fit(features, labels, **more)
+        self.learner_, self.n_labeled_ = learner, len(labels)
+        setattr(self, f"{self._head}_", head)
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(learner, name):
+                setattr(self, name, getattr(learner, name))
+            else:
+                self.__dict__.pop(name, None)
+        return self
+
+    def _make_head(self, labels: np.ndarray | None = None) -> Any:
+        given = getattr(self, self._head)
+        if given is None:
+            return self._usual_head(labels)
+        if labels is not None and not (hasattr(given, "fit") and hasattr(given, "predict")):
+            raise TypeError(f"{self._head}={given!r} must be a {self._head} or None")
+        return clone(given)
+
+    @property
+    def _fitted_head(self) -> Any:
+        check_is_fitted(self)
+        return getattr(self, f"{self._head}_")
+
+    def _features(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return self.learner_.transform(X)
+
+    def _of_read(self, method: str, X: Any) -> np.ndarray:
+        """Apply a method of the head to images; unreadable ones get NaN or None."""
+        return of_read(getattr(self._fitted_head, method), self._features(X))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the labels or targets of images.
+
+        Parameters
+        ----------
+        X : array-like
+            Images.
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, k)
+            If the learner has ``on_error="skip"``, NaN (None for classes) for files that cannot be
+            read.
+        """
+        return self._of_read("predict", X)
+
+    def to_torch(self) -> nn.Module:
+        """Return the learner and the head as one plain torch module.
+
+        Returns
+        -------
+        nn.Module
+            Maps pixels (n, channels, height, width), in the range of the fit and of any type, to
+            targets or to class scores (n, n_classes), float32. The scores are probabilities if the
+            classifier is a logistic regression, or from this package.
+
+        Raises
+        ------
+        TypeError
+            If a step cannot be converted to a torch module.
+        """
+        check_is_fitted(self)
+        return nn.Sequential(as_module(self.learner_), as_module(self._fitted_head)).eval()
+
+    def _example(self) -> tuple[Tensor, str]:
+        first = self.learner_[0] if isinstance(self.learner_, Pipeline) else self.learner_
+        return (first._example(), "pixels") if hasattr(first, "_example") else super()._example()
+
+    def _class_names(self) -> list | None:
+        head = self._fitted_head
+        last = head[-1] if isinstance(head, Pipeline) else head
+        if hasattr(last, "_class_names"):
+            return last._class_names()
+        return None if getattr(last, "multilabel_", False) else super()._class_names()
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "learner_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        if hasattr(self.learner, "__sklearn_tags__"):
+            tags.input_tags = self.learner.__sklearn_tags__().input_tags
+        head = getattr(self, self._head)
+        if head is None:
+            tags.target_tags.multi_output = True
+        elif hasattr(head, "__sklearn_tags__"):
+            tags.target_tags.multi_output = head.__sklearn_tags__().target_tags.multi_output
+        return tags
+
+
+def if_head_has(method: str) -> Any:
+    """Make a method available if the head has it."""
+
+    def check(self: Any) -> bool:
+        given = getattr(self, f"{self._head}_", None) or self._make_head()
+        getattr(given, method)  # an AttributeError names the head that lacks it
+        return True
+
+    return available_if(check)
+
+
+class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
+    """Classifier for many images with few labels.
+
+    The learner is pretrained on all images, and the classifier is fitted to the features of those
+    with a label. In ``y``, None, NaN, NA or, as in :mod:`sklearn.semi_supervised`, -1 marks images
+    without a label, in numbers and in text; if 1 is the only other label, -1 and 1 are two classes.
+
+    For several labels per image, ``y`` has a column of 1 and 0 for each class; images with a
+    missing value count as unlabeled.
+
+    Parameters
+    ----------
+    learner : PretextLearner
+        Learner, or any other transformer of images.
+    classifier : classifier or None, default=None
+        Classifier of features. ``None`` means :class:`LinearProbe`, a logistic regression that
+        chooses its regularization and scaling for the given labels; at most 2,000 unlabeled images
+        are transformed to learn scales from them, too. With several labels per image, it is one
+        for each class.
+
+    Attributes
+    ----------
+    learner_, classifier_ : estimators
+        Fitted learner and classifier.
+    classes_ : ndarray of shape (n_classes,)
+    n_labeled_ : int
+        Number of images that the classifier was fitted to.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import SelfSupervisedClassifier, SimCLR
+    >>> digits = load_digits()
+    >>> y = np.where(np.arange(1797) < 100, digits.target, -1)  # 100 labels
+    >>> classifier = SelfSupervisedClassifier(SimCLR(max_epochs=1, random_state=0))
+    >>> classifier = classifier.fit(digits.images, y)
+    >>> bool(classifier.score(digits.images[1000:], digits.target[1000:]) > 0.5)
+    True
+    """
+
+    classifier: Any = argument(default=None, kw_only=False)
+
+    _head: ClassVar[str] = "classifier"
+
+    _multilabel: ClassVar[bool] = True
+
+    @staticmethod
+    def _usual_head(labels: np.ndarray | None) -> Any:
+        if labels is None or labels.ndim == 2:
+            return OneVsRestClassifier(LinearProbe())
+        encoded(labels)
+        return LinearProbe()
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Classes of the classifier."""
+        return self._fitted_head.classes_
+
+    @if_head_has("predict_proba")
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict class probabilities.
+
+        Parameters
+        ----------
+        X : array-like
+            Images.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+        """
+        return self._of_read("predict_proba", X)
+
+    @if_head_has("decision_function")
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Compute class scores.
+
+        Parameters
+        ----------
+        X : array-like
+            Images.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), or (n,) for two classes
+        """
+        return self._of_read("decision_function", X)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = tags.target_tags.multi_output
+        return tags
+
+
+class SelfSupervisedRegressor(LabeledRegressorMixin, SelfSupervised):
+    """Regressor for many images with few targets.
+
+    In ``y``, None or NaN marks images without a target. With several targets, ``y`` of shape
+    (n, k), the regressor is fitted to images that have all of them.
+
+    Parameters
+    ----------
+    learner : PretextLearner
+        Learner, or any other transformer of images.
+    regressor : regressor or None, default=None
+        Regressor of features. ``None`` means ridge regression, with a penalty chosen by
+        cross-validation, on features that are clipped to their range in images with targets, and
+        standardized.
+
+    Attributes
+    ----------
+    learner_, regressor_ : estimators
+        Fitted learner and regressor.
+    n_labeled_ : int
+        Number of images that the regressor was fitted to.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import SelfSupervisedRegressor, SimCLR
+    >>> digits = load_digits()
+    >>> ink = digits.images.sum((1, 2))
+    >>> y = np.where(np.arange(1797) < 200, ink, np.nan)
+    >>> regressor = SelfSupervisedRegressor(SimCLR(max_epochs=1, random_state=0))
+    >>> regressor = regressor.fit(digits.images, y)
+    >>> bool(regressor.score(digits.images[200:], ink[200:]) > 0.3)
+    True
+    """
+
+    regressor: Any = argument(default=None, kw_only=False)
+
+    _head: ClassVar[str] = "regressor"
+
+    @staticmethod
+    def _usual_head(labels: np.ndarray | None) -> Any:
+        scaling = MinMaxScaler(clip=True), StandardScaler()
+        return make_pipeline(*scaling, RidgeCV(np.logspace(-1, 5, 7)))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the targets of images.
+
+        Parameters
+        ----------
+        X : array-like
+            Images.
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, k), float64
+            If the learner has ``on_error="skip"``, NaN for files that cannot be read.
+        """
+        return np.asarray(super().predict(X), dtype=np.float64)

@@ -1,0 +1,256 @@
+"""Checkpoints: all that the next step of a training depends on, in numbered files of a folder."""
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+from filelock import Timeout
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval
+
+from sklearn_ssl._utils._estimators import DeclaredArguments, argument
+from sklearn_ssl._utils._messages import warn
+from sklearn_ssl._utils._storage import DAMAGED, expanded, locked, read_file, write_file
+from sklearn_ssl._utils._torch import OwnRandomNumbers, current_processes
+from sklearn_ssl.exceptions import CheckpointWarning
+
+_COUNT = Interval(Integral, 1, None, closed="left")
+
+
+class Checkpoint(DeclaredArguments, BaseEstimator):
+    """Folder and frequency of checkpoints, from which a stopped training run can resume.
+
+    Parameters
+    ----------
+    folder : str or path
+        It is for one training, and made if it is missing.
+    every_epochs : int or None, default=1
+        Epochs from one checkpoint to the next. The end of a training is always saved.
+    every_seconds : float or None, default=None
+        Seconds after which one is written within an epoch, too.
+    keep : int, default=2
+        How many of the last ones are kept.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import Checkpoint, SimCLR
+    >>> import tempfile
+    >>> X = load_digits().images[:128]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     often = Checkpoint(folder, every_seconds=60)
+    ...     ssl = SimCLR(max_epochs=1, random_state=0, checkpoint=often).fit(X)
+    ...     again = SimCLR(max_epochs=1, random_state=0, checkpoint=folder).fit(X)  # at once
+    >>> bool((ssl.transform(X) == again.transform(X)).all())
+    True
+    """
+
+    folder: str | os.PathLike = argument(str, os.PathLike, kw_only=False)
+    every_epochs: int | None = argument(_COUNT, None, default=1)
+    every_seconds: float | None = argument(
+        Interval(Real, 0, None, closed="left"), None, default=None
+    )
+    keep: int = argument(_COUNT, default=2)
+
+    @property
+    def path(self) -> Path:
+        """Path of the folder."""
+        return expanded(self.folder, "checkpoint")
+
+    @contextlib.contextmanager
+    def opened(self, training: dict[str, Any], draws: OwnRandomNumbers) -> Iterator["Checkpoints"]:
+        """Yield the checkpoints of a training; their folder is locked for it meanwhile.
+
+        Parameters
+        ----------
+        training : dict of str to object
+            What tells this training from others.
+        draws : OwnRandomNumbers
+            Its random numbers.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written to, or if another process trains in it.
+        """
+        self._validate_params()
+        with contextlib.ExitStack() as stack:
+            current_processes().first(lambda: stack.enter_context(self._locked()))
+            yield Checkpoints(self, training, draws)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            with locked(self.path, self.path / ".lock", "checkpoints", wait=False):
+                yield
+        except Timeout as error:
+            raise OSError(
+                f"another process trains with checkpoints in {self.path}; each training needs a "
+                "folder of its own"
+            ) from error
+
+    def files(self) -> list[Path]:
+        """Return the checkpoints, the latest one first."""
+        return sorted(self.path.glob("step-*.safetensors"), reverse=True)
+
+    def read(self) -> Any:
+        """Read the latest checkpoint that is not damaged; return None if there are none.
+
+        Raises
+        ------
+        ValueError
+            If all are damaged.
+        """
+        damaged = []
+        for file in self.files():
+            try:
+                values = read_file(file)
+            except ValueError as error:
+                damaged.append(str(error))
+                continue
+            if damaged:
+                warn(f"{damaged[0]}; going on from {file.name}", CheckpointWarning)
+            return values
+        if damaged:
+            raise ValueError(f"{damaged[0]}; delete {self.path} to train anew")
+        return None
+
+    def write(self, step: int, values: Any) -> None:
+        """Write a checkpoint, and delete the oldest ones.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; those before are intact.
+        """
+        try:
+            write_file(self.path / f"step-{step:010d}.safetensors", values)
+        except OSError as error:
+            what = f"a checkpoint cannot be written: {error.strerror}"
+            raise OSError(error.errno, what, str(self.path)) from error
+        for old in self.files()[self.keep :]:
+            old.unlink(missing_ok=True)
+
+
+_DIGEST = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{8,}\b")  # of images, files and code
+
+
+class Checkpoints:
+    """Checkpoints of one training; of several processes the first one writes them.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Where, and how often. Its folder is open.
+    training : dict of str to object
+        What tells this training from others.
+    draws : OwnRandomNumbers
+        Its random numbers.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, training: dict[str, Any], draws: OwnRandomNumbers):
+        self.checkpoint = checkpoint
+        self.training = training
+        self.draws = draws
+        self.epochs_since = 0
+        self.written = time.monotonic()
+
+    def resume(self, net: Any, epochs: int, n_images: int) -> int:
+        """Load the last checkpoint into the net, and return the number of epochs that are left.
+
+        Raises
+        ------
+        ValueError
+            If the folder belongs to another training, or if what is in it does not fit.
+        """
+        state = current_processes().first(self.checkpoint.read)
+        if state is None:
+            self.write(net)  # so that a disk that is full says so now
+            return epochs
+        self._compare(state)
+        try:
+            return self._take(net, state, epochs, n_images)
+        except DAMAGED as error:
+            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            raise ValueError(
+                f"the checkpoints in {self.checkpoint.path} do not fit this training: "
+                f"{kind}{error}; delete them to train anew"
+            ) from error
+
+    def _take(self, net: Any, state: dict[str, Any], epochs: int, n_images: int) -> int:
+        net.module_.load_state_dict(state["module"])
+        net.check_optimizer_state(state["optimizer"])
+        net.set_optimizer_state(state["optimizer"])
+        done = len(state["history"]) - len(net.history)
+        begun = done + (state["epoch"] is not None)
+        timed = net.progress_.seconds is not None
+        if begun > epochs:
+            raise ValueError(f"they have {begun} epochs, which is more than max_epochs={epochs}")
+        net.set_history(state["history"])
+        self.draws.set_state(state["generators"])
+        for name, callback in net.callbacks_:
+            if name in state["callbacks"] and hasattr(callback, "restore"):
+                callback.restore(state["callbacks"][name])
+        spent = sum(row["seconds"] for row in net.history[len(net.history) - done :])
+        if state["epoch"] is not None:
+            spent += net.resume_epoch(state["epoch"], n_images)
+        net.progress_.resume(state["steps"], spent)
+        stopped = state["finished"] and (timed or done < state["training"]["max_epochs"])
+        return 0 if stopped else epochs - done
+
+    def _compare(self, state: Any) -> None:
+        found = state.get("training") if isinstance(state, dict) else None
+        other = found if isinstance(found, dict) else {}
+        # of a constant schedule, every training is the beginning of longer ones
+        free = {"max_epochs"} if self.training.get("schedule") == "constant" else set()
+        differences = [
+            f"{name} was {other.get(name)!r} and is {self.training.get(name)!r}"
+            for name in {**other, **self.training}
+            if name not in {*free, "pixels"} and other.get(name) != self.training.get(name)
+        ]
+        pairs = zip(other.get("pixels", ()), self.training["pixels"], strict=False)
+        if not differences and any(None not in pair and len(set(pair)) > 1 for pair in pairs):
+            differences = ["images have other pixels"]  # what cannot be read may be any image
+        if differences:
+            differences = [_DIGEST.sub(r"\1...", difference) for difference in differences]
+            raise ValueError(
+                f"the checkpoints in {self.checkpoint.path} are of another training: "
+                f"{'; '.join(differences)}. Go on with the same, or give a new one another folder"
+            )
+
+    def write_if_due(self, net: Any, epoch: Any, now: bool) -> None:
+        """Write a checkpoint if one is due, within an epoch or between two (None)."""
+        every, seconds = self.checkpoint.every_epochs, self.checkpoint.every_seconds
+        self.epochs_since += epoch is None
+        due = every is not None and self.epochs_since >= every
+        late = seconds is not None and time.monotonic() - self.written >= seconds
+        if now or due or late:
+            self.write(net, epoch)
+
+    def write(self, net: Any, epoch: Any = None, finished: bool = False) -> None:
+        """Write a checkpoint."""
+        if current_processes().rank:
+            return
+        rows = list(net.history)
+        begun = None
+        if epoch is not None:
+            rows = rows[:-1]
+            begun = {"order": epoch.order, "columns": epoch.columns(), "seconds": epoch.seconds}
+        values = {
+            "training": self.training,
+            "finished": finished,
+            "steps": net.progress_.done,
+            "history": [dict(row) for row in rows],
+            "module": dict(net.module_.state_dict()),
+            "optimizer": net.optimizer_.state_dict(),
+            "generators": self.draws.state(),
+            "callbacks": {n: cb.kept() for n, cb in net.callbacks_ if hasattr(cb, "kept")},
+            "epoch": begun,
+        }
+        self.checkpoint.write(net.progress_.done, values)
+        self.epochs_since, self.written = 0, time.monotonic()

@@ -1,0 +1,751 @@
+"""Training loop: a skorch net whose steps leave everything on the device, and what it needs."""
+
+import contextlib
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import skorch
+import torch
+from skorch.callbacks import Callback, EarlyStopping
+from skorch.utils import noop
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from tqdm.auto import tqdm
+
+from sklearn_ssl._utils._messages import warn
+from sklearn_ssl._utils._torch import (
+    OwnRandomNumbers,
+    autocast,
+    current_processes,
+    deterministic_kernels,
+    evaluation,
+    freed_memory_kept,
+    interrupts_deferred,
+    synchronize,
+)
+from sklearn_ssl.exceptions import (
+    BusyMachineWarning,
+    DivergenceError,
+    ImageReadError,
+    TrainingInterrupted,
+)
+from sklearn_ssl.images import Images, read_ahead
+from sklearn_ssl.metrics import feature_spread
+from sklearn_ssl.nn import (
+    ChannelScaling,
+    MomentumCopy,
+    make_optimizer,
+    parameter_groups,
+    warmup_cosine,
+)
+from sklearn_ssl.training._pickling import StateMixin
+from sklearn_ssl.views import CenteredImages
+
+
+class Progress:
+    """Share of a training that is done.
+
+    Parameters
+    ----------
+    steps : int
+        All steps, of a training without ``seconds``.
+    seconds : float, optional
+        From when this is made.
+
+    Attributes
+    ----------
+    done : int
+        Steps so far.
+    """
+
+    def __init__(self, steps: int, seconds: float | None = None):
+        self.done = 0
+        self.steps = steps if seconds is None else None
+        self.seconds = seconds
+        self.began = time.monotonic()
+        self.first = 0, 0.0  # steps and seconds when the first step of this process began
+
+    def resume(self, steps: int, seconds: float) -> None:
+        """Go on after ``steps`` steps, which took ``seconds`` seconds."""
+        self.done = steps
+        self.began -= seconds
+
+    def start(self) -> None:
+        """Note that the first step begins."""
+        self.first = self.done, time.monotonic() - self.began
+
+    @property
+    def share(self) -> float:
+        """Share of the training that is done, from 0 to 1."""
+        return self._share(0.0)
+
+    @property
+    def middle(self) -> float:
+        """Share at the middle of the next step: neither the first nor the last has an lr of 0."""
+        return self._share(0.5)
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether less than half a step is left."""
+        return self.middle >= 1
+
+    def _share(self, steps_more: float) -> float:
+        if self.seconds is None:
+            return (self.done + steps_more) / (self.steps or 1)
+        spent = current_processes().first(lambda: time.monotonic() - self.began)
+        done, before = self.first
+        a_step = (spent - before) / (self.done - done) if self.done > done else 0.0
+        return min(1.0, (spent + steps_more * a_step) / self.seconds)
+
+
+def layer_of_parameters(encoder: Any) -> tuple[dict[nn.Parameter, int], int]:
+    """Return the number of the first layer that needs each parameter, and the number of layers.
+
+    Of layers within layers the outer ones count, where they have parameters.
+    """
+    parameters = list(encoder.parameters())
+    trained = [p.requires_grad for p in parameters]
+    height, width, channels = encoder.image_shape
+    blank = torch.zeros(1, channels, height, width, device=parameters[0].device)
+    found: dict[nn.Parameter, int] = {}
+    n_layers = 0
+    try:
+        encoder.requires_grad_(True)
+        with evaluation(encoder), torch.enable_grad():
+            for layer in encoder.layers:
+                if any(layer.startswith(f"{outer}.") for outer in encoder.layers):
+                    continue
+                left = [p for p in parameters if p not in found]
+                out = encoder.maps(blank, layer)[0].sum()
+                gradients = torch.autograd.grad(out, left, allow_unused=True) if left else ()
+                needed = [p for p, g in zip(left, gradients, strict=False) if g is not None]
+                found |= dict.fromkeys(needed, n_layers)
+                n_layers += bool(needed)
+    finally:
+        for parameter, was in zip(parameters, trained, strict=True):
+            parameter.requires_grad_(was)
+    return {p: found.get(p, n_layers - 1) for p in parameters}, n_layers
+
+
+def lr_scales(encoder: Any, layer_decay: float) -> dict[nn.Parameter, float]:
+    """Return factors of the learning rate for the parameters of an encoder."""
+    if layer_decay == 1:
+        return {}
+    layers, n_layers = layer_of_parameters(encoder)
+    return {p: layer_decay ** (n_layers - row) for p, row in layers.items()}
+
+
+@contextlib.contextmanager
+def held(task: Any, trainable_layers: int | None, batch_norm: bool = False) -> Iterator[None]:
+    """Hold all but the encoder's last layers as they are, with the statistics of their batch norms.
+
+    With ``batch_norm``, the statistics of all other batch norms are held, too. In momentum copies
+    of the encoder the same norms are held: a target is made with the statistics that its prediction
+    is made with. Norms stay in evaluation mode until all parts are put into training mode again.
+    """
+    encoder, kept = task.encoder, set()
+    if trainable_layers is not None:
+        layers, n_layers = layer_of_parameters(encoder)
+        kept = {p for p, row in layers.items() if row < n_layers - trainable_layers}
+    trained = [p for p in kept if p.requires_grad]
+    norms = [
+        name
+        for name, part in encoder.named_modules()
+        if isinstance(part, _BatchNorm) and (batch_norm or part.weight in kept)
+    ]
+    copies = [part.module for part in task.modules() if isinstance(part, MomentumCopy)]
+    for network in (encoder, *(copy for copy in copies if type(copy) is type(encoder))):
+        for name in norms:
+            network.get_submodule(name).eval()
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+class PretextModule(nn.Module):
+    """Task with a scaling of pixels to [0, 1] in front of it."""
+
+    def __init__(self, pixels: ChannelScaling, task: Any):
+        super().__init__()
+        self.pixels = pixels
+        self.task = task
+
+    def images(self, pixels: Tensor, sizes: Tensor | None = None) -> Tensor:
+        """Scale pixels to [0, 1], and bring images to one size if they have several."""
+        images = self.pixels(pixels)
+        if sizes is None:
+            return images
+        return CenteredImages.of(images, sizes, self.task.encoder.image_shape[:2])
+
+    def forward(self, pixels: Tensor, index: Tensor, sizes: Tensor | None = None) -> Any:
+        return self.task(self.images(pixels, sizes), index)
+
+
+_RESIDENT_SHARE = 0.5  # of the free device memory that the images may take
+_VALUES_MOVED_AT_ONCE = 2**24
+
+
+class Batches:
+    """Shuffled batches of (images, index) on a device; a last, smaller one is dropped.
+
+    Images that fit are moved to the device once. Others are read ahead, in a thread. Batches of
+    files are (whole images, index, sizes), as of :meth:`Images.take_whole`. Each of several
+    processes has its share of a batch. The index of a file that was
+    skipped is that of the image in its place.
+
+    Parameters
+    ----------
+    images : Images
+    batch_size : int
+    device : torch.device
+    zoom : float, default=1.0
+        For files.
+    """
+
+    def __init__(self, images: Images, batch_size: int, device: torch.device, zoom: float = 1.0):
+        self.images = images
+        self.zoom = zoom
+        self.batch_size = batch_size
+        self.device = device
+        self.processes = current_processes()
+        self.resident = self.shown = None
+        if self._fits():
+            self.resident = self._move_all()
+            rows = np.arange(len(images))
+            shown = images.shown_by(rows)
+            if (shown != rows).any():
+                self.shown = torch.from_numpy(shown).to(device)
+
+    def __len__(self) -> int:
+        return len(self.images) // self.batch_size
+
+    def _fits(self) -> bool:
+        if self.device.type == "meta":
+            return True
+        if self.device.type != "cuda" or self.images.are_files:  # host memory is where arrays are
+            return False
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return self.images.nbytes < _RESIDENT_SHARE * free
+
+    def _move_all(self) -> Tensor:
+        rows = np.arange(len(self.images))
+        first = self.images.take(rows[:1])
+        everything = torch.empty(
+            (len(rows), *first.shape[1:]),
+            dtype=first.dtype,
+            device=self.device,
+            memory_format=torch.channels_last,
+        )
+        size = max(1, _VALUES_MOVED_AT_ONCE // math.prod(self.images.shape))
+        for start in range(0, len(rows), size):
+            chunk = rows[start : start + size]
+            everything[start : start + len(chunk)] = self.images.take(chunk).to(self.device)
+        return everything
+
+    def draw_order(self) -> Tensor:
+        """Draw the rows of an epoch, in random order."""
+        return torch.randperm(len(self.images))[: len(self) * self.batch_size]
+
+    def in_order(self, order: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Yield the batches of these rows."""
+        if self.resident is not None:
+            for index in order.to(self.device).split(self.batch_size):
+                index = self.processes.own_part(index)
+                yield self.resident[index], index if self.shown is None else self.shown[index]
+            return
+        for batch in read_ahead(self._read, order.split(self.batch_size)):
+            yield self._moved(batch)
+
+    def _read(self, index: Tensor) -> list[Tensor]:
+        """Read a batch in the reader's thread, which leaves the device to the main thread."""
+        rows = self.processes.own_part(index).numpy()
+        if self.images.are_files:
+            images, *sizes = self.images.take_whole(rows, self.zoom)
+        else:
+            images, sizes = self.images.take(rows), []
+        batch = [images, torch.from_numpy(self.images.shown_by(rows)), *sizes]
+        return [part.pin_memory() for part in batch] if self.device.type == "cuda" else batch
+
+    def _moved(self, batch: list[Tensor]) -> tuple[Tensor, ...]:
+        pinned = self.device.type == "cuda"  # what is not must not be overwritten before it moved
+        return tuple(part.to(self.device, non_blocking=pinned) for part in batch)
+
+
+_LOOKS_AFTER = 20.0  # seconds: a short training is no matter, and a load is a mean over a minute
+_BUSY = 2.0  # times as many threads that want to run as cores: others have half of them at least
+_SHARE_OF_A_CORE = 0.6  # that a training alone on its cores is above
+
+
+class StopTraining(Exception):
+    """A callback asked for the end of the training after an epoch."""
+
+
+class ProgressBar(Callback):
+    """Bar over all steps of a training, and from ``verbose=2`` on a line for each epoch."""
+
+    def __init__(self, description: str, verbose: int):
+        self.verbose = verbose
+        self.bar = tqdm(desc=description, unit="step", disable=not verbose)
+
+    def on_train_begin(self, net, **kwargs):
+        self.bar.reset(total=net.progress_.steps)
+        self.bar.update(net.progress_.done)
+
+    def on_batch_end(self, net, **kwargs):
+        self.bar.update()
+
+    def on_epoch_end(self, net, **kwargs):
+        record = net.history[-1]
+        self.bar.set_postfix(epoch=record["epoch"], loss=f"{record['train_loss']:.4g}")
+        if self.verbose > 1:
+            values = (f"{name} {value:.4g}" for name, value in net.epochs()[-1].items())
+            self.bar.write(", ".join(values), file=sys.stderr)
+
+    def close(self):
+        """End the bar where it is; its last line stays."""
+        self.bar.close()
+
+
+class StopEarly(EarlyStopping):
+    """Callback that ends a training when a value does not rise, and takes the best weights.
+
+    A training that is resumed from a checkpoint knows the best weights from before.
+    """
+
+    def __init__(self, monitor: str, patience: int):
+        super().__init__(
+            monitor, patience, threshold=0, lower_is_better=False, load_best=True, sink=noop
+        )
+        self.before: dict[str, Any] = {}
+
+    def on_train_begin(self, net, **kwargs):
+        super().on_train_begin(net, **kwargs)
+        self.__dict__.update(self.before)
+        self.before = {}
+
+    def kept(self) -> dict[str, Any]:
+        """Return what a checkpoint holds of the callback."""
+        names = ("misses_", "dynamic_threshold_", "best_epoch_", "best_model_weights_")
+        return {name: value for name, value in vars(self).items() if name in names}
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        """Restore what :meth:`kept` gave, for the training that begins."""
+        self.before = dict(kept)
+
+
+class LoadWatch(Callback):
+    """Callback that warns once, in a training on a CPU, that other processes slow it down.
+
+    It warns if the load of the machine is far above its number of cores, and the threads of this
+    process, which do nothing but compute, get little of the cores that they ask for.
+    """
+
+    began: tuple[float, float] | None = None  # on two clocks; None once it has looked
+
+    def on_train_begin(self, net, **kwargs):
+        self.began = time.monotonic(), time.process_time()
+
+    def on_batch_end(self, net, **kwargs):
+        if self.began is None or time.monotonic() - self.began[0] < _LOOKS_AFTER:
+            return
+        (wall, own), self.began = self.began, None
+        cores = os.cpu_count() or 1
+        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # not on Windows
+        threads = min(torch.get_num_threads(), cores)
+        got = (time.process_time() - own) / (time.monotonic() - wall) / threads
+        if load >= _BUSY * cores and got < _SHARE_OF_A_CORE:
+            warn(
+                f"the load of this machine is {load:.0f} on {cores} cores, and this training gets "
+                f"{100 * got:.0f} % of the {threads} that it asks for: other processes slow it "
+                "down, all the more as threads wait for each other. Run fewer side by side, or "
+                "give each fewer threads: torch.set_num_threads(1)",
+                BusyMachineWarning,
+            )
+
+
+class SklearnCallbacks(Callback):
+    """Callback that reports a fit and its epochs through scikit-learn's callback protocol."""
+
+    def __init__(
+        self,
+        learner: Any,
+        X: Any,
+        epochs: int | None,
+        fitted: Callable[[], dict[str, Any]],
+    ):
+        self.given = {"estimator": learner, "X": X, "reconstruction_attributes": fitted}
+        self.fit_context = learner._init_callback_context(max_subtasks=epochs)
+
+    def on_train_begin(self, net, **kwargs):
+        self.fit_context.call_on_fit_task_begin(**self.given)
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.epoch_context = self.fit_context.subcontext(task_name="epoch")
+        self.epoch_context.call_on_fit_task_begin(**self.given)
+
+    def on_epoch_end(self, net, **kwargs):
+        if self.epoch_context.call_on_fit_task_end(**self.given):
+            raise KeyboardInterrupt
+
+    def on_train_end(self, net, **kwargs):
+        self.fit_context.call_on_fit_task_end(**self.given)
+
+
+@dataclass
+class Epoch:
+    """Epoch that is under way.
+
+    Parameters
+    ----------
+    order : Tensor of int
+        Rows of its images.
+    records : list of dict of str to scalar Tensor
+        What was said of each batch so far.
+    seconds : float
+    """
+
+    order: Tensor
+    records: list[dict[str, Tensor]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def columns(self) -> dict[str, Tensor]:
+        """Return the records by name."""
+        return {name: torch.stack([r[name] for r in self.records]) for name in self.records[0]}
+
+    @classmethod
+    def of(cls, state: dict[str, Any], device: torch.device) -> "Epoch":
+        """Make an epoch from its order, columns and seconds."""
+        columns = {name: values.to(device) for name, values in state["columns"].items()}
+        rows = zip(*columns.values(), strict=True)
+        records = [dict(zip(columns, row, strict=True)) for row in rows]
+        return cls(state["order"], records, state["seconds"])
+
+
+def _check_rows(order: Tensor, n_images: int) -> None:
+    """Raise ValueError unless the order consists of rows of the images, each at most once."""
+    if order.ndim != 1 or order.dtype != torch.int64 or len(order.unique()) != len(order):
+        raise ValueError("the order of the images is none")
+    if len(order) and not 0 <= int(order.min()) <= int(order.max()) < n_images:
+        raise ValueError(f"the order has rows that {n_images} images do not have")
+
+
+class PretextNet(StateMixin, skorch.NeuralNet):
+    """skorch's loop for a pretext task: no labels, no validation split, no sync within an epoch.
+
+    Callbacks, history, ``save_params`` and ``load_params`` are skorch's; to fit and to give
+    features is left to the learner. ``valid_loss`` in the history is the ``train_loss``, for
+    callbacks that monitor it by default.
+
+    Parameters
+    ----------
+    module : PretextModule
+    optimizer : str, type or callable
+        As of the learners.
+    weight_decay : float
+    warmup : float
+        Share of the steps in which the learning rate rises; a cosine follows.
+    precision, deterministic, frozen_epochs, trainable_layers, frozen_batch_norm, layer_decay
+        As of the learners.
+    **options
+        Of :class:`skorch.NeuralNet`: ``lr``, ``batch_size``, ``device``, ``callbacks``.
+    """
+
+    module_: Any
+    begun_: Any  # epoch of a checkpoint that goes on
+
+    def __init__(
+        self,
+        module: PretextModule,
+        *,
+        optimizer: Any = "adamw",
+        weight_decay: float = 0.0,
+        warmup: float = 0.0,
+        precision: str = "auto",
+        deterministic: bool = True,
+        frozen_epochs: int = 0,
+        trainable_layers: int | None = None,
+        frozen_batch_norm: bool = False,
+        layer_decay: float = 1.0,
+        **options: Any,
+    ):
+        self.frozen_epochs = frozen_epochs
+        self.trainable_layers = trainable_layers
+        self.frozen_batch_norm = frozen_batch_norm
+        self.layer_decay = layer_decay
+        self.weight_decay = weight_decay
+        self.warmup = warmup
+        self.precision = precision
+        self.deterministic = deterministic
+        options |= {"criterion": nn.Identity, "train_split": None, "iterator_train": Batches}
+        super().__init__(module, optimizer=optimizer, **options)
+
+    @property
+    def encoder(self) -> Any:
+        """Encoder that is trained."""
+        return self.module_.task.encoder
+
+    # What skorch builds
+
+    def initialize_module(self):
+        super().initialize_module()
+        for p in self.module_.parameters():
+            if p.ndim == 4:
+                p.data = p.data.to(memory_format=torch.channels_last)
+        return self
+
+    def initialize_optimizer(self, triggered_directly=None):
+        scales = lr_scales(self.encoder, self.layer_decay)
+        groups = parameter_groups(self.module_, self.weight_decay, scales)
+        self.optimizer_ = make_optimizer(self.optimizer, groups, self.lr, self.weight_decay)
+        return self
+
+    def get_default_callbacks(self):
+        return []
+
+    def get_iterator(self, dataset, training=False):
+        zoom = self.module_.task.zoom_for(dataset.shape)
+        return Batches(dataset, self.batch_size, torch.device(self.device), zoom)
+
+    def _of_the_learner(self, *_args, **_kwargs):
+        raise TypeError(
+            "net_ is trained and applied by its learner: use the learner's fit, partial_fit and "
+            "transform, or the torch modules net_.encoder and net_.module_"
+        )
+
+    fit = partial_fit = forward = forward_iter = predict = predict_proba = _of_the_learner
+
+    # The loop
+
+    def train(
+        self,
+        images: Images,
+        epochs: int,
+        draws: OwnRandomNumbers,
+        *,
+        read: Callable[[Any], Images],
+        seconds: float | None = None,
+        constant_lr: bool = False,
+        watchers: Sequence = (),
+        checkpoints: Any = None,
+        skips: bool = False,
+    ) -> None:
+        """Train for ``epochs`` or ``seconds`` more, like skorch's loop except for five things.
+
+        Random numbers come from ``draws``; Ctrl-C takes effect between steps; schedules run once
+        over this training (or stay at their start: ``constant_lr``); ``watchers`` are removed at
+        the end; and what ``checkpoints`` hold of it is not done again. Callbacks read images of
+        their own by ``read_``, as the learner reads those that it is applied to. An error about a
+        file advises ``on_error="skip"``, unless the learner ``skips`` files already.
+
+        Raises
+        ------
+        TrainingInterrupted
+            After Ctrl-C.
+        """
+        if self.lr > torch.finfo(torch.float32).max:
+            raise DivergenceError(f"lr={self.lr} is more than float32 can hold; try a smaller lr")
+        steps = epochs * max(1, len(images) // self.batch_size)
+        self.callbacks_: list
+        self.progress_, self.constant_lr_ = Progress(steps, seconds), constant_lr
+        self.begun_, self.checkpoints_, self.epochs_before_ = None, checkpoints, len(self.history)
+        if seconds is not None:
+            epochs = sys.maxsize
+        if checkpoints is not None:
+            epochs = checkpoints.resume(self, epochs, len(images))
+        current_processes().share(self.module_)
+        draws.restart_for(current_processes().rank)
+        kept = self.callbacks_
+        self.callbacks_ = [*kept, *((f"watcher{i}", cb) for i, cb in enumerate(watchers))]
+        self._set_training(False)  # callbacks may look at features
+        self.draws_, self.read_, self.skips_ = draws, read, skips
+        kernels = deterministic_kernels(torch.device(self.device), self.deterministic)
+        try:
+            with kernels, freed_memory_kept(), interrupts_deferred() as self.interrupted_:
+                self.notify("on_train_begin", X=images, y=None)
+                with contextlib.suppress(StopTraining), self._place_told():
+                    self.fit_loop(images, epochs=epochs)
+                self.notify("on_train_end", X=images, y=None)
+                if checkpoints is not None:
+                    checkpoints.write(self, finished=True)
+                current_processes().share(self.module_)  # kernels may differ in their last bits
+        finally:
+            self.callbacks_ = kept
+            for name in ("draws_", "read_", "skips_", "interrupted_", "begun_", "checkpoints_"):
+                self.__dict__.pop(name, None)  # they belong to this training
+            self._set_training(False)
+
+    @contextlib.contextmanager
+    def _place_told(self) -> Iterator[None]:
+        """Add to errors about files how far the training was."""
+        try:
+            yield
+        except ImageReadError as error:
+            advice = "" if self.skips_ else "; on_error='skip' goes on without such files"
+            raise ImageReadError(
+                f"{error} (in epoch {len(self.history)}, after {self.progress_.done} of "
+                f"{self.progress_.steps} steps{advice})"
+            ) from error
+
+    def notify(self, method_name: str, **kwargs: Any) -> None:
+        """Call the callbacks; raising KeyboardInterrupt after an epoch ends the training."""
+        if method_name != "on_epoch_end":
+            super().notify(method_name, **kwargs)
+            return
+        stopped = False
+        self.on_epoch_end(self, **kwargs)
+        for _, callback in self.callbacks_:
+            try:
+                callback.on_epoch_end(self, **kwargs)
+            except KeyboardInterrupt:
+                stopped = True
+        if current_processes().any(stopped) or self._time_is_up():
+            raise StopTraining
+        self._pause()
+
+    def _pause(self, epoch: Epoch | None = None) -> None:
+        """Write a checkpoint if one is due, and stop after Ctrl-C; None is between two epochs."""
+        interrupted = current_processes().any(bool(self.interrupted_))
+        if self.checkpoints_ is not None:
+            self.checkpoints_.write_if_due(self, epoch, now=interrupted)
+        if interrupted:
+            if epoch is not None:
+                self.history.pop()  # its record is not whole
+            raise TrainingInterrupted(
+                f"the training was interrupted after {self.progress_.done} steps, and "
+                f"{len(self.history)} whole epochs"
+            )
+
+    def resume_epoch(self, state: dict[str, Any], n_images: int) -> float:
+        """Go on with an epoch of a checkpoint; return the seconds that it took so far."""
+        self.begun_ = Epoch.of(state, torch.device(self.device))
+        _check_rows(self.begun_.order, n_images)
+        return self.begun_.seconds
+
+    def holds_encoder(self) -> bool:
+        """Return whether the epoch is one of the first, which train heads only."""
+        return len(self.history) - self.epochs_before_ <= self.frozen_epochs
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        if iterator is None:
+            return
+        self._set_training(True)
+        trainable = 0 if self.holds_encoder() else self.trainable_layers
+        with held(self.module_.task, trainable, self.frozen_batch_norm):
+            self._run_epoch(iterator, step_fn)
+
+    def _run_epoch(self, iterator: Batches, step_fn: Callable) -> None:
+        epoch, self.begun_ = self.begun_, None
+        if epoch is None:
+            with self.draws_:
+                drawn = iterator.draw_order()
+            epoch = Epoch(current_processes().first(lambda: drawn))
+        began = time.perf_counter() - epoch.seconds
+        self.progress_.start()
+        size = iterator.batch_size
+        self.history[-1]["batches"] = [{"train_batch_size": size} for _ in epoch.records]
+        for batch in iterator.in_order(epoch.order[len(epoch.records) * size :]):
+            self.notify("on_batch_begin", batch=batch, training=True)
+            lr = self._schedule_lr()
+            step = step_fn(batch)
+            epoch.records.append(step.pop("terms"))
+            epoch.seconds = time.perf_counter() - began
+            self.history.record_batch("train_batch_size", size)
+            self.notify("on_batch_end", batch=batch, training=True, **step)
+            if self._time_is_up():
+                break
+            if len(epoch.records) < len(iterator):
+                self._pause(epoch)
+        # from here on values are read from the device
+        synchronize(torch.device(self.device))
+        epoch.seconds = current_processes().first(lambda: time.perf_counter() - began)
+        columns = {
+            name: current_processes().mean(values.float()).tolist()
+            for name, values in epoch.columns().items()
+        }
+        self._record(columns)
+        self.history.record("lr", lr)
+        self.history.record("seconds", epoch.seconds)
+        self.history.record("images", len(epoch.records) * size)
+        self.history.record("images_per_second", len(epoch.records) * size / epoch.seconds)
+        spread = self._feature_spread(*batch)
+        self.history.record("feature_spread", spread)
+        self._check_finite("pretext loss", self.history[-1, "train_loss"])
+        self._check_finite("spread of the features", spread)  # after the epoch's last step
+
+    def _record(self, columns: dict[str, list[float]]) -> None:
+        """Record the values of batches, and their means for the epoch, by skorch's names."""
+        for batch, loss in zip(self.history[-1, "batches"], columns["loss"], strict=True):
+            batch["train_loss"] = loss
+        earlier = [row["train_loss"] for row in self.history[:-1]]
+        for name, values in columns.items():
+            mean = sum(values) / len(values)
+            if name != "loss":
+                self.history.record(name, mean)
+                continue
+            for alias in ("train_loss", "valid_loss"):
+                self.history.record(alias, mean)
+                self.history.record(f"{alias}_best", mean <= min(earlier, default=math.inf))
+
+    def _check_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise DivergenceError(
+                f"the {what} became {value} in epoch {len(self.history)}. Try a smaller lr "
+                f"(it is {self.lr}), a longer warmup (it is {self.warmup}) or "
+                f"precision='float32' (it is {self.precision!r})"
+            )
+
+    def epochs(self) -> list[dict[str, Any]]:
+        """Return the record of each epoch, without single batches and skorch's own entries."""
+        own = ("batches", "train_loss_best", "valid_loss", "valid_loss_best")
+        return [{k: v for k, v in row.items() if k not in own} for row in self.history]
+
+    def train_step_single(self, batch, **fit_params):
+        mode = autocast(batch[0].device, self.precision)
+        processes = current_processes()
+        with self.draws_, mode, processes.synchronized_norms():
+            output = processes.averaging(self.module_)(*batch)
+        if not hasattr(output, "terms"):
+            task = type(self.module_.task).__name__
+            raise TypeError(f"{task}.forward gave {output!r}; it has to give a TaskOutput")
+        if not output.loss.requires_grad:
+            raise ValueError("nothing is left to train: frozen_epochs or trainable_layers hold all")
+        output.loss.backward()
+        return {"loss": output.loss, "y_pred": output.loss.detach(), "output": output}
+
+    def train_step(self, batch, **fit_params):
+        step = super().train_step(batch, **fit_params)
+        output = step.pop("output")
+        self.progress_.done += 1
+        progress = None if self.constant_lr_ else self.progress_.share
+        with self.draws_:
+            self.module_.task.after_step(output, progress)
+        terms = {name: torch.as_tensor(term).detach() for name, term in output.terms.items()}
+        return step | {"terms": {**terms, "loss": output.loss.detach()}}
+
+    def _time_is_up(self) -> bool:
+        return self.progress_.seconds is not None and self.progress_.is_over
+
+    def _schedule_lr(self) -> float:
+        share = self.progress_.middle
+        lr = self.lr * (1.0 if self.constant_lr_ else warmup_cosine(share, self.warmup))
+        for group in self.optimizer_.param_groups:
+            group["lr"] = lr * group.get("lr_scale", 1.0)
+        return lr
+
+    @torch.no_grad()
+    def _feature_spread(self, pixels: Tensor, _index: Tensor, *sizes: Tensor) -> float:
+        self._set_training(False)
+        with autocast(pixels.device, self.precision):
+            features = self.encoder.embed(self.module_.images(pixels, *sizes))
+        features = current_processes().rows_of_all(features, 0)
+        return feature_spread(features) if features.isfinite().all() else math.nan
