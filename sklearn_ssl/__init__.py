@@ -39,12 +39,12 @@ from sklearn_ssl.predictive import (
 )
 from sklearn_ssl.probes import KernelProbe, KernelRegressor, LinearProbe, NeighborsProbe
 from sklearn_ssl.semi_supervised import SelfSupervisedClassifier, SelfSupervisedRegressor
-from sklearn_ssl.training import Checkpoint
+from sklearn_ssl.training import CheckpointFolder
 from sklearn_ssl.views import Views
 
 __version__ = "0.1.0"
 __all__ = [
-    "Autoencoder", "BYOL", "BarlowTwins", "BiGAN", "CPC", "Checkpoint", "Colorization",
+    "Autoencoder", "BYOL", "BarlowTwins", "BiGAN", "CPC", "CheckpointFolder", "Colorization",
     "ContextEncoder", "DINO", "DeepInfoMax", "DenoisingAutoencoder", "Distillation", "EMPSSL",
     "ExemplarCNN", "FineTunedClassifier", "FineTunedRegressor", "IJEPA",
     "InstanceDiscrimination", "Jigsaw", "KernelProbe", "KernelRegressor", "LeJEPA",

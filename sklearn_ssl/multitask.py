@@ -158,7 +158,7 @@ class MultiTask(_BaseComposition, PretextLearner):
         self._check_learners()
         tasks = {}
         for name, child in self._pairs:
-            child = child._plainly()
+            child = child._with_python_scalars()
             if child.views is None:
                 child.views = self.views
             try:

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sklearn_ssl import MoCo, RotationPrediction, SimCLR, Views
-from sklearn_ssl._utils._torch import DRAWS, OwnRandomNumbers
+from sklearn_ssl._utils._torch import _DRAW, _DRAW_LIKE, _DROP, OwnRandomNumbers
 
+DRAWS = {*_DRAW, *_DRAW_LIKE, *_DROP}
 RANK = int(os.environ.get("RANK", 0))
 SIZE = int(os.environ.get("WORLD_SIZE", 1))
 # learners that cut images into patches or tiles, and then draw for them one image after the other
@@ -86,7 +87,7 @@ def with_same_draws(learner):
         task.forward = drawn
         return task
 
-    learner._plainly = lambda: learner
+    learner._with_python_scalars = lambda: learner
     learner._make_task = made
 
 

@@ -92,6 +92,16 @@ def test_a_fit_runs_few_files_until_the_loss_and_transform_fewer(images, monkeyp
     assert len(files_run(lambda: ssl.fit(images))) <= 15
 
 
+def test_one_name_for_one_thing():
+    """The table of names in the map says what arguments are not called."""
+    table = (ROOT / "docs" / "architecture.md").read_text().partition("## Names")[2]
+    rows = re.findall(r"^\| `.*\| (.*) \|$", table.partition("| in code")[0], re.MULTILINE)
+    not_called = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert len(not_called) > 15
+    for name, cls in sklearn_ssl.all_estimators(None):
+        assert not_called.isdisjoint(cls._get_param_names()), name
+
+
 def test_few_classes_make_a_learner():
     ours = [cls for cls in SimCLR.__mro__ if cls.__module__.startswith("sklearn_ssl")]
     assert len(ours) <= 7

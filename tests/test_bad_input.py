@@ -699,8 +699,8 @@ def test_feature_names_survive_a_failed_refit(images):
 
 SOME_OF_ALL = {
     **{name: small(Learner) for name, Learner in LEARNERS if name in KINDS},
-    "FineTunedClassifier": FineTunedClassifier(TinyNet, max_epochs=1),
-    "FineTunedRegressor": FineTunedRegressor(TinyNet, max_epochs=1),
+    "FineTunedClassifier": FineTunedClassifier(encoder=TinyNet, max_epochs=1),
+    "FineTunedRegressor": FineTunedRegressor(encoder=TinyNet, max_epochs=1),
     "PatchDictionary": PatchDictionary(n_atoms=8, patch_size=3),
     "PretrainedEncoder": PretrainedEncoder(encoder=TinyNet, weights=None),
     "SelfSupervisedClassifier": SelfSupervisedClassifier(small(SimCLR)),

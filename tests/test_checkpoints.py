@@ -18,7 +18,7 @@ from sklearn.base import clone
 
 from sklearn_ssl import (
     BYOL,
-    Checkpoint,
+    CheckpointFolder,
     FineTunedClassifier,
     InstanceDiscrimination,
     MoCo,
@@ -53,7 +53,7 @@ def break_off(step, X, Learner=SimCLR, **params):
 @every_kind
 def test_a_training_goes_on_to_the_same_bits(Learner, images, tmp_path):
     """Three epochs of three steps, broken off within two of them."""
-    often = Checkpoint(tmp_path, every_seconds=0)
+    often = CheckpointFolder(tmp_path, every_seconds=0)
     whole = brief(Learner).fit(images)
     for step in (2, 5):
         break_off(step, images, Learner, checkpoint=often)
@@ -123,12 +123,12 @@ def test_a_continued_fit_goes_on_too(images, tmp_path):
     ],
 )
 def test_when_they_are_written(often, steps, images, tmp_path):
-    brief(SimCLR, checkpoint=Checkpoint(tmp_path, **often)).fit(images)
+    brief(SimCLR, checkpoint=CheckpointFolder(tmp_path, **often)).fit(images)
     assert sorted(int(path.stem[5:]) for path in tmp_path.glob("step-*")) == steps
 
 
 def test_its_arguments_are_those_of_an_estimator(tmp_path):
-    learner = clone(SimCLR(checkpoint=Checkpoint(tmp_path, keep=3)))
+    learner = clone(SimCLR(checkpoint=CheckpointFolder(tmp_path, keep=3)))
     assert learner.set_params(checkpoint__keep=5).checkpoint.keep == 5
     with pytest.raises(ValueError, match="keep"):
         learner.set_params(checkpoint__keep=0).fit(make_images())
@@ -152,7 +152,7 @@ def test_its_arguments_are_those_of_an_estimator(tmp_path):
 def test_other_arguments_are_refused(params, message, images, tmp_path):
     break_off(5, images, checkpoint=tmp_path)
     learner = brief(SimCLR, checkpoint=tmp_path, **params)
-    with pytest.raises(ValueError, match=f"of another training: {message}"):
+    with pytest.raises(ValueError, match=f"from another training run: {message}"):
         learner.fit(images)
     assert not hasattr(learner, "net_")
 
@@ -184,7 +184,7 @@ def test_fine_tuning_goes_on(early_stopping, images, tmp_path):
         assert [row["train_loss"] for row in found.history_] == [
             row["train_loss"] for row in whole.history_
         ]
-    with pytest.raises(ValueError, match="another training: targets was"):
+    with pytest.raises(ValueError, match="another training run: targets was"):
         FineTunedClassifier(**{**whole.get_params(deep=False), "checkpoint": tmp_path}).fit(
             images, 1 - y
         )
@@ -193,7 +193,7 @@ def test_fine_tuning_goes_on(early_stopping, images, tmp_path):
 def test_other_images_and_learners_are_refused(images, tmp_path):
     break_off(5, images, checkpoint=tmp_path)
     for X in (images[:47], images[::-1], images.astype(np.float32)):
-        with pytest.raises(ValueError, match=r"images (was .* and is|have other pixels)"):
+        with pytest.raises(ValueError, match=r"images (was .* and is|have different pixels)"):
             brief(SimCLR, checkpoint=tmp_path).fit(X)
     with pytest.raises(ValueError, match="class was 'SimCLR' and is 'BYOL'"):
         brief(BYOL, checkpoint=tmp_path).fit(images)
@@ -206,7 +206,7 @@ def test_what_does_not_train_may_change(images, tmp_path):
 
 
 def test_a_constant_schedule_takes_more_epochs(images, tmp_path):
-    params = {"schedule": "constant", "checkpoint": Checkpoint(tmp_path, every_seconds=0)}
+    params = {"schedule": "constant", "checkpoint": CheckpointFolder(tmp_path, every_seconds=0)}
     brief(MoCo, **params).fit(images)
     break_off(11, images, MoCo, max_epochs=5, **params)  # 9 steps were there
     longer = brief(MoCo, max_epochs=5, **params).fit(images)
@@ -245,12 +245,12 @@ def test_a_damaged_one_is_passed_over(images, tmp_path):
     content = bytearray(files[-1].read_bytes())
     content[-5] ^= 1  # one bit of a weight
     files[-1].write_bytes(content)
-    with pytest.warns(CheckpointWarning, match="damaged.*checksum.*going on from step-0000000003"):
+    with pytest.warns(CheckpointWarning, match="damaged.*checksum.*resuming from step-0000000003"):
         resumed = brief(SimCLR, checkpoint=tmp_path).fit(images)
     np.testing.assert_array_equal(resumed.transform(images), whole.transform(images))
     for path in tmp_path.glob("step-*"):
         path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"delete .* to train anew"):
+    with pytest.raises(ValueError, match=r"delete .* to start over"):
         brief(SimCLR, checkpoint=tmp_path).fit(images)
 
 
@@ -260,13 +260,13 @@ def test_a_damaged_one_is_passed_over(images, tmp_path):
         (lambda v: v["optimizer"]["state"][0].update(exp_avg=torch.zeros(1)), "has shapes"),
         (lambda v: v["module"].popitem(), "Missing key"),
         (lambda v: v["epoch"]["order"].fill_(48), "order"),
-        (lambda v: v["epoch"]["order"][:1].fill_(-1), "rows that 48 images do not have"),
+        (lambda v: v["epoch"]["order"][:1].fill_(-1), "rows outside of the 48 images"),
         (lambda v: v.pop("generators"), "KeyError"),
-        (lambda v: v.pop("training"), "of another training"),
+        (lambda v: v.pop("training"), "from another training"),
     ],
 )
 def test_one_of_other_content_is_refused(change, message, images, tmp_path):
-    break_off(2, images, checkpoint=Checkpoint(tmp_path, every_seconds=0, keep=1))
+    break_off(2, images, checkpoint=CheckpointFolder(tmp_path, every_seconds=0, keep=1))
     (path,) = tmp_path.glob("step-*")
     values = read_file(path)
     change(values)
@@ -292,7 +292,7 @@ def test_a_folder_that_cannot_be_written(images, tmp_path):
 def test_two_trainings_in_one_folder(images, tmp_path):
     pytest.importorskip("fcntl")
     with (
-        Checkpoint(tmp_path).opened({}, None),
+        CheckpointFolder(tmp_path).opened({}, None),
         pytest.raises(OSError, match="another process trains"),
     ):
         brief(SimCLR, checkpoint=tmp_path).fit(images)
@@ -311,7 +311,7 @@ class PressesCtrlC(skorch.callbacks.Callback):
 def test_ctrl_c_leaves_what_was_learned_and_a_checkpoint(saved, images, tmp_path):
     checkpoint = tmp_path if saved else None
     learner = brief(SimCLR, callbacks=[PressesCtrlC()], checkpoint=checkpoint)
-    said = "after 1 epochs.*goes on from its checkpoint" if saved else "after 1 epochs.*then$"
+    said = "after 1 epochs.*resumes from its checkpoint" if saved else "after 1 epochs.*so far$"
     with pytest.warns(InterruptionWarning, match=said), pytest.raises(KeyboardInterrupt):
         learner.fit(images)
     untrained = small(SimCLR, max_epochs=0).fit(images).transform(images)
@@ -332,11 +332,11 @@ SCRIPT = """
     import numpy as np
     from conftest import make_images, small
     import sklearn_ssl
-    from sklearn_ssl import Checkpoint
+    from sklearn_ssl import CheckpointFolder
     X = make_images()
     def fit(name, folder):
         Learner = getattr(sklearn_ssl, name)
-        often = Checkpoint(folder, every_seconds=0)
+        often = CheckpointFolder(folder, every_seconds=0)
         learner = small(Learner, max_epochs=12, batch_size=16, checkpoint=often).fit(X)
         np.save(folder + ".npy", learner.transform(X))
 """
@@ -460,7 +460,7 @@ def test_a_killed_worker_leaves_its_checkpoint_and_no_other_process(tmp_path):
         from joblib import Parallel, delayed
         folder = sys.argv[1] + "/saved"
         def train(folder, epochs):
-            often = Checkpoint(folder, every_seconds=0)
+            often = CheckpointFolder(folder, every_seconds=0)
             learner = small(sklearn_ssl.MoCo, max_epochs=epochs, batch_size=16, checkpoint=often)
             return learner.fit(X).transform(X)
         def shoot():

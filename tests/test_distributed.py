@@ -13,7 +13,7 @@ import torch
 from conftest import small
 
 import sklearn_ssl
-from sklearn_ssl import Checkpoint, SimCLR
+from sklearn_ssl import CheckpointFolder, SimCLR
 from sklearn_ssl.nn import first_own_row, gather, own_rows
 
 pytest.importorskip("accelerate")
@@ -126,7 +126,7 @@ def test_a_training_goes_on_with_another_number_of_processes(tmp_path):
     first, second = on_two("resumed", tmp_path)  # Ctrl-C on the first one stops both
     assert_same(first["module"], second["module"])
     assert first["epochs"] == 2
-    assert_same(first["module"], Checkpoint(tmp_path / "checkpoints").read()["module"])
+    assert_same(first["module"], CheckpointFolder(tmp_path / "checkpoints").read()["module"])
     rest = on_ranks.resumed(tmp_path)
     assert rest["epochs"] == 4
     assert_same(rest["start"], first["module"])

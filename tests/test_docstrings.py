@@ -53,7 +53,7 @@ def test_docstring_of_a_learner_is_complete(Learner):
     assert "<" not in re.sub(r"'.*?'|\S*<\S*>", "", doc.split("Examples")[0]), "an unfilled part"
     documented = re.findall(r"^    (\w+) : ", doc.split("Attributes\n")[0], re.M)
     assert sorted(documented) == sorted(Learner._get_param_names())
-    groups = doc.split("Parameters\n    ---")[0].split("Arguments of\n")[1]
+    groups = doc.split("Parameters\n    ---")[0].split("Arguments by group:\n")[1]
     grouped = re.findall(r"\w+", re.sub(r"(?m)^    - .*?:", "", groups))
     assert sorted(grouped) == sorted(documented)
     for name, argument in inspect.signature(Learner).parameters.items():

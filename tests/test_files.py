@@ -229,7 +229,7 @@ def test_rows_of_sources_are_those_of_the_array(source, array, folder, shard):
         PretrainedEncoder(encoder=TinyNet, weights=None, random_state=0)
     )
     tuned = FineTunedClassifier(
-        TinyNet, max_epochs=1, early_stopping=True, views=STILL, random_state=0
+        encoder=TinyNet, max_epochs=1, early_stopping=True, views=STILL, random_state=0
     )
     for estimator, labels in ((classifier, few), (tuned, y)):
         found, known = clone(estimator).fit(X, labels), clone(estimator).fit(array, labels)
@@ -363,7 +363,7 @@ def test_loaded_images_are_those_that_learners_read():
         load_images(X, (12,))
     with pytest.raises(ImageReadError, match="image"):
         load_images([encoded(RGB), b"no image"])
-    with pytest.warns(ImageReadWarning, match="1 of 2 images could not be read, and are NaN"):
+    with pytest.warns(ImageReadWarning, match="1 of 2 images could not be read and are NaN"):
         loaded = load_images([encoded(RGB), b"no image"], on_error="skip")
     np.testing.assert_array_equal(loaded[0], RGB)
     assert np.isnan(loaded[1]).all()
@@ -817,7 +817,7 @@ def test_skipping(array, tmp_path):
         learner.fit(paths)
     assert len([w for w in seen if w.category is ImageReadWarning]) == 1
     assert list(learner.skipped_) == [3, 4]
-    with pytest.warns(ImageReadWarning, match="2 of 10 images .* have NaN in their rows"):
+    with pytest.warns(ImageReadWarning, match="2 of 10 images .* are NaN in the result"):
         features = learner.transform(paths[:10])
     assert np.flatnonzero(np.isnan(features).all(1)).tolist() == [3, 4]
     good = np.delete(np.arange(10), [3, 4])
@@ -892,7 +892,7 @@ def test_held_out_images_of_which_none_can_be_read(array, broken):
         with pytest.raises(ImageReadError, match=message):
             small(SimCLR, on_error="skip", callbacks=[callback]).fit(array)
     tuned = FineTunedRegressor(
-        TinyNet, on_error="skip", early_stopping=True, image_shape=(8, 8), random_state=0
+        encoder=TinyNet, on_error="skip", early_stopping=True, image_shape=(8, 8), random_state=0
     )
     few = np.array(
         [broken[3] if row in tuned._split(np.ones(12))[1] else broken[0] for row in range(12)]
@@ -909,7 +909,11 @@ def test_classifiers_leave_out_files_that_cannot_be_read(broken, names, early_st
     few = SelfSupervisedClassifier(small(SimCLR, on_error="skip")).fit(broken, y)
     assert few.n_labeled_ == 46
     tuned = FineTunedClassifier(
-        TinyNet, max_epochs=2, on_error="skip", early_stopping=early_stopping, random_state=0
+        encoder=TinyNet,
+        max_epochs=2,
+        on_error="skip",
+        early_stopping=early_stopping,
+        random_state=0,
     ).fit(broken, y)
     assert tuned.skipped_.keys() <= {3, 4}
     for classifier in (few, tuned):
@@ -929,7 +933,7 @@ def test_regressors_leave_out_files_that_cannot_be_read(broken):
     y = np.linspace(0, 1, 48)
     for regressor in (
         SelfSupervisedRegressor(small(SimCLR, on_error="skip")),
-        FineTunedRegressor(TinyNet, max_epochs=1, on_error="skip", random_state=0),
+        FineTunedRegressor(encoder=TinyNet, max_epochs=1, on_error="skip", random_state=0),
     ):
         regressor.fit(broken, y)
         assert np.flatnonzero(np.isnan(regressor.predict(broken))).tolist() == [3, 4]
@@ -970,7 +974,7 @@ def test_a_checkpoint_goes_on_without_a_file_that_broke(array, broken, tmp_path)
     for path, image in zip(broken, array, strict=True):
         Image.fromarray(image).save(path)
     params = {"checkpoint": tmp_path / "kept", "max_epochs": 2, "callbacks": [Break(broken[3])]}
-    with pytest.raises(ImageReadError, match="on_error='skip' goes on"):
+    with pytest.raises(ImageReadError, match="on_error='skip' trains without"):
         small(SimCLR, **params).fit(broken)
     ssl = small(SimCLR, on_error="skip", **params).fit(broken)
     assert list(ssl.skipped_) == [3]

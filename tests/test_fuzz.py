@@ -326,13 +326,13 @@ def surfaces(folder):
         probed(NeighborsProbe): {"n_neighbors": 3, "temperature": 0.1, "device": "cpu"},
         probed(KernelProbe): {"alpha": 0.1, "gamma": 0.1, "sample_weight": None},
         verdict: {"table": pd.DataFrame(gains)},
-        semi(SelfSupervisedClassifier): {"classifier": None, "y": Y},
-        semi(SelfSupervisedRegressor): {"regressor": None, "y": Y},
+        semi(SelfSupervisedClassifier): {"head": None, "y": Y},
+        semi(SelfSupervisedRegressor): {"head": None, "y": Y},
         tuned(FineTunedClassifier): {
             **{"patience": 2, "class_weight": None, "label_smoothing": 0.1, "layer_decay": 0.9},
-            **{"learner": TinyNet, "early_stopping": True, "validation_fraction": 0.2, "y": Y},
+            **{"encoder": TinyNet, "early_stopping": True, "validation_fraction": 0.2, "y": Y},
         },
-        tuned(FineTunedRegressor): {"learner": TinyNet, "early_stopping": True, "y": Y},
+        tuned(FineTunedRegressor): {"encoder": TinyNet, "early_stopping": True, "y": Y},
         watched(ProbeMonitor): {
             **{"X": images, "y": Y, "every": 1, "probe": None, "cv": 3, "layer": None},
             **{"pool": 2, "name": "probe"},

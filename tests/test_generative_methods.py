@@ -639,7 +639,9 @@ def test_bigan_reconstructs_after_training_as_well_as_in_it():
 
 @every_redraw
 @pytest.mark.parametrize(
-    ("X", "reason"), [(None, "Expected 2D array"), (make_images(4, 9), "of fit")], ids=["None", "9"]
+    ("X", "reason"),
+    [(None, "Expected 2D array"), (make_images(4, 9), "of the fit")],
+    ids=["None", "9"],
 )
 def test_other_things_than_images_of_the_fit_are_refused(Learner, name, X, reason):
     mask = [np.ones((8, 8), bool)] if name == "inpaint" else []

@@ -351,7 +351,7 @@ def test_features_are_never_nan(images):
 def test_a_network_that_gives_nan_says_so(images, dtype):
     ssl = small(SimCLR).fit(images.astype(dtype))
     ssl.encoder_.backbone.conv[0].weight.data.fill_(torch.nan)
-    with pytest.raises(ValueError, match="network gives NaN"):
+    with pytest.raises(ValueError, match="network returns NaN"):
         ssl.transform(images.astype(dtype))
 
 

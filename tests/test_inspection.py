@@ -251,7 +251,7 @@ def test_intervals_hold_with_few_groups():
 
 def test_a_supervised_rival_has_as_many_fits_where_all_labels_are_one_draw():
     images, labels = make_images(60, 8, 8), np.arange(60) % 2
-    supervised = FineTunedClassifier(TinyNet, max_epochs=1, random_state=0)
+    supervised = FineTunedClassifier(encoder=TinyNet, max_epochs=1, random_state=0)
     methods = {"supervised": supervised, "pixels": "passthrough"}
     table = compare(methods, images, labels, n_labels=[20, 45], n_splits=3, n_fits=3)
     rows = table[table["method"] == "supervised"].set_index("n_labels")

@@ -441,7 +441,7 @@ def test_swav_queues():
 
 @pytest.mark.parametrize("local_crops", [0, 2])
 def test_dino_loss_and_center(local_crops):
-    options = {"out_dim": 7, "student_temp": 0.3, "teacher_temps": (0.1, 0.2)}
+    options = {"out_dim": 7, "temperature": 0.3, "teacher_temperature": (0.1, 0.2)}
     task, images, crops = crop_task(DINO, local_crops, center_momentum=0.6, **options)
     center = 0.3 * normal(7)
     task.center.copy_(center)
@@ -482,7 +482,7 @@ def test_dino_loss_and_center(local_crops):
     [(0.5, 0.0, 0.04), (0.5, 0.25, 0.06), (0.5, 0.5, 0.08), (0.5, 1.0, 0.08), (0, 0.01, 0.08)],
 )
 def test_dino_teacher_temperature(warmup, progress, temperature):
-    task = make_task(DINO, teacher_temps=(0.04, 0.08), temp_warmup=warmup)
+    task = make_task(DINO, teacher_temperature=(0.04, 0.08), temperature_warmup=warmup)
     assert task.teacher_temp.item() == pytest.approx(0.04 if warmup else 0.08)
     task.after_step(output_of(task, random_batch(height=12, width=12)), progress)
     assert task.teacher_temp.item() == pytest.approx(temperature)
@@ -491,7 +491,7 @@ def test_dino_teacher_temperature(warmup, progress, temperature):
 @pytest.mark.parametrize("warmup", [0.3, 0])
 def test_dino_teacher_temperature_with_a_constant_schedule(images, warmup):
     """It stays at the start, and what a training has reached does not jump afterwards."""
-    params = {"teacher_temps": (0.04, 0.08), "temp_warmup": warmup}
+    params = {"teacher_temperature": (0.04, 0.08), "temperature_warmup": warmup}
     constant = small(DINO, schedule="constant", **params).fit(images)
     reached = small(DINO, **params).fit(images).partial_fit(images)
     temps = [learner.net_.module_.task.teacher_temp.item() for learner in (constant, reached)]
@@ -853,13 +853,13 @@ def naive_information(estimator, queries, features):
     return np.mean(losses)
 
 
-@pytest.mark.parametrize("estimator", ["infonce", "jsd"])
+@pytest.mark.parametrize("loss_name", ["infonce", "jsd"])
 @pytest.mark.parametrize("weights", [(0.5, 2.0, 0.3), (1.0, 0.0, 0.0)])
 @pytest.mark.parametrize("two_views", [False, True])
-def test_infomax_loss(monkeypatch, estimator, weights, two_views):
+def test_infomax_loss(monkeypatch, loss_name, weights, two_views):
     weights = dict(zip(("local", "global", "prior"), weights, strict=True))
     params = {f"{name}_weight": weight for name, weight in weights.items()}
-    task, images = infomax_task(estimator=estimator, two_views=two_views, **params)
+    task, images = infomax_task(loss=loss_name, two_views=two_views, **params)
     views = images
     if two_views:  # which are known and differ
         views = torch.cat([torch.where(images >= 0.5, 1 - images, images), images])
@@ -877,7 +877,7 @@ def test_infomax_loss(monkeypatch, estimator, weights, two_views):
             pairs = [(query, x)]
             if two_views:
                 pairs = [(query[:6], x[:, 6:]), (query[6:], x[:, :6])]
-            return np.mean([naive_information(estimator, *pair) for pair in pairs])
+            return np.mean([naive_information(loss_name, *pair) for pair in pairs])
 
         expected["local"] = naive(np.stack(places))
         if weights["global"]:
@@ -980,10 +980,10 @@ def test_shape_for_images_of_another_size(encoder, training):
     ("Learner", "params", "message"),
     [
         (MoCo, {"version": 1}, r"version.*\{2, 3\}"),
-        (DINO, {"teacher_temps": (0.1,)}, "teacher_temps.*two positive"),
-        (DINO, {"teacher_temps": (0.0, 0.1)}, "teacher_temps.*two positive"),
+        (DINO, {"teacher_temperature": (0.1,)}, "teacher_temperature.*two positive"),
+        (DINO, {"teacher_temperature": (0.0, 0.1)}, "teacher_temperature.*two positive"),
         (DeepInfoMax, {"local_layer": "nonesuch"}, "local_layer='nonesuch'.*conv, .*out"),
-        (DeepInfoMax, {"estimator": "mine"}, "estimator.*infonce"),
+        (DeepInfoMax, {"loss": "mine"}, "loss.*infonce"),
         (InstanceDiscrimination, {"negatives": 0}, "negatives"),
         (EMPSSL, {"n_patches": 1}, "n_patches"),
     ],

@@ -354,7 +354,7 @@ def test_files_that_cannot_be_read_are_not_kept(tmp_path):
     ssl = learner(tmp_path, on_error="skip").fit(paths)
     good = Path(paths[3]).read_bytes()
     Path(paths[3]).write_bytes(b"broken")
-    with pytest.warns(UserWarning, match="have NaN"):
+    with pytest.warns(UserWarning, match="NaN"):
         assert np.isnan(ssl.transform(paths)[3]).all()
     Path(paths[3]).write_bytes(good)
     assert np.isfinite(ssl.transform(paths)).all()
@@ -401,7 +401,7 @@ def test_features_do_without_a_folder(tmp_path):
     ssl = learner(tmp_path).fit(X)
     expected = ssl.transform(X)
     (tmp_path / "file").write_text("a file")
-    with pytest.warns(MemoryWarning, match="not kept"):
+    with pytest.warns(MemoryWarning, match="not cached"):
         found = ssl.set_params(memory=tmp_path / "file").transform(X)
     np.testing.assert_array_equal(found, expected)
 
@@ -441,7 +441,7 @@ def test_a_folder_in_the_place_of_an_entry(tmp_path, log):
     (path,) = (tmp_path / "memory").rglob("epochs-*")
     path.unlink()
     path.mkdir()
-    with pytest.warns(MemoryWarning, match="training anew|cannot be kept"):
+    with pytest.warns(MemoryWarning, match="training anew|cannot be cached"):
         learner(tmp_path).fit(X)
     assert count(log) == 2
 
@@ -486,7 +486,7 @@ def test_a_full_disk(tmp_path):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             found = learner(folder).fit(X).transform(X)
-        print(sorted({type(w.message).__name__ for w in caught if "kept" in str(w.message)}))
+        print(sorted({type(w.message).__name__ for w in caught if "cached" in str(w.message)}))
         print((found == small(SimCLR).fit(X).transform(X)).all())
         print([path.name for path in (folder / "memory").rglob("*") if path.is_file()][1:][1:])
     """

@@ -172,7 +172,7 @@ def test_pickle_and_warm_start():
 )
 def test_children_that_keep_something_of_images_need_the_same_ones(child):
     learner = multi([*two(), ("child", child, 1.0)], warm_start=True).fit(make_images())
-    with pytest.raises(ValueError, match="keeps something of each image"):
+    with pytest.raises(ValueError, match="stores something for each image"):
         learner.fit(make_images(40))
 
 

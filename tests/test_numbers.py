@@ -102,7 +102,7 @@ def test_views_refuse_what_is_not_finite_by_name(name, place, bad):
 @pytest.mark.parametrize("place", [0, 1])
 @pytest.mark.parametrize(
     ("Learner", "name"),
-    [(DINO, "teacher_temps"), *((cls, "local_scale") for cls in (DINO, SwAV, LeJEPA))],
+    [(DINO, "teacher_temperature"), *((cls, "local_scale") for cls in (DINO, SwAV, LeJEPA))],
 )
 def test_pairs_of_learners_refuse_what_is_not_finite_by_name(Learner, name, place, bad):
     value = [0.1, 0.2]

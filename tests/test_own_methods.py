@@ -143,7 +143,7 @@ def test_what_is_no_output_of_a_task_is_named(images):
         def _make_task(self, encoder, n_images):
             return BareTask(encoder, self._make_views(), weight=1.0)
 
-    with pytest.raises(TypeError, match=r"BareTask.forward gave .* TaskOutput"):
+    with pytest.raises(TypeError, match=r"BareTask.forward returned .* TaskOutput"):
         small(Bare).fit(images)
 
 
@@ -191,7 +191,7 @@ def test_parameters_of_the_methods_own_views(Learner, images):
     """None stands for the recipe of the method, whose parameters can be set."""
     learner = small(Learner)
     if Learner is MultiTask:
-        with pytest.raises(ValueError, match=r"no recipe of its own.*name__views__size"):
+        with pytest.raises(ValueError, match=r"no default views.*name__views__size"):
             learner.set_params(views__gray=0.1)
         learner.set_params(rotation__views__size=8).fit(images)
         return

@@ -248,9 +248,9 @@ def test_diet_loss():
 def test_exemplar_classes_belong_to_images():
     X = make_images()
     learner = small(ExemplarCNN, loss="softmax", warm_start=True).fit(X)
-    with pytest.raises(ValueError, match=r"ExemplarCNN keeps .* 48; .* not 40"):
+    with pytest.raises(ValueError, match=r"ExemplarCNN stores .* 48; .* not 40"):
         learner.fit(X[:40])
-    with pytest.raises(ValueError, match="keeps"):
+    with pytest.raises(ValueError, match="stores"):
         learner.partial_fit(X[:40])
     assert learner.fit(X).n_epochs_ == 2
     small(ExemplarCNN, warm_start=True).fit(X).fit(X[:40])  # a triplet has no classes

@@ -77,8 +77,10 @@ y = np.arange(60) % 3
 DIGITS = load_digits()
 
 
-def tuned(Tuned, learner=WholeNet, **params):
+def tuned(Tuned, learner=None, **params):
     usual = {"max_epochs": 30, "lr": 1e-2, "views": STILL, "random_state": 0}
+    if learner is None:
+        usual["encoder"] = WholeNet
     return Tuned(learner, **{**usual, **params})
 
 
@@ -841,7 +843,7 @@ def test_an_unfitted_learner_is_pretrained_first_and_a_frozen_one_is_not():
 
 def test_learns_and_is_the_same_again():
     images, labels = DIGITS.images[:600], DIGITS.target[:600]
-    one = tuned(FineTunedClassifier, "small_resnet", lr=5e-3, max_epochs=12)
+    one = tuned(FineTunedClassifier, encoder="small_resnet", lr=5e-3, max_epochs=12)
     one.fit(images[:400], labels[:400])
     assert one.score(images[400:], labels[400:]) > 0.8
     again = clone(one).fit(images[:400], labels[:400])
@@ -894,7 +896,7 @@ def test_a_failed_fine_tuning_leaves_everything_as_it_was():
 def test_images_are_predicted_at_the_size_of_the_views_that_were_trained_on():
     views = Views(size=8, crop_scale=None, flip=0, jitter=None, gray=0, blur=0)
     images = make_images(30, 24, 24)
-    classifier = tuned(FineTunedClassifier, TinyNet, views=views, max_epochs=1)
+    classifier = tuned(FineTunedClassifier, encoder=TinyNet, views=views, max_epochs=1)
     classifier.fit(images, np.arange(30) % 3)
     task = classifier.learner_.net_.module_.task
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
@@ -973,7 +975,7 @@ def test_in_cross_validation():
     assert search.fit(X, y).best_estimator_.views.flip in (0, 0.5)
 
 
-@pytest.mark.parametrize("bad", [3, None, object()])
+@pytest.mark.parametrize("bad", [3, "resnet18", object()])
 def test_what_is_no_learner(bad):
     with pytest.raises(TypeError, match="learner"):
         tuned(FineTunedClassifier, bad).fit(X, y)
@@ -1008,3 +1010,11 @@ def test_fine_tuning_takes_the_size_of_the_learner_that_it_starts_from():
     ssl = small(SimCLR, image_shape=(12, 12)).fit(images)
     tuned = FineTunedClassifier(ssl, max_epochs=1, random_state=0).fit(images, [0, 1] * 4)
     assert tuned.learner_.image_shape_ == (12, 12, 3)
+
+
+def test_fine_tuning_starts_from_a_learner_or_from_a_network():
+    images, labels = make_images(8), [0, 1] * 4
+    with pytest.raises(TypeError, match=r"learner='resnet18' is not a pretext learner.*encoder="):
+        FineTunedClassifier("resnet18").fit(images, labels)
+    with pytest.raises(ValueError, match=r"brings its own encoder.*give one of them"):
+        FineTunedClassifier(small(SimCLR), encoder="resnet18").fit(images, labels)

@@ -295,12 +295,12 @@ def test_memory_that_was_kept_for_the_training_is_given_back():
     """glibc keeps freed blocks of the training for the next batch; afterwards it does not."""
     code = """
 import numpy as np, torch
-from sklearn_ssl._utils._torch import freed_memory_kept
+from sklearn_ssl._utils._torch import freed_memory_reused
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096 / 2**20
 before = resident()
-with freed_memory_kept():
+with freed_memory_reused():
     pairs = [(np.ones(30 * 2**17), np.ones(2**17)) for _ in range(14)]  # 30 MiB and 1 MiB
     between = [small for _, small in pairs]  # keeps glibc from giving the large ones back itself
     del pairs
@@ -365,8 +365,8 @@ class PressesCtrlC(skorch.callbacks.Callback):
 def test_ctrl_c_reaches_the_user_wherever_it_falls(hook, images):
     """At the end of an epoch it passed for a callback that ends the training."""
     learner = small(SimCLR, max_epochs=3, batch_size=24, callbacks=[PressesCtrlC(hook)])
-    said = "after [12] epochs; SimCLR has what it learned"
-    told = r"interrupted after \d steps, and [12] whole epochs"
+    said = "after [12] epochs; SimCLR keeps what it has learned"
+    told = r"interrupted after \d steps and [12] complete epochs"
     with (
         pytest.warns(InterruptionWarning, match=said),
         pytest.raises(KeyboardInterrupt, match=told),
@@ -387,8 +387,8 @@ def test_ctrl_c_leaves_what_an_estimator_around_a_learner_learned(wrap, images):
     if wrap is SelfSupervisedClassifier:
         estimator = wrap(interrupted())
     else:
-        estimator = wrap(TinyNet, max_epochs=3, callbacks=[PressesCtrlC("on_epoch_end")])
-    said = f"after 2 epochs; {wrap.__name__} has what it learned until then$"
+        estimator = wrap(encoder=TinyNet, max_epochs=3, callbacks=[PressesCtrlC("on_epoch_end")])
+    said = f"after 2 epochs; {wrap.__name__} keeps what it has learned so far$"
     with pytest.warns(InterruptionWarning) as caught, pytest.raises(KeyboardInterrupt):
         estimator.fit(images, labels)
     assert [re.search(said, str(one.message)) is not None for one in caught] == [True]

@@ -142,7 +142,7 @@ def test_collapse_warns(images):
 
 
 def test_identical_images_are_named_and_no_learning_rate_is_blamed(images):
-    said = "256 images of X were compared, and all are the same. Look at how they were read"
+    said = "256 images of X were compared, and all are identical. Check how they were read"
     with pytest.warns(CollapseWarning, match=said) as caught:
         small(SimCLR).fit(np.repeat(images[:1], 300, 0))
     assert not any("lr" in str(warning.message) for warning in caught)
@@ -403,9 +403,9 @@ def little_of(fit):
 @pytest.mark.parametrize(
     ("budget", "batch_size", "said"),
     [
-        (0.01, 8, "time_budget=0.01 was over after a single step: .* each image 0.14 times"),
-        (0.01, 56, "a single step: .* each image 1 times"),
-        (8.0, 8, "time_budget=8 was over after 4 steps: .* each image 0.57 times.*more time"),
+        (0.01, 8, "time_budget=0.01 was over after a single step, in which .* seen 0.14 times"),
+        (0.01, 56, "a single step, in which each image was seen 1 times"),
+        (8.0, 8, "time_budget=8 was over after 4 steps, in which .* 0.57 times.*more time"),
         (14.0, 8, None),
     ],
 )
@@ -421,8 +421,8 @@ def test_little_training_is_told(monkeypatch, budget, batch_size, said):
 def test_few_images_are_told(n, told):
     found = little_of(lambda: small(SimCLR).fit(make_images(n)))
     assert found == told * [
-        f"the training had {n} images, of which little can be learned; give it more, or take a "
-        "PretrainedEncoder, which needs none"
+        f"{n} images are too few to learn much from; give more, or use a PretrainedEncoder, which "
+        "needs no training"
     ]
     assert little_of(lambda: small(SimCLR, max_epochs=0).fit(make_images(n))) == []
     assert little_of(lambda: small(SimCLR).partial_fit(make_images(n))) == []  # of a stream
@@ -455,7 +455,7 @@ def test_a_busy_machine_is_told_once(images, monkeypatch, load, of_cpu, seconds,
         small(SimCLR, batch_size=8, callbacks=[Passes()]).fit(images)
     found = [str(w.message) for w in caught if w.category is BusyMachineWarning]
     assert len(found) == told
-    assert not told or "is 9 on 2 cores, and this training gets 50 % of the 2" in found[0]
+    assert not told or "is 9 on 2 cores, and this training run gets 50 % of the 2" in found[0]
 
 
 def test_real_time(images):

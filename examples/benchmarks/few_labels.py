@@ -68,7 +68,7 @@ def run(seed, data, memory, n_labels, methods, done, write):
                     .score(X_test, y_test)
                 ),
                 "supervised from scratch": lambda rows=rows: (
-                    FineTunedClassifier("small_resnet", random_state=seed)
+                    FineTunedClassifier(encoder="small_resnet", random_state=seed)
                     .fit(X[rows], y[rows])
                     .score(X_test, y_test)
                 ),

@@ -171,7 +171,7 @@ def main():
         runs |= {
             f"supervised, {m:g} min": (
                 run_classifier,
-                FineTunedClassifier("small_resnet", time_budget=60 * m, random_state=seed),
+                FineTunedClassifier(encoder="small_resnet", time_budget=60 * m, random_state=seed),
             )
             for m in options.supervised
         }

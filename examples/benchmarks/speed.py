@@ -18,7 +18,7 @@ import torch
 from data import load_images, machine
 
 from sklearn_ssl import LinearProbe, PatchDictionary, SimCLR
-from sklearn_ssl._utils._torch import bfloat16_is_native, freed_memory_kept
+from sklearn_ssl._utils._torch import bfloat16_is_native, freed_memory_reused
 from sklearn_ssl.encoders import pool_features
 from sklearn_ssl.images import image_digest, read_images
 from sklearn_ssl.training import Batches
@@ -115,7 +115,7 @@ def bare_epoch(learner, X, batch_size):
     module, optimizer = net.module_, net.optimizer_
     module.train()
     images = torch.from_numpy(X).permute(0, 3, 1, 2)
-    with freed_memory_kept():
+    with freed_memory_reused():
         for index in torch.randperm(len(X)).split(batch_size):
             if len(index) < batch_size:
                 break

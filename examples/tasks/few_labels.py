@@ -45,7 +45,7 @@ def main(
         few[rows] = y[rows]
         probe = SelfSupervisedClassifier(ssl).fit(X[:n_train], few)  # pretrained once: memory
         scratch = FineTunedClassifier(
-            "small_resnet", max_epochs=max_epochs_supervised, views=still, random_state=0
+            encoder="small_resnet", max_epochs=max_epochs_supervised, views=still, random_state=0
         ).fit(X[rows], y[rows])
         found[n] = {
             "SimCLR and a probe": probe.score(X[n_train:], y[n_train:]),

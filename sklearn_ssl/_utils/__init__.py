@@ -1,1 +1,1 @@
-"""Helpers for all subpackages: arguments, docstrings, devices, processes, isolation, warnings."""
+"""Helpers shared by all subpackages: arguments, docstrings, devices, processes, files, messages."""

@@ -1,4 +1,4 @@
-"""Machinery of estimators: arguments that are declared once, and fits that are all or nothing."""
+"""Machinery of estimators: arguments that are declared once, and all-or-nothing fits."""
 
 import functools
 import inspect
@@ -10,11 +10,14 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, cast, dataclass_transform
 
 import numpy as np
-from sklearn.utils._param_validation import (
+from sklearn.utils._param_validation import (  # noqa: F401  private there, imported here only
+    HasMethods,
     Interval,
     InvalidParameterError,
+    Options,
     StrOptions,
     validate_parameter_constraints,
+    validate_params,
 )
 
 from sklearn_ssl._utils._messages import did_you_mean
@@ -26,8 +29,8 @@ POSITIVE = Interval(Real, 0, None, closed="neither")
 NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 SHARE = Interval(Real, 0, 1, closed="both")
 
-_NO_MEMORY = ("allocate memory", "Storage size calculation overflowed")  # of torch on a CPU
-_MOST_BITS = 1000  # of integers, which all become floats or tensors somewhere
+_NO_MEMORY = ("allocate memory", "Storage size calculation overflowed")  # torch's CPU errors
+_MOST_BITS = 1000  # of an integer: all of them become floats or tensors somewhere
 
 
 def argument(
@@ -40,27 +43,30 @@ def argument(
     group: str = "",
     kw_only: bool = True,
 ) -> Any:
-    """Declare an argument of a learner, as the value of an annotated class attribute.
+    """Declare an argument of a learner; assign the result to an annotated class attribute.
 
     Parameters
     ----------
     *constraints : object
-        What it may be, in the terms of scikit-learn's parameter validation: types, ``None``,
-        ``"boolean"``, intervals, options. Without any it is not checked.
+        Allowed values, as constraints of scikit-learn's parameter validation: types, ``None``,
+        ``"boolean"``, intervals, options. Without constraints, the argument is not validated.
     default : object, optional
-        Without one the argument is required.
+        Default value; an argument without one is required.
     doc : str, default=""
-        Type on the first line, then the description, for docstrings of classes that inherit it.
+        Text for the docstrings of all classes that have the argument: its type on the first line,
+        then the description.
     changeable : bool, default=False
-        Whether it acts after the fit or in a continued one; what is built in cannot change.
+        Whether the argument can change on a fitted learner, for a continued fit or for its
+        features; False if the network or the task is built from it.
     trains : bool, default=True
-        Whether what is learned depends on it.
+        Whether the argument affects training.
     writes : bool, default=False
-        Whether it says where files are written. A saved learner comes without it, so that no file
-        can have others written.
+        Whether the argument is a path to write to. It is left out of saved learners, so that
+        loading a file cannot cause writes.
     group : str, default=""
-        Heading, in docstrings, of this argument and those that are declared after it.
+        Heading in docstrings, for this argument and those declared after it.
     kw_only : bool, default=True
+        Whether the argument must be passed by keyword.
 
     Examples
     --------
@@ -86,35 +92,35 @@ def argument(
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(argument,))
 class DeclaredArguments:
-    """Base of classes that take their annotated attributes as arguments.
+    """Base of classes whose annotated attributes are their arguments.
 
-    They are dataclasses without being decorated, and scikit-learn's ``_parameter_constraints``
-    follow from the declarations. A class that only gives another default for an inherited argument
-    keeps the rest of its declaration.
+    Subclasses become dataclasses without a decorator, and scikit-learn's ``_parameter_constraints``
+    are derived from the declarations. To change only the default of an inherited argument, assign
+    the new one; the rest of the declaration is inherited.
     """
 
-    _arguments: ClassVar[dict[str, dict[str, Any]]] = {}  # what was declared, by name
+    _arguments: ClassVar[dict[str, dict[str, Any]]] = {}  # declarations by name
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
     def _validate_params(self: Any) -> None:
-        """Raise ValueError for arguments that are not what was declared."""
+        """Raise ValueError for arguments that violate their declared constraints."""
         values = self.get_params(deep=False)
         check_arguments(self._parameter_constraints, values, type(self).__name__)
 
     def __init_subclass__(
         cls, *, like: Any = None, only: Collection[str] = (), **kwargs: Any
     ) -> None:
-        """Make the class take its arguments, and ``only`` these of another class it is ``like``.
+        """Set up the declared arguments, and copy those in ``only`` from the class ``like``.
 
         Raises
         ------
         TypeError
-            If it has an ``__init__``, or an argument without a type.
+            If the class has an ``__init__``, or an argument without a type.
         """
         if "__init__" in vars(cls):
             raise TypeError(
-                f"{cls.__name__} has an __init__ of its own, which hides the arguments that it "
-                "inherits; declare each argument in the class: 'name: type = argument(default=...)'"
+                f"{cls.__name__} has an __init__ of its own, which hides its inherited arguments; "
+                "declare each argument in the class: 'name: type = argument(default=...)'"
             )
         types = inspect.get_annotations(cls)
         if like is not None:
@@ -135,7 +141,7 @@ class DeclaredArguments:
             )
         doc = cls.__doc__
         dataclass(kw_only=True, eq=False, repr=False, match_args=False)(cls)
-        cls.__doc__ = doc  # without one, a dataclass takes its signature
+        cls.__doc__ = doc  # a dataclass without a docstring would get its signature as one
         found = fields(cast(Any, cls))
         new = {f.name: dict(f.metadata) for f in found if f.metadata}
         known = inherited | {name: new[name] for name in types if name in new}
@@ -150,7 +156,7 @@ class DeclaredArguments:
 def check_arguments(constraints: dict[str, Any], values: dict[str, Any], owner: str) -> None:
     """Raise ValueError, which is also a TypeError, for values that break the constraints.
 
-    The message is scikit-learn's, with a suggestion of the name that may have been meant.
+    The message is scikit-learn's, plus a "did you mean" for misspelled options.
     """
     for name, value in values.items():
         if isinstance(value, int) and value.bit_length() > _MOST_BITS:
@@ -164,12 +170,12 @@ def check_arguments(constraints: dict[str, Any], values: dict[str, Any], owner: 
 
 
 def are_finite(values: Sequence, n: int) -> bool:
-    """Return whether values are ``n`` numbers, none of them NaN or infinite."""
+    """Return whether there are ``n`` values, all of them finite numbers."""
     return len(values) == n and all(isinstance(v, Real) and math.isfinite(v) for v in values)
 
 
 def plain(value: Any) -> Any:
-    """Convert NumPy's numbers to Python's, also within tuples and lists; keep all other values."""
+    """Convert NumPy scalars to Python numbers, also in tuples and lists; return others as is."""
     if isinstance(value, np.generic):
         return value.item()
     if type(value) in (tuple, list):
@@ -179,35 +185,36 @@ def plain(value: Any) -> Any:
 
 _ATTRIBUTES = """
     net_ : PretextNet
-        The skorch net that was trained: its history, optimizer and module;
+        skorch net that was trained, with its history, optimizer and module;
         ``net_.module_.task`` is the pretext task with its heads.
     encoder_ : Encoder
-        The trained encoder, a torch module that takes images in [0, 1].
+        Trained encoder, a torch module that takes images in [0, 1].
     history_ : list of dict
-        For each epoch: the terms of the loss, learning rate, seconds, images, images per second,
-        and the feature spread (0 when all features are the same). After a fit from pretrained
-        weights the last one says, too, how far it ``moved`` features, from 0 to about 1: 1 minus
-        their debiased linear centered kernel alignment (:func:`sklearn_ssl.metrics.linear_cka`).
+        One record per epoch: the terms of the loss, learning rate, seconds, number of images,
+        images per second, and ``feature_spread``, which is 0 if all images have the same features.
+        After a fit from pretrained weights, the last record also has ``moved``, a measure of how
+        far training moved the features, from 0 to about 1: 1 minus the debiased linear CKA of the
+        features before and after (:func:`sklearn_ssl.metrics.linear_cka`).
     n_epochs_ : int
-        Number of epochs that the encoder was trained for.
+        Number of epochs of training.
     n_images_seen_ : int
-        Number of images that it was trained on, counted in every epoch.
+        Number of images seen in training, counted again in every epoch.
     image_shape_ : tuple of int
         Height, width and channels of the images.
     skipped_ : dict of int to str
-        Rows of the training set whose files could not be read, and why, with ``on_error="skip"``;
-        those of ``X_unlabeled`` are counted on from those of ``X``.
+        Rows of the training set whose files could not be read, with the reasons, if
+        ``on_error="skip"``. Rows of ``X_unlabeled`` are numbered after those of ``X``.
     device_ : torch.device
-        Where the encoder is.
+        Device that the encoder is on.
     n_features_in_ : int
-        Number of values of an image.
+        Number of values per image.
     feature_names_in_ : ndarray of shape (``n_features_in_``,)
-        Names of the columns of a data frame.
+        Column names, if ``X`` was a data frame of pixels.
 """
 
 
 def fill_docstring(cls: Any) -> None:
-    """Put the shared parts in the places of ``<shared parameters>`` and ``<attributes>``."""
+    """Replace placeholders such as ``<shared parameters>`` and ``<attributes>`` by their text."""
     parts = {
         "    Parameters\n    ----------\n": f"{_overview(cls)}\n\n    Parameters\n    ----------\n",
         "    <shared parameters>": _describe_arguments(cls),
@@ -219,7 +226,7 @@ def fill_docstring(cls: Any) -> None:
 
 
 def _overview(cls: Any) -> str:
-    """List the arguments by their groups; those without one are the method's own."""
+    """List the arguments by group; those without a group are specific to the method."""
     groups: dict[str, list[str]] = {"the method": []}
     for base in reversed(cls.__mro__):
         group = "the method"
@@ -229,14 +236,14 @@ def _overview(cls: Any) -> str:
                 if not any(name in names for names in groups.values()):
                     groups.setdefault(group, []).append(name)
     lines = [f"- {group}: {', '.join(names)}" for group, names in groups.items() if names]
-    return "    Arguments of\n\n" + "\n".join(
+    return "    Arguments by group:\n\n" + "\n".join(
         textwrap.fill(line, 100, initial_indent="    ", subsequent_indent="      ")
         for line in lines
     )
 
 
 def _describe_arguments(cls: Any) -> str:
-    """Return entries for arguments that were declared with a description, in that order."""
+    """Return docstring entries of the arguments declared with a description, in their order."""
     entries = []
     for argument in fields(cls):
         kind, _, text = cls._arguments[argument.name]["doc"].partition("\n")
@@ -249,7 +256,7 @@ def _describe_arguments(cls: Any) -> str:
 
 
 def name_of_code(value: Any) -> str:
-    """Return the module and name of a class, a function or the type of another object."""
+    """Return the module and name of a class or function, or of another object's class."""
     if isinstance(value, functools.partial):
         return f"functools.partial({name_of_code(value.func)}, ...)"
     named = value if hasattr(value, "__qualname__") else type(value)
@@ -257,15 +264,15 @@ def name_of_code(value: Any) -> str:
 
 
 def all_or_nothing(method: Callable) -> Callable:
-    """Make a fit that fails, even in its last line, leave the estimator as it was.
+    """Decorate a fit so that a failure, even in its last line, leaves the estimator unchanged.
 
-    An error of torch about a lack of memory on a CPU becomes a MemoryError.
+    An out-of-memory error of torch on a CPU becomes a MemoryError.
     """
 
     @functools.wraps(method)
     def fit(self, *args, **kwargs):
         before = dict(vars(self))
-        drawn_from: Any = getattr(self, "random_state", None)  # a probe draws nothing
+        drawn_from: Any = getattr(self, "random_state", None)  # probes have none
         state = drawn_from.get_state() if hasattr(drawn_from, "get_state") else None
         try:
             return method(self, *args, **kwargs)

@@ -14,7 +14,7 @@ from sklearn_ssl._utils._torch import own_settings
 
 
 class _WithClass(nn.Module):
-    """Scores of classes, preceded by the index of the best one."""
+    """Module that returns the index of the best class, and the scores of all classes."""
 
     def __init__(self, scores: nn.Module):
         super().__init__()
@@ -39,18 +39,19 @@ def write_onnx(
     ----------
     module : nn.Module
     path : str or path
-        Its folder is made if it is missing.
+        File to write; its folder is created if needed.
     example : Tensor
-        Of its input, with two rows.
+        Example input with two rows.
     input_name, output_name : str
+        Names in the ONNX model.
     classes : sequence, optional
-        Of a classifier, whose model has another output before the scores: ``class``, the place of
-        the class in the list that the model's metadata has as ``classes``, in JSON.
+        Classes of a classifier. Its model has another output before the scores: ``class``, the
+        index of the class in the list stored as JSON in the model's metadata, under ``classes``.
 
     Raises
     ------
     ImportError
-        Without onnx and onnxscript.
+        If onnx or onnxscript is not installed.
     """
     if not (find_spec("onnx") and find_spec("onnxscript")):
         raise ImportError("export_onnx needs pip install 'sklearn-ssl[onnx]'")

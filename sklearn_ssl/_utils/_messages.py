@@ -1,4 +1,4 @@
-"""Warnings and errors as the user reads them: at the right line, with the right names."""
+"""Warnings and errors for the user: with the right line, and the right argument names."""
 
 import contextlib
 import difflib
@@ -15,7 +15,7 @@ _PASSED_THROUGH = {"contextlib", "joblib", "sklearn", "sklearn_ssl", "skorch", "
 
 
 def warn(message: str, category: type[Warning]) -> None:
-    """Warn at the nearest caller outside of this package and the libraries that call it."""
+    """Warn, at the line of the nearest caller outside this package and the libraries it uses."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and (
         frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED_THROUGH
@@ -25,7 +25,7 @@ def warn(message: str, category: type[Warning]) -> None:
 
 
 def did_you_mean(given: Any, known: Iterable[str]) -> str:
-    """Return a sentence, after a space, that suggests similar known names, or an empty string.
+    """Return a sentence that suggests similar known names, with a leading space, or "".
 
     Examples
     --------
@@ -45,7 +45,7 @@ def did_you_mean(given: Any, known: Iterable[str]) -> str:
 
 @contextlib.contextmanager
 def naming(argument: str) -> Iterator[None]:
-    """Make errors name ``argument`` where those about images say X.
+    """Make errors about images name ``argument`` instead of X.
 
     Examples
     --------
@@ -62,20 +62,20 @@ def naming(argument: str) -> Iterator[None]:
         named = re.sub(r"^((?:Input |row \d+ of )?)X\b", rf"\g<1>{argument}", said)
         error.args = (named if argument in named else f"{argument}: {said}",)
         raise
-    except OverflowError as error:  # an integer that no float can hold
+    except OverflowError as error:  # an integer too large for a float
         raise ValueError(f"{argument}: {error}") from error
 
 
-# Interrupted trainings
+# Interrupted training runs
 
 _IS_INNER: ContextVar[bool] = ContextVar("_IS_INNER", default=False)
 
 
 @contextlib.contextmanager
 def inner_training() -> Iterator[None]:
-    """Leave it to the caller to warn of interrupted fits of learners in the block.
+    """Suppress warnings of interrupted fits in the block; the caller warns instead.
 
-    The user never sees these learners: what Ctrl-C leaves is what the estimator around them keeps.
+    The user never sees the learners fitted there, only the estimator around them.
     """
     token = _IS_INNER.set(True)
     try:
@@ -86,7 +86,7 @@ def inner_training() -> Iterator[None]:
 
 @contextlib.contextmanager
 def lost_if_interrupted(outer: Any, inner: Any) -> Iterator[None]:
-    """Warn that ``outer`` keeps nothing of an interrupted training of ``inner`` in the block."""
+    """Warn that ``outer`` keeps nothing of ``inner`` if its fit in the block is interrupted."""
     try:
         with inner_training():
             yield
@@ -94,24 +94,24 @@ def lost_if_interrupted(outer: Any, inner: Any) -> Iterator[None]:
         within, name = type(outer).__name__, type(inner).__name__
         goes_on = ""
         if getattr(inner, "checkpoint", None) is not None:
-            goes_on = "; the same fit goes on from its checkpoint"
+            goes_on = "; the same fit resumes from its checkpoint"
         warn(
             f"the training of {name} within {within} was interrupted, and {within} keeps nothing "
-            f"of it. To keep what {name} learns, fit it first, and give FrozenEstimator(...) of "
-            f"it{goes_on}",
+            f"of it. To keep what {name} learns, fit it first and pass it in a "
+            f"FrozenEstimator{goes_on}",
             InterruptionWarning,
         )
         raise
 
 
 def warn_of_interruption(learner: Any, kept_by: Any = None) -> None:
-    """Warn that the learner, or an estimator around it, has what it learned until Ctrl-C."""
+    """Warn that the learner, or an estimator around it, keeps what it learned before Ctrl-C."""
     if _IS_INNER.get():
         return
-    goes_on = "" if learner.checkpoint is None else "; the same fit goes on from its checkpoint"
+    goes_on = "" if learner.checkpoint is None else "; the same fit resumes from its checkpoint"
     name = type(learner if kept_by is None else kept_by).__name__
     warn(
-        f"the training was interrupted after {learner.n_epochs_} epochs; {name} has what it "
-        f"learned until then{goes_on}",
+        f"training was interrupted after {learner.n_epochs_} epochs; {name} keeps what it has "
+        f"learned so far{goes_on}",
         InterruptionWarning,
     )

@@ -1,4 +1,4 @@
-"""Saving of estimators as values for a file: arrays, numbers, text, and estimators in them."""
+"""Conversion of estimators to values that a file can store, and back."""
 
 import importlib
 import os
@@ -16,67 +16,67 @@ from sklearn_ssl._utils._messages import warn
 from sklearn_ssl._utils._storage import place_for, write_file
 from sklearn_ssl.exceptions import FileFormatWarning
 
-FORMAT = 1  # of the files; a higher one may hold what this version does not know
-_OTHER_FORMATS = {  # by the ending of a name: what writes it
+FORMAT = 1  # version of the file format; this package cannot read higher ones
+_OTHER_FORMATS = {  # how to write them, by file extension
     **dict.fromkeys((".joblib", ".pickle", ".pkl"), "joblib.dump(learner, path)"),
     **dict.fromkeys((".pt", ".pth"), "torch.save(learner.backbone_state_dict(), path)"),
     ".onnx": "learner.export_onnx(path)",
     ".skops": "skops.io.dump(learner, path)",
 }
-_WRITES = "memory"  # an argument of scikit-learn's pipelines
+_WRITES = "memory"  # argument of scikit-learn's pipelines with a path to write to
 _PLAIN = (bool, int, float, str, type(None))
 
-Rebuild = Callable[..., Any]  # from what ``_state`` gave, and estimators that may lend their code
+Rebuild = Callable[..., Any]  # rebuilds from a ``_state`` and estimators that may provide code
 
 
 class SavedMixin(BaseEstimator):
-    """Mixin for ``save``, where attributes are arrays, numbers, text and estimators.
+    """Mixin that adds ``save`` to estimators of arrays, numbers, text and other estimators.
 
-    Estimators with a network override how their state is made and restored.
+    Estimators with a network override ``_state`` and ``_restore``.
     """
 
     _arguments: Any
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the fitted estimator to one file, which :func:`sklearn_ssl.load` reads.
+        """Save the fitted estimator to one file, which :func:`sklearn_ssl.load` reads.
 
-        It is in the format of safetensors, with the rest as JSON in its header. Reading it runs no
-        code. It holds what predictions, features and a continued fit need; of arguments that are
-        code (an encoder's class, callbacks, a splitter) only the name, so they are given again to
-        ``load``. Folders to write to (``memory``, ``checkpoint``, ``decoded_cache``) are not in it.
+        The file is in safetensors format, with everything but tensors as JSON in its header.
+        Reading it runs no code. It contains what predictions, features and a continued fit need.
+        Arguments that are code (an encoder class, callbacks, a splitter) are stored only by name;
+        pass them again to ``load``. Folders to write to (``memory``, ``checkpoint``,
+        ``decoded_cache``) are not stored.
 
         Parameters
         ----------
         path : str or path
-            What is there is replaced when all is written, or stays if that fails. Its folder is
-            made if it is missing.
+            File to write. An existing file is replaced once the new one is complete, and stays if
+            writing fails. The folder is created if needed.
 
         Raises
         ------
         TypeError
-            If it holds an estimator that is neither of this package nor, as those of trees, made of
-            arrays and numbers.
+            If the estimator contains one from outside this package that does not consist of arrays
+            and numbers, such as a decision tree.
         OSError
             If the file cannot be written.
 
         Warns
         -----
         FileFormatWarning
-            If the name ends like those of another format, as ``".pkl"``.
+            If the file name has the extension of another format, such as ``".pkl"``.
         """
         check_is_fitted(self)
         place = place_for(path)
         if other := _OTHER_FORMATS.get(place.suffix.lower()):
             warn(
-                f"{place.name} is written in the format of safetensors, which sklearn_ssl.load "
-                f"reads; name it {place.stem}.safetensors, or use {other} to write what its "
-                "ending says",
+                f"{place.name} is written in safetensors format, for sklearn_ssl.load; name it "
+                f"{place.stem}.safetensors, or use {other} to write the format of its extension",
                 FileFormatWarning,
             )
         write_file(place, self._state())
 
     def _state(self) -> dict[str, Any]:
-        """Return the arguments, and what was learned."""
+        """Return the arguments and the learned attributes."""
         return {
             **described(self),
             "attributes": {name: _packed_value(v) for name, v in self._learned_values().items()},
@@ -86,18 +86,18 @@ class SavedMixin(BaseEstimator):
         return {name: value for name, value in vars(self).items() if name not in self._arguments}
 
     def _restore(self, values: dict[str, Any], rebuild: Rebuild) -> Self:
-        """Restore what :meth:`_state` gave, except the arguments."""
+        """Restore what :meth:`_state` returned, except the arguments."""
         self._validate_params()
         lenders = [v for v in self.get_params().values() if isinstance(v, DeclaredArguments)]
         for name, value in values["attributes"].items():
             if not name.isidentifier() or hasattr(type(self), name):
-                raise ValueError(f"{name!r} is no attribute that {type(self).__name__} learns")
+                raise ValueError(f"{name!r} is not a learned attribute of {type(self).__name__}")
             self.__dict__[name] = _unpacked_value(value, lambda v: rebuild(v, lenders))
         return self
 
 
 def described(estimator: Any) -> dict[str, Any]:
-    """Return the class and the arguments."""
+    """Return an estimator's class and arguments, as values for a file."""
     arguments, code = _packed_arguments(estimator)
     return {
         "format": FORMAT,
@@ -109,9 +109,9 @@ def described(estimator: Any) -> dict[str, Any]:
 
 
 def _packed_arguments(estimator: Any) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return arguments that can be stored, and the names of those that are code.
+    """Return the arguments that can be stored, and the names of those that are code.
 
-    Folders that are written to are in neither.
+    Arguments with a path to write to are in neither.
     """
     arguments: dict[str, Any] = {}
     code: dict[str, str] = {}
@@ -127,7 +127,7 @@ def _packed_arguments(estimator: Any) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _packed_argument(value: Any) -> Any:
-    """Return an argument in types that can be stored; raise TypeError for code."""
+    """Convert an argument to types that can be stored; raise TypeError for code."""
     value = plain(value)
     if isinstance(value, _PLAIN):
         return value
@@ -156,7 +156,7 @@ def _packed_argument(value: Any) -> Any:
 def unpacked_arguments(
     kind: Any, packed: dict[str, Any], classes: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the arguments of a class, without those by which a file would have others written."""
+    """Return the arguments of a class, without those with a path to write to."""
     known = getattr(kind, "_arguments", {_WRITES: {"writes": True}})
     return {
         name: _unpacked_argument(value, classes)
@@ -166,7 +166,7 @@ def unpacked_arguments(
 
 
 def _unpacked_argument(value: Any, classes: dict[str, Any]) -> Any:
-    """Unpack an argument, with the classes that a file may name."""
+    """Unpack an argument; ``classes`` are those that a file may name."""
     if isinstance(value, (list, tuple)):
         return type(value)(_unpacked_argument(item, classes) for item in value)
     if not isinstance(value, dict):
@@ -179,7 +179,7 @@ def _unpacked_argument(value: Any, classes: dict[str, Any]) -> Any:
 
 
 def _packed_value(value: Any) -> Any:
-    """Pack a learned value; dictionaries with one key stand for what is not plain."""
+    """Pack a learned value; one-key dictionaries stand for values that are not plain."""
     if isinstance(value, np.ndarray):
         return _packed_array(value)
     value = plain(value)
@@ -194,8 +194,8 @@ def _packed_value(value: Any) -> Any:
     if _is_of_sklearn(type(value)):
         return {"sklearn": (_path_of(type(value)), _packed_value(value.__getstate__()))}
     raise TypeError(
-        f"{value!r} cannot be saved: only arrays, numbers, text, and estimators that are made of "
-        "them are; keep it by pickle, joblib or skops"
+        f"{value!r} cannot be saved: a file can store arrays, numbers, text, and estimators made "
+        "of these; use pickle, joblib or skops instead"
     )
 
 
@@ -214,18 +214,18 @@ def _unpacked_value(value: Any, rebuild: Callable[[Any], Any]) -> Any:
     if kind == "sklearn":
         made = _sklearn_class(inside[0])
         made = made.__new__(made)
-        made.__setstate__(_unpacked_value(inside[1], rebuild))  # warns of other versions
+        made.__setstate__(_unpacked_value(inside[1], rebuild))  # warns if the version differs
         return made
-    raise ValueError(f"values of the kind {kind!r}")
+    raise ValueError(f"unknown kind of value: {kind!r}")
 
 
 def _packed_array(array: np.ndarray) -> dict[str, Any]:
-    """Pack an array with its type and memory order, which the last bits of products depend on."""
+    """Pack an array with its dtype and memory order, which affect low-order bits of products."""
     by_columns = array.ndim > 1 and array.strides[0] < array.strides[-1]
     if array.dtype.kind not in "biuf":
         values = array.tolist()
         if array.dtype.kind not in "UO" or array.ndim != 1:
-            raise TypeError(f"an array of {array.dtype} cannot be saved")
+            raise TypeError(f"an array of dtype {array.dtype} cannot be saved")
         return {"array": (list(map(_packed_value, values)), array.dtype.str, False)}
     values = np.ascontiguousarray(array.T if by_columns else array)
     tensor = torch.from_numpy(values.reshape(array.T.shape if by_columns else array.shape).copy())
@@ -234,10 +234,10 @@ def _packed_array(array: np.ndarray) -> dict[str, Any]:
 
 def _unpacked_array(values: Any, dtype: str, by_columns: bool) -> np.ndarray:
     if np.dtype(dtype).kind not in "biufUO":
-        raise ValueError(f"an array of {dtype}")
+        raise ValueError(f"unsupported dtype of an array: {dtype}")
     array = np.array(values, dtype=dtype) if isinstance(values, list) else values.numpy()
     if array.dtype != np.dtype(dtype):
-        raise ValueError(f"an array of {array.dtype}, not of {dtype}")
+        raise ValueError(f"an array has dtype {array.dtype}, not {dtype}")
     return array.T if by_columns else array
 
 
@@ -250,11 +250,11 @@ def _path_of(cls: type) -> str:
 
 
 def _sklearn_class(path: str) -> Any:
-    """Return the class of an estimator of scikit-learn; no other code is imported."""
+    """Return the class of a scikit-learn estimator; no other code is imported."""
     module, _, name = path.rpartition(".")
     if not module.startswith("sklearn.") or ".tests" in module:
-        raise ValueError(f"{path} is not a class of scikit-learn")
+        raise ValueError(f"{path} is not a scikit-learn class")
     found = getattr(importlib.import_module(module), name)
     if not (isinstance(found, type) and _is_of_sklearn(found)):
-        raise ValueError(f"{path} is not an estimator of scikit-learn")
+        raise ValueError(f"{path} is not a scikit-learn estimator")
     return found

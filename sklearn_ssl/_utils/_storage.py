@@ -1,4 +1,4 @@
-"""Values and tensors in one file: safetensors with JSON in its header. Reading it runs no code."""
+"""Values and tensors in one file: safetensors, with JSON in its header. Reading runs no code."""
 
 import contextlib
 import errno
@@ -18,9 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-_KEY = "sklearn_ssl"  # of the header's metadata, under which our JSON is
+_KEY = "sklearn_ssl"  # of our JSON in the header's metadata
 _CHECKSUM = "checksum"
-# what comes of a file that is damaged, or was written by somebody else
+# errors caused by files that are damaged, or written by someone else
 DAMAGED = (
     *(ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, StopIteration),
     *(TypeError, ValueError),
@@ -33,7 +33,7 @@ def expanded(path: str | os.PathLike, argument: str = "path") -> Path:
     Raises
     ------
     FileNotFoundError
-        If it names the home directory of a user that there is not; ``argument`` is in the message.
+        If ``~user`` is unknown; the message names ``argument``.
     """
     try:
         return Path(path).expanduser()
@@ -44,12 +44,12 @@ def expanded(path: str | os.PathLike, argument: str = "path") -> Path:
 
 
 def place_for(path: str | os.PathLike, argument: str = "path") -> Path:
-    """Return the path of a file to write: ``~`` is expanded, and its folder is made.
+    """Return the path of a file to write, with ``~`` expanded; create its folder if needed.
 
     Raises
     ------
     OSError
-        If the folder cannot be made, or if the path itself is a folder.
+        If the folder cannot be created, or if the path itself is a folder.
     """
     place = expanded(path, argument)
     if place.is_dir():
@@ -60,16 +60,18 @@ def place_for(path: str | os.PathLike, argument: str = "path") -> Path:
         place.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(
-            error.errno, f"the folder of {argument} cannot be made ({error.strerror})", str(place)
+            error.errno,
+            f"the folder of {argument} cannot be created ({error.strerror})",
+            str(place),
         ) from error
     return place
 
 
 @contextlib.contextmanager
 def replaced(path: str | os.PathLike, synced: bool = True) -> Iterator[Path]:
-    """Yield the path of a new file that replaces ``path`` at the end, or is deleted on an error.
+    """Yield the path of a temporary file, which replaces ``path`` at the end unless there is an error.
 
-    Unless ``synced``, a power cut may leave it empty or damaged.
+    Unless ``synced``, a power cut may leave the file empty or damaged.
     """
     path = Path(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
@@ -84,7 +86,7 @@ def replaced(path: str | os.PathLike, synced: bool = True) -> Iterator[Path]:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    if synced and os.name == "posix":  # the folder's entry, too
+    if synced and os.name == "posix":  # the folder entry, too
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -93,16 +95,16 @@ def replaced(path: str | os.PathLike, synced: bool = True) -> Iterator[Path]:
 
 
 def write_file(path: str | os.PathLike, values: Any, synced: bool = True) -> None:
-    """Write nested dictionaries, lists and tuples of numbers, strings and tensors, all or nothing.
+    """Write nested dictionaries, lists and tuples of numbers, strings and tensors, atomically.
 
-    Unless ``synced``, a power cut may damage the file, which :func:`read_file` then refuses.
+    Unless ``synced``, a power cut may damage the file; :func:`read_file` then raises an error.
 
     Raises
     ------
     TypeError
-        For values of other kinds.
+        For values of other types.
     OSError
-        If the file cannot be written, as on a full disk.
+        If the file cannot be written, for example because the disk is full.
     """
     content = to_bytes(values, checked=True)
     with replaced(path, synced) as beside:
@@ -112,12 +114,12 @@ def write_file(path: str | os.PathLike, values: Any, synced: bool = True) -> Non
 def read_file(path: str | os.PathLike) -> Any:
     """Read what :func:`write_file` wrote.
 
-    The file is not mapped into memory: it may be changed or deleted afterward.
+    The file is not memory-mapped: it may be changed or deleted afterward.
 
     Raises
     ------
     ValueError
-        If it is no such file, or not a whole one.
+        If the file has another format, or is damaged.
     OSError
         If it cannot be read.
     """
@@ -126,16 +128,16 @@ def read_file(path: str | os.PathLike) -> Any:
         return from_bytes(content, checked=True)
     except (SafetensorError, *DAMAGED) as error:
         raise ValueError(
-            f"{os.fspath(path)} is not a file of sklearn_ssl, or it is damaged: "
+            f"{os.fspath(path)} is not a file of sklearn_ssl, or is damaged: "
             f"{type(error).__name__}: {error}"
         ) from error
 
 
 def to_bytes(values: Any, checked: bool = False) -> bytes:
-    """Return nested values and tensors as the content of a file, ``checked`` by a checksum.
+    """Serialize nested values and tensors as the content of a file, with a checksum if ``checked``.
 
-    Without a checksum, equal values have equal bytes: safetensors writes several entries of its
-    metadata in any order.
+    Equal values give equal bytes only without a checksum: safetensors writes metadata in arbitrary
+    order if there is more than one entry.
     """
     tensors: dict[str, Tensor] = {}
     metadata = {_KEY: json.dumps(_packed(values, tensors))}
@@ -151,7 +153,7 @@ def from_bytes(content: bytes, checked: bool = False) -> Any:
     metadata = header["__metadata__"]
     text = metadata[_KEY]
     if checked and metadata[_CHECKSUM] != _checksum(text, tensors):
-        raise ValueError("its checksum is another one")
+        raise ValueError("its checksum does not match")
     return _unpacked(json.loads(text), tensors)
 
 
@@ -165,7 +167,7 @@ def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
 
 
 def _packed(values: Any, tensors: dict[str, Tensor]) -> Any:
-    """Return the values in types of JSON; tensors are put into ``tensors``, and named."""
+    """Return the values as JSON types; move tensors to ``tensors`` and refer to them by name."""
     if isinstance(values, Tensor):
         name = str(len(tensors))
         tensors[name] = values.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -199,21 +201,21 @@ def _unpacked(packed: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def key_of(values: Any) -> str:
-    """Return a digest of plain values: 32 digits, equal for equal values."""
+    """Return a digest of plain values: 32 hexadecimal digits, the same for equal values."""
     text = json.dumps(values, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 @contextlib.contextmanager
 def locked(folder: Path, lock: Path, what: str, wait: bool = True) -> Iterator[None]:
-    """Lock a folder, made if it is missing, and delete files in it that were left half written.
+    """Create a folder if needed, lock it, and delete partially written files in it.
 
     Raises
     ------
     OSError
-        If it cannot be written to; ``what`` is in the message.
+        If the folder is not writable; the message names ``what``.
     filelock.Timeout
-        If another process has it, unless ``wait``.
+        If another process has locked it, unless ``wait``.
     """
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -224,20 +226,21 @@ def locked(folder: Path, lock: Path, what: str, wait: bool = True) -> Iterator[N
         ) from error
     with FileLock(lock, timeout=-1 if wait else 0):
         folder.mkdir(exist_ok=True)
-        for part in folder.glob(".*.part"):  # of a process that was killed
+        for part in folder.glob(".*.part"):  # left by a killed process
             part.unlink(missing_ok=True)
         yield
 
 
 class ResultStore:
-    """Folders of results, each under the key of what it was computed from.
+    """Folders of cached results, named by keys of what the results were computed from.
 
-    They lie where joblib has its own, so that ``joblib.Memory(...).reduce_size()`` deletes those
-    that were used longest ago.
+    They live in joblib's directory, so that ``joblib.Memory(...).reduce_size()`` deletes the least
+    recently used ones.
 
     Parameters
     ----------
     memory : str, path or joblib.Memory
+        Location of the cache.
     """
 
     def __init__(self, memory: str | os.PathLike | Memory):
@@ -246,18 +249,18 @@ class ResultStore:
 
     @contextlib.contextmanager
     def opened(self, key: str) -> Iterator[Path]:
-        """Lock the folder of a key: others wait until this is left, or until the process ends.
+        """Lock the folder of a key; others wait until it is released, or until the process ends.
 
         Raises
         ------
         OSError
-            If it cannot be written to.
+            If the folder is not writable.
         """
         folder = self.folder / key
         with locked(folder, self.folder / "locks" / key, "memory"):
-            os.utime(folder)  # it is used
+            os.utime(folder)  # marks it as recently used
             try:
                 yield folder
             finally:
-                with contextlib.suppress(OSError):  # with something in it, it stays
+                with contextlib.suppress(OSError):  # succeeds only if it is empty
                     folder.rmdir()

@@ -225,7 +225,7 @@ class _WhileInUse:
                     self.settings.close()
 
 
-_deterministic, _keeping_memory, _floats = _WhileInUse(), _WhileInUse(), _WhileInUse()
+_deterministic, _reusing_memory, _floats = _WhileInUse(), _WhileInUse(), _WhileInUse()
 
 
 def float32_by_default() -> contextlib.AbstractContextManager:
@@ -256,17 +256,17 @@ def deterministic_kernels(
     )
 
 
-def freed_memory_kept() -> contextlib.AbstractContextManager:
+def freed_memory_reused() -> contextlib.AbstractContextManager:
     """Let glibc keep freed blocks of up to 31 MiB for the next batch, until the end.
 
     How much it keeps follows the largest block that was freed. At first that is little, every
     tensor of a batch of views comes page by page from the system, and this takes half of the time.
     """
-    return _keeping_memory(_freed_memory_kept())
+    return _reusing_memory(_freed_memory_reused())
 
 
 @contextlib.contextmanager
-def _freed_memory_kept() -> Iterator[None]:
+def _freed_memory_reused() -> Iterator[None]:
     torch.empty(31 * 2**20, dtype=torch.uint8)  # never touched, so it costs nothing
     try:
         yield
@@ -439,7 +439,6 @@ _DRAW_IN_SECRET = {  # take no generator, and draw in functions of their own
     *(torch.feature_alpha_dropout, torch.feature_alpha_dropout_),
     *(torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu),
 }
-DRAWS = {*_DRAW, *_DRAW_LIKE, *_DROP}
 _DROPOUT_P = {F.scaled_dot_product_attention: 4, F.multi_head_attention_forward: 10}  # its position
 
 

@@ -1,6 +1,6 @@
-"""Parts of a pretext method: the learner, scikit-learn's face of it, and its task.
+"""Base classes of a pretext method: the learner, a scikit-learn estimator, and its task.
 
-This is the API for methods outside of the package, too; docs/architecture.md shows one.
+Methods outside this package use the same API; docs/architecture.md has an example.
 """
 
 from sklearn_ssl._utils._estimators import argument

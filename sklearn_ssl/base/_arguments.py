@@ -1,4 +1,4 @@
-"""Declarations of the arguments that transformers, learners and multi-crop methods share."""
+"""Declarations of the arguments shared by transformers, learners and multi-crop methods."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from joblib import Memory
-from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from sklearn_ssl._utils._estimators import (
@@ -18,15 +17,17 @@ from sklearn_ssl._utils._estimators import (
     POSITIVE,
     SHARE,
     DeclaredArguments,
+    Interval,
+    StrOptions,
     argument,
 )
 from sklearn_ssl.nn import OPTIMIZERS
-from sklearn_ssl.training import Checkpoint
+from sklearn_ssl.training import CheckpointFolder
 from sklearn_ssl.views import Views
 
 
 class ImageArguments(DeclaredArguments):
-    """Arguments of all transformers of images: images, features, device and memory."""
+    """Arguments of all image transformers: images, features, device and memory."""
 
     image_shape: tuple[int, ...] | None = argument(
         tuple,
@@ -35,18 +36,18 @@ class ImageArguments(DeclaredArguments):
         group="images",
         default=None,
         doc="""tuple of int or None
-Height and width, or height, width and channels, of the images in rows of a 2-D ``X``. ``None``
-takes squares of one or three channels, else strips of height 1. Files are resized to cover height
-and width, and cut around their middle; ``None`` takes the size that all have, up to 256 pixels a
-side, else 96 x 96.""",
+(height, width) or (height, width, channels) of images given as rows of a 2-D ``X``. ``None`` reads
+rows as squares with one or three channels, or else as strips of height 1. Files are resized to
+cover this size and center-cropped; ``None`` keeps their size if it is the same for all and at most
+256 pixels per side, and resizes them to 96 x 96 otherwise.""",
     )
     channel_order: str = argument(
         StrOptions({"auto", "first", "last"}),
         default="auto",
         doc="""{"auto", "first", "last"}
-Whether ``X`` has the channels before height and width, as planes, or after them. ``"auto"`` takes
-them first in torch tensors (n, channels, height, width), and last in arrays and in rows of a 2-D
-``X``. ``"first"`` reads rows as planes: all red, all green, all blue.""",
+Position of the channels in ``X``: before height and width, or after them. ``"auto"`` expects them
+first in torch tensors (n, channels, height, width), and last in arrays and in rows of a 2-D ``X``.
+``"first"`` reads such rows as planes: all red, all green, all blue.""",
     )
     pages: int | str | None = argument(
         Interval(Integral, 0, None, closed="left"),
@@ -54,9 +55,9 @@ them first in torch tensors (n, channels, height, width), and last in arrays and
         None,
         default=None,
         doc="""int, "channels" or None
-Which pages or frames of a file make its image: the one of this number, from 0, or all of them, as
-channels. ``None`` takes files of one page, and those that call their pages channels (ImageJ, OME).
-Reduced copies and masks do not count.""",
+Pages or frames to read from each file: the page with this number, from 0, or all pages, stacked as
+channels. ``None`` accepts files with one page, and files that declare their pages to be channels
+(ImageJ, OME). Reduced copies and masks are ignored.""",
     )
     on_error: str = argument(
         StrOptions({"raise", "skip"}),
@@ -64,8 +65,8 @@ Reduced copies and masks do not count.""",
         changeable=True,
         trains=False,
         doc="""{"raise", "skip"}
-What becomes of files that cannot be read. ``"skip"`` trains on another image in their place, notes
-them in ``skipped_``, and gives rows of NaN for them. Scores and monitors leave them out.""",
+Treatment of files that cannot be read. ``"skip"`` trains on other images in their place, lists them
+in ``skipped_``, and returns rows of NaN for them. Scores and monitors leave them out.""",
     )
     decoded_cache: str | os.PathLike | None = argument(
         str,
@@ -76,8 +77,9 @@ them in ``skipped_``, and gives rows of NaN for them. Scores and monitors leave 
         trains=False,
         writes=True,
         doc="""str, path or None
-Folder where decoded files are kept for later epochs and fits, in any process, as long as path, size
-and time of change are the same. ``sklearn_ssl.images.prune_decoded`` shrinks it.""",
+Folder for a cache of decoded files, shared by all epochs, fits and processes. A file is decoded
+again if its path, size or modification time changes. ``sklearn_ssl.images.prune_decoded`` shrinks
+the cache.""",
     )
     n_jobs: int | None = argument(
         Integral,
@@ -86,8 +88,8 @@ and time of change are the same. ``sklearn_ssl.images.prune_decoded`` shrinks it
         changeable=True,
         trains=False,
         doc="""int or None
-Threads that decode files; ``-1`` takes one for each core. It is one in the workers of joblib
-and of ``multiprocessing.Pool``.""",
+Number of threads that decode files; ``-1`` uses one per core. Workers of joblib and of
+``multiprocessing.Pool`` always use one.""",
     )
     layer: str | Sequence[str] | None = argument(
         str,
@@ -99,9 +101,9 @@ and of ``multiprocessing.Pool``.""",
         changeable=True,
         trains=False,
         doc="""str, list of str or None
-Layer whose features :meth:`transform` gives; see :meth:`encoder_layers`. ``None`` takes the last
-stage but one, which mostly serves other tasks better than the last. Features of several layers, or
-of ``"all"``, lie one beside the other, and are computed in one pass.""",
+Layer whose features :meth:`transform` returns; see :meth:`encoder_layers`. ``None`` uses the
+second-to-last stage, which usually transfers better than the last. The features of several layers,
+or of ``"all"``, are computed in one pass and concatenated.""",
     )
     pool: str | int | Sequence[str | int | None] | None = argument(
         StrOptions({"avg", "max"}),
@@ -113,9 +115,9 @@ of ``"all"``, lie one beside the other, and are computed in one pass.""",
         changeable=True,
         trains=False,
         doc="""{"avg", "max"}, int, None or list of them
-How a feature map becomes a vector: its mean or maximum over positions, means over a grid of
-``pool`` x ``pool`` cells, or all of it; one for all layers, or one for each. ``layer``, ``pool``
-and ``mirror`` can be changed on a fitted learner.""",
+Pooling of a feature map to a vector: the mean or maximum over all positions, means over a grid of
+``pool`` x ``pool`` cells, or ``None`` for the whole map. A list has one entry per layer. ``layer``,
+``pool`` and ``mirror`` can be changed on a fitted learner.""",
     )
     mirror: bool = argument(
         "boolean",
@@ -123,8 +125,8 @@ and ``mirror`` can be changed on a fitted learner.""",
         changeable=True,
         trains=False,
         doc="""bool
-Whether features are the mean over an image and its mirror image, which takes twice as long. It
-helps where left and right do not matter, as for most photographs.""",
+Whether to average the features of an image and its mirror image, which takes twice as long. This
+helps where left and right do not matter, as in most photographs.""",
     )
     precision: str = argument(
         StrOptions({"auto", "bfloat16", "float32"}),
@@ -132,8 +134,8 @@ helps where left and right do not matter, as for most photographs.""",
         default="auto",
         changeable=True,
         doc="""{"auto", "bfloat16", "float32"}
-Number format of the network's products. ``"auto"`` takes bfloat16 where the hardware multiplies it
-natively.""",
+Precision of matrix products and convolutions in the network. ``"auto"`` uses bfloat16 where the
+hardware multiplies it natively, and float32 elsewhere.""",
     )
     device: str | torch.device = argument(
         str,
@@ -142,15 +144,15 @@ natively.""",
         changeable=True,
         trains=False,
         doc="""str or torch.device
-``"auto"`` takes a GPU when there is one.""",
+Device to compute on. ``"auto"`` uses a GPU if there is one.""",
     )
     deterministic: bool = argument(
         "boolean",
         default=True,
         changeable=True,
         doc="""bool
-Whether a GPU gives the same bits in every run. ``False`` lets it choose faster kernels, and
-attention that needs far less memory. A CPU always does.""",
+Whether a GPU must compute the same bits in every run. ``False`` allows faster kernels, and
+attention that needs far less memory. A CPU is always deterministic.""",
     )
     memory: str | os.PathLike | Memory | None = argument(
         str,
@@ -163,16 +165,16 @@ attention that needs far less memory. A CPU always does.""",
         trains=False,
         writes=True,
         doc="""str, path, joblib.Memory or None
-Folder in which pretrainings and features are kept: :meth:`fit` with the same images and arguments,
-but for those that do not train (``layer``, ``pool``, ``device``, ``callbacks``, ``verbose``, ...),
-takes what it learned before, in any process; callbacks do not see it then. With
-``random_state=None`` every fit is another training, and only features are kept.
-``joblib.Memory(folder).reduce_size(bytes_limit=...)`` deletes what was not used for long.""",
+Folder for a cache of pretraining runs and features, shared by all processes. Fitting again with the
+same images and arguments loads the cached run, without calling callbacks; arguments that do not
+affect training (``layer``, ``pool``, ``device``, ``callbacks``, ``verbose``, ...) may differ. With
+``random_state=None`` every fit is a new run, so only features are cached.
+``joblib.Memory(folder).reduce_size(bytes_limit=...)`` deletes the least recently used results.""",
     )
 
 
 class TrainingArguments(DeclaredArguments):
-    """Arguments of all learners: the encoder that is trained, and how."""
+    """Arguments of all learners: the encoder, and how it is trained."""
 
     encoder: str | Callable[..., nn.Module] = argument(
         str,
@@ -180,10 +182,10 @@ class TrainingArguments(DeclaredArguments):
         group="encoder",
         default="small_resnet",
         doc="""str, class or callable
-Network that is pretrained: ``"small_resnet"``, ``"small_vit"``, the name of a torchvision
-classification model (``"resnet18"``), ``"timm/NAME"`` for a model of timm, or a class or function
-that builds a module, ``functools.partial(Net, depth=3)`` for one. It is called with
-``in_channels`` and ``image_shape`` if it takes arguments of these names.""",
+Network to pretrain: ``"small_resnet"``, ``"small_vit"``, the name of a torchvision classification
+model (``"resnet18"``), ``"timm/NAME"`` for a timm model, or a class or function that builds a
+module, such as ``functools.partial(Net, depth=3)``. It is called with ``in_channels`` and
+``image_shape`` if it has arguments with these names.""",
     )
     weights: str | os.PathLike | None = argument(
         str,
@@ -191,11 +193,11 @@ that builds a module, ``functools.partial(Net, depth=3)`` for one. It is called 
         None,
         default=None,
         doc="""str, path or None
-Pretrained weights to start from, by torchvision's names; ``"DEFAULT"`` takes the best ones, or
-those that the name of a model of timm ends in. Or a file of torch or safetensors with a
-``state_dict``, below any keys and prefixes: a checkpoint of lightly, MoCo, DINO or timm, say. The
-first layer is adapted to the number of channels: one or two share the sum of its filters for red,
-green and blue, more than three take them in turn.""",
+Pretrained weights to start from: the name of torchvision weights, or ``"DEFAULT"`` for
+torchvision's best ones or for those that a timm model's name ends with. Or a torch or safetensors
+file with a ``state_dict``, nested under any keys and prefixes: a checkpoint of lightly, MoCo, DINO
+or timm, for example. The first layer is adapted to the number of channels: one or two share the sum
+of the filters for red, green and blue, and more than three use these filters in turn.""",
     )
     input_size: str | int | Sequence[int] | None = argument(
         StrOptions({"auto"}),
@@ -205,8 +207,8 @@ green and blue, more than three take them in turn.""",
         None,
         default=None,
         doc="""{"auto"}, int, (int, int) or None
-Size to which images are resized for the network: of the shorter side, or height and width. ``None``
-leaves them as they are, and ``"auto"`` enlarges those that are smaller than what pretrained weights
+Size to which images are resized for the network: their shorter side, or (height, width). ``None``
+keeps their size, and ``"auto"`` enlarges images that are smaller than those the pretrained weights
 were trained on. Views are resized by the same factors.""",
     )
     normalization: str | Sequence[Sequence[float]] = argument(
@@ -215,9 +217,9 @@ were trained on. Views are resized by the same factors.""",
         list,
         default="auto",
         doc="""{"auto", "images"} or (mean, std)
-How images in [0, 1] are standardized for the network. ``"auto"`` is what torchvision or timm say of
-pretrained weights, otherwise ``"images"``, the mean and standard deviation of each channel of the
-images that are fitted.""",
+Standardization of images in [0, 1] for the network. ``"images"`` uses the mean and standard
+deviation of each channel of the training images. ``"auto"`` uses the values that torchvision or
+timm publish with pretrained weights, and ``"images"`` otherwise.""",
     )
     views: Views | Callable[..., Any] | None = argument(
         Views,
@@ -226,16 +228,17 @@ images that are fitted.""",
         group="training",
         default=None,
         doc="""Views, callable or None
-How images are augmented. ``None`` is the recipe of this method, whose parameters can be set as
+Augmentation of the images. ``None`` uses the method's own recipe, whose parameters can be set as
 ``views__size`` and so on. A callable takes a batch of images, a float tensor (n, c, h, w) in
-[0, 1], and gives one of views; so do the transforms of torchvision, which draw once a batch.""",
+[0, 1], and returns a batch of views. Torchvision transforms work, but draw once per batch, not per
+image.""",
     )
-    max_epochs: int | None = argument(  # None in some subclasses, whose images tell
+    max_epochs: int | None = argument(  # None in some subclasses: chosen by the number of images
         COUNT_OR_ZERO,
         default=50,
         changeable=True,
         doc="""int
-Number of passes over the images. 0 leaves the encoder as it starts, which is the baseline to
+Number of passes over the images. 0 leaves the encoder as initialized, which is the baseline to
 compare with.""",
     )
     time_budget: float | None = argument(
@@ -244,11 +247,11 @@ compare with.""",
         default=None,
         changeable=True,
         doc="""float or None
-Seconds that :meth:`fit` may take, in place of ``max_epochs``; imports, which the first fit of a
-process waits for, are not among them. Learning rate and what the method schedules go by time, so
-that a training always ends with a whole schedule; ``n_images_seen_`` says how far it came, and a
-warning if it did not come over all images once. Another run comes elsewhere, and its features are
-not the same bits.""",
+Number of seconds that :meth:`fit` may take, in place of ``max_epochs``. Imports during the first
+fit of a process do not count. The learning rate and the method's schedules follow the elapsed time,
+so they are always completed. ``n_images_seen_`` says how far training got; if that is less than one
+pass over the images, there is a warning. The number of steps differs between runs, so their
+features are not bit-identical.""",
     )
     batch_size: int | None = argument(
         Interval(Integral, 2, None, closed="left"),
@@ -256,38 +259,41 @@ not the same bits.""",
         default=None,
         changeable=True,
         doc="""int or None
-Images in a step. ``None`` takes <_usual_batch_size>, but at most a quarter of the images.""",
+Number of images per step. ``None`` uses <_usual_batch_size>, but at most a quarter of the
+images.""",
     )
     lr: float = argument(
         POSITIVE,
         default=2e-3,
         changeable=True,
         doc="""float
-Largest learning rate. It rises over ``warmup`` and then falls to 0 along half a cosine. The default
-suits ``"adamw"``; ``"sgd"`` wants about ten times and ``"lars"`` a hundred times as much.""",
+Peak learning rate. The rate rises over ``warmup`` and then falls to 0 along half a cosine. The
+default suits ``"adamw"``; ``"sgd"`` needs about ten times and ``"lars"`` a hundred times as
+much.""",
     )
     weight_decay: float = argument(
         NOT_NEGATIVE,
         default=1e-4,
         changeable=True,
         doc="""float
-Decay of weights; biases and norms do not decay.""",
+Weight decay; not applied to biases and normalization layers.""",
     )
     warmup: float = argument(
         SHARE,
         default=0.1,
         changeable=True,
         doc="""float
-Share of the steps in which the learning rate rises.""",
+Fraction of the training over which the learning rate rises.""",
     )
     schedule: str = argument(
         StrOptions({"cosine", "constant"}),
         default="cosine",
         changeable=True,
         doc="""{"cosine", "constant"}
-How the learning rate, and what the method schedules, go over the epochs of a fit. ``"constant"``
-stays at the start and has no warm-up, as :meth:`partial_fit` does: the first epochs of a long
-training are then those of a short one, and with ``memory`` a longer one goes on from there.""",
+Schedule of the learning rate, and of the method's other scheduled values, over a fit.
+``"constant"`` keeps them at their start, without warmup, as :meth:`partial_fit` does. A long
+training run then begins with exactly the epochs of a short one, and with ``memory`` it resumes from
+the cached short run.""",
     )
     optimizer: str | Callable[..., Any] = argument(
         StrOptions(set(OPTIMIZERS)),
@@ -295,9 +301,10 @@ training are then those of a short one, and with ``memory`` a longer one goes on
         default="adamw",
         changeable=True,
         doc="""{"adam", "adamw", "lars", "nadam", "radam", "rmsprop", "sgd"}, type or callable
-Optimizer by name, a torch optimizer class, or what is called like one with groups of parameters,
-``lr`` and ``weight_decay``: ``functools.partial(torch.optim.AdamW, betas=(0.9, 0.95))``. Defaults
-of all learners were found with AdamW, also where the paper of a method has SGD or LARS.""",
+Name of an optimizer, a torch optimizer class, or a callable with the same arguments (parameter
+groups, ``lr`` and ``weight_decay``), such as ``functools.partial(torch.optim.AdamW, betas=(0.9,
+0.95))``. The defaults of all learners were tuned with AdamW, even where the paper uses SGD or
+LARS.""",
     )
 
     frozen_epochs: int = argument(
@@ -305,8 +312,8 @@ of all learners were found with AdamW, also where the paper of a method has SGD 
         default=0,
         changeable=True,
         doc="""int
-Epochs at the start of a fit in which the encoder is held, with the statistics of its batch norms,
-while the heads of the task learn: for pretrained weights.""",
+Number of epochs at the start of a fit in which the encoder is frozen, including its batch norm
+statistics, and only the heads of the task learn. Meant for pretrained weights.""",
     )
     trainable_layers: int | None = argument(
         COUNT_OR_ZERO,
@@ -314,24 +321,25 @@ while the heads of the task learn: for pretrained weights.""",
         default=None,
         changeable=True,
         doc="""int or None
-How many of the encoder's last layers are trained; those before are held, with the statistics of
-their batch norms. ``None`` trains all.""",
+Number of the encoder's last layers to train; earlier layers are frozen, including their batch norm
+statistics. ``None`` trains all layers.""",
     )
     frozen_batch_norm: bool = argument(
         "boolean",
         default=False,
         changeable=True,
         doc="""bool
-Whether batch norms of the encoder keep the statistics that they have: for pretrained weights, whose
-features are of images, where views and small batches have others. A moving average of the encoder,
-which some methods have, keeps them with it, also where an argument above holds layers.""",
+Whether the encoder's batch norms keep the statistics they start with. Meant for pretrained weights:
+their statistics are those of whole images, and views and small batches have different ones. In
+methods with an EMA of the encoder, the same batch norms of the EMA are frozen too, as with the two
+arguments above.""",
     )
     layer_decay: float = argument(
         Interval(Real, 0, 1, closed="right"),
         default=1.0,
         doc="""float
-Factor of the learning rate from each layer of the encoder to the one before, so that early layers
-of pretrained weights change less. Heads learn at ``lr``, the last layer ``layer_decay * lr``.""",
+Factor between the learning rates of each encoder layer and the next, so that early layers of
+pretrained weights change less. Heads learn at ``lr``, the last layer at ``layer_decay * lr``.""",
     )
     warm_start: bool = argument(
         "boolean",
@@ -339,8 +347,8 @@ of pretrained weights change less. Heads learn at ``lr``, the last layer ``layer
         changeable=True,
         trains=False,
         doc="""bool
-Whether :meth:`fit` continues from where the last one ended. Learning rate and the schedules of the
-method run anew over the epochs of each fit.""",
+Whether :meth:`fit` continues from the end of the previous fit. The learning rate and the method's
+schedules start over in each fit.""",
     )
     random_state: int | np.random.RandomState | None = argument(
         "random_state",
@@ -348,8 +356,9 @@ method run anew over the epochs of each fit.""",
         changeable=True,
         trains=False,
         doc="""int, RandomState instance or None
-Seeds weights, order and views. With an int, fits are reproducible on one machine with one number of
-threads. No global random number generator is touched, also not with ``None``.""",
+Seed for initial weights, image order and views. With an int, fits are reproducible on the same
+machine with the same number of threads. Global random number generators are never touched, even
+with ``None``.""",
     )
     callbacks: list | None = argument(
         list,
@@ -358,10 +367,11 @@ threads. No global random number generator is touched, also not with ``None``.""
         changeable=True,
         trains=False,
         doc="""list or None
-Callbacks of skorch, which see the training as ``net_``; pairs of a name and a callback can be
-searched as ``callbacks__name__parameter``. They can monitor ``train_loss`` (there is no validation,
-so ``valid_loss`` is the same), ``feature_spread`` and the other terms in ``history_``. The learning
-rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no effect.""",
+skorch callbacks, or pairs of a name and a callback, whose parameters can be searched as
+``callbacks__name__parameter``. They receive the net that becomes ``net_``, and can monitor
+``train_loss`` (``valid_loss`` is the same, as there is no validation), ``feature_spread`` and the
+other terms in ``history_``. The learning rate is set in every step, so an ``LRScheduler`` has no
+effect.""",
     )
     verbose: int = argument(
         "verbose",
@@ -369,40 +379,40 @@ rate follows ``lr`` and ``warmup`` in every step, so a ``LRScheduler`` has no ef
         changeable=True,
         trains=False,
         doc="""int
-1 shows a progress bar, 2 also a line of ``history_`` for each epoch.""",
+1 shows a progress bar; 2 also prints a line of ``history_`` per epoch.""",
     )
-    checkpoint: str | os.PathLike | Checkpoint | None = argument(
+    checkpoint: str | os.PathLike | CheckpointFolder | None = argument(
         str,
         os.PathLike,
-        Checkpoint,
+        CheckpointFolder,
         None,
         default=None,
         changeable=True,
         trains=False,
         writes=True,
-        doc="""str, path, Checkpoint or None
-Folder in which :meth:`fit` saves the training after each epoch, or a ``Checkpoint`` that says how
-often. The same fit, called again after it was stopped, goes on from there and ends with the same
-bits; other arguments or images are refused. With ``schedule="constant"``, a larger ``max_epochs``
-goes on from what is there. :meth:`partial_fit` saves nothing.""",
+        doc="""str, path, CheckpointFolder or None
+Folder in which :meth:`fit` saves its state after each epoch; a ``CheckpointFolder`` also sets how
+often. If a fit was interrupted, the same call resumes it and ends with the same bits; other
+arguments or images raise an error. With ``schedule="constant"``, a fit with a larger ``max_epochs``
+resumes from the last checkpoint. :meth:`partial_fit` saves no checkpoints.""",
     )
 
 
 class MultiCropArguments(DeclaredArguments):
-    """Arguments of learners that compare small crops, too."""
+    """Arguments of learners that can also compare small crops."""
 
     local_crops: int = argument(
         COUNT_OR_ZERO,
         group="small crops",
         default=0,
         doc="""int
-Number of small crops of each image beside its two views, of half their side, but 12 pixels at
-least. Each is compared with both views (multi-crop, Caron et al. 2020).""",
+Number of small crops per image, in addition to its two views. Their side is half that of the views,
+but at least 12 pixels. Each is compared with both views (multi-crop, Caron et al. 2020).""",
     )
     local_scale: tuple[float, float] = argument(
         tuple,
         list,
         default=(0.1, 0.4),
         doc="""tuple of float
-Range of the share of the image's area that small crops have.""",
+Range of the area of small crops, as a fraction of the image.""",
     )

@@ -1,4 +1,4 @@
-"""Cache of trainings and features, ``memory=``, and what tells one training from another."""
+"""Cache of training runs and features (``memory=``), and the identity of a training run."""
 
 import contextlib
 import functools
@@ -30,17 +30,17 @@ from sklearn_ssl._utils._storage import (
     write_file,
 )
 from sklearn_ssl._utils._torch import OwnRandomNumbers, current_processes
-from sklearn_ssl.encoders import Pair, is_file, pooled_width
+from sklearn_ssl.encoders import FeatureSpec, is_file, pooled_width
 from sklearn_ssl.exceptions import MemoryWarning
 from sklearn_ssl.images import Images, image_digest
 
-_TOLD_APART_BY = 1000  # images, evenly spread
-# whose code is told by the version of this package, or does not change from day to day
+_TOLD_APART_BY = 1000  # images in a fingerprint, evenly spread
+# packages whose code is not hashed: their versions identify it, or it hardly changes
 _KNOWN = {"builtins", "sklearn_ssl", "sklearn", "skorch", "torch", "torchvision", "timm"}
 
 
 def identity_of(learner: Any, images: Images) -> dict[str, Any]:
-    """Return what tells a training from others, as plain values; not the values of its images."""
+    """Return plain values that identify a training run, except for the pixels of its images."""
     return {
         "class": type(learner).__name__,
         **training_arguments(learner),
@@ -49,10 +49,10 @@ def identity_of(learner: Any, images: Images) -> dict[str, Any]:
 
 
 def training_arguments(learner: Any) -> dict[str, Any]:
-    """Return the arguments that a training depends on, as plain values."""
+    """Return the arguments that affect training, as plain values."""
     params = learner.get_params(deep=False)
     weights = params.get("weights")
-    if is_file(weights) and expanded(weights).is_file():  # told by what is in it, if it is there
+    if is_file(weights) and expanded(weights).is_file():  # identified by its content
         with contextlib.suppress(OSError), open(expanded(weights), "rb") as file:
             params["weights"] = hashlib.file_digest(file, "blake2b").hexdigest()
     return {
@@ -63,7 +63,7 @@ def training_arguments(learner: Any) -> dict[str, Any]:
 
 
 def describe(value: Any) -> Any:
-    """Return plain values that are equal for equal arguments: names in place of code."""
+    """Return plain values that are equal for equal arguments; code is named and hashed."""
     value = plain(value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -73,7 +73,7 @@ def describe(value: Any) -> Any:
         of_learner = hasattr(value, "_arguments")
         params = training_arguments(value) if of_learner else value.get_params(deep=False)
         described = {name: describe(v) for name, v in params.items()}
-        with contextlib.suppress(NotFittedError, TypeError):  # that it has no fit
+        with contextlib.suppress(NotFittedError, TypeError):  # not fitted, or no fit method
             check_is_fitted(value)
             described["fitted"] = joblib.hash(value)
         return {type(value).__name__: described}
@@ -93,14 +93,14 @@ def describe(value: Any) -> Any:
 
 
 def _code_of(value: Any) -> str:
-    """Return a hash of a class's or function's code and of what it uses; empty if there is none."""
+    """Return a hash of the code of a class or function and of what it uses, or "" without code."""
     parts: list[str] = []
     _collect(value, parts, set())
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest() if parts else ""
 
 
 def _collect(value: Any, parts: list[str], seen: set[int]) -> None:
-    """Collect the code of a class or function, and of those of its module that it names."""
+    """Collect the code of a class or function, and of those it names from its own module."""
     module = getattr(value, "__module__", None) or "builtins"
     if id(value) in seen or module.partition(".")[0] in _KNOWN:
         return
@@ -119,7 +119,7 @@ def _collect(value: Any, parts: list[str], seen: set[int]) -> None:
     if code is None:
         return
     parts.append(_described_code(code))
-    cells = [cell.cell_contents for cell in value.__closure__ or ()]  # super() has its class there
+    cells = [cell.cell_contents for cell in value.__closure__ or ()]  # super() has the class there
     for held in (*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()):
         if hasattr(held, "__qualname__"):
             _collect(held, parts, seen)
@@ -144,13 +144,13 @@ def _names_in(code: types.CodeType) -> list[str]:
 
 
 def image_fingerprint(images: Images, at_most: int = _TOLD_APART_BY) -> str:
-    """Return a hash of images; of many, that of a sample."""
+    """Return a hash of images, or of a sample if there are many."""
     _, pixels = _sample(images, at_most)
     return f"{len(images)} {hashlib.blake2b(pixels.data).hexdigest()}"
 
 
 def image_hashes(images: Images) -> list[str | None]:
-    """Return a hash of each image of a sample, or None for files that are skipped."""
+    """Return a hash of each image in a sample, with None for skipped files."""
     rows, pixels = _sample(images, _TOLD_APART_BY)
     skipped = images.skipped
     return [
@@ -160,28 +160,28 @@ def image_hashes(images: Images) -> list[str | None]:
 
 
 def _sample(images: Images, at_most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows, evenly spread, and their images (n, h, w, c)."""
+    """Return evenly spread rows and their images (n, h, w, c)."""
     rows = np.arange(0, len(images), -(-len(images) // at_most))
     return rows, images.take(rows).permute(0, 2, 3, 1).numpy()
 
 
-_POOLS: tuple[str | int, ...] = ("avg", "max", 1, 2, 3, 4)  # what a search mostly asks for
-_BYTES_AT_MOST = 2**30  # of features that were not asked for yet
+_POOLS: tuple[str | int, ...] = ("avg", "max", 1, 2, 3, 4)  # those that a search usually tries
+_BYTES_AT_MOST = 2**30  # of features computed ahead of a request
 
 
 def _is_on(memory: Any) -> bool:
-    """Return whether anything is kept: a ``joblib.Memory(None)`` keeps nothing."""
+    """Return whether anything is cached; ``joblib.Memory(None)`` caches nothing."""
     return (memory.location if isinstance(memory, Memory) else memory) is not None
 
 
 def caches_trainings(learner: Any) -> bool:
-    """Return whether trainings are cached; warn that they are not if there is no seed."""
+    """Return whether training runs are cached; warn if they are not for lack of a seed."""
     unseeded = learner._unseeded()
     if not _is_on(learner.memory) or unseeded is None:
         return _is_on(learner.memory)
     warn(
-        f"memory= keeps features, and no training, as every fit with {unseeded}=None is another "
-        "one; give a random_state to train once",
+        f"memory= caches features but not training, because with {unseeded}=None every fit is a "
+        "new training run; give a random_state to train only once",
         MemoryWarning,
     )
     return False
@@ -189,7 +189,7 @@ def caches_trainings(learner: Any) -> bool:
 
 @dataclass
 class CachedTraining:
-    """What an equal training that was cached leaves to do."""
+    """Outcome of a cache lookup: whether an equal training run was found, and what is left."""
 
     epochs_left: int
     was_restored: bool
@@ -200,7 +200,7 @@ class CachedTraining:
 def cached_training(
     learner: Any, images: Images, seed: int, epochs: int, draws: OwnRandomNumbers
 ) -> Iterator[CachedTraining]:
-    """Restore in the learner what an equal training learned; cache what is learned in the block."""
+    """Restore an equal training run from the cache; cache what is trained in the block."""
     what = {
         **identity_of(learner, images),
         "version": version("sklearn-ssl"),
@@ -209,10 +209,10 @@ def cached_training(
         "digest": image_digest(images),
         "names": [str(name) for name in getattr(learner, "feature_names_in_", ())],
     }
-    if learner.schedule == "constant":  # of which every training is the beginning of longer ones
+    if learner.schedule == "constant":  # a prefix of any longer run
         del what["max_epochs"]
     processes, opened = current_processes(), ResultStore(learner.memory).opened(key_of(what))
-    timed = learner.time_budget is not None  # no two are equally long
+    timed = learner.time_budget is not None  # whose number of epochs is not known ahead
     with contextlib.ExitStack() as stack:
         folder = processes.first(lambda: stack.enter_context(opened))
         done = processes.first(lambda: _longest(folder, sys.maxsize if timed else epochs))
@@ -221,15 +221,15 @@ def cached_training(
         n_done = done[0] if done else 0
         is_complete = done is not None and (timed or n_done == epochs)
         yield CachedTraining(epochs - n_done, done is not None, is_complete)
-        whole = timed or learner.n_epochs_ == epochs  # no callback stopped it
+        whole = timed or learner.n_epochs_ == epochs  # not stopped by a callback
         if whole and not is_complete and processes.rank == 0:
-            with _written_or_warned("the pretraining"):
+            with _written_or_warned("the training run"):
                 values = {**learner._state(), "generators": draws.state()}
                 write_file(folder / f"epochs-{learner.n_epochs_:06d}.safetensors", values)
 
 
 def _restored(learner: Any, values: Any, draws: OwnRandomNumbers) -> bool:
-    """Restore what was kept of a learner's training, and return whether that worked."""
+    """Restore a cached training run in a learner, and return whether that worked."""
     before = draws.state()
     try:
         learner._restore(values)
@@ -237,8 +237,8 @@ def _restored(learner: Any, values: Any, draws: OwnRandomNumbers) -> bool:
     except DAMAGED as error:
         draws.set_state(before)
         warn(
-            f"what memory={str(learner.memory)!r} has of this training does not fit: "
-            f"{type(error).__name__}: {error}; training anew",
+            f"the training run cached in memory={str(learner.memory)!r} does not fit this learner "
+            f"({type(error).__name__}: {error}); training anew",
             MemoryWarning,
         )
         return False
@@ -246,7 +246,7 @@ def _restored(learner: Any, values: Any, draws: OwnRandomNumbers) -> bool:
 
 
 def _longest(folder: Path, epochs: int) -> tuple[int, Any] | None:
-    """Return the longest training of at most ``epochs`` epochs and its values, or None."""
+    """Return the length and the values of the longest run of at most ``epochs`` epochs, or None."""
     for file in sorted(folder.glob("epochs-*.safetensors"), reverse=True):
         n_epochs = int(file.stem.removeprefix("epochs-"))
         if n_epochs <= epochs:
@@ -254,25 +254,25 @@ def _longest(folder: Path, epochs: int) -> tuple[int, Any] | None:
                 return n_epochs, read_file(file)
             except (OSError, ValueError) as error:
                 warn(f"{error}; training anew", MemoryWarning)
-                with contextlib.suppress(OSError):  # what cannot be deleted cannot be replaced
+                with contextlib.suppress(OSError):  # then it cannot be replaced either
                     file.unlink()
     return None
 
 
 def cached_features(
-    learner: Any, images: Images, wanted: list[Pair], encode: Callable[..., np.ndarray]
+    learner: Any, images: Images, spec: FeatureSpec, encode: Callable[..., np.ndarray]
 ) -> np.ndarray:
-    """Return features (n, d) of layers and their pools, side by side.
+    """Return the concatenated features (n, d) of layers and their pools.
 
-    All missing ones are computed in one pass, ``encode(pairs)``, together with those that a search
-    is likely to ask for next, if they are not too many.
+    Features missing from the cache are computed in one pass, ``encode(pairs)``, together with
+    those that a search is likely to request next, if these are not too large.
     """
     if not _is_on(learner.memory):
-        return encode(wanted)
+        return encode(spec)
     encoder, pixels = learner.encoder_, learner.net_.module_.pixels
     what = {
         "version": version("sklearn-ssl"),
-        "learner": [describe(type(learner)), training_arguments(learner)],  # as size of patches
+        "learner": [describe(type(learner)), training_arguments(learner)],  # such as patch_size
         "weights": _digest_of([*pixels.state_dict().values(), *encoder.state_dict().values()]),
         "images": f"{images.shape} {images.dtype} {image_digest(images)}",
     }
@@ -280,34 +280,36 @@ def cached_features(
     with contextlib.ExitStack() as stack:
         try:
             folder = stack.enter_context(ResultStore(learner.memory).opened(key_of(what)))
-        except OSError as error:  # as on the machine that a saved learner is used on
-            warn(f"{error}; features are computed, and not kept", MemoryWarning)
-            return encode(wanted)
+        except OSError as error:  # for example, the folder does not exist on this machine
+            warn(f"{error}; features are computed but not cached", MemoryWarning)
+            return encode(spec)
         mirrored = "-mirror" if learner.mirror else ""
         places = {
             (layer, pool): folder / f"{order.index(layer):03d}-{pool}{mirrored}.safetensors"
             for layer in order
-            for pool in (*_POOLS, *(pool for _, pool in wanted))
+            for pool in (*_POOLS, *(pool for _, pool in spec))
         }
 
-        def width(pair: Pair) -> int:
+        def width(pair: tuple[str, Any]) -> int:
             return pooled_width(encoder.layers[pair[0]], pair[1])
 
-        found: dict[Pair, Any] = {pair: _read(places[pair], (n, width(pair))) for pair in wanted}
+        found: dict[tuple[str, Any], Any] = {
+            pair: _read(places[pair], (n, width(pair))) for pair in spec
+        }
         if missing := [pair for pair in found if found[pair] is None]:
             pairs = _with_more(missing, encoder.layers, n)
             parts = np.split(encode(pairs), np.cumsum([*map(width, pairs)])[:-1], axis=1)
             found |= zip(pairs, parts, strict=True)
-            if not images.skipped:  # they may be there the next time
+            if not images.skipped:  # skipped files may be readable next time
                 with _written_or_warned("features"):
                     for pair, part in zip(pairs, parts, strict=True):
                         rows = torch.from_numpy(np.ascontiguousarray(part))
                         write_file(places[pair], rows)
-        return np.concatenate([found[pair] for pair in wanted], axis=1)
+        return np.concatenate([found[pair] for pair in spec], axis=1)
 
 
-def _with_more(missing: list[Pair], shapes: dict[str, Any], n_images: int) -> list[Pair]:
-    """Return these pairs, and other pools of their layers."""
+def _with_more(missing: FeatureSpec, shapes: dict[str, Any], n_images: int) -> FeatureSpec:
+    """Return the missing pairs, plus the other usual pools of their layers."""
     pairs, left = list(missing), _BYTES_AT_MOST
     for layer in dict.fromkeys(layer for layer, _ in missing):
         more = [(layer, pool) for pool in _POOLS if (layer, pool) not in missing]
@@ -319,11 +321,11 @@ def _with_more(missing: list[Pair], shapes: dict[str, Any], n_images: int) -> li
 
 
 def _read(place: Path, shape: tuple[int, int]) -> np.ndarray | None:
-    """Read features; return None if there are none or, with a warning, if they are damaged."""
+    """Read features; return None if there are none, or with a warning if they are damaged."""
     try:
         rows = read_file(place)
         if not isinstance(rows, torch.Tensor) or (rows.shape, rows.dtype) != (shape, torch.float32):
-            raise ValueError(f"{place} holds other than features of shape {shape}")
+            raise ValueError(f"{place} does not hold float32 features of shape {shape}")
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -334,12 +336,12 @@ def _read(place: Path, shape: tuple[int, int]) -> np.ndarray | None:
 
 @contextlib.contextmanager
 def _written_or_warned(what: str) -> Iterator[None]:
-    """Warn of what cannot be written: it costs the time to compute again, and nothing else."""
+    """Warn if a result cannot be written, which costs nothing but a recomputation."""
     try:
         yield
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        warn(f"{what} cannot be kept in memory=: {reason}", MemoryWarning)
+        warn(f"{what} cannot be cached in memory=: {reason}", MemoryWarning)
 
 
 def _digest_of(tensors: Any) -> str:

@@ -22,7 +22,7 @@ from sklearn_ssl.training import FrozenNet
 
 
 class FrozenTransformer(ImageTransformer):
-    """Base of transformers with an encoder that is given, or found without a pretext task."""
+    """Base of transformers whose encoder is pretrained, or fitted without a pretext task."""
 
     memory: str | os.PathLike | Memory | None = argument(
         str,
@@ -34,20 +34,21 @@ class FrozenTransformer(ImageTransformer):
         writes=True,
         trains=False,
         doc="""str, path, joblib.Memory or None
-Folder in which features are kept: of the same images they are not computed twice, in any process.
-``joblib.Memory(folder).reduce_size(bytes_limit=...)`` deletes what was not used for long.""",
+Folder for a cache of features, shared by all processes; the features of the same images are
+computed only once. ``joblib.Memory(folder).reduce_size(bytes_limit=...)`` deletes the least
+recently used results.""",
     )
 
     random_state: Any = None
 
     @all_or_nothing
     def fit(self, X: Any, y: Any = None, *, X_unlabeled: Any = None) -> Self:
-        """Check the images, learn their range of values, and make the encoder.
+        """Check the images, learn their value range, and make the encoder.
 
         Parameters
         ----------
         X : array-like, or images in files
-            As for :meth:`PretextLearner.fit <sklearn_ssl.base.PretextLearner.fit>`.
+            Images, as for :meth:`PretextLearner.fit <sklearn_ssl.base.PretextLearner.fit>`.
         y : ignored
         X_unlabeled : array-like, optional
             More images, of the same shape and dtype.
@@ -59,9 +60,9 @@ Folder in which features are kept: of the same images they are not computed twic
         Raises
         ------
         ValueError, TypeError
-            If an argument or the images are not usable; the message says what is.
+            If an argument or the images are invalid; the message says what is valid.
         OSError
-            If files, of images or of weights, cannot be read.
+            If an image file or the weights cannot be read.
         """
         refuse_images(y, X)
         self._validate_params()
@@ -70,9 +71,9 @@ Folder in which features are kept: of the same images they are not computed twic
         draws = OwnRandomNumbers(device, draw_seed(self.random_state))
         with threads_that_survive_a_fork(), own_settings(device), draws, torch.no_grad():
             pixels, mean, std = learn_pixels(images)
-            plainly = self._plainly()
+            plainly = self._with_python_scalars()
             net = plainly._assemble(pixels, mean, std, images.shape, len(images), None, device)
-            self._wanted(net.encoder)
+            self._feature_spec(net.encoder)
             plainly._learn(net, images)
         self.__dict__.update(self._learned(net), image_shape_=images.shape, skipped_=images.skipped)
         warn_of_files(images, "were left out; see skipped_")
@@ -92,7 +93,7 @@ Folder in which features are kept: of the same images they are not computed twic
         return FrozenNet(pixels, encoder, device, self.precision, self.deterministic)
 
     def _learn(self, net: FrozenNet, images: Images) -> None:
-        """Fill the encoder with what the images say: nothing, unless a subclass does."""
+        """Fit the encoder to the images; by default, do nothing."""
 
     def _learned(self, net: FrozenNet) -> dict[str, Any]:
         return {"net_": net, "device_": torch.device(net.device)}

@@ -1,4 +1,4 @@
-"""Learners, scikit-learn's face of a pretext method, and their tasks: a fit from X to features."""
+"""Base classes of learners, the scikit-learn estimators of pretext methods, and of their tasks."""
 
 import contextlib
 import functools
@@ -48,7 +48,7 @@ from sklearn_ssl.exceptions import (
 )
 from sklearn_ssl.images import Images, PixelRange, learn_pixels, read_images, warn_of_files
 from sklearn_ssl.nn import Queue
-from sklearn_ssl.training import Checkpoint
+from sklearn_ssl.training import CheckpointFolder
 from sklearn_ssl.views import MultiCrop, Views, as_views
 
 # skorch is imported when a learner is fitted, to keep the package quick to import
@@ -66,11 +66,11 @@ else:
         return method
 
 
-_ALIKE_BY = 16  # images that processes compare
-_COMPARED = 256  # images, evenly spread, to say whether all are the same
+_ALIKE_BY = 16  # number of images that processes compare
+_COMPARED = 256  # number of images, evenly spread, checked for being identical
 _COLLAPSED = 1e-3  # feature spread below which all images look the same
 _FEW_IMAGES = 10
-_SEEN_ONCE = 0.95  # a last, smaller batch is left out of an epoch
+_SEEN_ONCE = 0.95  # share of the images; an epoch drops a last, smaller batch
 
 
 @dataclass
@@ -80,11 +80,11 @@ class TaskOutput:
     Parameters
     ----------
     loss : Tensor, a scalar
-        What is minimized.
+        Loss to minimize.
     terms : dict of str to scalar Tensor, optional
-        Other values worth a place in ``history_``.
+        Other values to record in ``history_``.
     state : object, optional
-        What :meth:`PretextTask.after_step` needs of this batch, detached.
+        Values of this batch that :meth:`PretextTask.after_step` needs, detached.
     """
 
     loss: Tensor
@@ -93,28 +93,28 @@ class TaskOutput:
 
 
 class PretextTask(nn.Module, ABC):
-    """Views, heads and loss of a pretext method, on an encoder that it is given.
+    """Views, heads and loss of a pretext method, trained on top of a given encoder.
 
-    All state lives in parameters and persistent buffers, so that it is saved and resumed. What is
-    drawn by torch's functions comes from generators of the fit. :meth:`forward` leaves queues,
-    banks and averages as they are, :meth:`after_step` moves them. A step never reads a value back
-    from the device: no ``.item()``, no indexing by a mask, no tensor made on the CPU.
+    All state lives in parameters and persistent buffers, so that it is saved and resumed. Random
+    draws by torch functions use the generators of the fit. :meth:`forward` must not change queues,
+    memory banks or EMAs; :meth:`after_step` updates them. A step never reads a value back from the
+    device: no ``.item()``, no indexing by a mask, no tensor created on the CPU.
 
     Parameters
     ----------
     encoder : Encoder
-        Kept as ``self.encoder``; features are read from this attribute after training.
+        Stored as ``self.encoder``; after training, features come from this attribute.
     views : callable
-        Takes images in [0, 1] and draws a view, or several, of each.
+        Function that takes images in [0, 1] and draws one or several views of each.
     """
 
     encoder: Any
     views: Callable[..., Any]
-    n_images: int | None = None  # in the training set, for tasks that keep something of each
+    n_images: int | None = None  # of the training set, in tasks that store something for each
 
     @property
-    def keeps_images(self) -> bool:
-        """Return whether something of the images themselves is kept, in a bank or a queue."""
+    def stores_images(self) -> bool:
+        """Return whether a memory bank or a queue stores something of the images."""
         return self.n_images is not None or any(isinstance(part, Queue) for part in self.modules())
 
     def __init__(self, encoder: nn.Module, views: Callable[..., Any]):
@@ -139,38 +139,38 @@ class PretextTask(nn.Module, ABC):
         """
 
     def pair(self, images: Tensor) -> Tensor:
-        """Draw two views of each image, (2n, c, h, w): all first ones, then all second ones."""
+        """Draw two views of each image, (2n, c, h, w): all first views, then all second views."""
         return torch.cat([self.views(images, view) for view in (0, 1)])
 
     def embed_crops(self, images: Tensor) -> Tensor:
-        """Compute embeddings (v * n, d) of the two views and small crops of ``MultiCrop``."""
+        """Compute embeddings (v * n, d) of the two views and the small crops from ``MultiCrop``."""
         return torch.cat([self.encoder.embed(crops) for crops in self.views(images)])
 
     def zoom_for(self, image_shape: Sequence[int]) -> float:
-        """Return how much larger than this shape files are decoded, to crop views from them."""
+        """Return the factor by which files are decoded larger than this shape, to crop views."""
         return self.views.zoom_for(image_shape) if hasattr(self.views, "zoom_for") else 1.0
 
     def after_step(self, output: TaskOutput, progress: float | None) -> None:
-        """Update what is not learned by gradient (averages, queues), after the optimizer's step.
+        """Update what is not learned by gradient (EMAs, queues), after the optimizer's step.
 
-        ``output`` is what :meth:`forward` returned for the batch. ``progress`` is in (0, 1]. It is
-        None where no end is known, as in ``partial_fit``: then schedules stay at their start, and
-        what waits for a share of the training has waited.
+        ``output`` is what :meth:`forward` returned for the batch. ``progress`` is in (0, 1], or
+        None if training has no known end, as in ``partial_fit``: then schedules stay at their
+        start values, and anything delayed to a later part of the training is active at once.
         """
 
     def forget(self) -> None:
-        """Drop what is kept of images, for a continued fit to other images."""
+        """Drop everything stored of the images, before a continued fit to other images."""
         for part in self.modules():
             if isinstance(part, Queue):
                 part.reset()
 
 
 class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
-    """Base of all learners, and of those that you write.
+    """Base of all learners, including your own.
 
-    A learner declares the arguments of its method as annotated attributes, and says in
-    :meth:`_make_task` what its task is. It needs no ``__init__`` and no decorator. Its docstring
-    may have ``<shared parameters>`` and ``<attributes>`` where the text that all share goes.
+    A learner declares the arguments of its method as annotated attributes, and makes its task in
+    :meth:`_make_task`. It needs no ``__init__`` and no decorator. In its docstring, the
+    placeholders ``<shared parameters>`` and ``<attributes>`` are replaced by the shared text.
 
     Parameters
     ----------
@@ -202,18 +202,18 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
     """
 
     _usual_batch_size: ClassVar[int] = 128
-    _kept_attributes = (*ImageTransformer._kept_attributes, "_fingerprint_")
-    _shares_encoder: ClassVar[bool] = True  # False for methods with an encoder of their own kind
-    _needs_a_teacher: ClassVar[bool] = False  # which is made in its fit, and by no MultiTask
+    _saved_attributes = (*ImageTransformer._saved_attributes, "_fingerprint_")
+    _shares_encoder: ClassVar[bool] = True  # False for methods with a special encoder
+    _needs_a_teacher: ClassVar[bool] = False  # which its fit makes, but MultiTask does not
 
-    # What a method says
+    # Overridden by methods
 
     _task_class: ClassVar[Any] = None
 
     def _make_task(self, encoder: Any, n_images: int) -> PretextTask:
         """Make the task that trains ``encoder``; queues need not be longer than ``n_images``.
 
-        By default it is a ``_task_class``, with the arguments of the learner by their names.
+        By default, make a ``_task_class`` from the learner's arguments of the same names.
         """
         if self._task_class is None:
             raise NotImplementedError(
@@ -224,7 +224,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
     def _new_task(
         self, task: Callable[..., PretextTask], encoder: Any, views: Any = None, **given: Any
     ) -> PretextTask:
-        """Make a task of a class with the learner's arguments of its names, and those given."""
+        """Make a task of a class from the learner's arguments of the same names, and ``given``."""
         names = self._arguments.keys() & set(_names(task)) - {"encoder", "views"}
         own = {name: getattr(self, name) for name in names}
         return task(
@@ -234,26 +234,26 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
     def _make_encoder(
         self, image_shape: tuple[int, int, int], mean: Sequence[float], std: Sequence[float]
     ) -> Encoder:
-        """Make the encoder; methods with an encoder of their own kind override it."""
+        """Make the encoder; methods with a special encoder override this."""
         return self._make_network(image_shape, mean, std)
 
     def _default_views(self) -> Views:
-        """Return the recipe of the method, for ``views=None``."""
+        """Return the method's own recipe, which ``views=None`` stands for."""
         return Views()
 
     def _make_views(self, size: Any = None) -> Any:
-        """Return the user's views, or the method's; ``size`` is for views that have none."""
+        """Return the user's or the method's views; ``size`` is the default size of a view."""
         return as_views(self._default_views() if self.views is None else self.views, size)
 
     def _make_task_views(self, encoder: Encoder) -> Any:
-        """Return the views that the task draws, with small crops if the method has some."""
+        """Return the views that the task draws, with small crops if the method uses them."""
         views = self._make_views()
         if isinstance(self, MultiCropArguments):
             views = MultiCrop(views, self.local_crops, self.local_scale, encoder.image_shape)
         return views
 
     def _unseeded(self) -> str | None:
-        """Return the name of the argument that makes every fit another one, or None."""
+        """Return the name of the unset seed that makes every fit different, or None."""
         return "random_state" if self.random_state is None else None
 
     # Parameters, also of views and callbacks
@@ -264,6 +264,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         Parameters
         ----------
         deep : bool, default=True
+            Whether to include the parameters of nested estimators.
 
         Returns
         -------
@@ -271,7 +272,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         """
         params = BaseEstimator.get_params(self, deep=False)
         nested = [(n, value) for n, value in params.items() if isinstance(value, BaseEstimator)]
-        for name, value in nested if deep else ():  # torchvision's get_params is another thing
+        for name, value in nested if deep else ():  # unlike torchvision's get_params
             params |= {f"{name}__{n}": v for n, v in value.get_params().items()}
         return params
 
@@ -281,6 +282,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         Parameters
         ----------
         **params : object
+            New values.
 
         Returns
         -------
@@ -295,8 +297,8 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
             self.views = self._default_views()
         if of_views and not isinstance(self.views, Views):
             raise ValueError(
-                f"{', '.join(of_views)}: views={self.views!r} has no parameters that are known; "
-                "give a Views object"
+                f"{', '.join(of_views)}: views={self.views!r} has no parameters to set; give a "
+                "Views object"
             )
         return BaseEstimator.set_params(self, **of_views)
 
@@ -306,13 +308,13 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         names = [pair[0] if isinstance(pair, tuple) else "" for pair in callbacks]
         if which not in names:
             raise ValueError(
-                f"{name}: there is no callback of this name. Callbacks whose parameters are set "
-                "are given as pairs, callbacks=[('stop', EarlyStopping())]"
+                f"{name}: there is no callback of this name. To set parameters of callbacks, give "
+                "them as pairs: callbacks=[('stop', EarlyStopping())]"
             )
         if parameter:
             changed = clone(callbacks[names.index(which)][1])
-            changed.set_params(**{parameter[0]: value})  # which gives nothing back
-        else:  # another one, or None for none
+            changed.set_params(**{parameter[0]: value})  # not chained: it returns None
+        else:  # a replacement, or None to remove it
             changed = value
         pairs = zip(names, callbacks, strict=True)
         changed_ones = [(which, changed) if n == which else callback for n, callback in pairs]
@@ -321,15 +323,15 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
     def _validate(self) -> None:
         self._validate_params()
         if isinstance(self.optimizer, type) and not issubclass(self.optimizer, Optimizer):
-            raise TypeError(f"optimizer={self.optimizer!r} must be a class of torch.optim")
+            raise TypeError(f"optimizer={self.optimizer!r} is not a torch.optim.Optimizer class")
         for given in self.callbacks or ():
             callback = given[1] if isinstance(given, tuple) and len(given) == 2 else given
             if callback is not None and not hasattr(callback, "on_epoch_end"):
                 raise TypeError(
-                    f"callbacks has {given!r}; give callbacks of skorch, or pairs of a name and one"
+                    f"callbacks contains {given!r}; give skorch callbacks or (name, callback) pairs"
                 )
         if isinstance(self.views, type):
-            raise TypeError(f"'views' is a class; give an object, {self.views.__name__}()")
+            raise TypeError(f"'views' is a class; give an instance: {self.views.__name__}()")
         if isinstance(self.views, Views):
             self.views.validate()
 
@@ -343,16 +345,16 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         Parameters
         ----------
         X : array-like, or images in files
-            An array of shape (n, pixels), (n, height, width) or (n, height, width, channels), in
-            memory or not (HDF5, Zarr, xarray), a tensor of shape (n, channels, height, width), or
-            a data frame of pixels. Or a list or column of paths, bytes, PIL images or arrays of
-            several sizes, what :func:`~sklearn_ssl.images.list_images` takes, or a data set of
-            torch or Hugging Face.
+            Images: an array of shape (n, pixels), (n, height, width) or (n, height, width,
+            channels), in memory or not (HDF5, Zarr, xarray), a tensor of shape (n, channels,
+            height, width), or a data frame of pixels. Or a list or column of paths, bytes, PIL
+            images or arrays of different sizes, a folder, pattern or archive as for
+            :func:`~sklearn_ssl.images.list_images`, or a torch or Hugging Face dataset.
         y : ignored
         X_unlabeled : array-like, optional
-            More images to pretrain on, of the same shape and dtype. This is how a pipeline that is
-            fitted to a few labeled images learns from many. Cross-validation cuts it like ``X``
-            if it has as many rows, and passes it whole otherwise.
+            More images to pretrain on, of the same shape and dtype. With it, a pipeline fitted to a
+            few labeled images can learn from many unlabeled ones. Cross-validation splits it like
+            ``X`` if it has the same number of rows, and passes it whole otherwise.
 
         Returns
         -------
@@ -361,13 +363,14 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         Raises
         ------
         ValueError, TypeError
-            If an argument or the images are not usable; the message says what is.
+            If an argument or the images are invalid; the message says what is valid.
         DivergenceError
             If the loss becomes NaN or infinite.
         ImageReadError
-            If a file cannot be read; an OSError.
+            If a file cannot be read; a subclass of OSError.
         TrainingInterrupted
-            After Ctrl-C; a KeyboardInterrupt. The learner has what it learned until then.
+            After Ctrl-C; a subclass of KeyboardInterrupt. The learner is fitted, with what it
+            learned before the interruption.
         """
         refuse_images(y, X)
         return self._fit(X, X_unlabeled, epochs=plain(self.max_epochs), continued=self.warm_start)
@@ -376,8 +379,8 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Train for one more pass over these images, at a constant learning rate.
 
-        The first call learns the value range and the normalization of the images; later ones have
-        to come in the same range. A ``batch_size`` larger than the number of images is cut to it.
+        The first call learns the value range and the normalization of the images; images in later
+        calls must have the same range. ``batch_size`` is reduced if there are fewer images.
 
         Parameters
         ----------
@@ -398,15 +401,16 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         Parameters
         ----------
         X : array-like
+            Images, as for :meth:`fit`.
         y : ignored
         **fit_params
-            As of :meth:`fit`.
+            Other arguments of :meth:`fit`.
 
         Returns
         -------
         ndarray of shape (n, n_features_out), float32
         """
-        given = self.__dict__.pop("_features_given_", False)  # who asks gets the new ones
+        given = self.__dict__.pop("_features_given_", False)  # this call returns the new ones
         try:
             features = super().fit_transform(X, y, **fit_params)
             given = True
@@ -434,7 +438,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         device = resolve_device(self.device)
         seed = draw_seed(self.random_state)
         if continued and self.random_state is not None:
-            seed += self.n_epochs_  # other numbers than those of before
+            seed += self.n_epochs_  # not the random numbers of earlier epochs
         timed = self.time_budget is not None and not streamed
         deadline = began + plain(self.time_budget) if timed else None
         epochs_before = self.n_epochs_ if continued else 0
@@ -454,12 +458,12 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
                 with cached_training(self, images, seed, epochs, draws) as cached:
                     if not cached.is_complete:
                         self._learn(fit, cached.epochs_left, cached.was_restored)
-        warn_of_files(images, "others were taken in their place; see skipped_")
+        warn_of_files(images, "were replaced by others; see skipped_")
         _warn_of_features(self, images, continued, trained=self.n_epochs_ > epochs_before)
         return self
 
     def _learn(self, fit: "_Fit", epochs: int, continued: bool) -> None:
-        """Train a new net or the one that is fitted, and keep what it learns."""
+        """Train a new net or a copy of the fitted one, and set the fitted attributes."""
         net = self._next_net(fit, continued)
         drift = None
         if self.weights is not None and not continued and epochs > 0:
@@ -475,23 +479,23 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         self._keep(net, fit.images)
 
     def _next_net(self, fit: "_Fit", continued: bool) -> "PretextNet":
-        """Return the net to train: a new one, or a copy of the one that is fitted."""
-        plainly, device = self._plainly(), resolve_device(self.device)
+        """Return the net to train: a new one, or a copy of the fitted one."""
+        plainly, device = self._with_python_scalars(), resolve_device(self.device)
         batch_size = plainly._choose_batch_size(len(fit.images), cut=fit.streamed)
         if continued:
-            net = self.net_.copied()  # a failure must not touch what is fitted
+            net = self.net_.copied()  # a failure must not change the fitted net
             net.set_training(plainly._training_options(), batch_size, device)
-            _keep_or_forget(self, net.module_.task, fit.images, fit.streamed)
+            _match_stored_images(self, net.module_.task, fit.images, fit.streamed)
         else:
             with fit.draws:
                 net = plainly._build_net(fit.images, batch_size, device)
-            self._wanted(net.encoder)
+            self._feature_spec(net.encoder)
         return net
 
     def _train(self, fit: "_Fit", net: "PretextNet", epochs: int) -> None:
         """Train for ``epochs`` epochs, or until the deadline of the fit.
 
-        A stream has no end, and no checkpoints.
+        ``partial_fit`` (``fit.streamed``) writes no checkpoints.
         """
         from sklearn_ssl.training import LoadWatch, ProgressBar, SklearnCallbacks
 
@@ -525,27 +529,27 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
                 watchers=watchers,
                 checkpoints=checkpoints,
             )
-        if deadline is not None and net.holds_encoder():
+        if deadline is not None and net.encoder_is_frozen():
             warn(
-                f"time_budget={self.time_budget:g} was over in the first {net.frozen_epochs} "
-                "epochs, in which frozen_epochs holds the encoder: it is as it was; give it more "
-                "time",
+                f"time_budget={self.time_budget:g} was over within the first {net.frozen_epochs} "
+                "epochs, in which frozen_epochs freezes the encoder, so it did not change; give it "
+                "more time",
                 ConvergenceWarning,
             )
         elif deadline is not None:
             _warn_of_little_time(self, net, len(images))
         if not fit.streamed and (epochs or deadline is not None) and len(images) < _FEW_IMAGES:
             warn(
-                f"the training had {len(images)} images, of which little can be learned; give it "
-                "more, or take a PretrainedEncoder, which needs none",
+                f"{len(images)} images are too few to learn much from; give more, or use a "
+                "PretrainedEncoder, which needs no training",
                 LittleTrainingWarning,
             )
 
     def _opened_checkpoints(self, fit: "_Fit", net: "PretextNet") -> Any:
-        """Open the checkpoints of a training."""
+        """Open the checkpoints of a training run."""
         checkpoint: Any = self.checkpoint
-        if not isinstance(checkpoint, Checkpoint):
-            checkpoint = Checkpoint(checkpoint)
+        if not isinstance(checkpoint, CheckpointFolder):
+            checkpoint = CheckpointFolder(checkpoint)
         training = {
             **identity_of(self, fit.images),
             "seed": None if self.random_state is None else fit.seed,
@@ -555,31 +559,31 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         return checkpoint.opened(training, fit.draws)
 
     def _choose_batch_size(self, n_images: int, cut: bool) -> int:
-        """Return the given batch size, cut to the images if ``cut`` allows it, or a default."""
+        """Return the batch size: the argument, limited to ``n_images`` if ``cut``, or a default."""
         wanted, n_processes = plain(self.batch_size), current_processes().size
         if wanted is None:
             size = min(self._usual_batch_size, max(2, n_images // 4))
         elif wanted > n_images and not cut:
             raise ValueError(
                 f"batch_size={wanted} is larger than the number of images, {n_images}; give a "
-                "smaller one, or None to have it chosen"
+                "smaller one, or None for a default"
             )
         else:
             size = min(wanted, n_images)
         if size % n_processes:
             raise ValueError(
-                f"batch_size={wanted}, which is {size} for {n_images} images, cannot be shared out "
-                f"to {n_processes} processes; give a multiple of {n_processes}"
+                f"batch_size={wanted}, which is {size} for {n_images} images, cannot be split "
+                f"evenly among {n_processes} processes; give a multiple of {n_processes}"
             )
         return size
 
     @staticmethod
     def _start_clock(*encoders: Any) -> float:
-        """Import all that a first training needs, and return the time of the monotonic clock."""
+        """Import everything training needs, then return the time of the monotonic clock."""
         importlib.import_module("sklearn_ssl.training._loop")
         for encoder in encoders:
             import_library(encoder)
-        # with its first optimizer torch imports its compiler, 900 modules
+        # the first optimizer makes torch import its compiler, 900 modules
         torch.optim.SGD([torch.zeros(1, device="cpu")], lr=1.0)
         return time.monotonic()
 
@@ -618,7 +622,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         )
         return {name: getattr(self, name) for name in names}
 
-    # What is learned
+    # Fitted attributes
 
     def _keep(self, net: "PretextNet", images: Images) -> None:
         images.know(current_processes().gathered(images.troubles))
@@ -629,7 +633,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         return {**self._learned(net), "image_shape_": images.shape, "skipped_": images.skipped}
 
     def _built_in(self) -> dict[str, Any]:
-        """Return the arguments that the network and its task were built from."""
+        """Return the arguments that the network and its task are built from."""
         changeable = {name for name, known in self._arguments.items() if known["changeable"]}
         params = self.get_params(deep=True)
         nested = {name.partition("__")[0] for name in params if "__" in name}
@@ -649,21 +653,21 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
             "device_": torch.device(net.device),
         }
 
-    # Measures that need no labels
+    # Label-free measures
 
     def pretext_loss(self, X: Any, *, random_state: Any = None) -> float:
         """Compute the mean loss of the pretext task on images, usually held-out ones.
 
-        Batches are as large as in the training, and batch norm takes their statistics, as it does
-        there; nothing is learned or kept of them. Use it to compare trainings of one method: each
-        method has a loss of its own.
+        Batches have the size used in training, and batch norm uses their statistics, as in
+        training, but nothing is updated. Use it to compare training runs of one method; losses of
+        different methods are not comparable.
 
         Parameters
         ----------
         X : array-like
             Images, as for :meth:`transform`.
         random_state : int, RandomState instance or None, default=None
-            Draws views and whatever else the task draws.
+            Seed for views and other random draws of the task.
 
         Returns
         -------
@@ -672,25 +676,27 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         Raises
         ------
         ValueError
-            For methods that keep something of each image of the training, which other images lack.
+            For methods that store something for each training image, which other images lack.
         """
         return _measures.pretext_loss(self, X, random_state)
 
     def draw_views(self, X: Any, n_views: int = 2, *, random_state: Any = None) -> np.ndarray:
-        """Draw views of images, by the recipe of the method.
+        """Draw views of images with the learner's recipe.
 
         Parameters
         ----------
         X : array-like
             Images, as for :meth:`transform`.
         n_views : int, default=2
-            Of each image. Every second one is what the method draws as an image's second view.
+            Number of views per image. Every second one uses the recipe of second views, where the
+            method has one.
         random_state : int, RandomState instance or None, default=None
+            Seed of the draws.
 
         Returns
         -------
         ndarray of shape (n, n_views, height, width, channels), float32
-            In [0, 1].
+            Views with values in [0, 1].
         """
 
         def pixels(views: list[Tensor]) -> Tensor:
@@ -706,15 +712,17 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         X : array-like
             Images, as for :meth:`transform`.
         n_views : int, default=2
+            Number of views per image.
         random_state : int, RandomState instance or None, default=None
+            Seed of the draws.
 
         Returns
         -------
         ndarray of shape (n, n_views, n_features_out), float32
-            Of ``layer``, pooled by ``pool``. A grid is laid over views as over images, whatever
-            their size.
+            Features of ``layer``, pooled by ``pool``. A grid has the same number of cells for views
+            as for images, whatever their size.
         """
-        encoder, wanted, mirror = self.encoder_, self._wanted(self.encoder_), self.mirror
+        encoder, wanted, mirror = self.encoder_, self._feature_spec(self.encoder_), self.mirror
 
         def features(views: list[Tensor]) -> Tensor:
             return torch.stack([encoder.features(view, wanted, mirror) for view in views], 1)
@@ -724,7 +732,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
 
 @dataclass
 class _Fit:
-    """One call of ``fit`` or ``partial_fit``: what it was given, and what follows from it."""
+    """Input and derived settings of one call of ``fit`` or ``partial_fit``."""
 
     X: Any
     images: Images
@@ -734,11 +742,11 @@ class _Fit:
     deadline: float | None  # on the monotonic clock
 
 
-# What a fit checks and decides
+# Checks of a fit
 
 
 def _names(task: Any) -> Iterator[str]:
-    """Yield the names of a task's arguments, with those that it hands on to its bases."""
+    """Yield the names of a task's arguments, including those it passes on to its bases."""
     for cls in task.__mro__ if isinstance(task, type) else [task]:
         if not isinstance(cls, type) or "__init__" in vars(cls):
             parameters = inspect.signature(cls).parameters
@@ -754,12 +762,12 @@ def _check_unchanged(learner: Any) -> None:
     if changed:
         raise ValueError(
             f"{', '.join(changed)} changed since the encoder was built, and cannot change in a "
-            "continued fit; fit anew with warm_start=False"
+            "continued fit; use fit with warm_start=False to start over"
         )
 
 
 def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool) -> Images:
-    """Read all images to train on, and check that they have one shape and range of values."""
+    """Read all images to train on, and check that they have the same shape and value range."""
     shape = learner.image_shape_ if continued else None
     order = learner.channel_order
     images = read_images(
@@ -785,8 +793,8 @@ def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool
             )
         if more.is_uint8 != images.is_uint8:
             raise ValueError(
-                f"X has dtype {images.dtype} and X_unlabeled {more.dtype}; give both in one range "
-                "of values, both as uint8 or both as floats"
+                f"X has dtype {images.dtype} and X_unlabeled {more.dtype}; give both as uint8 or "
+                "both as floats, in the same range"
             )
         if not (continued or images.is_uint8):
             pixels, _, _ = learn_pixels(images)
@@ -801,21 +809,26 @@ def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool
 
 
 def _fingerprint(task: Any, images: Images) -> str | None:
-    """Return a hash of the images (of many, of a sample) if a task keeps some of them, or None."""
-    return image_fingerprint(images) if task.keeps_images else None
+    """Return a hash of the images, or of a sample, if the task stores any of them, or None."""
+    return image_fingerprint(images) if task.stores_images else None
 
 
-def _keep_or_forget(learner: Any, task: Any, images: Images, streamed: bool) -> None:
-    """Drop what a task keeps of images that a continued fit does not have.
+def _match_stored_images(learner: Any, task: Any, images: Images, streamed: bool) -> None:
+    """Drop what the task stored of its images if a continued fit has other images.
 
-    Images of a stream come one after the other, and queues go on over them.
+    In a stream (``partial_fit``), queues are kept across calls.
+
+    Raises
+    ------
+    ValueError
+        If the task needs the same images.
     """
     if _fingerprint(task, images) == learner._fingerprint_:
         return
     if task.n_images is not None:
         raise ValueError(
-            f"{type(learner).__name__} keeps something of each image of the first fit, which had "
-            f"{task.n_images}; a continued fit needs the same ones in their order, and not "
+            f"{type(learner).__name__} stores something for each image of the first fit, which had "
+            f"{task.n_images}; a continued fit needs the same images in the same order, not "
             f"{len(images)} others"
         )
     if not streamed:
@@ -825,7 +838,7 @@ def _keep_or_forget(learner: Any, task: Any, images: Images, streamed: bool) -> 
 def _check_alike(
     processes: Any, learner: Any, images: Images, epochs: int, continued: bool
 ) -> None:
-    """Raise ValueError if processes that train together were given different things."""
+    """Raise ValueError if processes that train together have different arguments or images."""
     own = {
         **identity_of(learner, images),
         "epochs": epochs,
@@ -838,23 +851,23 @@ def _check_alike(
         if different := [name for name in own if own[name] != other.get(name)]:
             raise ValueError(
                 f"processes {processes.rank} and {rank} of {processes.size}, which train together, "
-                f"differ in {', '.join(different)}. Each has to run the same script on the same "
+                f"differ in {', '.join(different)}. Run the same script in each, with the same "
                 "images in the same order"
             )
 
 
 def refuse_images(y: Any, X: Any) -> None:
-    """Raise ValueError if images were given as labels, mostly in place of ``X_unlabeled``."""
+    """Raise ValueError if images were given as ``y``, usually instead of ``X_unlabeled``."""
     shape = _shape(y)
     if len(shape) > 2 or (len(shape) == 2 and shape[1] == np.prod(_shape(X)[1:]) >= 16):
         raise ValueError(
-            f"y has shape {shape}, which looks like images, and would be ignored; give more images "
-            "to pretrain on as fit(X, X_unlabeled=...)"
+            f"y has shape {shape}, which looks like images and would be ignored; to pretrain on "
+            "more images, use fit(X, X_unlabeled=...)"
         )
 
 
 def _shape(given: Any) -> tuple[int, ...]:
-    """Return the shape of arrays and frames; for lists, as seen from their first element."""
+    """Return the shape of an array or frame, or of a list, judged by its first elements."""
     if isinstance(given, (list, tuple)) and len(given):
         return (len(given), *_shape(given[0]))
     return tuple(getattr(given, "shape", ()))
@@ -868,19 +881,20 @@ def _warn_of_little_time(learner: Any, net: Any, n_images: int) -> None:
     if seen <= net.batch_size or seen < _SEEN_ONCE * n_images:
         steps = "a single step" if seen <= net.batch_size else f"{seen // net.batch_size} steps"
         warn(
-            f"time_budget={learner.time_budget:g} was over after {steps}: the training saw each "
-            f"image {seen / n_images:.2g} times. Give it more time, or a smaller network or views",
+            f"time_budget={learner.time_budget:g} was over after {steps}, in which each image was "
+            f"seen {seen / n_images:.2g} times on average. Give it more time, a smaller network or "
+            "smaller views",
             LittleTrainingWarning,
         )
 
 
 def _warn_of_features(learner: Any, images: Images, continued: bool, trained: bool) -> None:
-    """Warn of features that are the same for all images, or that others hold in an older state."""
+    """Warn of features that are the same for all images, or that were used before they changed."""
     name = type(learner).__name__
     if trained and (spread := learner.history_[-1]["feature_spread"]) < _COLLAPSED:
         why = (
-            f"{min(len(images), _COMPARED)} images of X were compared, and all are the same. Look "
-            "at how they were read and scaled"
+            f"{min(len(images), _COMPARED)} images of X were compared, and all are identical. "
+            "Check how they were read and scaled"
             if _are_identical(images)
             else "the representation has collapsed. Try a smaller lr, a larger batch_size, or "
             "another random_state"
@@ -893,14 +907,14 @@ def _warn_of_features(learner: Any, images: Images, continued: bool, trained: bo
     given = learner.__dict__.pop("_features_given_", False)
     if continued and given:
         warn(
-            f"{name} goes on training, so its features change: what was fitted to those of before, "
-            "as the later steps of a pipeline, has to be fitted again",
+            f"{name} was trained further, so its features changed: anything fitted to the earlier "
+            "ones, such as later steps of a pipeline, must be fitted again",
             StaleFeaturesWarning,
         )
 
 
 def _are_identical(images: Images) -> bool:
-    """Return whether no image differs from the first, of as many as are compared."""
+    """Return whether all images in a sample are identical."""
     rows = np.linspace(0, len(images) - 1, min(len(images), _COMPARED)).astype(int)
     some = images.take(rows)
     return bool((some == some[:1]).all())

@@ -1,4 +1,4 @@
-"""Measures that need no labels: loss, views, and how far a training moved the features."""
+"""Label-free measures: the pretext loss, views, and how far training moved the features."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,18 +13,18 @@ from sklearn_ssl.images import Images, warn_of_files
 from sklearn_ssl.metrics import linear_cka
 
 _IMAGES_SEEN = 512
-_IMAGES_NEEDED = 4  # by the debiased estimator
+_IMAGES_NEEDED = 4  # for the debiased estimator
 
 
 class FeatureDrift:
-    """Change of the features of some images in a training.
+    """Change in the features of the training images during a fit.
 
     Parameters
     ----------
     net : PretextNet
-        Before it is trained.
+        Net before training.
     images : Images
-        Those that are trained on, of which 512 at most are looked at.
+        Training images, of which at most 512 are used.
     """
 
     def __init__(self, net: Any, images: Images):
@@ -34,28 +34,28 @@ class FeatureDrift:
         self.before = self._features(net)
 
     def record(self, net: Any) -> None:
-        """Add ``moved`` to the last epoch of the net's history: 1 minus debiased linear CKA.
+        """Add ``moved`` to the last record of the net's history: 1 minus debiased linear CKA.
 
-        Of fewer than four images it is not known, and not added.
+        With fewer than four images it is undefined, and not added.
         """
         if len(self.before) >= _IMAGES_NEEDED:
             net.history.record("moved", 1 - linear_cka(self.before, self._features(net)))
 
     def _features(self, net: Any) -> np.ndarray:
         encoder = net.encoder
-        wanted = [(encoder.default_layer, "avg")]
-        return apply(net, lambda pixels: encoder.features(pixels, wanted), self.images)
+        spec = [(encoder.default_layer, "avg")]
+        return apply(net, lambda pixels: encoder.features(pixels, spec), self.images)
 
 
 def pretext_loss(learner: Any, X: Any, random_state: Any) -> float:
-    """Compute the mean loss of the pretext task on images."""
+    """Compute the mean pretext loss on images."""
     images = learner._read_images(X, broken="replace")
-    device, net = learner.device_, learner.net_.copied()  # batch norm moves its averages
+    device, net = learner.device_, learner.net_.copied()  # batch norm updates its averages
     task = net.module_.task
     if task.n_images is not None:
         raise ValueError(
-            f"{type(learner).__name__} keeps something of each of its {task.n_images} images, so "
-            "it has no loss for others"
+            f"{type(learner).__name__} stores something for each of its {task.n_images} training "
+            "images, so it has no loss for others"
         )
     size = min(net.batch_size, len(images))
     draws = OwnRandomNumbers(device, draw_seed(random_state))
@@ -67,7 +67,7 @@ def pretext_loss(learner: Any, X: Any, random_state: Any) -> float:
             batch = images.take(rows).to(device), torch.from_numpy(rows).to(device)
             with draws, autocast(device, net.precision):
                 losses.append(net.module_(*batch).loss.float())
-    warn_of_files(images, "others were taken in their place")
+    warn_of_files(images, "were replaced by others")
     return torch.stack(losses).mean().item()
 
 
@@ -78,9 +78,9 @@ def of_views(
     random_state: Any,
     function: Callable[[list[Tensor]], Tensor],
 ) -> np.ndarray:
-    """Draw views of images by the learner's recipe, and apply a function to them."""
+    """Draw views of images with the learner's recipe, and apply a function to them."""
     images = learner._read_images(X)
-    views = learner._plainly()._make_views(learner.image_shape_[:2])
+    views = learner._with_python_scalars()._make_views(learner.image_shape_[:2])
     draws = OwnRandomNumbers(learner.device_, draw_seed(random_state))
 
     def drawn(pixels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A fitted network in a file and back, and as a module of torch alone."""
+"""Saving and restoring of fitted networks, and their conversion to pure torch modules."""
 
 import copy
 import math
@@ -16,28 +16,28 @@ from torch.overrides import TorchFunctionMode
 from sklearn_ssl._utils._messages import warn
 from sklearn_ssl._utils._saving import described
 from sklearn_ssl._utils._torch import isolated, own_settings, resolve_device
-from sklearn_ssl.encoders import BackboneEncoder, Pair, original_names
+from sklearn_ssl.encoders import BackboneEncoder, FeatureSpec, original_names
 from sklearn_ssl.exceptions import UnavailableDeviceWarning
 from sklearn_ssl.images import PixelRange
 from sklearn_ssl.nn import ChannelScaling, resize_images
 
 _LARGEST_IMAGE = 2**26  # values: 4,729 x 4,729 pixels in color
-_SOME = 2**27  # values that are built and dropped: the head of VGG-19 has 1.2e8
+_SOME = 2**27  # allowance for parts that are built and dropped: the head of VGG-19 has 1.2e8 values
 _MADE = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn}
 
 
 class NoLargerThan(TorchFunctionMode):
-    """A mode in which a network much larger than some tensors cannot be built.
+    """Torch function mode that prevents building networks much larger than the given tensors.
 
-    A few bytes can name a network, or a number of units, that takes all memory there is. Within
-    this mode the first layer that is too much raises ValueError, before its memory is touched.
+    A few bytes in a file can name a network, or a number of units, that exhausts the memory. In
+    this mode, the first layer that is too large raises ValueError before its memory is touched.
 
     Parameters
     ----------
     tensors : iterable of Tensor
-        Parameters and buffers that the network is to be filled with.
+        Parameters and buffers to be loaded into the network.
     image : int
-        Values of an image; a network may be tried with blank ones.
+        Number of values per image; blank images may be passed through the network.
     """
 
     def __init__(self, tensors: Iterable[Tensor], image: int):
@@ -46,7 +46,7 @@ class NoLargerThan(TorchFunctionMode):
         self.at_once = self.left + 8 * image
 
     def __enter__(self) -> Self:
-        thread = get_ident()  # torch calls the hook in all of them
+        thread = get_ident()  # torch calls the hook in all threads
 
         def count(_module: nn.Module, _name: str, parameter: Any) -> None:
             if parameter is not None and get_ident() == thread:
@@ -71,25 +71,25 @@ class NoLargerThan(TorchFunctionMode):
 
 def _check(fits: bool) -> None:
     if not fits:
-        raise ValueError("the arguments ask for a network that is larger than the one in the file")
+        raise ValueError("the arguments describe a network that is larger than the one in the file")
 
 
 class FeatureExtractor(nn.Module):
-    """Module from pixels, as a learner was fitted to, to the features of layers.
+    """Module that computes the features of layers from pixels in a learner's input range.
 
-    It holds a copy of the encoder, on the CPU and in evaluation mode.
+    It contains a copy of the encoder, on the CPU and in evaluation mode.
 
     Parameters
     ----------
     pixels : PixelRange
-        Takes pixels to [0, 1].
+        Scaling of pixels to [0, 1].
     encoder : Encoder
-    wanted : list of (str, pool)
-        Layers, each with what :func:`pool_features` does to it.
+    spec : list of (str, pool)
+        Layers, each with its ``pool`` for :func:`pool_features`.
     mirror : bool
-        Whether features are the mean over an image and its mirror image.
+        Whether to average the features of an image and its mirror image.
     size : (int, int), optional
-        Height and width to which images are resized for the encoder.
+        (height, width) to which images are resized for the encoder.
     """
 
     origin: Tensor
@@ -98,7 +98,7 @@ class FeatureExtractor(nn.Module):
         self,
         pixels: PixelRange,
         encoder: Any,
-        wanted: list[Pair],
+        spec: FeatureSpec,
         mirror: bool,
         size: tuple[int, int] | None = None,
     ):
@@ -107,30 +107,30 @@ class FeatureExtractor(nn.Module):
         self.register_buffer("origin", pixels.base.view(1, -1, 1, 1).clone())
         self.is_far = pixels.origin is not None
         self.encoder = copy.deepcopy(encoder)
-        self.wanted = wanted
+        self.spec = spec
         self.mirror = mirror
         self.size = size
         self.requires_grad_(False).cpu().eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Compute features (n, d), float32, of pixels (n, c, h, w) of any type."""
+        """Compute features (n, d), float32, of pixels (n, c, h, w) of any dtype."""
         if self.is_far:
             pixels = pixels.double() - self.origin.double()
         images = resize_images(self.scaling(pixels.float()), self.size)
-        return self.encoder.features(images, self.wanted, self.mirror)
+        return self.encoder.features(images, self.spec, self.mirror)
 
 
-# Transformers, whose network is built anew and filled
+# Saving and restoring; the network is rebuilt and its weights loaded
 
 
 def state_of(transformer: Any) -> dict[str, Any]:
-    """Return what ``save`` writes of a transformer: arguments, and what was learned."""
+    """Return what ``save`` writes for a transformer: its arguments and learned state."""
     net, pixels = transformer.net_, transformer.net_.module_.pixels
     _check_size(transformer.image_shape_)
     names = getattr(transformer, "feature_names_in_", None)
     return {
         **described(transformer),
-        "attributes": {name: getattr(transformer, name) for name in transformer._kept_attributes},
+        "attributes": {name: getattr(transformer, name) for name in transformer._saved_attributes},
         "feature_names_in_": None if names is None else names.tolist(),
         "pixels": {
             "usual": pixels.usual,
@@ -138,17 +138,17 @@ def state_of(transformer: Any) -> dict[str, Any]:
             "dtype": str(pixels.dtype),
         },
         "module": dict(net.module_.state_dict()),
-        **net.kept(),
+        **net.state(),
     }
 
 
 def restore(transformer: Any, values: dict[str, Any]) -> Any:
-    """Restore in a transformer what :func:`state_of` gave, except the arguments."""
+    """Restore the state returned by :func:`state_of` in a transformer, except the arguments."""
     transformer._validate()
     shape = tuple(values["attributes"]["image_shape_"])
     channels, described = shape[2], values["pixels"]
     if len(values["module"]["pixels.base"]) != channels:
-        raise ValueError(f"image_shape_ is {shape}, but pixels are of other channels")
+        raise ValueError(f"image_shape_ is {shape}, but pixels have other channels")
     _check_size(shape)  # a blank image is passed through the network
     pixels = PixelRange(
         torch.zeros(channels),
@@ -159,7 +159,7 @@ def restore(transformer: Any, values: dict[str, Any]) -> Any:
         dtype=_number_type(described["dtype"]),
     )
     cpu, blank = torch.device("cpu"), ([0.0] * channels, [1.0] * channels)
-    plainly = transformer._plainly()
+    plainly = transformer._with_python_scalars()
     plainly._filled = False
     bounded = NoLargerThan(values["module"].values(), math.prod(shape))
     with isolated(cpu, seed=0), bounded, warnings.catch_warnings(action="ignore"):
@@ -172,14 +172,14 @@ def restore(transformer: Any, values: dict[str, Any]) -> Any:
     learned = vars(transformer)
     if (names := values["feature_names_in_"]) is not None:
         learned["feature_names_in_"] = np.asarray(names, dtype=object)
-    kept = {name: values["attributes"][name] for name in transformer._kept_attributes}
+    kept = {name: values["attributes"][name] for name in transformer._saved_attributes}
     learned.update(kept, **transformer._learned(net), image_shape_=shape)
     settle(transformer)
     return transformer
 
 
 def settle(transformer: Any) -> None:
-    """Move a restored net to the device that was asked for, or with a warning to the CPU."""
+    """Move a restored net to the requested device, or to the CPU with a warning."""
     try:
         transformer.device_ = resolve_device(transformer.device)
     except ValueError as error:
@@ -189,11 +189,11 @@ def settle(transformer: Any) -> None:
 
 
 def backbone_state_dict(transformer: Any) -> dict[str, Tensor]:
-    """Return the weights of a transformer's network, by the names of the library it is from."""
+    """Return the weights of a transformer's network, named as in the library it comes from."""
     if not isinstance(encoder := transformer.encoder_, BackboneEncoder):
         raise ValueError(
-            f"{type(transformer).__name__} has a {type(encoder).__name__}, which is not one "
-            "network; take the parts of encoder_ that you need"
+            f"{type(transformer).__name__} has a {type(encoder).__name__}, which is not a single "
+            "network; use the parts of encoder_ that you need"
         )
     state = {name: value.cpu().clone() for name, value in encoder.backbone.state_dict().items()}
     return original_names(transformer.encoder, state)
@@ -202,13 +202,13 @@ def backbone_state_dict(transformer: Any) -> dict[str, Tensor]:
 def _number_type(name: str) -> np.dtype:
     dtype = np.dtype(name)
     if dtype.kind not in "biuf":
-        raise ValueError(f"{name} is no type of numbers")
+        raise ValueError(f"{name} is not a numeric dtype")
     return dtype
 
 
 def _check_size(image_shape: tuple[int, ...]) -> None:
     if math.prod(image_shape) > _LARGEST_IMAGE:
         raise ValueError(
-            f"image_shape_ is {image_shape}, and files of this package are for images of up to "
-            f"{_LARGEST_IMAGE:,} values; a pickle has no such limit"
+            f"image_shape_ is {image_shape}, but save and load are limited to images of "
+            f"{_LARGEST_IMAGE:,} values; use pickle, which has no limit"
         )

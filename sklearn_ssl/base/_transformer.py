@@ -1,4 +1,4 @@
-"""Transformers of images into features: reading images, applying the network, naming features."""
+"""Base of image transformers: they read images, apply the network and name the features."""
 
 import functools
 import os
@@ -28,7 +28,7 @@ from sklearn_ssl._utils._torch import (
 from sklearn_ssl.base import _persistence
 from sklearn_ssl.base._arguments import ImageArguments
 from sklearn_ssl.base._cache import cached_features
-from sklearn_ssl.encoders import BackboneEncoder, Encoder, Pair, make_encoder, pooled_width
+from sklearn_ssl.encoders import BackboneEncoder, Encoder, FeatureSpec, make_encoder, pooled_width
 from sklearn_ssl.images import (
     Extremes,
     Images,
@@ -50,24 +50,24 @@ class ImageTransformer(
     BaseEstimator,
     metaclass=ABCMeta,
 ):
-    """Base of learners, and of encoders that are not trained.
+    """Base of learners, and of transformers whose encoder is frozen.
 
-    Its docstring may have ``<shared parameters>`` and ``<attributes>`` where the text that all
-    share goes.
+    In the docstring of a subclass, the placeholders ``<shared parameters>`` and ``<attributes>``
+    are replaced by the shared text.
     """
 
-    net_: ClassVar[Any]  # scales pixels and holds the encoder; its kind depends on the subclass
+    net_: ClassVar[Any]  # contains pixel scaling and encoder; its class depends on the subclass
     image_shape_: ClassVar[Any]
 
-    _filled: ClassVar[bool] = True  # False while the encoder is made to restore weights into
-    _kept_attributes: ClassVar[tuple[str, ...]] = ("image_shape_", "n_features_in_", "skipped_")
+    _filled: ClassVar[bool] = True  # False while the encoder is made only to restore saved weights
+    _saved_attributes: ClassVar[tuple[str, ...]] = ("image_shape_", "n_features_in_", "skipped_")
 
-    # Where scikit-learn's HTML pages link to
+    # Links in scikit-learn's HTML representation
     _doc_link_module = "sklearn_ssl"
     _doc_link_template = "https://sklearn-ssl.readthedocs.io/stable/{estimator_name}.html"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Take the declared arguments, and fill in the shared parts of the docstring."""
+        """Set up the declared arguments, and fill in the shared parts of the docstring."""
         super().__init_subclass__(**kwargs)
         fill_docstring(cls)
 
@@ -88,7 +88,7 @@ class ImageTransformer(
     def _make_encoder(
         self, image_shape: tuple[int, int, int], mean: Sequence[float], std: Sequence[float]
     ) -> Encoder:
-        """Make the encoder for images of a shape, with these statistics of their channels."""
+        """Make the encoder for images of a shape, with the given channel means and deviations."""
 
     def _make_network(
         self: Any,
@@ -97,7 +97,7 @@ class ImageTransformer(
         std: Sequence[float],
         **options: Any,
     ) -> BackboneEncoder:
-        """Make the network that ``encoder=`` stands for, for images of a shape."""
+        """Make the network that the ``encoder`` argument names, for images of a shape."""
         options = {
             "input_size": plain(self.input_size),
             "normalization": plain(self.normalization),
@@ -106,8 +106,8 @@ class ImageTransformer(
         }
         return make_encoder(self.encoder, image_shape, mean, std, self.weights, **options)
 
-    def _plainly(self) -> Self:
-        """Return a copy with Python scalars in place of NumPy's."""
+    def _with_python_scalars(self) -> Self:
+        """Return an unfitted copy whose NumPy scalar arguments are Python numbers."""
         return type(self)(**{name: plain(getattr(self, name)) for name in self._arguments})
 
     @property
@@ -124,13 +124,13 @@ class ImageTransformer(
         Parameters
         ----------
         image_shape : tuple of int, optional
-            Height, width and channels of the images; by default those that were fitted, else the
-            argument ``image_shape``. No fit is needed.
+            Height, width and channels of the images. By default, the shape seen in the fit, or the
+            argument ``image_shape`` before a fit.
 
         Returns
         -------
         dict of str to tuple of int
-            (channels, height, width) of each layer's map, from input to output.
+            Shape (channels, height, width) of each layer's map, from input to output.
 
         Examples
         --------
@@ -147,18 +147,20 @@ class ImageTransformer(
             return dict(self.encoder_.layers)
         shape = complete_shape(image_shape or self.image_shape or ())
         with isolated(torch.device("cpu"), seed=0):
-            made = self._plainly()._make_encoder(shape, [0.0] * shape[2], [1.0] * shape[2])
+            made = self._with_python_scalars()._make_encoder(
+                shape, [0.0] * shape[2], [1.0] * shape[2]
+            )
         return dict(made.layers)
 
     # Images
 
     def _reading(self, broken: str) -> Reading:
-        """Return options for reading files; ``broken`` is for unreadable ones that are skipped."""
+        """Return options for reading files; ``broken`` applies if unreadable ones are skipped."""
         broken = broken if self.on_error == "skip" else "raise"
         return Reading(plain(self.n_jobs), broken, self.decoded_cache, plain(self.pages))
 
     def _read_images(self, X: Any, broken: str = "blank") -> Images:
-        """Read images to apply the fitted learner to; ``broken`` as in :class:`Reading`."""
+        """Read images to apply the fitted encoder to; ``broken`` is as in :class:`Reading`."""
         check_is_fitted(self)
         self._validate_params()
         options: dict[str, Any] = {"channel_order": self.channel_order, "estimator": self}
@@ -172,47 +174,47 @@ class ImageTransformer(
         Parameters
         ----------
         X : array-like
-            Images of the shape that was fitted, in any form that :meth:`fit` takes.
+            Images of the shape seen in :meth:`fit`, in any form that it accepts.
 
         Returns
         -------
         ndarray of shape (n, n_features_out), float32
-            With ``on_error="skip"``, NaN in the rows of files that cannot be read.
+            Features; with ``on_error="skip"``, rows of files that cannot be read are NaN.
 
         Raises
         ------
         ValueError, TypeError
-            If the images are not usable.
+            If the images are invalid.
         ImageReadError
-            If a file cannot be read; an OSError.
+            If a file cannot be read; a subclass of OSError.
         """
-        return self._features(self._read_images(X), self._wanted(self.encoder_))
+        return self._features(self._read_images(X), self._feature_spec(self.encoder_))
 
-    def _features(self, images: Images, wanted: list[Pair]) -> np.ndarray:
-        """Return cached features, or compute them."""
+    def _features(self, images: Images, spec: FeatureSpec) -> np.ndarray:
+        """Return features from the cache, or compute them."""
         if self.memory is None:
-            return self._encode(images, wanted)
-        return cached_features(self, images, wanted, functools.partial(self._encode, images))
+            return self._encode(images, spec)
+        return cached_features(self, images, spec, functools.partial(self._encode, images))
 
     def _encode(
         self,
         images: Images,
-        wanted: list[Pair],
+        spec: FeatureSpec,
         finish: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> np.ndarray:
-        """Compute features (n, d) of layers and their pools, side by side, in one pass."""
+        """Compute the concatenated features (n, d) of layers and their pools, in one pass."""
         encoder, mirror = self.encoder_, self.mirror
 
         def features(pixels: Tensor) -> Tensor:
-            return encoder.features(pixels, wanted, mirror)
+            return encoder.features(pixels, spec, mirror)
 
         return apply(self.net_, features, images, finish=finish)
 
-    def _wanted(self, encoder: Encoder) -> list[Pair]:
-        """Return the layers that are asked for, each with its pool."""
-        return self._pairs_of(encoder, plain(self.layer), plain(self.pool))
+    def _feature_spec(self, encoder: Encoder) -> FeatureSpec:
+        """Return the layers that ``layer`` selects, each with its ``pool``."""
+        return self._feature_spec_of(encoder, plain(self.layer), plain(self.pool))
 
-    def _pairs_of(self, encoder: Encoder, layer: Any, pool: Any) -> list[Pair]:
+    def _feature_spec_of(self, encoder: Encoder, layer: Any, pool: Any) -> FeatureSpec:
         if layer is None:
             layer = encoder.default_layer
         if layer == "all" and layer not in encoder.layers:
@@ -223,15 +225,15 @@ class ImageTransformer(
             name = f"encoder={self.encoder!r}" if hasattr(self, "encoder") else type(self).__name__
             hint = did_you_mean(unknown[0], encoder.layers) if unknown else ""
             raise ValueError(
-                f"layer={layer!r}: {', '.join(map(repr, unknown)) or 'none'} is not a layer of "
-                f"{name}, which has {', '.join(encoder.layers)}.{hint}"
+                f"layer={layer!r}: {', '.join(map(repr, unknown)) or 'an empty list'} is not a "
+                f"layer of {name}; its layers are {', '.join(encoder.layers)}.{hint}"
             )
         if not isinstance(pool, (list, tuple)):
             pool = [pool] * len(layers)
         if len(pool) != len(layers):
             raise ValueError(
-                f"pool={pool!r} has {len(pool)} entries for {len(layers)} layers; give one "
-                "for all, or one for each"
+                f"pool={pool!r} has {len(pool)} entries for {len(layers)} layers; give one value "
+                "for all layers, or one per layer"
             )
         for one in pool:
             check_arguments(self._parameter_constraints, {"pool": one}, type(self).__name__)
@@ -240,19 +242,19 @@ class ImageTransformer(
     def score(self, X: Any, y: Any = None) -> float:
         """Compute the effective rank of the features (RankMe), which needs no labels.
 
-        Use it to compare layers and lengths of training of one learner, where the number of
-        features is the same: higher is better. It does not tell which pretext task is better.
+        Use it to compare layers or training lengths of one learner, as long as the number of
+        features is the same: higher is better. It cannot rank different pretext tasks.
 
         Parameters
         ----------
         X : array-like
-            Images.
+            Images, as for :meth:`transform`.
         y : ignored
 
         Returns
         -------
         float
-            Between 1 and the number of features.
+            Effective rank, between 1 and the number of features.
 
         References
         ----------
@@ -271,7 +273,7 @@ class ImageTransformer(
                 rows[:] = [torch.linalg.qr(torch.cat(rows), mode="r").R]
             return features[:, :0]
 
-        self._encode(images, self._wanted(self.encoder_), reduce)
+        self._encode(images, self._feature_spec(self.encoder_), reduce)
         return rank_me(torch.cat(rows))
 
     # Names of features
@@ -283,35 +285,39 @@ class ImageTransformer(
     def _widths(self) -> list[int]:
         self._validate_params()
         layers = self.encoder_.layers
-        return [pooled_width(layers[layer], pool) for layer, pool in self._wanted(self.encoder_)]
+        return [
+            pooled_width(layers[layer], pool) for layer, pool in self._feature_spec(self.encoder_)
+        ]
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Return the names of features: ``simclr0``, or ``simclr_layer2_0`` for several layers.
+        """Return the feature names: ``simclr0``, or ``simclr_layer2_0`` for several layers.
 
         Parameters
         ----------
         input_features : array-like of str, optional
-            Only compared with what was seen in :meth:`fit`: one name for each pixel, or the name of
-            the column that holds the images.
+            Names to check against those seen in :meth:`fit`, one per pixel, or the name of the
+            column of images; not used otherwise.
 
         Returns
         -------
         ndarray of str, as objects
         """
         if not hasattr(self, "feature_names_in_") and np.size(input_features) == 1:
-            input_features = None  # a column of files, which is no pixel
+            input_features = None  # a column of files, not of pixels
         names = super().get_feature_names_out(input_features)
         if self.layer is None or (isinstance(self.layer, str) and self.layer != "all"):
             return names
         prefix, numbers = type(self).__name__.lower(), Counter[str]()
         found = []
-        for (layer, _), width in zip(self._wanted(self.encoder_), self._widths(), strict=True):
+        for (layer, _), width in zip(
+            self._feature_spec(self.encoder_), self._widths(), strict=True
+        ):
             first = numbers[layer]
             found += [f"{prefix}_{layer}_{i}" for i in range(first, first + width)]
             numbers[layer] += width
         return np.asarray(found, dtype=object)
 
-    # Files, and modules of torch
+    # Files, and torch modules
 
     @abstractmethod
     def _assemble(self, *pixels_and_statistics: Any) -> Any:
@@ -319,14 +325,14 @@ class ImageTransformer(
 
     @abstractmethod
     def _learned(self, net: Any) -> dict[str, Any]:
-        """Return the fitted attributes that follow from a net."""
+        """Return the fitted attributes derived from a net."""
 
     def _validate(self) -> None:
-        """Check the arguments, and whatever else can be told before images are read."""
+        """Check the arguments, and anything else that can be checked before reading images."""
         self._validate_params()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Move to the device that was asked for, or with a warning to the CPU if it is missing."""
+        """Move to the requested device, or to the CPU with a warning if it is not available."""
         super().__setstate__(state)
         if self.__sklearn_is_fitted__():
             _persistence.settle(self)
@@ -340,17 +346,17 @@ class ImageTransformer(
     save = SavedMixin.save
 
     def to_torch(self) -> nn.Module:
-        """Return the features of ``layer``, pooled by ``pool``, as a module of torch alone.
+        """Return a pure torch module that computes the features, from pixels to pooled vectors.
 
-        It is a copy, on the CPU, in evaluation mode and float32, and has no hooks. It can be traced
-        and exported (``torch.export``), if the encoder is one of ours, of torchvision or timm, or
-        an ``nn.Sequential``.
+        The module is a copy, on the CPU, in evaluation mode and float32, and has no hooks. It can
+        be traced and exported (``torch.export``) if the encoder is from this package, torchvision
+        or timm, or an ``nn.Sequential``.
 
         Returns
         -------
         nn.Module
-            Takes pixels (n, channels, height, width) in the range of those of the fit, in any type,
-            and gives features (n, n_features_out), float32.
+            Module that takes pixels (n, channels, height, width) of any dtype, in the range seen in
+            the fit, and returns features (n, n_features_out), float32.
 
         Examples
         --------
@@ -363,52 +369,52 @@ class ImageTransformer(
         >>> torch.allclose(features, torch.from_numpy(ssl.transform(X)), atol=1e-5)
         True
         """
-        wanted = self._wanted(self.encoder_)
+        spec = self._feature_spec(self.encoder_)
         with own_settings(torch.device("cpu")):
-            return self._extractor(wanted, self.mirror)
+            return self._extractor(spec, self.mirror)
 
-    def _extractor(self, wanted: list[Pair], mirror: bool, size: Any = None) -> nn.Module:
+    def _extractor(self, spec: FeatureSpec, mirror: bool, size: Any = None) -> nn.Module:
         pixels, encoder = self.net_.module_.pixels, self.encoder_
-        return _persistence.FeatureExtractor(pixels, encoder, wanted, mirror, size)
+        return _persistence.FeatureExtractor(pixels, encoder, spec, mirror, size)
 
     def export_onnx(self, path: str | os.PathLike) -> None:
-        """Write what :meth:`to_torch` gives as an ONNX model, for any number of images.
+        """Write the module from :meth:`to_torch` as an ONNX model, for any number of images.
 
-        Its input is called ``pixels``: of type uint8 if the learner was fitted to such, else
-        float32. Its output is called ``features``.
+        The input is named ``pixels``, and is uint8 if the learner was fitted to uint8, else
+        float32. The output is named ``features``.
 
         Parameters
         ----------
         path : str or path
-            Its folder is made if it is missing.
+            File to write; its folder is created if needed.
 
         Raises
         ------
         ImportError
-            Without ``pip install 'sklearn-ssl[onnx]'``.
+            If ONNX is not installed: ``pip install 'sklearn-ssl[onnx]'``.
         """
         write_onnx(self.to_torch(), path, self._example(), "pixels", "features")
 
     def _example(self) -> Tensor:
-        """Return two blank images, as :meth:`to_torch` takes them."""
+        """Return two blank images in the format that :meth:`to_torch` expects."""
         height, width, channels = self.image_shape_
         uint8 = self.net_.module_.pixels.dtype == "uint8"
         dtype = torch.uint8 if uint8 else torch.float32
         return torch.zeros(2, channels, height, width, dtype=dtype)
 
     def backbone_state_dict(self) -> dict[str, Tensor]:
-        """Return the trained network's weights, named as in torchvision or timm if from there.
+        """Return the weights of the trained network, with torchvision's or timm's names for theirs.
 
         Returns
         -------
         dict of str to Tensor
-            For ``load_state_dict`` of the network without its classifier, as ``model.fc =
-            nn.Identity()`` makes it of torchvision's, and ``num_classes=0`` of timm's.
+            Weights for ``load_state_dict`` of the network without its classifier: after
+            ``model.fc = nn.Identity()`` in torchvision, or with ``num_classes=0`` in timm.
 
         Raises
         ------
         ValueError
-            For methods whose encoder holds several networks, or sees patches.
+            For methods whose encoder consists of several networks, or encodes patches.
         """
         return _persistence.backbone_state_dict(self)
 
@@ -422,7 +428,7 @@ def read_for(
     estimator: BaseEstimator | None = None,
     min_images: int = 1,
 ) -> Images:
-    """Read images of the shape, type and origin of those that a net was fitted to.
+    """Read images for a fitted net, with the shape, dtype and origin of its training images.
 
     Parameters
     ----------
@@ -431,7 +437,7 @@ def read_for(
     reading : Reading
     channel_order : {"auto", "first", "last"}
     estimator : BaseEstimator, optional
-        Its number and names of features are compared with those of X.
+        Estimator whose number and names of features must match those of X.
     min_images : int, default=1
     """
     pixels = net.module_.pixels
@@ -455,29 +461,29 @@ def apply(
     *arguments: np.ndarray,
     finish: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Apply a function of images in [0, 1] to all images, and put the results in an array.
+    """Apply a function of images in [0, 1] to all images, and collect the results in an array.
 
-    Chunks have one size, the last one padded, and the network is in evaluation mode: the same image
-    then gives the same bits whatever the images around it are. Warns of images in another range
-    than those of the fit, and of files that cannot be read: their rows are NaN, or 0 in results of
-    integers.
+    All chunks have the same size, the last one padded, and the network is in evaluation mode, so
+    the result for an image does not depend, bit for bit, on the other images. Warns if the value
+    range differs from that of the fit, or if files cannot be read: their rows are NaN, or 0 in
+    integer results.
 
     Parameters
     ----------
     net : PretextNet or FrozenNet
-        Scales the pixels; its device and precision are those of the function.
+        Net that scales the pixels; the function runs on its device, with its precision.
     function : callable
-        Takes a float tensor (n, c, h, w), and a tensor of n rows for each of ``arguments``.
+        Function of a float tensor (n, c, h, w), and of n rows of each of ``arguments``.
     images : Images
     *arguments : ndarray
-        With a row for each image.
+        Further arguments of the function, with a row for each image.
     finish : callable, optional
-        What becomes of the results of a chunk, as an array.
+        Function applied to the results of each chunk, as an array.
 
     Returns
     -------
     ndarray
-        A row for each image.
+        Results, with a row for each image.
 
     Raises
     ------
@@ -489,7 +495,7 @@ def apply(
     height, width, _ = images.shape
     size = min(max(1, pixels_a_chunk // (height * width)), 512)
     seen, results = Extremes(), np.empty(0)
-    watch = not images.dtype == pixels.dtype == np.uint8  # whose range is that of the type
+    watch = not images.dtype == pixels.dtype == np.uint8  # the range of uint8 cannot differ
     with (
         threads_that_survive_a_fork(),
         own_settings(device),
@@ -518,16 +524,16 @@ def apply(
     floats = results.dtype.kind == "f"
     if unread := list(images.skipped):
         results[unread] = np.nan if floats else 0
-    warn_of_files(images, "have NaN in their rows" if floats else "are left blank")
+    warn_of_files(images, "are NaN in the result" if floats else "are blank in the result")
     if watch and seen.n:
         pixels.compare(seen, images.dtype)
     return results
 
 
 def _chunks(images: Images, size: int) -> Iterator[Tensor]:
-    """Yield all images, ``size`` at a time; the last one fills up a smaller chunk.
+    """Yield all images, ``size`` at a time; a smaller last chunk is padded with the last image.
 
-    Files are read more at a time, so that all decoders have work.
+    Files are read in larger blocks, to keep all decoding threads busy.
     """
     n = len(images)
     at_once = size if images.in_memory else size * -(-_FILES_AT_ONCE // size)
@@ -551,4 +557,4 @@ def _check_finite(results: np.ndarray, images: Images, pixels: Any, seen: Extrem
     if seen is not None:
         seen.check_finite()
         found = f", which has {pixels.describe(seen, images.dtype)}"
-    raise ValueError(f"the network gives NaN or infinite results for X{found}")
+    raise ValueError(f"the network returns NaN or infinite values for X{found}")

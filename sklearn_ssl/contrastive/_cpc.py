@@ -5,10 +5,9 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._estimators import COUNT
+from sklearn_ssl._utils._estimators import COUNT, Interval, StrOptions
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.encoders import PatchEncoder
 from sklearn_ssl.nn import MaskedConvContext, gather, info_nce

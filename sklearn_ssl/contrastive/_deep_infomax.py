@@ -4,17 +4,16 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._estimators import COUNT, NOT_NEGATIVE
+from sklearn_ssl._utils._estimators import COUNT, NOT_NEGATIVE, StrOptions
 from sklearn_ssl._utils._torch import full_precision
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import discriminator_loss, first_own_row, frozen, gather, generator_loss, mlp
 from sklearn_ssl.views import Views
 
 
-def information(scores: Tensor, estimator: str) -> Tensor:
+def information(scores: Tensor, loss: str) -> Tensor:
     """Compute minus the estimated mutual information of summaries and features (eq. 4, 5).
 
     Parameters
@@ -23,13 +22,13 @@ def information(scores: Tensor, estimator: str) -> Tensor:
         Scores of the summary of an image (n) and the features of an image (m) at each position (p),
         for each of v views; the n images are consecutive ones of the m. An image's own features are
         its positives; negatives are the features of all other images at all positions.
-    estimator : {"infonce", "jsd"}
+    loss : {"infonce", "jsd"}
     """
     n, m = scores.shape[1:3]
     start = first_own_row(n)
     own = scores.diagonal(start, dim1=1, dim2=2)  # (v, p, n)
     itself = torch.eye(m, dtype=torch.bool, device=scores.device)[start : start + n, :, None]
-    if estimator == "infonce":
+    if loss == "infonce":
         others = scores.masked_fill(itself, -torch.inf).logsumexp((2, 3))  # (v, n)
         return F.softplus(others[:, None] - own).mean()
     apart = F.softplus(scores).masked_fill(itself, 0).mean() * m / (m - 1)
@@ -42,12 +41,12 @@ class DeepInfoMaxTask(PretextTask):
     discriminator: Any
 
     def __init__(
-        self, encoder, views, *, local_layer, width, estimator, global_weight, local_weight,
+        self, encoder, views, *, local_layer, width, loss, global_weight, local_weight,
         prior_weight, two_views,
     ):  # fmt: skip
         super().__init__(encoder, views)
         self.local_layer = local_layer
-        self.estimator = estimator
+        self.loss = loss
         self.two_views = two_views
         self.weights = {"global": global_weight, "local": local_weight, "prior": prior_weight}
         n_local, n_global = encoder.layers[local_layer][0], encoder.out_shape[0]
@@ -55,7 +54,7 @@ class DeepInfoMaxTask(PretextTask):
         self.summary = mlp(n_global, width, width, last_bias=bool(prior_weight))
         # embed both sides and compare them by dot product ("encode and dot"); InfoNCE needs no
         # bias, since a constant added to all local features does not change its softmax
-        bias = estimator == "jsd"
+        bias = loss == "jsd"
         self.project_local = (
             nn.Sequential(
                 nn.Conv2d(n_local, width, 1),
@@ -96,7 +95,7 @@ class DeepInfoMaxTask(PretextTask):
         features = gather(features.unflatten(0, query.shape[:2]), 1)
         with full_precision(query.device):
             scores = torch.einsum("vid,vjdp->vijp", query.float(), features.float())
-            return information(scores / query.shape[2] ** 0.5, self.estimator)
+            return information(scores / query.shape[2] ** 0.5, self.loss)
 
     def _match_prior(self, summary: Tensor) -> Tensor:
         """Compute the adversarial loss that draws summaries to a uniform distribution."""
@@ -121,7 +120,7 @@ class DeepInfoMax(PretextLearner):
     ----------
     local_layer : str or None, default=None
         Layer of the local features; ``None`` uses the second-to-last stage.
-    estimator : {"infonce", "jsd"}, default="infonce"
+    loss : {"infonce", "jsd"}, default="infonce"
         Estimator of mutual information: distinguish each local feature from those of all other
         images at all positions (InfoNCE), or matching pairs from mismatched ones (Jensen-Shannon).
     local_weight : float, default=1.0
@@ -159,7 +158,7 @@ class DeepInfoMax(PretextLearner):
     """
 
     local_layer: str | None = argument(str, None, default=None)
-    estimator: str = argument(StrOptions({"infonce", "jsd"}), default="infonce")
+    loss: str = argument(StrOptions({"infonce", "jsd"}), default="infonce")
     local_weight: float = argument(NOT_NEGATIVE, default=1.0)
     global_weight: float = argument(NOT_NEGATIVE, default=0.0)
     prior_weight: float = argument(NOT_NEGATIVE, default=0.0)

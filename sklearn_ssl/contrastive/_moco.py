@@ -4,10 +4,9 @@ from numbers import Integral
 
 import torch
 import torch.nn.functional as F
-from sklearn.utils._param_validation import Options
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._estimators import COUNT, POSITIVE, SHARE
+from sklearn_ssl._utils._estimators import COUNT, POSITIVE, SHARE, Options
 from sklearn_ssl._utils._torch import full_precision
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.encoders import patch_projection

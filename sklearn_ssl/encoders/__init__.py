@@ -3,8 +3,8 @@
 from sklearn_ssl.encoders._encoder import (
     BackboneEncoder,
     Encoder,
+    FeatureSpec,
     LayerReader,
-    Pair,
     fixed_pool,
     layer_reader,
     pool_features,
@@ -37,7 +37,7 @@ __all__ = [
     "BackboneEncoder",
     "Encoder",
     "LayerReader",
-    "Pair",
+    "FeatureSpec",
     "PatchEncoder",
     "SmallResNet",
     "SmallViT",

@@ -439,7 +439,7 @@ def _described(output: Any) -> str:
 
 
 Pool = str | int | tuple[int, int] | None
-Pair = tuple[str, Pool]  # a layer and the pooling of its map
+FeatureSpec = list[tuple[str, Pool]]  # layers, each with how its map is pooled
 
 
 def pool_features(features: Tensor, pool: Pool) -> Tensor:
@@ -510,19 +510,19 @@ class Encoder(nn.Module, ABC):
         """Compute the feature map (n, d, gh, gw) of ``layer``, by default the last one."""
         return self.maps(images, layer or self.last_layer)[0]
 
-    def features(self, images: Tensor, wanted: list[Pair], mirror: bool = False) -> Tensor:
+    def features(self, images: Tensor, spec: FeatureSpec, mirror: bool = False) -> Tensor:
         """Compute the features (n, d) of layers with their pooling, concatenated, in one pass.
 
         With ``mirror``, features are averaged over an image and its mirror image.
         """
         if mirror:
-            return (self._features(images, wanted) + self._features(images.flip(3), wanted)) / 2
-        return self._features(images, wanted)
+            return (self._features(images, spec) + self._features(images.flip(3), spec)) / 2
+        return self._features(images, spec)
 
-    def _features(self, images: Tensor, wanted: list[Pair]) -> Tensor:
-        layers = list(dict.fromkeys(layer for layer, _ in wanted))
+    def _features(self, images: Tensor, spec: FeatureSpec) -> Tensor:
+        layers = list(dict.fromkeys(layer for layer, _ in spec))
         maps = dict(zip(layers, self.maps(images, *layers), strict=True))
-        parts = [pool_features(maps[layer].float(), pool) for layer, pool in wanted]
+        parts = [pool_features(maps[layer].float(), pool) for layer, pool in spec]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def embed(self, images: Tensor) -> Tensor:

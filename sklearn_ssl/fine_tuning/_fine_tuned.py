@@ -12,7 +12,6 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils import compute_class_weight
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -29,6 +28,8 @@ from sklearn_ssl._utils._estimators import (
     COUNT,
     COUNT_OR_ZERO,
     DeclaredArguments,
+    Interval,
+    StrOptions,
     all_or_nothing,
     argument,
     fill_docstring,
@@ -43,7 +44,7 @@ from sklearn_ssl._utils._messages import (
 from sklearn_ssl._utils._saving import SavedMixin
 from sklearn_ssl._utils._torch import draw_seed, own_settings
 from sklearn_ssl.base import PretextLearner, apply
-from sklearn_ssl.encoders import Pair
+from sklearn_ssl.encoders import FeatureSpec
 from sklearn_ssl.exceptions import LabelWarning, TrainingInterrupted
 from sklearn_ssl.fine_tuning._supervised import (
     ClassificationLoss,
@@ -57,7 +58,7 @@ from sklearn_ssl.views import Views
 _EPOCHS, _STEPS = 20, 600  # minimum of each by default
 
 
-_NOT_SHARED = {"encoder", "layer", "memory", "mirror", "pool", "warm_start"}
+_NOT_SHARED = {"layer", "memory", "mirror", "pool", "warm_start"}
 
 
 class FineTuned(
@@ -70,7 +71,7 @@ class FineTuned(
 ):
     """Base of estimators that start from a learner or an encoder, and train it on targets."""
 
-    learner: Any = argument(default="small_resnet", kw_only=False, group="fine-tuning")
+    learner: Any = argument(default=None, kw_only=False, group="fine-tuning")
     views: Views | Callable[..., Any] | None = argument(
         Views,
         callable,
@@ -180,7 +181,7 @@ steps.""",
             params["max_epochs"] = self._usual_epochs(len(targets))
         if params["image_shape"] is None:  # the source of a loaded estimator is not fitted
             params["image_shape"] = getattr(source, "image_shape_", None)
-        encoder = self.learner if source is None else "small_resnet"
+        encoder = self.encoder if source is None else "small_resnet"
         of_task = {"source": source, "n_outputs": n_outputs, "targets": targets, "loss": loss}
         return Supervised(encoder=encoder, **of_task, **params)
 
@@ -215,17 +216,20 @@ steps.""",
         return given
 
     def _given_learner(self) -> Any:
-        """Return the learner to start from; None for the name or class of an encoder."""
+        """Return the learner to start from, or None."""
         given = self.learner
         if isinstance(given, FrozenEstimator):
             given = given.estimator
-        if isinstance(given, PretextLearner):
-            return given
-        if not isinstance(given, str) and not callable(given):
+        if given is not None and not isinstance(given, PretextLearner):
             raise TypeError(
-                f"learner={given!r}: give a learner, or an encoder that learners accept"
+                f"learner={given!r} is not a pretext learner; give a network as encoder={given!r}"
             )
-        return None
+        if given is not None and self.encoder != type(self).encoder:
+            raise ValueError(
+                f"learner={type(given).__name__}(...) brings its own encoder, so "
+                f"encoder={self.encoder!r} would be ignored; give one of them"
+            )
+        return given
 
     def _hold_out(self, X: Any, targets: np.ndarray) -> tuple[np.ndarray, list]:
         """Return the rows to train on, and callbacks for early stopping by the other rows."""
@@ -295,7 +299,7 @@ steps.""",
         """
         check_is_fitted(self)
         learner, task = self.learner_, self.learner_.net_.module_.task
-        pooled: list[Pair] = [(learner.encoder_.last_layer, "avg")]
+        pooled: FeatureSpec = [(learner.encoder_.last_layer, "avg")]
         with own_settings(torch.device("cpu")):
             head = copy.deepcopy(task.head).requires_grad_(False).cpu()
             extractor = learner._extractor(pooled, mirror=False, size=task.size)
@@ -345,9 +349,9 @@ class FineTunedClassifier(LabeledClassifierMixin, FineTuned):
 
     Parameters
     ----------
-    learner : PretextLearner, str, class or callable, default="small_resnet"
-        Starting point: a fitted learner, one that is not fitted, which is pretrained on the images
-        first, or a network, as the ``encoder`` of a learner. scikit-learn's cross-validation clones
+    learner : PretextLearner or None, default=None
+        Starting point: a fitted learner, or one that is not fitted, which is pretrained on the
+        images first. ``None`` starts from ``encoder``. scikit-learn's cross-validation clones
         learners, and clones are not fitted: give ``FrozenEstimator(learner)`` there.
     class_weight : dict, {"balanced"} or None, default=None
         Class weights, as in scikit-learn.
@@ -359,7 +363,7 @@ class FineTunedClassifier(LabeledClassifierMixin, FineTuned):
         Share of the images that ``early_stopping`` holds out.
     patience : int, default=5
         Number of epochs without a better accuracy after which ``early_stopping`` stops.
-    checkpoint : str, path, Checkpoint or None, default=None
+    checkpoint : str, path, CheckpointFolder or None, default=None
         Folder for checkpoints, as for a learner: the same fit resumes from there, with the same
         bits. A learner that is not fitted is pretrained again, unless it has its own
         ``checkpoint`` or ``memory``.
@@ -492,7 +496,7 @@ class FineTunedRegressor(LabeledRegressorMixin, FineTuned):
 
     Parameters
     ----------
-    learner : PretextLearner, str, class or callable, default="small_resnet"
+    learner : PretextLearner or None, default=None
         Starting point, as for :class:`FineTunedClassifier`.
     early_stopping : bool, default=False
         Hold out some images, stop when their R2 no longer rises, and keep the best weights.
@@ -500,7 +504,7 @@ class FineTunedRegressor(LabeledRegressorMixin, FineTuned):
         Share of the images that ``early_stopping`` holds out.
     patience : int, default=5
         Number of epochs without a better R2 after which ``early_stopping`` stops.
-    checkpoint : str, path, Checkpoint or None, default=None
+    checkpoint : str, path, CheckpointFolder or None, default=None
         Folder for checkpoints, as for a learner: the same fit resumes from there, with the same
         bits. A learner that is not fitted is pretrained again, unless it has its own
         ``checkpoint`` or ``memory``.

@@ -50,7 +50,7 @@ class Supervised(PretextLearner):
             return super()._make_encoder(image_shape, mean, std)
         if self._filled:
             return copy.deepcopy(self.source.encoder_)
-        source = self.source._plainly()  # the stored weights will fill it
+        source = self.source._with_python_scalars()  # the stored weights will fill it
         source._filled = False
         return source._make_encoder(image_shape, mean, std)
 

@@ -6,14 +6,20 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.utils._param_validation import StrOptions
 from torch import Tensor
 
-from sklearn_ssl._utils._estimators import COUNT, NOT_NEGATIVE, POSITIVE, argument, plain
+from sklearn_ssl._utils._estimators import (
+    COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
+    StrOptions,
+    argument,
+    plain,
+)
 from sklearn_ssl._utils._messages import warn
 from sklearn_ssl._utils._torch import deterministic_kernels
 from sklearn_ssl.base import FrozenTransformer, apply
-from sklearn_ssl.encoders import Encoder, Pair, pool_features, size_for
+from sklearn_ssl.encoders import Encoder, FeatureSpec, pool_features, size_for
 from sklearn_ssl.exceptions import CollapseWarning
 from sklearn_ssl.images import Images
 from sklearn_ssl.nn import resize_images
@@ -100,7 +106,7 @@ class DictionaryEncoder(Encoder):
         responses = self._respond(self.resized(images.float()), *self._matrices(images))
         return [responses for _ in layers]
 
-    def _features(self, images: Tensor, wanted: list[Pair]) -> Tensor:
+    def _features(self, images: Tensor, wanted: FeatureSpec) -> Tensor:
         """Compute pooled features (n, d), a few images at a time."""
         images = self.resized(images.float())
         matrices = self._matrices(images)

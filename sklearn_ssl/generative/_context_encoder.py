@@ -4,11 +4,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._estimators import NOT_NEGATIVE
+from sklearn_ssl._utils._estimators import NOT_NEGATIVE, StrOptions
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.generative._shared import RedrawMixin
 from sklearn_ssl.nn import (

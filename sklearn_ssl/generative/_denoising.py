@@ -4,10 +4,9 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from sklearn.utils._param_validation import StrOptions
 from torch import Tensor
 
-from sklearn_ssl._utils._estimators import NOT_NEGATIVE
+from sklearn_ssl._utils._estimators import NOT_NEGATIVE, StrOptions
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.generative._shared import ReconstructionMixin
 from sklearn_ssl.nn import ConvDecoder

@@ -5,10 +5,9 @@ from numbers import Integral, Real
 
 import torch
 import torch.nn.functional as F
-from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._estimators import COUNT
+from sklearn_ssl._utils._estimators import COUNT, Interval
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.encoders import TokenPredictor, at_positions, check_transformer, encode_positions
 from sklearn_ssl.generative._shared import ReconstructionMixin

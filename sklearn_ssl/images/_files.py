@@ -82,7 +82,7 @@ class Files:
         Rows used in place of unreadable ones.
     changed : set of str
         Files that changed between two reads.
-    not_kept : set of str
+    not_cached : set of str
         Reasons why images could not be cached; after the first failure, caching stops.
     """
 
@@ -106,7 +106,7 @@ class Files:
         self.skipped: dict[int, str] = {}
         self.stand_ins: dict[int, int] = {}
         self.changed: set[str] = set()
-        self.not_kept: set[str] = set()
+        self.not_cached: set[str] = set()
         self._stamps = np.zeros(len(items), np.int64)
         headers = [] if shape is not None and len(shape) == 3 and dtype else self._look_at_some()
         height, width = _common_size(headers) if shape is None else shape[:2]
@@ -197,11 +197,11 @@ class Files:
         image = self.cache.load(place, target)
         if image is None:
             image = decode(item, path, target)
-            if not self.not_kept:
+            if not self.not_cached:
                 try:
                     self.cache.keep(place, image)
                 except OSError as error:
-                    self.not_kept.add(error.strerror or str(error))
+                    self.not_cached.add(error.strerror or str(error))
         return image
 
     def _instead(self, row: int, error: ImageReadError, target: Target) -> np.ndarray:

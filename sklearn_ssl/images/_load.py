@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from sklearn_ssl._utils._estimators import plain
+from sklearn_ssl._utils._estimators import Interval, StrOptions, plain, validate_params
 from sklearn_ssl.images._files import Reading
 from sklearn_ssl.images._read import read_images, warn_of_files
 
@@ -100,5 +99,5 @@ def load_images(
     if images.skipped:
         array = array.astype(np.float32)
         array[list(images.skipped)] = np.nan
-    warn_of_files(images, "are NaN")
+    warn_of_files(images, "are NaN in the result")
     return array

@@ -94,22 +94,22 @@ class Images(Dataset):
         return [name for array in self.arrays for name in getattr(array, "changed", ())]
 
     @property
-    def not_kept(self) -> list[str]:
+    def not_cached(self) -> list[str]:
         """Reasons why decoded images could not be cached."""
-        return [reason for array in self.arrays for reason in getattr(array, "not_kept", ())]
+        return [reason for array in self.arrays for reason in getattr(array, "not_cached", ())]
 
     @property
     def troubles(self) -> list[tuple[dict[int, str], set[str], set[str]]]:
         """Skipped files, changed files and reasons for failed caching, for each array of files."""
-        return [(array.skipped, array.changed, array.not_kept) for array in self._files]
+        return [(array.skipped, array.changed, array.not_cached) for array in self._files]
 
     def know(self, troubles_of_all: list[list[tuple[dict[int, str], set[str], set[str]]]]) -> None:
         """Merge in the troubles of other processes, which read other files."""
         for troubles in troubles_of_all:
-            for array, (skipped, changed, not_kept) in zip(self._files, troubles, strict=True):
+            for array, (skipped, changed, not_cached) in zip(self._files, troubles, strict=True):
                 array.skipped |= skipped
                 array.changed |= changed
-                array.not_kept |= not_kept
+                array.not_cached |= not_cached
 
     @property
     def _files(self) -> list[Any]:
@@ -229,15 +229,15 @@ def unmasked(values: Any) -> Any:
 def warn_of_files(images: Images, what: str) -> None:
     """Warn once of files that could not be read, changed between reads or could not be cached."""
     for names, happened in (
-        (list(images.skipped.values()), f"could not be read, and {what}"),
+        (list(images.skipped.values()), f"could not be read and {what}"),
         (sorted(images.changed), "changed while they were read"),
     ):
         if names:
             some = "; ".join(names[:3]) + ("; ..." if names[3:] else "")
             warn(f"{len(names)} of {len(images)} images {happened}: {some}", ImageReadWarning)
-    if images.not_kept:
+    if images.not_cached:
         warn(
-            f"images cannot be cached in decoded_cache= ({images.not_kept[0]}), so they are "
+            f"images cannot be cached in decoded_cache= ({images.not_cached[0]}), so they are "
             "decoded each time",
             MemoryWarning,
         )

@@ -20,9 +20,9 @@ from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
 
 from sklearn_ssl._labeled._mixins import rows_for_scales
+from sklearn_ssl._utils._estimators import HasMethods, Interval, StrOptions, validate_params
 from sklearn_ssl._utils._labels import is_absent, read_labels
 from sklearn_ssl._utils._messages import warn
 from sklearn_ssl.base import PretextLearner
@@ -383,7 +383,7 @@ def _from_scratch(learner: Any, seconds: float) -> FineTunedClassifier:
         views = FineTunedClassifier()._default_views()
         views.set_params(flip=learner.views.flip, rotate=learner.views.rotate)
     return FineTunedClassifier(
-        learner.encoder,
+        encoder=learner.encoder,
         views=views,
         time_budget=max(seconds, 1.0),
         random_state=0,

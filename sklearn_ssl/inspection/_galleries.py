@@ -9,9 +9,9 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
-from sklearn.utils._param_validation import HasMethods, Interval, validate_params
 from torch import Tensor
 
+from sklearn_ssl._utils._estimators import HasMethods, Interval, validate_params
 from sklearn_ssl._utils._labels import read_labels, read_targets
 from sklearn_ssl._utils._messages import naming
 from sklearn_ssl.images import Images, Reading, read_images

@@ -8,10 +8,9 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils._param_validation import HasMethods, StrOptions
 from skorch.callbacks import Callback
 
-from sklearn_ssl._utils._estimators import COUNT, check_arguments
+from sklearn_ssl._utils._estimators import COUNT, HasMethods, StrOptions, check_arguments
 from sklearn_ssl._utils._labels import read_labels
 from sklearn_ssl._utils._messages import did_you_mean
 from sklearn_ssl.base import apply

@@ -9,9 +9,9 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import check_cv, cross_val_score
-from sklearn.utils._param_validation import HasMethods, StrOptions, validate_params
 
 from sklearn_ssl._labeled._mixins import read_rows
+from sklearn_ssl._utils._estimators import HasMethods, StrOptions, validate_params
 from sklearn_ssl._utils._labels import read_labels
 from sklearn_ssl._utils._messages import naming
 from sklearn_ssl.encoders import pooled_width
@@ -94,7 +94,7 @@ def layer_report(
     encoder = learner.encoder_
     asked = [(layer, pool) for layer in layers for pool in pools]
     with naming("layers or pools"):
-        pairs = learner._pairs_of(encoder, *map(list, zip(*asked, strict=True)))
+        pairs = learner._feature_spec_of(encoder, *map(list, zip(*asked, strict=True)))
     images = learner._read_images(X, broken="blank")
     labels: Any = None
     is_labeled: Any = None

@@ -28,7 +28,7 @@ class DINOHead(nn.Module):
 
 
 def dino_loss(
-    student: Tensor, teacher: Tensor, center: Tensor, student_temp: float, teacher_temp: Tensor
+    student: Tensor, teacher: Tensor, center: Tensor, temperature: float, teacher_temp: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Compute the cross entropy of student views with other teacher views, and its minimum.
 
@@ -38,7 +38,7 @@ def dino_loss(
     """
     log_p = F.log_softmax((teacher - center) / teacher_temp, dim=2)
     p = log_p.exp()
-    log_q = F.log_softmax(student / student_temp, dim=2)
+    log_q = F.log_softmax(student / temperature, dim=2)
     with full_precision(student.device):
         losses = torch.einsum("tnk,vnk->tv", p, log_q).neg() / student.shape[1]
     same = torch.eye(len(teacher), len(student), dtype=torch.bool, device=losses.device)
@@ -52,7 +52,7 @@ class DINOTask(PretextTask):
 
     def __init__(
         self, encoder, views, *, hidden_dim, projection_dim, out_dim, momentum, center_momentum,
-        student_temp, teacher_temps, temp_warmup,
+        temperature, teacher_temperature, temperature_warmup,
     ):  # fmt: skip
         super().__init__(encoder, views)
         self.head = DINOHead(encoder.out_shape[0], hidden_dim, projection_dim, out_dim)
@@ -60,11 +60,11 @@ class DINOTask(PretextTask):
         self.teacher_head = MomentumCopy(self.head)
         self.momentum = momentum
         self.center_momentum = center_momentum
-        self.student_temp = student_temp
-        self.teacher_temps = teacher_temps
-        self.temp_warmup = temp_warmup
+        self.temperature = temperature
+        self.teacher_temperature = teacher_temperature
+        self.temperature_warmup = temperature_warmup
         self.register_buffer("center", torch.zeros(out_dim))
-        first_temp = float(teacher_temps[0 if temp_warmup else 1])
+        first_temp = float(teacher_temperature[0 if temperature_warmup else 1])
         self.register_buffer("teacher_temp", torch.tensor(first_temp))
 
     def forward(self, images, index):
@@ -75,7 +75,7 @@ class DINOTask(PretextTask):
             teacher = self.teacher_head(self.teacher_encoder.module.embed(crops[0]))
         mean_output = gather(teacher).mean(0)
         student, teacher = (out.unflatten(0, (-1, n)) for out in (student, teacher))
-        temps = (self.student_temp, self.teacher_temp)
+        temps = (self.temperature, self.teacher_temp)
         loss, entropy = dino_loss(student, teacher, self.center, *temps)
         terms = {"teacher_entropy": entropy, "divergence": loss - entropy}
         return TaskOutput(loss, terms, mean_output)
@@ -86,8 +86,8 @@ class DINOTask(PretextTask):
         self.teacher_head.update(self.head, momentum)
         self.center.lerp_(output.state, 1 - self.center_momentum)
         if progress is not None:  # it stays constant if no end is known
-            low, high = self.teacher_temps
-            share = min(1.0, progress / self.temp_warmup) if self.temp_warmup else 1.0
+            low, high = self.teacher_temperature
+            share = min(1.0, progress / self.temperature_warmup) if self.temperature_warmup else 1.0
             self.teacher_temp.fill_(low + (high - low) * share)
 
 
@@ -117,12 +117,12 @@ class DINO(MultiCropArguments, PretextLearner):
         EMA momentum of the teacher at the start; it rises to 1 along half a cosine.
     center_momentum : float, default=0.9
         EMA momentum of the center, the teacher's mean output.
-    student_temp : float, default=0.1
+    temperature : float, default=0.1
         Temperature of the student's softmax.
-    teacher_temps : tuple of float, default=(0.02, 0.03)
+    teacher_temperature : tuple of float, default=(0.02, 0.03)
         Temperatures of the teacher's softmax, at the start and after the warm-up. The paper uses
         (0.04, 0.07), with which outputs stay uniform in short training runs.
-    temp_warmup : float, default=0.3
+    temperature_warmup : float, default=0.3
         Fraction of the training in which the teacher's temperature rises; 0 uses the second one
         from the start. It does not rise with ``schedule="constant"`` or in :meth:`partial_fit`.
     hidden_dim : int, default=512
@@ -153,9 +153,9 @@ class DINO(MultiCropArguments, PretextLearner):
     out_dim: int = argument(COUNT, default=1024)
     momentum: float = argument(SHARE, default=0.98)
     center_momentum: float = argument(SHARE, default=0.9)
-    student_temp: float = argument(POSITIVE, default=0.1)
-    teacher_temps: tuple[float, float] = argument(tuple, list, default=(0.02, 0.03))
-    temp_warmup: float = argument(SHARE, default=0.3)
+    temperature: float = argument(POSITIVE, default=0.1)
+    teacher_temperature: tuple[float, float] = argument(tuple, list, default=(0.02, 0.03))
+    temperature_warmup: float = argument(SHARE, default=0.3)
     hidden_dim: int = argument(COUNT, default=512)
     projection_dim: int = argument(COUNT, default=128)
     local_crops: int = 2
@@ -166,9 +166,9 @@ class DINO(MultiCropArguments, PretextLearner):
         return Views(crop_scale=(0.2, 1.0), solarize=(0.0, 0.2))
 
     def _make_task(self, encoder, n_images):
-        if not are_finite(self.teacher_temps, 2) or min(self.teacher_temps) <= 0:
+        if not are_finite(self.teacher_temperature, 2) or min(self.teacher_temperature) <= 0:
             raise ValueError(
-                f"teacher_temps={self.teacher_temps!r} must be two positive, finite "
+                f"teacher_temperature={self.teacher_temperature!r} must be two positive, finite "
                 "temperatures: at the start and after the warm-up"
             )
         return self._new_task(DINOTask, encoder)

@@ -9,11 +9,10 @@ import torch.nn.functional as F
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._estimators import COUNT, POSITIVE
+from sklearn_ssl._utils._estimators import COUNT, POSITIVE, HasMethods, StrOptions
 from sklearn_ssl._utils._messages import lost_if_interrupted
 from sklearn_ssl._utils._torch import full_precision
 from sklearn_ssl.base import (
@@ -49,7 +48,7 @@ class EncoderTeacher(nn.Module):
         # maps of views may have other sizes, but must yield as many features as those of images
         self.wanted = [
             (layer, fixed_pool(encoder.layers[layer], pool))
-            for layer, pool in teacher._wanted(encoder)
+            for layer, pool in teacher._feature_spec(encoder)
         ]
         self.mirror = teacher.mirror
         self.held = (encoder,)  # in a tuple, torch does not register it
@@ -217,7 +216,7 @@ class Distillation(PretextLearner):
     temperature: float = argument(POSITIVE, default=0.2)
     teacher_temperature: float = argument(POSITIVE, default=0.01)
 
-    _kept_attributes: ClassVar = (*PretextLearner._kept_attributes, "_teacher_width_")
+    _saved_attributes: ClassVar = (*PretextLearner._saved_attributes, "_teacher_width_")
     _needs_a_teacher: ClassVar[bool] = True
     _taught_by = None  # the teacher, during a fit
 
@@ -266,8 +265,8 @@ class Distillation(PretextLearner):
         net.module_.task.teacher = teacher.to(net.device)
         return net
 
-    def _plainly(self):
-        plainly = super()._plainly()
+    def _with_python_scalars(self):
+        plainly = super()._with_python_scalars()
         plainly._taught_by = self._taught_by
         plainly._teacher_width_ = getattr(self, "_teacher_width_", 1)
         return plainly

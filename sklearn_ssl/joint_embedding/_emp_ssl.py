@@ -5,10 +5,9 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
-from sklearn_ssl._utils._estimators import COUNT, NOT_NEGATIVE, POSITIVE
+from sklearn_ssl._utils._estimators import COUNT, NOT_NEGATIVE, POSITIVE, Interval
 from sklearn_ssl._utils._torch import full_precision
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import gather, mlp

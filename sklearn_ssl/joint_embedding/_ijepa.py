@@ -7,10 +7,9 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._estimators import COUNT, NOT_NEGATIVE, SHARE
+from sklearn_ssl._utils._estimators import COUNT, NOT_NEGATIVE, SHARE, Interval
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.encoders import TokenPredictor, at_positions, check_transformer, encode_positions
 from sklearn_ssl.nn import MomentumCopy, cosine, covariance_loss, variance_loss

@@ -1,10 +1,9 @@
 """Exemplar-CNN: each image, with all its random transformations, is a class."""
 
 import torch.nn.functional as F
-from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._estimators import COUNT, NOT_NEGATIVE, SHARE
+from sklearn_ssl._utils._estimators import COUNT, NOT_NEGATIVE, SHARE, StrOptions
 from sklearn_ssl._utils._torch import full_precision
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import first_own_row, gather

@@ -4,10 +4,9 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
-from sklearn_ssl._utils._estimators import COUNT
+from sklearn_ssl._utils._estimators import COUNT, Interval
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import classification, mlp
 from sklearn_ssl.views import Views, random_tiles

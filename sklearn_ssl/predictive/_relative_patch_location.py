@@ -3,9 +3,8 @@
 from numbers import Real
 
 import torch
-from sklearn.utils._param_validation import Interval
 
-from sklearn_ssl._utils._estimators import COUNT
+from sklearn_ssl._utils._estimators import COUNT, Interval
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.nn import classification, mlp
 from sklearn_ssl.views import Views, random_tiles

@@ -9,7 +9,6 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit, log_softmax, ndtr, softmax
 from sklearn.base import BaseEstimator, MultiOutputMixin
 from sklearn.utils import compute_class_weight
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
@@ -20,7 +19,13 @@ from sklearn_ssl._labeled._mixins import (
     labeled_samples,
 )
 from sklearn_ssl._labeled._to_torch import ExportMixin
-from sklearn_ssl._utils._estimators import POSITIVE, DeclaredArguments, all_or_nothing, argument
+from sklearn_ssl._utils._estimators import (
+    POSITIVE,
+    DeclaredArguments,
+    StrOptions,
+    all_or_nothing,
+    argument,
+)
 from sklearn_ssl._utils._messages import naming
 from sklearn_ssl._utils._saving import SavedMixin
 from sklearn_ssl._utils._torch import own_settings, resolve_device

@@ -15,7 +15,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedKFold, check_cv
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import compute_class_weight
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
@@ -25,6 +24,8 @@ from sklearn_ssl._utils._estimators import (
     COUNT,
     POSITIVE,
     DeclaredArguments,
+    Interval,
+    StrOptions,
     all_or_nothing,
     argument,
     plain,

@@ -37,8 +37,8 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
     """Base of estimators with a learner fitted to all images and a head fitted to labeled ones."""
 
     learner: Any = argument(kw_only=False)
+    head: Any = argument(default=None, kw_only=False)
 
-    _head: ClassVar[str]
     _read_y: ClassVar[Callable[..., tuple[np.ndarray, np.ndarray]]]
 
     @all_or_nothing
@@ -108,7 +108,7 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
                 more["X_unlabeled"] = unlabeled[read_rows(unlabeled)]
         head.fit(features, labels, **more)
         self.learner_, self.n_labeled_ = learner, len(labels)
-        setattr(self, f"{self._head}_", head)
+        self.head_ = head
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(learner, name):
                 setattr(self, name, getattr(learner, name))
@@ -117,17 +117,19 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
         return self
 
     def _make_head(self, labels: np.ndarray | None = None) -> Any:
-        given = getattr(self, self._head)
+        given = self.head
         if given is None:
             return self._usual_head(labels)
-        if labels is not None and not (hasattr(given, "fit") and hasattr(given, "predict")):
-            raise TypeError(f"{self._head}={given!r} must be a {self._head} or None")
+        usable = hasattr(given, "fit") and hasattr(given, "predict") and not isinstance(given, type)
+        if labels is not None and not usable:
+            kind = "classifier" if isinstance(self, LabeledClassifierMixin) else "regressor"
+            raise TypeError(f"head={given!r} must be a {kind} or None")
         return clone(given)
 
     @property
     def _fitted_head(self) -> Any:
         check_is_fitted(self)
-        return getattr(self, f"{self._head}_")
+        return self.head_
 
     def _features(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
@@ -189,10 +191,10 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
         tags = super().__sklearn_tags__()
         if hasattr(self.learner, "__sklearn_tags__"):
             tags.input_tags = self.learner.__sklearn_tags__().input_tags
-        head = getattr(self, self._head)
+        head = self.head
         if head is None:
             tags.target_tags.multi_output = True
-        elif hasattr(head, "__sklearn_tags__"):
+        elif hasattr(head, "__sklearn_tags__") and not isinstance(head, type):
             tags.target_tags.multi_output = head.__sklearn_tags__().target_tags.multi_output
         return tags
 
@@ -201,7 +203,7 @@ def if_head_has(method: str) -> Any:
     """Make a method available if the head has it."""
 
     def check(self: Any) -> bool:
-        given = getattr(self, f"{self._head}_", None) or self._make_head()
+        given = getattr(self, "head_", None) or self._make_head()
         getattr(given, method)  # an AttributeError names the head that lacks it
         return True
 
@@ -222,7 +224,7 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
     ----------
     learner : PretextLearner
         Learner, or any other transformer of images.
-    classifier : classifier or None, default=None
+    head : classifier or None, default=None
         Classifier of features. ``None`` means :class:`LinearProbe`, a logistic regression that
         chooses its regularization and scaling for the given labels; at most 2,000 unlabeled images
         are transformed to learn scales from them, too. With several labels per image, it is one
@@ -230,7 +232,7 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
 
     Attributes
     ----------
-    learner_, classifier_ : estimators
+    learner_, head_ : estimators
         Fitted learner and classifier.
     classes_ : ndarray of shape (n_classes,)
     n_labeled_ : int
@@ -248,10 +250,6 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
     >>> bool(classifier.score(digits.images[1000:], digits.target[1000:]) > 0.5)
     True
     """
-
-    classifier: Any = argument(default=None, kw_only=False)
-
-    _head: ClassVar[str] = "classifier"
 
     _multilabel: ClassVar[bool] = True
 
@@ -313,14 +311,14 @@ class SelfSupervisedRegressor(LabeledRegressorMixin, SelfSupervised):
     ----------
     learner : PretextLearner
         Learner, or any other transformer of images.
-    regressor : regressor or None, default=None
+    head : regressor or None, default=None
         Regressor of features. ``None`` means ridge regression, with a penalty chosen by
         cross-validation, on features that are clipped to their range in images with targets, and
         standardized.
 
     Attributes
     ----------
-    learner_, regressor_ : estimators
+    learner_, head_ : estimators
         Fitted learner and regressor.
     n_labeled_ : int
         Number of images that the regressor was fitted to.
@@ -338,10 +336,6 @@ class SelfSupervisedRegressor(LabeledRegressorMixin, SelfSupervised):
     >>> bool(regressor.score(digits.images[200:], ink[200:]) > 0.3)
     True
     """
-
-    regressor: Any = argument(default=None, kw_only=False)
-
-    _head: ClassVar[str] = "regressor"
 
     @staticmethod
     def _usual_head(labels: np.ndarray | None) -> Any:

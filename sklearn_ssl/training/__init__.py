@@ -1,15 +1,16 @@
-"""Training of a task by a net, and its checkpoints.
+"""Training loop for pretext tasks, and checkpoints.
 
-The loop is skorch's, which is imported when something is trained: the package is quick to import.
+The loop is based on skorch, which is imported only for training, to keep the package quick to
+import.
 """
 
 from importlib import import_module
 from typing import Any
 
-from sklearn_ssl.training._checkpoint import Checkpoint
+from sklearn_ssl.training._checkpoint import CheckpointFolder
 from sklearn_ssl.training._pickling import FrozenNet
 
-__all__ = ["Checkpoint", "FrozenNet"]
+__all__ = ["CheckpointFolder", "FrozenNet"]
 
 
 def __dir__() -> list[str]:

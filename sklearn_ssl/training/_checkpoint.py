@@ -1,4 +1,4 @@
-"""Checkpoints: all that the next step of a training depends on, in numbered files of a folder."""
+"""Checkpoints: everything the next training step depends on, in numbered files of a folder."""
 
 import contextlib
 import os
@@ -11,39 +11,39 @@ from typing import Any
 
 from filelock import Timeout
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import Interval
 
-from sklearn_ssl._utils._estimators import DeclaredArguments, argument
+from sklearn_ssl._utils._estimators import DeclaredArguments, Interval, argument
 from sklearn_ssl._utils._messages import warn
 from sklearn_ssl._utils._storage import DAMAGED, expanded, locked, read_file, write_file
 from sklearn_ssl._utils._torch import OwnRandomNumbers, current_processes
 from sklearn_ssl.exceptions import CheckpointWarning
 
+_STATE = "checkpoint_state"  # method of callbacks whose state is saved
 _COUNT = Interval(Integral, 1, None, closed="left")
 
 
-class Checkpoint(DeclaredArguments, BaseEstimator):
+class CheckpointFolder(DeclaredArguments, BaseEstimator):
     """Folder and frequency of checkpoints, from which a stopped training run can resume.
 
     Parameters
     ----------
     folder : str or path
-        It is for one training, and made if it is missing.
+        Folder of the checkpoints of one training run, created if needed.
     every_epochs : int or None, default=1
-        Epochs from one checkpoint to the next. The end of a training is always saved.
+        Number of epochs between checkpoints. The end of training is always saved.
     every_seconds : float or None, default=None
-        Seconds after which one is written within an epoch, too.
+        Number of seconds between checkpoints, also within an epoch.
     keep : int, default=2
-        How many of the last ones are kept.
+        Number of latest checkpoints to keep.
 
     Examples
     --------
     >>> from sklearn.datasets import load_digits
-    >>> from sklearn_ssl import Checkpoint, SimCLR
+    >>> from sklearn_ssl import CheckpointFolder, SimCLR
     >>> import tempfile
     >>> X = load_digits().images[:128]
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     often = Checkpoint(folder, every_seconds=60)
+    ...     often = CheckpointFolder(folder, every_seconds=60)
     ...     ssl = SimCLR(max_epochs=1, random_state=0, checkpoint=often).fit(X)
     ...     again = SimCLR(max_epochs=1, random_state=0, checkpoint=folder).fit(X)  # at once
     >>> bool((ssl.transform(X) == again.transform(X)).all())
@@ -64,19 +64,19 @@ class Checkpoint(DeclaredArguments, BaseEstimator):
 
     @contextlib.contextmanager
     def opened(self, training: dict[str, Any], draws: OwnRandomNumbers) -> Iterator["Checkpoints"]:
-        """Yield the checkpoints of a training; their folder is locked for it meanwhile.
+        """Lock the folder, and yield the checkpoints of a training run.
 
         Parameters
         ----------
         training : dict of str to object
-            What tells this training from others.
+            Values that identify the training run.
         draws : OwnRandomNumbers
-            Its random numbers.
+            Random number generators of the run.
 
         Raises
         ------
         OSError
-            If it cannot be written to, or if another process trains in it.
+            If the folder is not writable, or if another process trains with it.
         """
         self._validate_params()
         with contextlib.ExitStack() as stack:
@@ -90,16 +90,16 @@ class Checkpoint(DeclaredArguments, BaseEstimator):
                 yield
         except Timeout as error:
             raise OSError(
-                f"another process trains with checkpoints in {self.path}; each training needs a "
-                "folder of its own"
+                f"another process trains with checkpoints in {self.path}; use a separate folder "
+                "for each training run"
             ) from error
 
     def files(self) -> list[Path]:
-        """Return the checkpoints, the latest one first."""
+        """Return the paths of the checkpoints, latest first."""
         return sorted(self.path.glob("step-*.safetensors"), reverse=True)
 
     def read(self) -> Any:
-        """Read the latest checkpoint that is not damaged; return None if there are none.
+        """Read the latest undamaged checkpoint; return None if there are no checkpoints.
 
         Raises
         ------
@@ -114,10 +114,10 @@ class Checkpoint(DeclaredArguments, BaseEstimator):
                 damaged.append(str(error))
                 continue
             if damaged:
-                warn(f"{damaged[0]}; going on from {file.name}", CheckpointWarning)
+                warn(f"{damaged[0]}; resuming from {file.name}", CheckpointWarning)
             return values
         if damaged:
-            raise ValueError(f"{damaged[0]}; delete {self.path} to train anew")
+            raise ValueError(f"{damaged[0]}; delete {self.path} to start over")
         return None
 
     def write(self, step: int, values: Any) -> None:
@@ -126,7 +126,7 @@ class Checkpoint(DeclaredArguments, BaseEstimator):
         Raises
         ------
         OSError
-            If it cannot be written; those before are intact.
+            If it cannot be written; earlier checkpoints stay intact.
         """
         try:
             write_file(self.path / f"step-{step:010d}.safetensors", values)
@@ -137,23 +137,25 @@ class Checkpoint(DeclaredArguments, BaseEstimator):
             old.unlink(missing_ok=True)
 
 
-_DIGEST = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{8,}\b")  # of images, files and code
+_DIGEST = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{8,}\b")  # hashes of images, files and code
 
 
 class Checkpoints:
-    """Checkpoints of one training; of several processes the first one writes them.
+    """Checkpoints of one training run; with several processes, the first one writes them.
 
     Parameters
     ----------
-    checkpoint : Checkpoint
-        Where, and how often. Its folder is open.
+    checkpoint : CheckpointFolder
+        Folder and frequency; the folder is locked.
     training : dict of str to object
-        What tells this training from others.
+        Values that identify the training run.
     draws : OwnRandomNumbers
-        Its random numbers.
+        Random number generators of the run.
     """
 
-    def __init__(self, checkpoint: Checkpoint, training: dict[str, Any], draws: OwnRandomNumbers):
+    def __init__(
+        self, checkpoint: CheckpointFolder, training: dict[str, Any], draws: OwnRandomNumbers
+    ):
         self.checkpoint = checkpoint
         self.training = training
         self.draws = draws
@@ -161,16 +163,16 @@ class Checkpoints:
         self.written = time.monotonic()
 
     def resume(self, net: Any, epochs: int, n_images: int) -> int:
-        """Load the last checkpoint into the net, and return the number of epochs that are left.
+        """Load the last checkpoint into the net, and return the number of epochs left.
 
         Raises
         ------
         ValueError
-            If the folder belongs to another training, or if what is in it does not fit.
+            If the checkpoints are from another training run, or do not fit the net.
         """
         state = current_processes().first(self.checkpoint.read)
         if state is None:
-            self.write(net)  # so that a disk that is full says so now
+            self.write(net)  # to fail now if the disk is full
             return epochs
         self._compare(state)
         try:
@@ -178,8 +180,8 @@ class Checkpoints:
         except DAMAGED as error:
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             raise ValueError(
-                f"the checkpoints in {self.checkpoint.path} do not fit this training: "
-                f"{kind}{error}; delete them to train anew"
+                f"the checkpoints in {self.checkpoint.path} do not fit this training run: "
+                f"{kind}{error}; delete them to start over"
             ) from error
 
     def _take(self, net: Any, state: dict[str, Any], epochs: int, n_images: int) -> int:
@@ -194,8 +196,8 @@ class Checkpoints:
         net.set_history(state["history"])
         self.draws.set_state(state["generators"])
         for name, callback in net.callbacks_:
-            if name in state["callbacks"] and hasattr(callback, "restore"):
-                callback.restore(state["callbacks"][name])
+            if name in state["callbacks"] and hasattr(callback, _STATE):
+                callback.restore_checkpoint_state(state["callbacks"][name])
         spent = sum(row["seconds"] for row in net.history[len(net.history) - done :])
         if state["epoch"] is not None:
             spent += net.resume_epoch(state["epoch"], n_images)
@@ -206,7 +208,7 @@ class Checkpoints:
     def _compare(self, state: Any) -> None:
         found = state.get("training") if isinstance(state, dict) else None
         other = found if isinstance(found, dict) else {}
-        # of a constant schedule, every training is the beginning of longer ones
+        # with a constant schedule, every run is the beginning of longer ones
         free = {"max_epochs"} if self.training.get("schedule") == "constant" else set()
         differences = [
             f"{name} was {other.get(name)!r} and is {self.training.get(name)!r}"
@@ -215,16 +217,17 @@ class Checkpoints:
         ]
         pairs = zip(other.get("pixels", ()), self.training["pixels"], strict=False)
         if not differences and any(None not in pair and len(set(pair)) > 1 for pair in pairs):
-            differences = ["images have other pixels"]  # what cannot be read may be any image
+            differences = ["images have different pixels"]  # an unreadable file matches any image
         if differences:
             differences = [_DIGEST.sub(r"\1...", difference) for difference in differences]
             raise ValueError(
-                f"the checkpoints in {self.checkpoint.path} are of another training: "
-                f"{'; '.join(differences)}. Go on with the same, or give a new one another folder"
+                f"the checkpoints in {self.checkpoint.path} are from another training run: "
+                f"{'; '.join(differences)}. Resume with the same arguments and images, or use "
+                "another folder"
             )
 
     def write_if_due(self, net: Any, epoch: Any, now: bool) -> None:
-        """Write a checkpoint if one is due, within an epoch or between two (None)."""
+        """Write a checkpoint if one is due; ``epoch`` is None between epochs."""
         every, seconds = self.checkpoint.every_epochs, self.checkpoint.every_seconds
         self.epochs_since += epoch is None
         due = every is not None and self.epochs_since >= every
@@ -233,7 +236,7 @@ class Checkpoints:
             self.write(net, epoch)
 
     def write(self, net: Any, epoch: Any = None, finished: bool = False) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; ``epoch`` is the one in progress, if any."""
         if current_processes().rank:
             return
         rows = list(net.history)
@@ -249,7 +252,9 @@ class Checkpoints:
             "module": dict(net.module_.state_dict()),
             "optimizer": net.optimizer_.state_dict(),
             "generators": self.draws.state(),
-            "callbacks": {n: cb.kept() for n, cb in net.callbacks_ if hasattr(cb, "kept")},
+            "callbacks": {
+                n: cb.checkpoint_state() for n, cb in net.callbacks_ if hasattr(cb, _STATE)
+            },
             "epoch": begun,
         }
         self.checkpoint.write(net.progress_.done, values)

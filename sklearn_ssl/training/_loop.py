@@ -1,4 +1,4 @@
-"""Training loop: a skorch net whose steps leave everything on the device, and what it needs."""
+"""Training loop: a skorch net that does not wait for the device within an epoch."""
 
 import contextlib
 import math
@@ -25,7 +25,7 @@ from sklearn_ssl._utils._torch import (
     current_processes,
     deterministic_kernels,
     evaluation,
-    freed_memory_kept,
+    freed_memory_reused,
     interrupts_deferred,
     synchronize,
 )
@@ -49,19 +49,19 @@ from sklearn_ssl.views import CenteredImages
 
 
 class Progress:
-    """Share of a training that is done.
+    """Progress of a training run, by steps or by time.
 
     Parameters
     ----------
     steps : int
-        All steps, of a training without ``seconds``.
+        Total number of steps; ignored with ``seconds``.
     seconds : float, optional
-        From when this is made.
+        Length of the run, from the creation of this object.
 
     Attributes
     ----------
     done : int
-        Steps so far.
+        Number of steps so far.
     """
 
     def __init__(self, steps: int, seconds: float | None = None):
@@ -72,22 +72,22 @@ class Progress:
         self.first = 0, 0.0  # steps and seconds when the first step of this process began
 
     def resume(self, steps: int, seconds: float) -> None:
-        """Go on after ``steps`` steps, which took ``seconds`` seconds."""
+        """Continue after ``steps`` steps, which took ``seconds`` seconds."""
         self.done = steps
         self.began -= seconds
 
     def start(self) -> None:
-        """Note that the first step begins."""
+        """Record the start of this process's first step."""
         self.first = self.done, time.monotonic() - self.began
 
     @property
     def share(self) -> float:
-        """Share of the training that is done, from 0 to 1."""
+        """Share of the training run that is done, from 0 to 1."""
         return self._share(0.0)
 
     @property
     def middle(self) -> float:
-        """Share at the middle of the next step: neither the first nor the last has an lr of 0."""
+        """Share at the middle of the next step, so that neither the first nor the last has lr 0."""
         return self._share(0.5)
 
     @property
@@ -105,9 +105,9 @@ class Progress:
 
 
 def layer_of_parameters(encoder: Any) -> tuple[dict[nn.Parameter, int], int]:
-    """Return the number of the first layer that needs each parameter, and the number of layers.
+    """Return the index of the first layer that needs each parameter, and the number of layers.
 
-    Of layers within layers the outer ones count, where they have parameters.
+    Nested layers count as part of the outermost one; layers without parameters do not count.
     """
     parameters = list(encoder.parameters())
     trained = [p.requires_grad for p in parameters]
@@ -134,7 +134,7 @@ def layer_of_parameters(encoder: Any) -> tuple[dict[nn.Parameter, int], int]:
 
 
 def lr_scales(encoder: Any, layer_decay: float) -> dict[nn.Parameter, float]:
-    """Return factors of the learning rate for the parameters of an encoder."""
+    """Return learning-rate factors for the parameters of an encoder."""
     if layer_decay == 1:
         return {}
     layers, n_layers = layer_of_parameters(encoder)
@@ -142,22 +142,24 @@ def lr_scales(encoder: Any, layer_decay: float) -> dict[nn.Parameter, float]:
 
 
 @contextlib.contextmanager
-def held(task: Any, trainable_layers: int | None, batch_norm: bool = False) -> Iterator[None]:
-    """Hold all but the encoder's last layers as they are, with the statistics of their batch norms.
+def frozen_parts(
+    task: Any, trainable_layers: int | None, batch_norm: bool = False
+) -> Iterator[None]:
+    """Freeze all but the encoder's last layers, including their batch norm statistics.
 
-    With ``batch_norm``, the statistics of all other batch norms are held, too. In momentum copies
-    of the encoder the same norms are held: a target is made with the statistics that its prediction
-    is made with. Norms stay in evaluation mode until all parts are put into training mode again.
+    With ``batch_norm``, freeze the statistics of all other batch norms as well. The same norms are
+    frozen in EMAs of the encoder, so that targets use the same statistics as predictions. Norms
+    stay in evaluation mode until all modules are put into training mode again.
     """
-    encoder, kept = task.encoder, set()
+    encoder, frozen = task.encoder, set()
     if trainable_layers is not None:
         layers, n_layers = layer_of_parameters(encoder)
-        kept = {p for p, row in layers.items() if row < n_layers - trainable_layers}
-    trained = [p for p in kept if p.requires_grad]
+        frozen = {p for p, row in layers.items() if row < n_layers - trainable_layers}
+    trained = [p for p in frozen if p.requires_grad]
     norms = [
         name
         for name, part in encoder.named_modules()
-        if isinstance(part, _BatchNorm) and (batch_norm or part.weight in kept)
+        if isinstance(part, _BatchNorm) and (batch_norm or part.weight in frozen)
     ]
     copies = [part.module for part in task.modules() if isinstance(part, MomentumCopy)]
     for network in (encoder, *(copy for copy in copies if type(copy) is type(encoder))):
@@ -173,7 +175,7 @@ def held(task: Any, trainable_layers: int | None, batch_norm: bool = False) -> I
 
 
 class PretextModule(nn.Module):
-    """Task with a scaling of pixels to [0, 1] in front of it."""
+    """Task, preceded by a scaling of pixels to [0, 1]."""
 
     def __init__(self, pixels: ChannelScaling, task: Any):
         super().__init__()
@@ -181,7 +183,7 @@ class PretextModule(nn.Module):
         self.task = task
 
     def images(self, pixels: Tensor, sizes: Tensor | None = None) -> Tensor:
-        """Scale pixels to [0, 1], and bring images to one size if they have several."""
+        """Scale pixels to [0, 1]; combine images of several ``sizes`` in ``CenteredImages``."""
         images = self.pixels(pixels)
         if sizes is None:
             return images
@@ -191,17 +193,17 @@ class PretextModule(nn.Module):
         return self.task(self.images(pixels, sizes), index)
 
 
-_RESIDENT_SHARE = 0.5  # of the free device memory that the images may take
+_RESIDENT_SHARE = 0.5  # of the free device memory, which images may occupy
 _VALUES_MOVED_AT_ONCE = 2**24
 
 
 class Batches:
-    """Shuffled batches of (images, index) on a device; a last, smaller one is dropped.
+    """Shuffled batches of (images, index) on a device; a smaller last batch is dropped.
 
-    Images that fit are moved to the device once. Others are read ahead, in a thread. Batches of
-    files are (whole images, index, sizes), as of :meth:`Images.take_whole`. Each of several
-    processes has its share of a batch. The index of a file that was
-    skipped is that of the image in its place.
+    Images that fit into GPU memory are moved there once; others are read ahead in a thread.
+    Batches of files are (whole images, index, sizes), see :meth:`Images.take_whole`. With several
+    processes, each gets its share of every batch. The index of a skipped file is the index of the
+    image that replaces it.
 
     Parameters
     ----------
@@ -209,7 +211,7 @@ class Batches:
     batch_size : int
     device : torch.device
     zoom : float, default=1.0
-        For files.
+        Zoom at which files are decoded, see :meth:`PretextTask.zoom_for`.
     """
 
     def __init__(self, images: Images, batch_size: int, device: torch.device, zoom: float = 1.0):
@@ -232,7 +234,7 @@ class Batches:
     def _fits(self) -> bool:
         if self.device.type == "meta":
             return True
-        if self.device.type != "cuda" or self.images.are_files:  # host memory is where arrays are
+        if self.device.type != "cuda" or self.images.are_files:  # arrays are in host memory already
             return False
         free, _ = torch.cuda.mem_get_info(self.device)
         return self.images.nbytes < _RESIDENT_SHARE * free
@@ -253,7 +255,7 @@ class Batches:
         return everything
 
     def draw_order(self) -> Tensor:
-        """Draw the rows of an epoch, in random order."""
+        """Draw the rows of an epoch in random order."""
         return torch.randperm(len(self.images))[: len(self) * self.batch_size]
 
     def in_order(self, order: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -267,7 +269,7 @@ class Batches:
             yield self._moved(batch)
 
     def _read(self, index: Tensor) -> list[Tensor]:
-        """Read a batch in the reader's thread, which leaves the device to the main thread."""
+        """Read a batch in the reader thread; only the main thread uses the device."""
         rows = self.processes.own_part(index).numpy()
         if self.images.are_files:
             images, *sizes = self.images.take_whole(rows, self.zoom)
@@ -277,21 +279,21 @@ class Batches:
         return [part.pin_memory() for part in batch] if self.device.type == "cuda" else batch
 
     def _moved(self, batch: list[Tensor]) -> tuple[Tensor, ...]:
-        pinned = self.device.type == "cuda"  # what is not must not be overwritten before it moved
+        pinned = self.device.type == "cuda"  # an asynchronous copy needs pinned memory
         return tuple(part.to(self.device, non_blocking=pinned) for part in batch)
 
 
-_LOOKS_AFTER = 20.0  # seconds: a short training is no matter, and a load is a mean over a minute
-_BUSY = 2.0  # times as many threads that want to run as cores: others have half of them at least
-_SHARE_OF_A_CORE = 0.6  # that a training alone on its cores is above
+_LOOKS_AFTER = 20.0  # seconds: short runs do not matter, and the load is an average over a minute
+_BUSY = 2.0  # runnable threads per core: others use at least half of the cores
+_SHARE_OF_A_CORE = 0.6  # a training run that has its cores to itself gets more
 
 
 class StopTraining(Exception):
-    """A callback asked for the end of the training after an epoch."""
+    """Signal that training ends after this epoch, at a callback's request or for lack of time."""
 
 
 class ProgressBar(Callback):
-    """Bar over all steps of a training, and from ``verbose=2`` on a line for each epoch."""
+    """Progress bar over all steps of a training run; ``verbose=2`` adds a line per epoch."""
 
     def __init__(self, description: str, verbose: int):
         self.verbose = verbose
@@ -312,14 +314,14 @@ class ProgressBar(Callback):
             self.bar.write(", ".join(values), file=sys.stderr)
 
     def close(self):
-        """End the bar where it is; its last line stays."""
+        """Close the bar at its current position, leaving its last line on the screen."""
         self.bar.close()
 
 
 class StopEarly(EarlyStopping):
-    """Callback that ends a training when a value does not rise, and takes the best weights.
+    """Callback that stops training when a value no longer rises, and restores the best weights.
 
-    A training that is resumed from a checkpoint knows the best weights from before.
+    Its state is saved in checkpoints, so a resumed run knows the best weights so far.
     """
 
     def __init__(self, monitor: str, patience: int):
@@ -333,24 +335,24 @@ class StopEarly(EarlyStopping):
         self.__dict__.update(self.before)
         self.before = {}
 
-    def kept(self) -> dict[str, Any]:
-        """Return what a checkpoint holds of the callback."""
+    def checkpoint_state(self) -> dict[str, Any]:
+        """Return the state that checkpoints save."""
         names = ("misses_", "dynamic_threshold_", "best_epoch_", "best_model_weights_")
         return {name: value for name, value in vars(self).items() if name in names}
 
-    def restore(self, kept: dict[str, Any]) -> None:
-        """Restore what :meth:`kept` gave, for the training that begins."""
-        self.before = dict(kept)
+    def restore_checkpoint_state(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`checkpoint_state` returned, when training begins."""
+        self.before = dict(state)
 
 
 class LoadWatch(Callback):
-    """Callback that warns once, in a training on a CPU, that other processes slow it down.
+    """Callback that warns once if other processes slow down training on a CPU.
 
     It warns if the load of the machine is far above its number of cores, and the threads of this
-    process, which do nothing but compute, get little of the cores that they ask for.
+    process, which only compute, get much less CPU time than they could use.
     """
 
-    began: tuple[float, float] | None = None  # on two clocks; None once it has looked
+    began: tuple[float, float] | None = None  # wall time and CPU time; None after the check
 
     def on_train_begin(self, net, **kwargs):
         self.began = time.monotonic(), time.process_time()
@@ -365,10 +367,10 @@ class LoadWatch(Callback):
         got = (time.process_time() - own) / (time.monotonic() - wall) / threads
         if load >= _BUSY * cores and got < _SHARE_OF_A_CORE:
             warn(
-                f"the load of this machine is {load:.0f} on {cores} cores, and this training gets "
-                f"{100 * got:.0f} % of the {threads} that it asks for: other processes slow it "
-                "down, all the more as threads wait for each other. Run fewer side by side, or "
-                "give each fewer threads: torch.set_num_threads(1)",
+                f"the load of this machine is {load:.0f} on {cores} cores, and this training run "
+                f"gets {100 * got:.0f} % of the {threads} cores it could use: other processes slow "
+                "it down, the more so because threads wait for each other. Run fewer processes in "
+                "parallel, or give each fewer threads: torch.set_num_threads(1)",
                 BusyMachineWarning,
             )
 
@@ -403,15 +405,16 @@ class SklearnCallbacks(Callback):
 
 @dataclass
 class Epoch:
-    """Epoch that is under way.
+    """Epoch in progress.
 
     Parameters
     ----------
     order : Tensor of int
-        Rows of its images.
+        Rows of the epoch's images, in order.
     records : list of dict of str to scalar Tensor
-        What was said of each batch so far.
+        Loss terms of each batch so far.
     seconds : float
+        Time spent so far.
     """
 
     order: Tensor
@@ -419,12 +422,12 @@ class Epoch:
     seconds: float = 0.0
 
     def columns(self) -> dict[str, Tensor]:
-        """Return the records by name."""
+        """Return the values of all records by name."""
         return {name: torch.stack([r[name] for r in self.records]) for name in self.records[0]}
 
     @classmethod
     def of(cls, state: dict[str, Any], device: torch.device) -> "Epoch":
-        """Make an epoch from its order, columns and seconds."""
+        """Make an epoch from its saved order, columns and seconds."""
         columns = {name: values.to(device) for name, values in state["columns"].items()}
         rows = zip(*columns.values(), strict=True)
         records = [dict(zip(columns, row, strict=True)) for row in rows]
@@ -432,36 +435,36 @@ class Epoch:
 
 
 def _check_rows(order: Tensor, n_images: int) -> None:
-    """Raise ValueError unless the order consists of rows of the images, each at most once."""
+    """Raise ValueError unless the order consists of distinct rows of the images."""
     if order.ndim != 1 or order.dtype != torch.int64 or len(order.unique()) != len(order):
-        raise ValueError("the order of the images is none")
+        raise ValueError("the order of the images does not consist of distinct rows")
     if len(order) and not 0 <= int(order.min()) <= int(order.max()) < n_images:
-        raise ValueError(f"the order has rows that {n_images} images do not have")
+        raise ValueError(f"the order of the images has rows outside of the {n_images} images")
 
 
 class PretextNet(StateMixin, skorch.NeuralNet):
-    """skorch's loop for a pretext task: no labels, no validation split, no sync within an epoch.
+    """skorch net for a pretext task: no labels, no validation split, no sync within an epoch.
 
-    Callbacks, history, ``save_params`` and ``load_params`` are skorch's; to fit and to give
-    features is left to the learner. ``valid_loss`` in the history is the ``train_loss``, for
+    Callbacks, history, ``save_params`` and ``load_params`` work as in skorch; fitting and computing
+    features are left to the learner. ``valid_loss`` in the history equals ``train_loss``, for
     callbacks that monitor it by default.
 
     Parameters
     ----------
     module : PretextModule
     optimizer : str, type or callable
-        As of the learners.
+        Optimizer, as in learners.
     weight_decay : float
     warmup : float
-        Share of the steps in which the learning rate rises; a cosine follows.
+        Share of the training run in which the learning rate rises, before the cosine.
     precision, deterministic, frozen_epochs, trainable_layers, frozen_batch_norm, layer_decay
-        As of the learners.
+        Arguments of learners.
     **options
-        Of :class:`skorch.NeuralNet`: ``lr``, ``batch_size``, ``device``, ``callbacks``.
+        Arguments of :class:`skorch.NeuralNet`: ``lr``, ``batch_size``, ``device``, ``callbacks``.
     """
 
     module_: Any
-    begun_: Any  # epoch of a checkpoint that goes on
+    begun_: Any  # epoch from a checkpoint, to be resumed
 
     def __init__(
         self,
@@ -491,10 +494,10 @@ class PretextNet(StateMixin, skorch.NeuralNet):
 
     @property
     def encoder(self) -> Any:
-        """Encoder that is trained."""
+        """Encoder of the task."""
         return self.module_.task.encoder
 
-    # What skorch builds
+    # Overridden parts of skorch
 
     def initialize_module(self):
         super().initialize_module()
@@ -518,7 +521,7 @@ class PretextNet(StateMixin, skorch.NeuralNet):
 
     def _of_the_learner(self, *_args, **_kwargs):
         raise TypeError(
-            "net_ is trained and applied by its learner: use the learner's fit, partial_fit and "
+            "net_ is trained and applied by its learner; use the learner's fit, partial_fit and "
             "transform, or the torch modules net_.encoder and net_.module_"
         )
 
@@ -539,13 +542,13 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         checkpoints: Any = None,
         skips: bool = False,
     ) -> None:
-        """Train for ``epochs`` or ``seconds`` more, like skorch's loop except for five things.
+        """Train for ``epochs`` or ``seconds`` more, like skorch's loop with five differences.
 
-        Random numbers come from ``draws``; Ctrl-C takes effect between steps; schedules run once
-        over this training (or stay at their start: ``constant_lr``); ``watchers`` are removed at
-        the end; and what ``checkpoints`` hold of it is not done again. Callbacks read images of
-        their own by ``read_``, as the learner reads those that it is applied to. An error about a
-        file advises ``on_error="skip"``, unless the learner ``skips`` files already.
+        Random numbers come from ``draws``; Ctrl-C takes effect between steps; schedules span this
+        run, or stay at their start with ``constant_lr``; ``watchers`` are callbacks of this run
+        only; and epochs found in ``checkpoints`` are not repeated. Callbacks read their own images
+        with ``read_``, as the learner's ``transform`` would. An error about a file recommends
+        ``on_error="skip"``, unless the learner already ``skips`` files.
 
         Raises
         ------
@@ -553,7 +556,7 @@ class PretextNet(StateMixin, skorch.NeuralNet):
             After Ctrl-C.
         """
         if self.lr > torch.finfo(torch.float32).max:
-            raise DivergenceError(f"lr={self.lr} is more than float32 can hold; try a smaller lr")
+            raise DivergenceError(f"lr={self.lr} is too large for float32; try a smaller lr")
         steps = epochs * max(1, len(images) // self.batch_size)
         self.callbacks_: list
         self.progress_, self.constant_lr_ = Progress(steps, seconds), constant_lr
@@ -564,40 +567,40 @@ class PretextNet(StateMixin, skorch.NeuralNet):
             epochs = checkpoints.resume(self, epochs, len(images))
         current_processes().share(self.module_)
         draws.restart_for(current_processes().rank)
-        kept = self.callbacks_
-        self.callbacks_ = [*kept, *((f"watcher{i}", cb) for i, cb in enumerate(watchers))]
-        self._set_training(False)  # callbacks may look at features
+        given = self.callbacks_
+        self.callbacks_ = [*given, *((f"watcher{i}", cb) for i, cb in enumerate(watchers))]
+        self._set_training(False)  # callbacks may compute features
         self.draws_, self.read_, self.skips_ = draws, read, skips
         kernels = deterministic_kernels(torch.device(self.device), self.deterministic)
         try:
-            with kernels, freed_memory_kept(), interrupts_deferred() as self.interrupted_:
+            with kernels, freed_memory_reused(), interrupts_deferred() as self.interrupted_:
                 self.notify("on_train_begin", X=images, y=None)
                 with contextlib.suppress(StopTraining), self._place_told():
                     self.fit_loop(images, epochs=epochs)
                 self.notify("on_train_end", X=images, y=None)
                 if checkpoints is not None:
                     checkpoints.write(self, finished=True)
-                current_processes().share(self.module_)  # kernels may differ in their last bits
+                current_processes().share(self.module_)  # kernels may differ in low-order bits
         finally:
-            self.callbacks_ = kept
+            self.callbacks_ = given
             for name in ("draws_", "read_", "skips_", "interrupted_", "begun_", "checkpoints_"):
-                self.__dict__.pop(name, None)  # they belong to this training
+                self.__dict__.pop(name, None)  # they belong to this run
             self._set_training(False)
 
     @contextlib.contextmanager
     def _place_told(self) -> Iterator[None]:
-        """Add to errors about files how far the training was."""
+        """Add the progress of training to errors about files."""
         try:
             yield
         except ImageReadError as error:
-            advice = "" if self.skips_ else "; on_error='skip' goes on without such files"
+            advice = "" if self.skips_ else "; on_error='skip' trains without such files"
             raise ImageReadError(
                 f"{error} (in epoch {len(self.history)}, after {self.progress_.done} of "
                 f"{self.progress_.steps} steps{advice})"
             ) from error
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
-        """Call the callbacks; raising KeyboardInterrupt after an epoch ends the training."""
+        """Call the callbacks; one that raises KeyboardInterrupt after an epoch ends training."""
         if method_name != "on_epoch_end":
             super().notify(method_name, **kwargs)
             return
@@ -613,34 +616,34 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         self._pause()
 
     def _pause(self, epoch: Epoch | None = None) -> None:
-        """Write a checkpoint if one is due, and stop after Ctrl-C; None is between two epochs."""
+        """Write a checkpoint if due, and stop after Ctrl-C; ``epoch`` is None between epochs."""
         interrupted = current_processes().any(bool(self.interrupted_))
         if self.checkpoints_ is not None:
             self.checkpoints_.write_if_due(self, epoch, now=interrupted)
         if interrupted:
             if epoch is not None:
-                self.history.pop()  # its record is not whole
+                self.history.pop()  # its record is incomplete
             raise TrainingInterrupted(
-                f"the training was interrupted after {self.progress_.done} steps, and "
-                f"{len(self.history)} whole epochs"
+                f"training was interrupted after {self.progress_.done} steps and "
+                f"{len(self.history)} complete epochs"
             )
 
     def resume_epoch(self, state: dict[str, Any], n_images: int) -> float:
-        """Go on with an epoch of a checkpoint; return the seconds that it took so far."""
+        """Prepare to resume an epoch from a checkpoint; return the seconds it took so far."""
         self.begun_ = Epoch.of(state, torch.device(self.device))
         _check_rows(self.begun_.order, n_images)
         return self.begun_.seconds
 
-    def holds_encoder(self) -> bool:
-        """Return whether the epoch is one of the first, which train heads only."""
+    def encoder_is_frozen(self) -> bool:
+        """Return whether this is one of the ``frozen_epochs``, which train only the heads."""
         return len(self.history) - self.epochs_before_ <= self.frozen_epochs
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         if iterator is None:
             return
         self._set_training(True)
-        trainable = 0 if self.holds_encoder() else self.trainable_layers
-        with held(self.module_.task, trainable, self.frozen_batch_norm):
+        trainable = 0 if self.encoder_is_frozen() else self.trainable_layers
+        with frozen_parts(self.module_.task, trainable, self.frozen_batch_norm):
             self._run_epoch(iterator, step_fn)
 
     def _run_epoch(self, iterator: Batches, step_fn: Callable) -> None:
@@ -665,7 +668,7 @@ class PretextNet(StateMixin, skorch.NeuralNet):
                 break
             if len(epoch.records) < len(iterator):
                 self._pause(epoch)
-        # from here on values are read from the device
+        # only from here on are values read from the device
         synchronize(torch.device(self.device))
         epoch.seconds = current_processes().first(lambda: time.perf_counter() - began)
         columns = {
@@ -680,10 +683,10 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         spread = self._feature_spread(*batch)
         self.history.record("feature_spread", spread)
         self._check_finite("pretext loss", self.history[-1, "train_loss"])
-        self._check_finite("spread of the features", spread)  # after the epoch's last step
+        self._check_finite("spread of the features", spread)  # the loss misses the last step
 
     def _record(self, columns: dict[str, list[float]]) -> None:
-        """Record the values of batches, and their means for the epoch, by skorch's names."""
+        """Record the values of the batches and their means over the epoch, with skorch's names."""
         for batch, loss in zip(self.history[-1, "batches"], columns["loss"], strict=True):
             batch["train_loss"] = loss
         earlier = [row["train_loss"] for row in self.history[:-1]]
@@ -705,7 +708,7 @@ class PretextNet(StateMixin, skorch.NeuralNet):
             )
 
     def epochs(self) -> list[dict[str, Any]]:
-        """Return the record of each epoch, without single batches and skorch's own entries."""
+        """Return the records of all epochs, without batches and skorch's own entries."""
         own = ("batches", "train_loss_best", "valid_loss", "valid_loss_best")
         return [{k: v for k, v in row.items() if k not in own} for row in self.history]
 
@@ -716,9 +719,11 @@ class PretextNet(StateMixin, skorch.NeuralNet):
             output = processes.averaging(self.module_)(*batch)
         if not hasattr(output, "terms"):
             task = type(self.module_.task).__name__
-            raise TypeError(f"{task}.forward gave {output!r}; it has to give a TaskOutput")
+            raise TypeError(f"{task}.forward returned {output!r}; it must return a TaskOutput")
         if not output.loss.requires_grad:
-            raise ValueError("nothing is left to train: frozen_epochs or trainable_layers hold all")
+            raise ValueError(
+                "nothing is left to train: frozen_epochs or trainable_layers freeze everything"
+            )
         output.loss.backward()
         return {"loss": output.loss, "y_pred": output.loss.detach(), "output": output}
 

@@ -1,8 +1,7 @@
-"""State of nets: in pickles, copies, files, and on other devices.
+"""State of nets: pickling, copying, saving, and moving to other devices.
 
-Pickles hold tensors as the bytes of a file, which any machine can load, and which joblib can hash:
-torch's own pickles have addresses of memory in them, and optimizers are dictionaries whose keys are
-tensors.
+Pickles contain tensors as the bytes of a file, which any machine can load and joblib can hash.
+torch's own pickles contain memory addresses, and optimizers are dictionaries keyed by tensors.
 """
 
 import copy
@@ -16,15 +15,15 @@ from sklearn_ssl._utils._torch import own_settings
 from sklearn_ssl.nn import make_optimizer
 
 
-def taken_apart(module: nn.Module) -> tuple[nn.Module, bytes]:
-    """Return a copy of a module without its parameters and buffers, and their values."""
+def module_to_bytes(module: nn.Module) -> tuple[nn.Module, bytes]:
+    """Return a copy of a module without its parameters and buffers, and their values as bytes."""
     tensors = [*module.parameters(), *module.buffers()]
     blanks: dict[int, Any] = {id(tensor): _Blank(row, tensor) for row, tensor in enumerate(tensors)}
     return copy.deepcopy(module, blanks), to_bytes(tensors)
 
 
-def put_together(skeleton: nn.Module, content: bytes) -> nn.Module:
-    """Invert :func:`taken_apart`, on the CPU."""
+def module_from_bytes(skeleton: nn.Module, content: bytes) -> nn.Module:
+    """Invert :func:`module_to_bytes`, on the CPU."""
     values, filled = from_bytes(content), dict[int, Any]()
     for part in skeleton.modules():
         for blank in (*part._parameters.values(), *part._buffers.values()):
@@ -38,28 +37,29 @@ class _Blank:
 
     def __init__(self, row: int, tensor: Tensor):
         self.row = row
-        self.stride = torch.empty_like(tensor, device="meta").stride()  # of its layout in memory
+        self.stride = torch.empty_like(tensor, device="meta").stride()  # its memory layout
         self.is_parameter = isinstance(tensor, nn.Parameter)
         self.trained = tensor.requires_grad
 
     def filled(self, tensor: Tensor) -> Tensor:
-        """Return the parameter or buffer with this value."""
+        """Return a parameter or buffer with these values."""
         laid_out = torch.empty_strided(tensor.shape, self.stride, dtype=tensor.dtype).copy_(tensor)
         return nn.Parameter(laid_out, self.trained) if self.is_parameter else laid_out
 
 
 class FrozenNet:
-    """Counterpart of ``PretextNet`` without a training, for :func:`apply`, pickles and files.
+    """Counterpart of ``PretextNet`` that is not trained, for :func:`apply`, pickles and files.
 
     Parameters
     ----------
     pixels : PixelRange
-        Scales pixels to [0, 1].
+        Scaling of pixels to [0, 1].
     encoder : Encoder
     device : torch.device
     precision : str
-        As of the learners.
+        Precision, as in learners.
     deterministic : bool
+        Determinism, as in learners.
     """
 
     def __init__(
@@ -81,33 +81,33 @@ class FrozenNet:
 
     @property
     def encoder(self) -> Any:
-        """Encoder that is applied."""
+        """Frozen encoder."""
         return self.module_.encoder
 
     def move_to(self, device: torch.device) -> None:
-        """Move the module."""
+        """Move the module to a device."""
         self.device = str(device)
         self.module_.to(device)
 
-    def kept(self) -> dict[str, Any]:
-        """Return what there is besides the module: nothing."""
+    def state(self) -> dict[str, Any]:
+        """Return the state besides the module: nothing."""
         return {}
 
-    def restore(self, kept: dict[str, Any]) -> None:
-        """Restore what :meth:`kept` gave: nothing."""
+    def restore(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state` returned: nothing."""
 
     def __getstate__(self) -> dict[str, Any]:
-        module, values = taken_apart(self.module_)
+        module, values = module_to_bytes(self.module_)
         return {**self.__dict__, "module_": (module, values), "device": "cpu"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         with own_settings(torch.device("cpu")):
-            self.module_ = put_together(*state["module_"])
+            self.module_ = module_from_bytes(*state["module_"])
 
 
 class StateMixin:
-    """Mixin for nets that continue with other options, move, are copied, and pickled as arrays."""
+    """Mixin for nets: training with new options, moving, copying, and pickling as bytes."""
 
     module: Any
     module_: Any
@@ -123,7 +123,7 @@ class StateMixin:
     _current_init_context: Any
 
     def set_training(self, options: dict[str, Any], batch_size: int, device: torch.device) -> None:
-        """Continue with other options. The optimizer is a new one only if another is wanted."""
+        """Set new options for continued training; make a new optimizer only if it changed."""
         fresh = options["optimizer"] != self.optimizer
         self.__dict__.update(options, batch_size=batch_size)
         self.move_to(device)
@@ -136,16 +136,17 @@ class StateMixin:
                 group["weight_decay"] = self.weight_decay
 
     def move_to(self, device: torch.device) -> None:
-        """Move the module and the optimizer's state."""
+        """Move the module and the optimizer's state to a device."""
         self.device = str(device)
         self.module_.to(device)
-        # torch moves the state to where the parameters are, but for what it wants on the CPU
+        # torch moves the state to the parameters' device, except for what it needs on the CPU
         self.set_optimizer_state(self.optimizer_.state_dict())
 
     def set_optimizer_state(self, state: dict[str, Any]) -> None:
-        """Load the optimizer's state, laid out in memory as the parameters are.
+        """Load the optimizer's state with the memory layout of the parameters.
 
-        torch's fused optimizers go through memory side by side, and mix values of other layouts up.
+        torch's fused optimizers walk through both in memory order, and mix up values if the layouts
+        differ.
         """
         self.optimizer_.load_state_dict(state)
         for parameter, values in self.optimizer_.state.items():
@@ -154,16 +155,16 @@ class StateMixin:
                     values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
     def check_optimizer_state(self, state: dict[str, Any]) -> None:
-        """Raise ValueError if ``state`` cannot be that of this optimizer.
+        """Raise ValueError if ``state`` cannot be a state of this optimizer.
 
-        Fused optimizers of torch write where the parameters' sizes say, whatever sizes these have.
+        torch's fused optimizers do not check: they write past the end of a state that is too small.
         """
         own = self.optimizer_.state_dict()
         groups, wanted = state["param_groups"], own["param_groups"]
         if [group["params"] for group in groups] != [group["params"] for group in wanted]:
-            raise ValueError("the optimizer's state is of other parameters")
+            raise ValueError("the optimizer's state belongs to other parameters")
         if [set(group) for group in groups] != [set(group) for group in wanted]:
-            raise ValueError("the optimizer's state is of another optimizer")
+            raise ValueError("the optimizer's state belongs to another optimizer")
         expected = self._state_after_a_step()
         if expected is None:
             return
@@ -171,14 +172,14 @@ class StateMixin:
             found, right = _shapes(values), _shapes(expected.get(row, {}))
             if found != right:
                 raise ValueError(
-                    f"the optimizer's state of parameter {row} has shapes {found} and not {right}"
+                    f"the optimizer's state of parameter {row} has shapes {found}, not {right}"
                 )
 
     def _state_after_a_step(self) -> dict[int, dict[str, Any]] | None:
-        """Return the optimizer's state after a step, or None if it cannot step without values.
+        """Return the optimizer's state after a step on the meta device, or None if that fails.
 
-        All that have a name here and torch's fused ones can. A class that cannot checks its state
-        itself.
+        It works for all named optimizers and torch's fused ones. Other classes have to check their
+        state themselves.
         """
         groups = [
             {**group, "params": [torch.empty_like(p, device="meta") for p in group["params"]]}
@@ -186,44 +187,44 @@ class StateMixin:
         ]
         for group in groups:
             if "fused" in group:
-                group["fused"] = False  # which the meta device does not know
+                group["fused"] = False  # not supported on the meta device
             for p in group["params"]:
                 p.requires_grad_().grad = torch.empty_like(p)
         try:
             optimizer = make_optimizer(self.optimizer, groups, self.lr, self.weight_decay)
             optimizer.step()
-        except Exception:  # in a class of the user, which may do anything without values
+        except Exception:  # a user's class may fail in any way on the meta device
             if isinstance(self.optimizer, str):
                 raise
             return None
         return optimizer.state_dict()["state"]
 
-    def kept(self) -> dict[str, Any]:
-        """Return what a continued fit needs, besides the module."""
+    def state(self) -> dict[str, Any]:
+        """Return the state that a continued fit needs, besides the module."""
         return {
             "optimizer": self.optimizer_.state_dict(),
             "history": [dict(row) for row in self.history],
             "batch_size": self.batch_size,
         }
 
-    def restore(self, kept: dict[str, Any]) -> None:
-        """Restore what :meth:`kept` gave."""
-        self.check_optimizer_state(kept["optimizer"])
-        self.set_optimizer_state(kept["optimizer"])
-        self.set_history(kept["history"])
+    def restore(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state` returned."""
+        self.check_optimizer_state(state["optimizer"])
+        self.set_optimizer_state(state["optimizer"])
+        self.set_history(state["history"])
 
     def set_history(self, rows: list[dict[str, Any]]) -> None:
-        """Take over the history of another net."""
+        """Set the history to rows of another net's history."""
         self.history = type(self.history)(rows)
 
     def copied(self) -> Self:
-        """Copy all but the user's callbacks, which may hold open files."""
-        kept = (self.optimizer, *(callback for _, callback in self.callbacks_))
-        return copy.deepcopy(self, {id(given): given for given in kept})
+        """Copy everything except the user's optimizer and callbacks, which may hold open files."""
+        shared = (self.optimizer, *(callback for _, callback in self.callbacks_))
+        return copy.deepcopy(self, {id(given): given for given in shared})
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return bytes in place of tensors, so that any machine can load them."""
-        module, values = taken_apart(self.module_)
+        """Return the state with bytes instead of tensors, so that any machine can load it."""
+        module, values = module_to_bytes(self.module_)
         return {
             **self.__dict__,
             "module": module,
@@ -235,7 +236,7 @@ class StateMixin:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         with own_settings(torch.device("cpu")):
-            self.module = self.module_ = put_together(state["module"], state["module_"])
+            self.module = self.module_ = module_from_bytes(state["module"], state["module_"])
             with self._current_init_context("optimizer"):
                 self.initialize_optimizer()
             self.set_optimizer_state(from_bytes(state["optimizer_"]))

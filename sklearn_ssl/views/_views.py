@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils._param_validation import StrOptions
 from torch import Tensor
 
 from sklearn_ssl._utils._estimators import (
@@ -16,6 +15,7 @@ from sklearn_ssl._utils._estimators import (
     NOT_NEGATIVE,
     SHARE,
     DeclaredArguments,
+    StrOptions,
     are_finite,
     argument,
     plain,
