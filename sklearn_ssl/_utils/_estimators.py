@@ -30,7 +30,7 @@ NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 SHARE = Interval(Real, 0, 1, closed="both")
 
 _NO_MEMORY = ("allocate memory", "Storage size calculation overflowed")  # torch's CPU errors
-_MOST_BITS = 1000  # of an integer: all of them become floats or tensors somewhere
+_MOST_BITS = 1000  # of integer arguments, which all become floats or tensors somewhere
 
 
 def argument(
@@ -154,7 +154,7 @@ class DeclaredArguments:
 
 
 def check_arguments(constraints: dict[str, Any], values: dict[str, Any], owner: str) -> None:
-    """Raise ValueError, which is also a TypeError, for values that break the constraints.
+    """Raise ValueError, which is also a TypeError, for values that violate the constraints.
 
     The message is scikit-learn's, plus a "did you mean" for misspelled options.
     """

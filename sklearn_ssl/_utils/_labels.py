@@ -1,8 +1,8 @@
-"""Labels in all their forms, and which of them are missing.
+"""Reading of labels in any form, some of which may be missing.
 
-There is one rule for all functions that take labels: None, NaN, pandas' NA, masked entries and -1
-mean that there is no label, whatever holds them. In text, "", "-1", "-1.0", "nan" and "<NA>" do,
-which is what NumPy and pandas make of those. Where 1 is the only other label, -1 and 1 are two
+One rule holds for all functions that take labels: None, NaN, pandas' NA, masked entries and -1 mean
+that there is no label, in any container. In text, so do "", "-1", "-1.0", "nan" and "<NA>", because
+NumPy and pandas turn missing labels into these. If 1 is the only other label, -1 and 1 are two
 classes.
 """
 
@@ -27,19 +27,19 @@ _ONE_AS_TEXT = ("1", "1.0")
 def read_labels(
     y: Any, n_rows: int | None = None, *, classes: Any = None, multilabel: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the labels of the rows that have one, and a mask of these rows.
+    """Return the labels of the labeled rows, and a mask of these rows.
 
     Parameters
     ----------
     y : array-like of shape (n,)
     n_rows : int, optional
-        Number of images or samples, which ``y`` has to have, too.
+        Number of images or samples, which must be the length of ``y``.
     classes : ndarray, optional
-        Those that an estimator was fitted to: -1 is a label if it is one of them. Without them it
-        is a label only where 1 is the only other one, with a warning.
+        Classes that an estimator was fitted to: -1 is a label if it is one of them. Without
+        classes, -1 is a label only if 1 is the only other label, and a warning says so.
     multilabel : bool, default=False
-        Whether ``y`` may have several columns, of 1 where an image is of a class and 0 elsewhere.
-        A row has labels if all of its values are there.
+        Whether ``y`` may have a column per class, with 1 where an image belongs to the class and 0
+        elsewhere. A row counts as labeled if none of its values is missing.
 
     Returns
     -------
@@ -50,7 +50,8 @@ def read_labels(
     Raises
     ------
     ValueError, TypeError
-        If there are no labels, not as many as rows, of several types, or no classes.
+        If ``y`` has no labels, another length than ``n_rows``, labels of mixed types, or values
+        that cannot be classes.
     """
     values = _as_array(y)
     _check_number(values, n_rows)
@@ -65,8 +66,8 @@ def read_labels(
         is_class = bool(minus_one.any()) and len(others) > 0 and _are_ones(others)
         if is_class:
             warn(
-                "y has -1 and 1 only, which are taken as two classes; if -1 marks images without a "
-                "label, there is one class, and nothing to tell apart",
+                "y contains only -1 and 1, which are treated as two classes; if -1 marks images "
+                "without a label, there is only one class, and nothing to learn",
                 LabelWarning,
             )
     is_labeled = ~absent if is_class else ~(absent | minus_one)
@@ -79,16 +80,16 @@ def read_labels(
 
 
 def read_targets(y: Any, n_rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the targets of a regression in the rows that have one, and a mask of these rows.
+    """Return the regression targets of the rows that have one, and a mask of these rows.
 
-    None, NaN, NA and masked entries mean that there is none; -1 is a number like others. A row of
-    several targets has some if all of them are there.
+    None, NaN, NA and masked entries mean that there is no target; -1 is an ordinary number. With
+    several targets, a row counts as labeled if none of them is missing.
 
     Parameters
     ----------
     y : array-like of shape (n,) or (n, n_targets)
     n_rows : int, optional
-        Number of images or samples, which ``y`` has to have, too.
+        Number of images or samples, which must be the length of ``y``.
 
     Returns
     -------
@@ -98,7 +99,7 @@ def read_targets(y: Any, n_rows: int | None = None) -> tuple[np.ndarray, np.ndar
     Raises
     ------
     ValueError, TypeError
-        If there are no targets, not as many as rows, or infinite ones.
+        If ``y`` has no targets, another length than ``n_rows``, or infinite targets.
     """
     values = _as_array(y)
     _check_number(values, n_rows)
@@ -114,7 +115,7 @@ def read_targets(y: Any, n_rows: int | None = None) -> tuple[np.ndarray, np.ndar
 
 
 def _as_array(y: Any) -> np.ndarray:
-    """Convert labels to an array, with the types of a mixed list and None for masked entries."""
+    """Convert labels to an array that keeps mixed types and has None for masked entries."""
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
     if issparse(y):
@@ -123,7 +124,7 @@ def _as_array(y: Any) -> np.ndarray:
         values = np.array(y.data, dtype=object)
         values[np.ma.getmaskarray(y)] = None
         return values
-    if hasattr(getattr(y, "dtype", None), "na_value"):  # pandas' own, whose integers stay such
+    if hasattr(getattr(y, "dtype", None), "na_value"):  # pandas' nullable dtypes
         return np.asarray(y, dtype=object)
     values = np.asarray(y)
     if (values.dtype.kind in "US" and isinstance(y, (list, tuple))) or values.dtype.kind == "T":
@@ -136,7 +137,7 @@ def _has_columns(values: np.ndarray) -> bool:
 
 
 def _read_indicators(values: np.ndarray, is_fit: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows of 0 and 1 that have no missing value, and a mask of these rows."""
+    """Return the rows of 0 and 1 without missing values, and a mask of these rows."""
     minus_one = _where(values, _is_minus_one)
     missing = minus_one | _where(values, is_absent)
     is_labeled = ~missing.any(1)
@@ -145,13 +146,14 @@ def _read_indicators(values: np.ndarray, is_fit: bool) -> tuple[np.ndarray, np.n
     if known.dtype.kind not in "biuf" or not np.isin(known, (0, 1)).all():
         strange = next(value for value in known.tolist() if value not in (0, 1))
         raise ValueError(
-            f"y has several columns, and {strange!r} in one of them; write 1 where an image is of "
-            "the class of a column, 0 where it is not, and -1 or NaN where nobody knows"
+            f"y has several columns, and one of them contains {strange!r}; use 1 where an image "
+            "belongs to the column's class, 0 where it does not, and -1 or NaN where this is "
+            "unknown"
         )
     if is_fit and minus_one.any() and len(known) and known.all():
         raise ValueError(
-            "y has several columns of 1 and -1, and -1 means that nobody knows; write 0 where an "
-            "image is not of the class of a column"
+            "y has several columns of 1 and -1, but -1 means unknown; use 0 where an image does "
+            "not belong to the column's class"
         )
     _check_some(labels, len(values))
     return labels.astype(np.int64), is_labeled
@@ -160,16 +162,16 @@ def _read_indicators(values: np.ndarray, is_fit: bool) -> tuple[np.ndarray, np.n
 def _check_number(values: np.ndarray, n_rows: int | None) -> None:
     if n_rows is not None and values.ndim and len(values) != n_rows:
         raise ValueError(
-            f"X has {n_rows} rows, but y has {len(values)}: give a label for each row of X, and "
-            "None, NaN or -1 for those without one"
+            f"X has {n_rows} rows, but y has {len(values)}; give one label per row of X, and None, "
+            "NaN or -1 for rows without one"
         )
 
 
 def _check_some(labels: np.ndarray, n_rows: int) -> None:
     if len(labels) == 0:
         raise ValueError(
-            f"y has no label: all {n_rows} values are None, NaN, NA or -1, which mark images "
-            "without one"
+            f"y has no label: all {n_rows} values are None, NaN, NA or -1, which mark missing "
+            "labels"
         )
 
 
@@ -190,7 +192,7 @@ def _where(values: np.ndarray, is_so: Callable[[Any], bool]) -> np.ndarray:
 
 
 def is_absent(value: Any) -> bool:
-    """Return whether a value is None, NaN or NA, or text that stands for one of them."""
+    """Return whether a value is None, NaN or NA, or text that represents one of them."""
     if isinstance(value, str):
         return value in _NO_TEXT
     if value is None or value is getattr(sys.modules.get("pandas"), "NA", None):
@@ -211,7 +213,7 @@ def _are_ones(labels: np.ndarray) -> bool:
 
 
 def _of_one_type(labels: np.ndarray) -> np.ndarray:
-    """Convert labels in an array of objects to numbers, if that is what they are."""
+    """Convert an object array of labels to numbers, if all of them are numbers."""
     if labels.dtype.kind != "O" or len(labels) == 0:
         return labels
     numbers = [isinstance(label, Number) for label in labels.ravel()]
@@ -221,22 +223,22 @@ def _of_one_type(labels: np.ndarray) -> np.ndarray:
     if any(numbers) and any(texts):
         one, other = labels.ravel()[numbers][0], labels.ravel()[texts][0]
         raise TypeError(
-            f"y has numbers, such as {one!r}, and text, such as {other!r}; give all labels as one "
-            "or the other"
+            f"y mixes numbers, such as {one!r}, and text, such as {other!r}; convert all labels to "
+            "one type"
         )
     return labels
 
 
 def _warn_of_wrapped(labels: np.ndarray) -> None:
-    """Warn of a class that may be -1 in a type that has no negative numbers."""
+    """Warn of a class that may be -1, wrapped around in an unsigned dtype."""
     if labels.dtype.kind != "u":
         return
     largest = np.iinfo(labels.dtype).max
     n_largest = int((labels == largest).sum())
     if n_largest and not (labels == largest - 1).any():
         warn(
-            f"y is {labels.dtype}, and {n_largest} of {len(labels)} labels are {largest}, which is "
-            "taken as a class. It is what -1 becomes in this type: if it marks images without a "
-            "label, mark them in y.astype(int)",
+            f"y is {labels.dtype}, and {n_largest} of {len(labels)} labels are {largest}, which "
+            f"counts as a class. -1 becomes {largest} in this dtype: if it marks images without a "
+            "label, set it in y.astype(int)",
             LabelWarning,
         )

@@ -1,9 +1,9 @@
-"""Several processes that train together, started by ``accelerate launch`` or ``torchrun``.
+"""Distributed training in several processes, started by ``accelerate launch`` or ``torchrun``.
 
-Each reads, augments and encodes its share of a batch, with its own random numbers. Torch's
-DistributedDataParallel averages the gradients while the backward pass runs; batch norms have the
-statistics of the whole batch; and what looks across the batch gathers embeddings, by ``gather`` in
-``sklearn_ssl.nn``.
+Each process reads, augments and encodes its share of a batch, with its own random numbers. Torch's
+DistributedDataParallel averages the gradients during the backward pass. Batch norms use the
+statistics of the whole batch, and losses that compare images across the batch gather the
+embeddings with ``gather`` in ``sklearn_ssl.nn``.
 """
 
 import contextlib
@@ -26,31 +26,31 @@ from torch.overrides import TorchFunctionMode
 from sklearn_ssl._utils._torch import Processes, Result, n_processes
 from sklearn_ssl.exceptions import ProcessLostError
 
-# under its name from torch 2.14 on
+# named all_gather_single from torch 2.14 on
 _all_gather: Any = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
 
-_LOST = (  # of gloo and NCCL
+_LOST = (  # errors of gloo and NCCL
     *("Connection closed by peer", "Connection reset by peer", "gloo/transport", "Broken pipe"),
     *("Timed out waiting", "ncclRemoteError", "communicator was aborted"),
 )
 
 
 class SeveralProcesses(Processes):
-    """Processes that train together, and the rank of this one.
+    """Several processes that train together.
 
     Parameters
     ----------
     rank, size : int
-        Number of this process, from 0 on, and how many there are.
+        Rank of this process, from 0, and number of processes.
     host : ProcessGroup
-        Exchanges values in host memory.
+        Group that exchanges values in host memory.
     """
 
     def __init__(self, rank: int, size: int, host: Any):
         self.rank = rank
         self.size = size
         self.host = host
-        self.wrapped: tuple[Any, Any] = (None, None)  # what is trained, and its wrapper
+        self.wrapped: tuple[Any, Any] = (None, None)  # trained parameters, and the wrapper for them
 
     # Values in host memory
 
@@ -104,9 +104,9 @@ class SeveralProcesses(Processes):
 
     def averaging(self, module: nn.Module) -> Callable[..., Any]:
         trained = module, [p.requires_grad for p in module.parameters()]
-        if self.wrapped[0] != trained:  # what is frozen changes between epochs
+        if self.wrapped[0] != trained:  # frozen layers may change between epochs
             self.wrapped = None, None
-            gc.collect()  # a wrapper leaves hooks on parameters while it is there
+            gc.collect()  # the hooks of a wrapper stay on parameters until it is deleted
             wrapper = DistributedDataParallel(
                 _LossAlone(module), broadcast_buffers=False, find_unused_parameters=True
             )
@@ -118,7 +118,7 @@ class SeveralProcesses(Processes):
 
 
 class _LossAlone(nn.Module):
-    """Module whose output has gradients for the loss only, which alone is passed back."""
+    """Wrapper that detaches all terms but the loss, the only one that is backpropagated."""
 
     def __init__(self, module: nn.Module):
         super().__init__()
@@ -132,14 +132,14 @@ class _LossAlone(nn.Module):
 
 
 class _RowsOfAll(torch.autograd.Function):
-    """Gathering of rows; the gradient of a row is the sum of those that all processes have."""
+    """Function that gathers rows; a row's gradient is the sum of its gradients in all processes."""
 
     @staticmethod
     def forward(ctx, rows, processes):
         ctx.processes = processes
         rows = rows.contiguous()
         out = rows.new_empty((processes.size * len(rows), *rows.shape[1:]))
-        to, values = (t.view(-1).view(torch.uint8) for t in (out, rows))  # any type, for gloo
+        to, values = (t.view(-1).view(torch.uint8) for t in (out, rows))  # as bytes, for gloo
         _all_gather(to, values)
         return out
 
@@ -151,7 +151,7 @@ class _RowsOfAll(torch.autograd.Function):
 
 
 class _SynchronizedNorms(TorchFunctionMode):
-    """A mode in which batch norms have the statistics of the rows of all processes."""
+    """Torch function mode in which batch norms use the statistics of all processes' rows."""
 
     def __init__(self, processes: SeveralProcesses):
         super().__init__()
@@ -178,7 +178,7 @@ class _SynchronizedNorms(TorchFunctionMode):
         running = (running_mean, running_var)
         if not training:
             return F.batch_norm(input, *running, weight, bias, False, momentum, eps)
-        if input.is_cuda:  # torch's own, which knows no other device
+        if input.is_cuda:  # torch's own supports no other device
             options = (eps, momentum, dist.group.WORLD, self.size)
             return SyncBatchNorm.apply(input, weight, bias, *running, *options)
         wide = input.float()
@@ -199,50 +199,52 @@ class _SynchronizedNorms(TorchFunctionMode):
 
 @contextlib.contextmanager
 def lost_connections_named() -> Iterator[None]:
-    """Raise ProcessLostError for what torch says when another process is gone."""
+    """Turn torch's errors about lost processes into ProcessLostError."""
     try:
         yield
     except RuntimeError as error:
         if any(said in str(error) for said in _LOST):
             raise ProcessLostError(
-                "the connection to another process of this training was lost. It has ended, was "
-                "killed, or does not answer; what it said last tells why. With checkpoint=..., the "
-                "same fit goes on from its last checkpoint, with any number of processes"
+                "the connection to another process of this training run was lost: it has ended, "
+                "was killed or does not respond; see its output for the reason. With "
+                "checkpoint=..., the same fit resumes from its last checkpoint, with any number of "
+                "processes"
             ) from error
         raise
 
 
 def connected(device: torch.device) -> SeveralProcesses:
-    """Return the processes that were started together, connected by Accelerate.
+    """Connect the processes that were started together, with Accelerate, and return them.
 
     Raises
     ------
     ImportError
-        If there is no Accelerate.
+        If Accelerate is not installed.
     ValueError
-        If they cannot train on this device together.
+        If the processes cannot train together on this device.
     """
     try:
         from accelerate import PartialState
     except ImportError as error:
         raise ImportError(
-            f"WORLD_SIZE={n_processes()} says that so many processes train together, which needs "
-            "Accelerate: pip install 'sklearn-ssl[distributed]'. To train in each process alone, "
-            "set os.environ['WORLD_SIZE'] = '1'"
+            f"WORLD_SIZE={n_processes()} means that as many processes train together, which "
+            "needs Accelerate: pip install 'sklearn-ssl[distributed]'. To train separately in each "
+            "process, set os.environ['WORLD_SIZE'] = '1'"
         ) from error
-    alone = "; to train in each process alone, set os.environ['WORLD_SIZE'] = '1'"
+    alone = "; to train separately in each process, set os.environ['WORLD_SIZE'] = '1'"
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread or multiprocessing.current_process().name != "MainProcess":
         raise ValueError(
-            "fits on several processes come one after the other, in the main thread of each: use "
-            f"n_jobs=1 around them{alone}"
+            "with several processes, fits must run one at a time, in the main thread of each "
+            f"process: use n_jobs=1 around them{alone}"
         )
     state = PartialState(cpu=device.type == "cpu")
     same = device.type == state.device.type and device.index in (None, state.device.index)
     if state.num_processes != n_processes() or not same:
         raise ValueError(
-            f"device={str(device)!r}, but of {n_processes()} processes {state.num_processes} are "
-            f"connected, and this one has {str(state.device)!r}; give device='auto'{alone}"
+            f"device={str(device)!r}, but this process has device {str(state.device)!r}, and "
+            f"{state.num_processes} of {n_processes()} processes are connected; set "
+            f"device='auto'{alone}"
         )
     return SeveralProcesses(state.process_index, state.num_processes, _host_group())
 
@@ -251,7 +253,7 @@ def connected(device: torch.device) -> SeveralProcesses:
 def _host_group() -> Any:
     """Return the group that all fits use for values in host memory.
 
-    Gloo says at once when a process is gone, where NCCL would wait. So the timeout can be long: the
-    first process may write for long, or wait for its turn in ``memory``.
+    Gloo notices at once if a process is gone, while NCCL would wait. So the timeout can be long,
+    as the first process may take long to write files, or have to wait for a lock in ``memory``.
     """
     return dist.new_group(backend="gloo", timeout=timedelta(days=1))

@@ -69,7 +69,7 @@ def place_for(path: str | os.PathLike, argument: str = "path") -> Path:
 
 @contextlib.contextmanager
 def replaced(path: str | os.PathLike, synced: bool = True) -> Iterator[Path]:
-    """Yield the path of a temporary file, which replaces ``path`` at the end unless there is an error.
+    """Yield the path of a temporary file that replaces ``path`` at the end; delete it on errors.
 
     Unless ``synced``, a power cut may leave the file empty or damaged.
     """
@@ -197,7 +197,7 @@ def _unpacked(packed: Any, tensors: dict[str, Tensor]) -> Any:
         return {_unpacked(key, tensors): _unpacked(value, tensors) for key, value in inside}
     if kind in ("list", "tuple"):
         return {"list": list, "tuple": tuple}[kind](_unpacked(value, tensors) for value in inside)
-    raise TypeError(f"values of the kind {kind!r}")
+    raise TypeError(f"unknown kind of value: {kind!r}")
 
 
 def key_of(values: Any) -> str:

@@ -1,4 +1,4 @@
-"""Device and number format of the network, and settings of the process that are put back."""
+"""Devices, precision and random numbers, and process-wide settings that are restored."""
 
 import contextlib
 import ctypes
@@ -24,32 +24,32 @@ Result = TypeVar("Result")
 
 
 class Processes:
-    """Processes that train together, and the place of this one among them: here, it is alone.
+    """Processes that train together; in this base class, only the current one.
 
-    Several are in ``_processes.py``, which a fit without a launcher never imports.
+    ``_processes.py`` handles several processes; a fit without a launcher never imports it.
     """
 
     rank = 0
     size = 1
 
     def first(self, function: Callable[[], Result]) -> Result:
-        """Call a function on the first process; return its result, or raise its error, on all."""
+        """Call a function in the first process; return its result or raise its error in all."""
         return function()
 
     def gathered(self, value: Result) -> list[Result]:
-        """Return the values of all processes."""
+        """Return the values that all processes pass."""
         return [value]
 
     def any(self, flag: bool) -> bool:
-        """Return whether the flag of any process is true."""
+        """Return whether the flag is true in any process."""
         return flag
 
     def rows_of_all(self, rows: Tensor, dim: int) -> Tensor:
-        """Return the rows of all processes, with their gradients."""
+        """Gather the rows of all processes, with gradients."""
         return rows
 
     def own_part(self, rows: Tensor, dim: int = 0) -> Tensor:
-        """Return the part of this process of the rows of all."""
+        """Return this process's part of the rows of all processes."""
         return rows
 
     def mean(self, values: Tensor) -> Tensor:
@@ -57,14 +57,14 @@ class Processes:
         return values
 
     def share(self, module: nn.Module) -> None:
-        """Give all processes the parameters and buffers of the first one."""
+        """Copy parameters and buffers from the first process to all others."""
 
     def averaging(self, module: nn.Module) -> Callable[..., Any]:
-        """Return the module to call in a step, whose gradients are means over processes."""
+        """Return a module to call in a step, whose gradients are averaged over processes."""
         return module
 
     def synchronized_norms(self) -> contextlib.AbstractContextManager:
-        """Give batch norms the statistics of the rows of all processes."""
+        """Make batch norms use the statistics of the rows of all processes."""
         return contextlib.nullcontext()
 
 
@@ -72,13 +72,13 @@ _current: ContextVar[Processes] = ContextVar("processes", default=Processes())  
 
 
 def current_processes() -> Processes:
-    """Return the processes of the fit that is under way."""
+    """Return the processes of the current fit."""
     return _current.get()
 
 
 @contextlib.contextmanager
 def processes_for(device: torch.device) -> Iterator[Processes]:
-    """Yield the processes that a launcher started together, for a fit on the device of this one."""
+    """Yield the processes that a launcher started together, for a fit on this device."""
     if n_processes() == 1:
         yield Processes()
         return
@@ -94,7 +94,7 @@ def processes_for(device: torch.device) -> Iterator[Processes]:
 
 
 def n_processes() -> int:
-    """Return how many processes ``accelerate launch`` or ``torchrun`` started to train together."""
+    """Return the number of processes that ``accelerate launch`` or ``torchrun`` started."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
@@ -102,20 +102,20 @@ def n_processes() -> int:
 
 
 def _own_gpu() -> str:
-    """Return the GPU of this process: the first one, or its own where several train together."""
+    """Return the GPU of this process: the first one, or with several processes, its own."""
     row = int(os.environ.get("LOCAL_RANK", 0)) if n_processes() > 1 else 0
     return f"cuda:{row % torch.cuda.device_count()}"
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Return the device that an argument stands for; ``"auto"`` is a GPU if there is one.
+    """Return the device that an argument names; ``"auto"`` is a GPU if there is one.
 
-    Of several processes that train together, each has a GPU of its own.
+    With several processes that train together, each has its own GPU.
 
     Raises
     ------
     ValueError
-        If it is no name of a device, or there is no such device.
+        If the name is not valid, or the device is not available.
     """
     found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():
@@ -140,18 +140,18 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until a device has finished all its work, so that a clock can be read."""
-    if device.type not in ("cpu", "meta"):  # which are never behind
+    """Wait until a device has finished its work, for example to measure time."""
+    if device.type not in ("cpu", "meta"):  # they run synchronously
         torch.accelerator.synchronize(device)
 
 
-# Number formats, and numbers
+# Precision
 
 
 def constants(values: Sequence[float], like: Tensor) -> Tensor:
-    """Return a small tensor of the type of ``like``, filled on its device.
+    """Return a small tensor with the dtype and device of ``like``.
 
-    ``torch.tensor`` would copy it from the CPU, and wait for a GPU to finish what it is doing.
+    It is filled on the device. ``torch.tensor`` would copy from the CPU, and wait for the GPU.
     """
     return torch.cat([like.new_full((1,), value) for value in values])
 
@@ -169,7 +169,7 @@ def bfloat16_is_native(device: torch.device) -> bool:
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
     """Return the context of a forward pass at ``precision`` (auto, bfloat16 or float32).
 
-    It overrides an autocast of the caller around it.
+    It overrides any autocast of the caller.
     """
     wanted = precision == "bfloat16" or (precision == "auto" and bfloat16_is_native(device))
     if not wanted:
@@ -179,10 +179,10 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 
 @contextlib.contextmanager
 def _autocast_anew(device: torch.device) -> Iterator[None]:
-    """Autocast to bfloat16, and forget the weights that were cast at the end.
+    """Autocast to bfloat16, and clear the cache of cast weights at the end.
 
-    torch forgets them at the end of the outermost autocast, and :func:`full_precision` is one: the
-    next step would see the weights of this one.
+    torch clears it only at the end of the outermost autocast context, which here is
+    :func:`full_precision`, so the next step would use the weights of this one.
     """
     with torch.autocast(device.type, dtype=torch.bfloat16):
         try:
@@ -192,17 +192,17 @@ def _autocast_anew(device: torch.device) -> Iterator[None]:
 
 
 def full_precision(device: torch.device) -> contextlib.AbstractContextManager:
-    """Suspend autocast: for views, and for logits that are divided by a temperature."""
-    if device.type == "meta":  # which autocast does not know
+    """Suspend autocast, for views and for logits that are divided by a temperature."""
+    if device.type == "meta":  # not supported by autocast
         return contextlib.nullcontext()
     return torch.autocast(device.type, enabled=False)
 
 
-# What is global in a process, and put back
+# Process-wide settings, which are restored
 
 
 class _WhileInUse:
-    """Settings of the process that the first of several threads makes, and the last one undoes."""
+    """Process-wide settings that the first of several threads makes and the last one undoes."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -229,7 +229,7 @@ _deterministic, _reusing_memory, _floats = _WhileInUse(), _WhileInUse(), _WhileI
 
 
 def float32_by_default() -> contextlib.AbstractContextManager:
-    """Make float32 torch's default type of floats."""
+    """Make float32 the default dtype of torch."""
     return _floats(_float32_by_default())
 
 
@@ -246,10 +246,10 @@ def _float32_by_default() -> Iterator[None]:
 def deterministic_kernels(
     device: torch.device, wanted: bool = True
 ) -> contextlib.AbstractContextManager:
-    """Make a GPU give the same bits in every run, at the cost of its fastest kernels."""
+    """Make a GPU compute the same bits in every run, at the cost of its fastest kernels."""
     if device.type != "cuda" or not wanted:
         return contextlib.nullcontext()
-    # the backward passes of the other attention kernels add up in any order
+    # the backward passes of the other attention kernels sum in arbitrary order
     return _deterministic(
         torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
         sdpa_kernel(SDPBackend.MATH),
@@ -257,10 +257,10 @@ def deterministic_kernels(
 
 
 def freed_memory_reused() -> contextlib.AbstractContextManager:
-    """Let glibc keep freed blocks of up to 31 MiB for the next batch, until the end.
+    """Let glibc reuse freed blocks of up to 31 MiB for the next batches, within this context.
 
-    How much it keeps follows the largest block that was freed. At first that is little, every
-    tensor of a batch of views comes page by page from the system, and this takes half of the time.
+    glibc's threshold follows the largest block freed so far. At first it is small, so every tensor
+    of a batch of views gets new pages from the system, which takes half of the time.
     """
     return _reusing_memory(_freed_memory_reused())
 
@@ -280,9 +280,9 @@ _process = os.getpid()
 
 @contextlib.contextmanager
 def threads_that_survive_a_fork() -> Iterator[None]:
-    """Use one thread in a process that was forked from one with torch in it: more would hang.
+    """Use one thread in a process forked from one that had imported torch, to avoid a deadlock.
 
-    OpenMP's other threads are gone in the child, which would wait for them forever.
+    OpenMP's other threads do not exist in the child, which would wait for them forever.
     """
     threads = torch.get_num_threads()
     if os.getpid() == _process or threads == 1:
@@ -297,7 +297,7 @@ def threads_that_survive_a_fork() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interrupts_deferred() -> Iterator[list[int]]:
-    """Yield a list that is not empty once Ctrl-C was pressed; pressed again, it acts at once."""
+    """Defer Ctrl-C: yield a list that is filled when it is pressed; a second one acts at once."""
     noted: list[int] = []
     before = signal.getsignal(signal.SIGINT)
     in_main_thread = threading.current_thread() is threading.main_thread()
@@ -319,7 +319,7 @@ def interrupts_deferred() -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def evaluation(module: nn.Module) -> Iterator[None]:
-    """Put all parts into evaluation mode, and those that were in training mode back at the end."""
+    """Put all parts of a module into evaluation mode, and restore their modes at the end."""
     trained = [part for part in module.modules() if part.training]
     for part in trained:
         part.training = False
@@ -332,11 +332,11 @@ def evaluation(module: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def own_settings(device: torch.device) -> Iterator[None]:
-    """Run torch with settings of its own.
+    """Isolate torch code from the caller's settings.
 
-    Default dtype and device, autocast, ``inference_mode`` and gradients switched off around it do
-    not matter within. Of the state that threads share it touches the default dtype, which it puts
-    back, and nothing else.
+    The caller's default dtype and device, autocast, ``inference_mode`` and ``no_grad`` have no
+    effect inside. Of the settings shared by all threads, only the default dtype is changed, and
+    restored.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
@@ -353,30 +353,30 @@ def own_settings(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def isolated(device: torch.device, seed: int | None = None) -> Iterator[None]:
-    """Run torch with settings and, if there is a seed, random numbers of its own."""
+    """Isolate torch code from the caller's settings and, with a seed, random number generators."""
     with own_settings(device), OwnRandomNumbers(device, seed):
         yield
 
 
 def draw_seed(random_state: Any) -> int:
-    """Draw a seed; without a ``random_state``, NumPy's global generator is not advanced."""
+    """Draw a seed; if ``random_state`` is None, without advancing NumPy's global generator."""
     if random_state is None:
         return int(np.random.default_rng().integers(2**31))
     return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 class OwnRandomNumbers(TorchFunctionMode):
-    """A mode with generators of its own for every draw, and convolutions that are safe.
+    """Torch function mode with its own random number generators, and with safe convolutions.
 
-    It can be entered as often as there is something to draw, and goes on where it was. Every call
-    of torch within it costs a few microseconds more.
+    It can be entered repeatedly, and continues its random sequence. Every torch call inside costs a
+    few extra microseconds.
 
     Parameters
     ----------
     device : torch.device
-        That of the draws, beside the CPU.
+        Device of draws, in addition to the CPU.
     seed : int, optional
-        Without one, draws are left as they are.
+        Seed of the generators. Without a seed, draws are not affected.
     """
 
     def __init__(self, device: torch.device, seed: int | None = None):
@@ -396,12 +396,12 @@ class OwnRandomNumbers(TorchFunctionMode):
         return {name: generator.get_state() for name, generator in self.generators.items()}
 
     def set_state(self, state: dict[str, Tensor]) -> None:
-        """Restore the states of generators; one of another device keeps its own."""
+        """Restore the states of generators; those of devices not in ``state`` stay as they are."""
         for name in state.keys() & self.generators.keys():
             self.generators[name].set_state(state[name])
 
     def restart_for(self, rank: int) -> None:
-        """Seed generators anew for a process, by the state they have and its rank; not for 0."""
+        """Reseed the generators from their state and the rank of this process, unless it is 0."""
         if rank:
             copy = torch.Generator()
             copy.set_state(self.generators["cpu"].get_state())
@@ -429,8 +429,8 @@ _DRAW: set[Any] = {
     nn.init.trunc_normal_,
 }
 _DRAW_LIKE = {torch.rand_like, torch.randn_like, torch.randint_like}
-_DROP = {F.dropout: 0, F.dropout1d: 1, F.dropout2d: 2, F.dropout3d: 3}  # sides of a channel
-_DRAW_IN_SECRET = {  # take no generator, and draw in functions of their own
+_DROP = {F.dropout: 0, F.dropout1d: 1, F.dropout2d: 2, F.dropout3d: 3}  # spatial dimensions
+_DRAW_IN_SECRET = {  # accept no generator, and draw internally
     *(F.alpha_dropout, F.feature_alpha_dropout, F.rrelu, F.rrelu_, F.gumbel_softmax),
     *(F.fractional_max_pool2d, F.fractional_max_pool3d),
     *(F.scaled_dot_product_attention, F.multi_head_attention_forward),
@@ -452,18 +452,18 @@ class _Random:
             self.generators[device.type] = torch.Generator(device).manual_seed(seed)
 
     def draw(self, func: Callable, args: tuple, kwargs: dict) -> Any:
-        """Call a function with the generator of its device."""
+        """Call a function with the generator of the device it draws on."""
         if kwargs.get("generator") is not None:
             return func(*args, **kwargs)
         tensor = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
         device = torch.device(kwargs.get("device") or "cpu") if tensor is None else tensor.device
-        generator = self.generators.get(device.type)  # there is none for the meta device
+        generator = self.generators.get(device.type)  # none for the meta device
         if generator is None:
             return func(*args, **kwargs)
         return func(*args, **{**kwargs, "generator": generator})
 
     def draw_like(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
-        """Draw like rand_like and others, which lack a generator in some versions of torch."""
+        """Replace rand_like etc., which accept no generator in some versions of torch."""
         options = dict(kwargs)
         like, *bounds = args or (options.pop("input"),)
         bounds += [options.pop(name) for name in ("low", "high") if name in options]
@@ -478,7 +478,7 @@ class _Random:
         return out.requires_grad_() if grad else out
 
     def drop(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
-        """Drop values, or whole channels."""
+        """Apply dropout to values or whole channels."""
         return self._dropped(_DROP[func], *args, **kwargs)
 
     def _dropped(
@@ -492,7 +492,7 @@ class _Random:
         if not training or not p:
             return input
         shape = tuple(input.shape)
-        if sides == 2 and input.ndim == 3:  # as torch has it: channels of one side
+        if sides == 2 and input.ndim == 3:  # torch then treats channels as 1-D
             sides = 1
         if sides:
             shape = (*shape[: input.ndim - sides], *(1,) * sides)
@@ -501,7 +501,7 @@ class _Random:
         return input.mul_(keep) if inplace else input * keep
 
     def seeded(self, func: Callable, args: tuple, kwargs: dict) -> Any:
-        """Call a function that draws from global generators, which are seeded and then restored."""
+        """Call a function that draws from the global generators; seed them first, then restore."""
         if not _drops(func, args, kwargs):
             return func(*args, **kwargs)
         seed = int(torch.randint(2**31, (), generator=self.generators["cpu"]))
@@ -515,7 +515,7 @@ class _Random:
 
 
 def _drops(func: Callable, args: tuple, kwargs: dict) -> bool:
-    """Return whether a function draws, as far as its arguments tell."""
+    """Return whether a function draws, judging by its arguments."""
     position = _DROPOUT_P.get(func)
     if position is None:
         return True
@@ -524,7 +524,7 @@ def _drops(func: Callable, args: tuple, kwargs: dict) -> bool:
 
 
 _global_generators = threading.RLock()
-if hasattr(os, "register_at_fork"):  # a child has none of the threads that would release it
+if hasattr(os, "register_at_fork"):  # the thread holding the lock does not exist in a child
     os.register_at_fork(
         before=_global_generators.acquire,
         after_in_parent=_global_generators.release,
@@ -532,16 +532,16 @@ if hasattr(os, "register_at_fork"):  # a child has none of the threads that woul
     )
 
 
-# Convolutions of maps smaller than their kernel
+# Convolutions with a kernel larger than the feature map
 
 _CONVOLUTIONS = {torch.conv1d, torch.conv2d, torch.conv3d}
 
 
 def _convolve(func: Callable, args: tuple, kwargs: dict) -> Tensor:
-    """Convolve in float32 where a map is smaller than the kernel, and as usual elsewhere.
+    """Convolve in float32 on a CPU if the map is smaller than the kernel, and as usual otherwise.
 
-    With bfloat16 on a CPU, torch (seen with 2.14, oneDNN) leaves the gradient of those weights that
-    see nothing but padding uninitialized when the stride is 2: any number may be in it.
+    With bfloat16 and stride 2 on a CPU, torch (seen with 2.14, oneDNN) leaves the gradient of
+    weights that see only padding uninitialized: it may contain anything.
     """
     given = dict(zip(("input", "weight"), args, strict=False)) | kwargs
     inputs, weight = given["input"], given["weight"]

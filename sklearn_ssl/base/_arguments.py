@@ -55,7 +55,7 @@ first in torch tensors (n, channels, height, width), and last in arrays and in r
         None,
         default=None,
         doc="""int, "channels" or None
-Pages or frames to read from each file: the page with this number, from 0, or all pages, stacked as
+Pages or frames to read from each file: the page with this number (from 0), or all pages stacked as
 channels. ``None`` accepts files with one page, and files that declare their pages to be channels
 (ImageJ, OME). Reduced copies and masks are ignored.""",
     )
@@ -65,8 +65,8 @@ channels. ``None`` accepts files with one page, and files that declare their pag
         changeable=True,
         trains=False,
         doc="""{"raise", "skip"}
-Treatment of files that cannot be read. ``"skip"`` trains on other images in their place, lists them
-in ``skipped_``, and returns rows of NaN for them. Scores and monitors leave them out.""",
+Treatment of files that cannot be read. ``"skip"`` replaces them by other images in training, lists
+them in ``skipped_``, and returns NaN as their features. Scores and monitors leave them out.""",
     )
     decoded_cache: str | os.PathLike | None = argument(
         str,
@@ -291,9 +291,9 @@ Fraction of the training over which the learning rate rises.""",
         changeable=True,
         doc="""{"cosine", "constant"}
 Schedule of the learning rate, and of the method's other scheduled values, over a fit.
-``"constant"`` keeps them at their start, without warmup, as :meth:`partial_fit` does. A long
-training run then begins with exactly the epochs of a short one, and with ``memory`` it resumes from
-the cached short run.""",
+``"constant"`` uses ``lr`` and the initial values throughout, without warmup, as :meth:`partial_fit`
+does. A long training run then begins with exactly the epochs of a short one, and with ``memory`` it
+resumes from the cached short run.""",
     )
     optimizer: str | Callable[..., Any] = argument(
         StrOptions(set(OPTIMIZERS)),
@@ -331,8 +331,8 @@ statistics. ``None`` trains all layers.""",
         doc="""bool
 Whether the encoder's batch norms keep the statistics they start with. Meant for pretrained weights:
 their statistics are those of whole images, and views and small batches have different ones. In
-methods with an EMA of the encoder, the same batch norms of the EMA are frozen too, as with the two
-arguments above.""",
+methods with an EMA of the encoder, its batch norms are frozen too; the same goes for
+``frozen_epochs`` and ``trainable_layers``.""",
     )
     layer_decay: float = argument(
         Interval(Real, 0, 1, closed="right"),
@@ -357,7 +357,7 @@ schedules start over in each fit.""",
         trains=False,
         doc="""int, RandomState instance or None
 Seed for initial weights, image order and views. With an int, fits are reproducible on the same
-machine with the same number of threads. Global random number generators are never touched, even
+machine with the same number of threads. Global random number generators are never affected, even
 with ``None``.""",
     )
     callbacks: list | None = argument(

@@ -209,7 +209,7 @@ def cached_training(
         "digest": image_digest(images),
         "names": [str(name) for name in getattr(learner, "feature_names_in_", ())],
     }
-    if learner.schedule == "constant":  # a prefix of any longer run
+    if learner.schedule == "constant":  # every run is the beginning of longer ones
         del what["max_epochs"]
     processes, opened = current_processes(), ResultStore(learner.memory).opened(key_of(what))
     timed = learner.time_budget is not None  # whose number of epochs is not known ahead
@@ -272,7 +272,7 @@ def cached_features(
     encoder, pixels = learner.encoder_, learner.net_.module_.pixels
     what = {
         "version": version("sklearn-ssl"),
-        "learner": [describe(type(learner)), training_arguments(learner)],  # such as patch_size
+        "learner": [describe(type(learner)), training_arguments(learner)],  # e.g. patch_size
         "weights": _digest_of([*pixels.state_dict().values(), *encoder.state_dict().values()]),
         "images": f"{images.shape} {images.dtype} {image_digest(images)}",
     }

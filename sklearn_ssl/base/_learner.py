@@ -68,7 +68,7 @@ else:
 
 _ALIKE_BY = 16  # number of images that processes compare
 _COMPARED = 256  # number of images, evenly spread, checked for being identical
-_COLLAPSED = 1e-3  # feature spread below which all images look the same
+_COLLAPSED = 1e-3  # feature spread below which features have collapsed
 _FEW_IMAGES = 10
 _SEEN_ONCE = 0.95  # share of the images; an epoch drops a last, smaller batch
 
@@ -204,7 +204,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
     _usual_batch_size: ClassVar[int] = 128
     _saved_attributes = (*ImageTransformer._saved_attributes, "_fingerprint_")
     _shares_encoder: ClassVar[bool] = True  # False for methods with a special encoder
-    _needs_a_teacher: ClassVar[bool] = False  # which its fit makes, but MultiTask does not
+    _needs_a_teacher: ClassVar[bool] = False  # True if fit makes one, which MultiTask cannot do
 
     # Overridden by methods
 
@@ -272,7 +272,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         """
         params = BaseEstimator.get_params(self, deep=False)
         nested = [(n, value) for n, value in params.items() if isinstance(value, BaseEstimator)]
-        for name, value in nested if deep else ():  # unlike torchvision's get_params
+        for name, value in nested if deep else ():  # torchvision's get_params is unrelated
             params |= {f"{name}__{n}": v for n, v in value.get_params().items()}
         return params
 
@@ -889,7 +889,7 @@ def _warn_of_little_time(learner: Any, net: Any, n_images: int) -> None:
 
 
 def _warn_of_features(learner: Any, images: Images, continued: bool, trained: bool) -> None:
-    """Warn of features that are the same for all images, or that were used before they changed."""
+    """Warn if features are the same for all images, or have changed since they were used."""
     name = type(learner).__name__
     if trained and (spread := learner.history_[-1]["feature_spread"]) < _COLLAPSED:
         why = (

@@ -209,6 +209,6 @@ def _number_type(name: str) -> np.dtype:
 def _check_size(image_shape: tuple[int, ...]) -> None:
     if math.prod(image_shape) > _LARGEST_IMAGE:
         raise ValueError(
-            f"image_shape_ is {image_shape}, but save and load are limited to images of "
+            f"image_shape_ is {image_shape}, but save and load only support images of up to "
             f"{_LARGEST_IMAGE:,} values; use pickle, which has no limit"
         )

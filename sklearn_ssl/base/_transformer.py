@@ -88,7 +88,7 @@ class ImageTransformer(
     def _make_encoder(
         self, image_shape: tuple[int, int, int], mean: Sequence[float], std: Sequence[float]
     ) -> Encoder:
-        """Make the encoder for images of a shape, with the given channel means and deviations."""
+        """Make the encoder for images of a shape, with the given channel statistics."""
 
     def _make_network(
         self: Any,
@@ -112,7 +112,7 @@ class ImageTransformer(
 
     @property
     def encoder_(self) -> Any:
-        """The trained encoder."""
+        """Fitted encoder."""
         check_is_fitted(self)
         return self.net_.encoder
 
@@ -346,7 +346,7 @@ class ImageTransformer(
     save = SavedMixin.save
 
     def to_torch(self) -> nn.Module:
-        """Return a pure torch module that computes the features, from pixels to pooled vectors.
+        """Return a pure torch module that computes the features of ``layer``, pooled by ``pool``.
 
         The module is a copy, on the CPU, in evaluation mode and float32, and has no hooks. It can
         be traced and exported (``torch.export``) if the encoder is from this package, torchvision
@@ -403,7 +403,7 @@ class ImageTransformer(
         return torch.zeros(2, channels, height, width, dtype=dtype)
 
     def backbone_state_dict(self) -> dict[str, Tensor]:
-        """Return the weights of the trained network, with torchvision's or timm's names for theirs.
+        """Return the trained network's weights; torchvision and timm models keep their names.
 
         Returns
         -------

@@ -330,7 +330,12 @@ def _build_own(encoder: str | Callable, image_shape: tuple[int, int, int]) -> nn
         return _OWN[encoder](channels, (height, width))
     offered = {"in_channels": channels, "image_shape": image_shape}
     accepted = inspect.signature(encoder).parameters
-    backbone = encoder(**{k: v for k, v in offered.items() if k in accepted})
+    given = {name: value for name, value in offered.items() if name in accepted}
+    try:
+        backbone = encoder(**given)
+    except TypeError as error:
+        how = ", ".join(given) or "no arguments"
+        raise TypeError(f"encoder={encoder!r} cannot be called with {how}: {error}") from error
     if not isinstance(backbone, nn.Module):
         raise TypeError(f"encoder={encoder!r} built a {type(backbone).__name__}, not a module")
     return backbone
