@@ -83,6 +83,7 @@ def check_search(found, expected):
     np.testing.assert_array_equal(*(ssl.transform(X) for ssl in features))
 
 
+@pytest.mark.slow
 def test_search_on_dask(two_workers, one_thread, tmp_path):
     (tmp_path / "plain").mkdir()
     expected = search_with(tmp_path / "plain", "sequential")
@@ -117,6 +118,7 @@ def test_features_of_dask_arrays(two_workers, one_thread):
         np.testing.assert_array_equal(features.compute(scheduler=scheduler), expected)
 
 
+@pytest.mark.slow
 def test_features_of_dask_bags(two_workers, one_thread):
     import dask.bag as db
 

@@ -23,7 +23,8 @@ BLOCKS = [
     pytest.param(
         block,
         id=f"{page.name}-{i}",
-        marks=pytest.mark.slow if page.stem in ("dask", "ray") else (),  # start a cluster
+        # clusters are started, and the guide trains a dozen learners
+        marks=pytest.mark.slow if page.stem in ("dask", "ray", "using") else (),
     )
     for page in PAGES
     for i, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.S))

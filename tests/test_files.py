@@ -50,7 +50,8 @@ from sklearn_ssl.exceptions import (
     MemoryWarning,
     PixelRangeWarning,
 )
-from sklearn_ssl.images import Files, Images, Reading, list_images, prune_decoded, read_images
+from sklearn_ssl.images import Images, list_images, prune_decoded, read_images
+from sklearn_ssl.images._files import Files, Reading
 from sklearn_ssl.inspection import MeasureMonitor, ProbeMonitor
 from sklearn_ssl.metrics import (
     alignment_scorer,
@@ -728,10 +729,10 @@ def test_pages_of_which_nothing_is_known(options):
     with pytest.raises(ImageReadError, match=r"pages='channels' reads all.*pages=0"):
         read(content)
     for pages, expected in (("channels", pixels.transpose(1, 2, 0)), (4, pixels[4][..., None])):
-        found = read(content, reading=Reading(pages=pages))
+        found = read(content, reading={"pages": pages})
         np.testing.assert_array_equal(found, expected)
     with pytest.raises(ImageReadError, match="pages=5 asks for page 5, but it has 5"):
-        read(content, reading=Reading(pages=5))
+        read(content, reading={"pages": 5})
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -745,7 +746,7 @@ def test_reduced_pages_and_masks_do_not_count(bits, first):
         for values, kind, photometric in pages if first else pages[::-1]:
             writer.write(values, subfiletype=kind, photometric=photometric, metadata=None)
     np.testing.assert_array_equal(read(file.getvalue()), pixels)
-    np.testing.assert_array_equal(read(file.getvalue(), reading=Reading(pages=0)), pixels)
+    np.testing.assert_array_equal(read(file.getvalue(), reading={"pages": 0}), pixels)
 
 
 def test_pages_that_go_round_in_a_circle():
@@ -944,7 +945,7 @@ def test_regressors_leave_out_files_that_cannot_be_read(broken):
 def test_a_file_that_is_skipped_does_not_lend_its_label_to_another(broken):
     """The image in its place comes with its own."""
     files = read_images(
-        broken, estimator=SimCLR(), image_shape=(8, 8), reading=Reading(broken="replace")
+        broken, estimator=SimCLR(), image_shape=(8, 8), reading={"broken": "replace"}
     )
     batches = Batches(files, 48, torch.device("cpu"))
     for index in next(iter(batches.in_order(torch.arange(48))))[1:2]:

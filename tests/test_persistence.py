@@ -489,7 +489,10 @@ def test_classifiers_of_networks_that_timm_reads_from_elsewhere(Estimator, froze
     learner = SimCLR(encoder=f"timm/local-dir:{tmp_path}", max_epochs=1, random_state=0)
     with warnings.catch_warnings(action="ignore"):
         given = FrozenEstimator(clone(learner).fit(images)) if frozen else learner
-        fitted = Estimator(given).fit(images, y)
+        fitted = Estimator(given)
+        if Estimator is FineTunedClassifier:
+            fitted.set_params(max_epochs=1)
+        fitted.fit(images, y)
     fitted.save(tmp_path / "file")
     with pytest.raises(ValueError, match=r"lead to a hub.* learner="):
         load(tmp_path / "file")

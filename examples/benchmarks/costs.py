@@ -27,7 +27,8 @@ from data import machine
 from PIL import Image
 
 from sklearn_ssl import SimCLR, Views
-from sklearn_ssl.images import Files, Reading, list_images
+from sklearn_ssl.images import list_images
+from sklearn_ssl.images._files import Files, Reading
 
 SIDE = 224
 BYTES_OF_GRADIENTS = 4 * 28e6  # of a ResNet-50 and its projector

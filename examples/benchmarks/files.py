@@ -22,7 +22,8 @@ import torch
 from data import machine
 
 from sklearn_ssl import SimCLR, Views
-from sklearn_ssl.images import Files, Reading, list_images
+from sklearn_ssl.images import list_images
+from sklearn_ssl.images._files import Files, Reading
 
 SIDE = 96
 BATCH = 128

@@ -6,11 +6,11 @@
     pip install kymatio "scipy<1.17"  # for --rivals scattering
 
 The test set is a fifth of the images, at most 4,000, or, with --test, the official one. It is the
-same in every run, and no choice of the recipe was based on it. For each seed, at most 10,000 of the
-other images are drawn and labeled; all of them serve for pretraining. Time is that of the whole
-fit: dictionary, pretraining, features and classifier, which is KernelProbe for all features.
-Networks trained on labels alone get the same time. Each run adds one line to the output; existing
-runs are skipped.
+same in every run, and no choice of the recipe was based on it; 2,000 of CIFAR-10's served to choose
+how KernelProbe chooses its parameters. For each seed, at most 10,000 of the other images are drawn
+and labeled; all of them serve for pretraining. Time is that of the whole fit: dictionary,
+pretraining, features and classifier, which is KernelProbe for all features. Networks trained on
+labels alone get the same time. Each run adds one line to the output; existing runs are skipped.
 """
 
 import argparse

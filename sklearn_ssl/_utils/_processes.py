@@ -93,7 +93,7 @@ class SeveralProcesses(Processes):
         return total / self.size
 
     @torch.no_grad()
-    def share(self, module: nn.Module) -> None:
+    def broadcast(self, module: nn.Module) -> None:
         for tensor in module.state_dict().values():
             if isinstance(tensor, Tensor):
                 values = tensor.contiguous()
@@ -104,6 +104,8 @@ class SeveralProcesses(Processes):
 
     def averaging(self, module: nn.Module) -> Callable[..., Any]:
         trained = module, [p.requires_grad for p in module.parameters()]
+        if not any(trained[1]):  # the loop says so
+            return module
         if self.wrapped[0] != trained:  # frozen layers may change between epochs
             self.wrapped = None, None
             gc.collect()  # the hooks of a wrapper stay on parameters until it is deleted

@@ -56,7 +56,7 @@ class Processes:
         """Return the mean of values over processes."""
         return values
 
-    def share(self, module: nn.Module) -> None:
+    def broadcast(self, module: nn.Module) -> None:
         """Copy parameters and buffers from the first process to all others."""
 
     def averaging(self, module: nn.Module) -> Callable[..., Any]:
@@ -389,7 +389,7 @@ class OwnRandomNumbers(TorchFunctionMode):
             self.handlers |= dict.fromkeys(_DRAW, random.draw)
             self.handlers |= dict.fromkeys(_DRAW_LIKE, random.draw_like)
             self.handlers |= dict.fromkeys(_DROP, random.drop)
-            self.handlers |= dict.fromkeys(_DRAW_IN_SECRET, random.seeded)
+            self.handlers |= dict.fromkeys(_DRAW_INTERNALLY, random.seeded)
 
     def state(self) -> dict[str, Tensor]:
         """Return the states of the generators."""
@@ -430,7 +430,7 @@ _DRAW: set[Any] = {
 }
 _DRAW_LIKE = {torch.rand_like, torch.randn_like, torch.randint_like}
 _DROP = {F.dropout: 0, F.dropout1d: 1, F.dropout2d: 2, F.dropout3d: 3}  # spatial dimensions
-_DRAW_IN_SECRET = {  # accept no generator, and draw internally
+_DRAW_INTERNALLY = {  # accept no generator, and draw internally
     *(F.alpha_dropout, F.feature_alpha_dropout, F.rrelu, F.rrelu_, F.gumbel_softmax),
     *(F.fractional_max_pool2d, F.fractional_max_pool3d),
     *(F.scaled_dot_product_attention, F.multi_head_attention_forward),

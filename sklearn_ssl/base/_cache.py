@@ -34,7 +34,7 @@ from sklearn_ssl.encoders import FeatureSpec, is_file, pooled_width
 from sklearn_ssl.exceptions import MemoryWarning
 from sklearn_ssl.images import Images, image_digest
 
-_TOLD_APART_BY = 1000  # images in a fingerprint, evenly spread
+_MOST_IMAGES_HASHED = 1000  # images in a fingerprint, evenly spread
 # packages whose code is not hashed: their versions identify it, or it hardly changes
 _KNOWN = {"builtins", "sklearn_ssl", "sklearn", "skorch", "torch", "torchvision", "timm"}
 
@@ -143,7 +143,7 @@ def _names_in(code: types.CodeType) -> list[str]:
     return [*code.co_names, *(name for c in inner for name in _names_in(c))]
 
 
-def image_fingerprint(images: Images, at_most: int = _TOLD_APART_BY) -> str:
+def image_fingerprint(images: Images, at_most: int = _MOST_IMAGES_HASHED) -> str:
     """Return a hash of images, or of a sample if there are many."""
     _, pixels = _sample(images, at_most)
     return f"{len(images)} {hashlib.blake2b(pixels.data).hexdigest()}"
@@ -151,7 +151,7 @@ def image_fingerprint(images: Images, at_most: int = _TOLD_APART_BY) -> str:
 
 def image_hashes(images: Images) -> list[str | None]:
     """Return a hash of each image in a sample, with None for skipped files."""
-    rows, pixels = _sample(images, _TOLD_APART_BY)
+    rows, pixels = _sample(images, _MOST_IMAGES_HASHED)
     skipped = images.skipped
     return [
         None if row in skipped else hashlib.blake2b(image.tobytes(), digest_size=8).hexdigest()

@@ -71,11 +71,13 @@ recently used results.""",
         draws = OwnRandomNumbers(device, draw_seed(self.random_state))
         with threads_that_survive_a_fork(), own_settings(device), draws, torch.no_grad():
             pixels, mean, std = learn_pixels(images)
-            plainly = self._with_python_scalars()
-            net = plainly._assemble(pixels, mean, std, images.shape, len(images), None, device)
+            plain_self = self._with_python_scalars()
+            net = plain_self._assemble(pixels, mean, std, images.shape, len(images), None, device)
             self._feature_spec(net.encoder)
-            plainly._learn(net, images)
-        self.__dict__.update(self._learned(net), image_shape_=images.shape, skipped_=images.skipped)
+            plain_self._learn(net, images)
+        self.__dict__.update(
+            self._net_attributes(net), image_shape_=images.shape, skipped_=images.skipped
+        )
         warn_of_files(images, "were left out; see skipped_")
         return self
 
@@ -95,5 +97,5 @@ recently used results.""",
     def _learn(self, net: FrozenNet, images: Images) -> None:
         """Fit the encoder to the images; by default, do nothing."""
 
-    def _learned(self, net: FrozenNet) -> dict[str, Any]:
+    def _net_attributes(self, net: FrozenNet) -> dict[str, Any]:
         return {"net_": net, "device_": torch.device(net.device)}

@@ -66,11 +66,11 @@ else:
         return method
 
 
-_ALIKE_BY = 16  # number of images that processes compare
-_COMPARED = 256  # number of images, evenly spread, checked for being identical
+_IMAGES_COMPARED_ACROSS_PROCESSES = 16  # number of images that processes compare
+_IMAGES_CHECKED = 256  # number of images, evenly spread, checked for being identical
 _COLLAPSED = 1e-3  # feature spread below which features have collapsed
 _FEW_IMAGES = 10
-_SEEN_ONCE = 0.95  # share of the images; an epoch drops a last, smaller batch
+_ONE_PASS = 0.95  # share of the images; an epoch drops a last, smaller batch
 
 
 @dataclass
@@ -159,7 +159,7 @@ class PretextTask(nn.Module, ABC):
         """
 
     def forget(self) -> None:
-        """Drop everything stored of the images, before a continued fit to other images."""
+        """Drop everything stored of the images, before training continues on other images."""
         for part in self.modules():
             if isinstance(part, Queue):
                 part.reset()
@@ -225,7 +225,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         self, task: Callable[..., PretextTask], encoder: Any, views: Any = None, **given: Any
     ) -> PretextTask:
         """Make a task of a class from the learner's arguments of the same names, and ``given``."""
-        names = self._arguments.keys() & set(_names(task)) - {"encoder", "views"}
+        names = self._arguments.keys() & set(_argument_names(task)) - {"encoder", "views"}
         own = {name: getattr(self, name) for name in names}
         return task(
             encoder, self._make_task_views(encoder) if views is None else views, **own | given
@@ -272,7 +272,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         """
         params = BaseEstimator.get_params(self, deep=False)
         nested = [(n, value) for n, value in params.items() if isinstance(value, BaseEstimator)]
-        for name, value in nested if deep else ():  # torchvision's get_params is unrelated
+        for name, value in nested if deep else ():  # others may have an unrelated get_params
             params |= {f"{name}__{n}": v for n, v in value.get_params().items()}
         return params
 
@@ -313,7 +313,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
             )
         if parameter:
             changed = clone(callbacks[names.index(which)][1])
-            changed.set_params(**{parameter[0]: value})  # not chained: it returns None
+            changed.set_params(**{parameter[0]: value})  # skorch's set_params returns None
         else:  # a replacement, or None to remove it
             changed = value
         pairs = zip(names, callbacks, strict=True)
@@ -457,7 +457,8 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
             else:
                 with cached_training(self, images, seed, epochs, draws) as cached:
                     if not cached.is_complete:
-                        self._learn(fit, cached.epochs_left, cached.was_restored)
+                        # a restored training continues, as a warm start does
+                        self._learn(fit, cached.epochs_left, continued=cached.was_restored)
         warn_of_files(images, "were replaced by others; see skipped_")
         _warn_of_features(self, images, continued, trained=self.n_epochs_ > epochs_before)
         return self
@@ -471,24 +472,24 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         try:
             self._train(fit, net, epochs)
         except TrainingInterrupted:
-            self._keep(net, fit.images)
+            self._set_fitted(net, fit.images)
             warn_of_interruption(self)
             raise
         if drift is not None:
             drift.record(net)
-        self._keep(net, fit.images)
+        self._set_fitted(net, fit.images)
 
     def _next_net(self, fit: "_Fit", continued: bool) -> "PretextNet":
         """Return the net to train: a new one, or a copy of the fitted one."""
-        plainly, device = self._with_python_scalars(), resolve_device(self.device)
-        batch_size = plainly._choose_batch_size(len(fit.images), cut=fit.streamed)
+        plain_self, device = self._with_python_scalars(), resolve_device(self.device)
+        batch_size = plain_self._choose_batch_size(len(fit.images), cut=fit.streamed)
         if continued:
             net = self.net_.copied()  # a failure must not change the fitted net
-            net.set_training(plainly._training_options(), batch_size, device)
+            net.set_options(plain_self._training_options(), batch_size, device)
             _match_stored_images(self, net.module_.task, fit.images, fit.streamed)
         else:
             with fit.draws:
-                net = plainly._build_net(fit.images, batch_size, device)
+                net = plain_self._build_net(fit.images, batch_size, device)
             self._feature_spec(net.encoder)
         return net
 
@@ -583,7 +584,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         importlib.import_module("sklearn_ssl.training._loop")
         for encoder in encoders:
             import_library(encoder)
-        # the first optimizer makes torch import its compiler, 900 modules
+        # creating the first optimizer imports torch's compiler (900 modules)
         torch.optim.SGD([torch.zeros(1, device="cpu")], lr=1.0)
         return time.monotonic()
 
@@ -624,15 +625,19 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
 
     # Fitted attributes
 
-    def _keep(self, net: "PretextNet", images: Images) -> None:
-        images.know(current_processes().gathered(images.troubles))
+    def _set_fitted(self, net: "PretextNet", images: Images) -> None:
+        images.merge_problems(current_processes().gathered(images.problems))
         self.__dict__.update(self._fitted_attributes(net, images))
         self._fingerprint_ = _fingerprint(net.module_.task, images)
 
     def _fitted_attributes(self, net: "PretextNet", images: Images) -> dict[str, Any]:
-        return {**self._learned(net), "image_shape_": images.shape, "skipped_": images.skipped}
+        return {
+            **self._net_attributes(net),
+            "image_shape_": images.shape,
+            "skipped_": images.skipped,
+        }
 
-    def _built_in(self) -> dict[str, Any]:
+    def _construction_arguments(self) -> dict[str, Any]:
         """Return the arguments that the network and its task are built from."""
         changeable = {name for name, known in self._arguments.items() if known["changeable"]}
         params = self.get_params(deep=True)
@@ -643,10 +648,10 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
             if changeable.isdisjoint(name.split("__")) and name not in nested
         }
 
-    def _learned(self, net: "PretextNet") -> dict[str, Any]:
+    def _net_attributes(self, net: "PretextNet") -> dict[str, Any]:
         return {
             "net_": net,
-            "_built_in_": self._built_in(),
+            "_constructed_with_": self._construction_arguments(),
             "history_": net.epochs(),
             "n_epochs_": len(net.history),
             "n_images_seen_": sum(row["images"] for row in net.history),
@@ -745,7 +750,7 @@ class _Fit:
 # Checks of a fit
 
 
-def _names(task: Any) -> Iterator[str]:
+def _argument_names(task: Any) -> Iterator[str]:
     """Yield the names of a task's arguments, including those it passes on to its bases."""
     for cls in task.__mro__ if isinstance(task, type) else [task]:
         if not isinstance(cls, type) or "__init__" in vars(cls):
@@ -757,7 +762,7 @@ def _names(task: Any) -> Iterator[str]:
 
 def _check_unchanged(learner: Any) -> None:
     """Raise ValueError if an argument that the network was built from has changed."""
-    before, now = learner._built_in_, learner._built_in()
+    before, now = learner._constructed_with_, learner._construction_arguments()
     changed = [name for name in before | now if before.get(name, "") != now.get(name, "")]
     if changed:
         raise ValueError(
@@ -845,7 +850,7 @@ def _check_alike(
         "epochs before": learner.n_epochs_ if continued else 0,
         "memory": str(learner.memory),
         "checkpoint": str(learner.checkpoint),
-        "values of images": image_fingerprint(images, _ALIKE_BY),
+        "values of images": image_fingerprint(images, _IMAGES_COMPARED_ACROSS_PROCESSES),
     }
     for rank, other in enumerate(processes.gathered(own)):
         if different := [name for name in own if own[name] != other.get(name)]:
@@ -878,7 +883,7 @@ def _shape(given: Any) -> tuple[int, ...]:
 
 def _warn_of_little_time(learner: Any, net: Any, n_images: int) -> None:
     seen = sum(row["images"] for row in net.history[net.epochs_before_ :])
-    if seen <= net.batch_size or seen < _SEEN_ONCE * n_images:
+    if seen <= net.batch_size or seen < _ONE_PASS * n_images:
         steps = "a single step" if seen <= net.batch_size else f"{seen // net.batch_size} steps"
         warn(
             f"time_budget={learner.time_budget:g} was over after {steps}, in which each image was "
@@ -893,8 +898,8 @@ def _warn_of_features(learner: Any, images: Images, continued: bool, trained: bo
     name = type(learner).__name__
     if trained and (spread := learner.history_[-1]["feature_spread"]) < _COLLAPSED:
         why = (
-            f"{min(len(images), _COMPARED)} images of X were compared, and all are identical. "
-            "Check how they were read and scaled"
+            f"{min(len(images), _IMAGES_CHECKED)} images of X were compared, and all are "
+            "identical. Check how they were read and scaled"
             if _are_identical(images)
             else "the representation has collapsed. Try a smaller lr, a larger batch_size, or "
             "another random_state"
@@ -915,6 +920,6 @@ def _warn_of_features(learner: Any, images: Images, continued: bool, trained: bo
 
 def _are_identical(images: Images) -> bool:
     """Return whether all images in a sample are identical."""
-    rows = np.linspace(0, len(images) - 1, min(len(images), _COMPARED)).astype(int)
+    rows = np.linspace(0, len(images) - 1, min(len(images), _IMAGES_CHECKED)).astype(int)
     some = images.take(rows)
     return bool((some == some[:1]).all())

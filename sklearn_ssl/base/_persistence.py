@@ -159,11 +159,11 @@ def restore(transformer: Any, values: dict[str, Any]) -> Any:
         dtype=_number_type(described["dtype"]),
     )
     cpu, blank = torch.device("cpu"), ([0.0] * channels, [1.0] * channels)
-    plainly = transformer._with_python_scalars()
-    plainly._filled = False
+    plain_self = transformer._with_python_scalars()
+    plain_self._filled = False
     bounded = NoLargerThan(values["module"].values(), math.prod(shape))
     with isolated(cpu, seed=0), bounded, warnings.catch_warnings(action="ignore"):
-        net = plainly._assemble(
+        net = plain_self._assemble(
             pixels, *blank, shape, described["n_images"], values.get("batch_size"), cpu
         )
     with own_settings(cpu):
@@ -173,7 +173,7 @@ def restore(transformer: Any, values: dict[str, Any]) -> Any:
     if (names := values["feature_names_in_"]) is not None:
         learned["feature_names_in_"] = np.asarray(names, dtype=object)
     kept = {name: values["attributes"][name] for name in transformer._saved_attributes}
-    learned.update(kept, **transformer._learned(net), image_shape_=shape)
+    learned.update(kept, **transformer._net_attributes(net), image_shape_=shape)
     settle(transformer)
     return transformer
 

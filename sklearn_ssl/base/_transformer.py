@@ -30,11 +30,8 @@ from sklearn_ssl.base._arguments import ImageArguments
 from sklearn_ssl.base._cache import cached_features
 from sklearn_ssl.encoders import BackboneEncoder, Encoder, FeatureSpec, make_encoder, pooled_width
 from sklearn_ssl.images import (
-    Extremes,
     Images,
-    Reading,
     complete_shape,
-    read_ahead,
     read_images,
     warn_of_files,
 )
@@ -154,13 +151,14 @@ class ImageTransformer(
 
     # Images
 
-    def _reading(self, broken: str) -> Reading:
+    def _reading(self, broken: str) -> dict[str, Any]:
         """Return options for reading files; ``broken`` applies if unreadable ones are skipped."""
         broken = broken if self.on_error == "skip" else "raise"
-        return Reading(plain(self.n_jobs), broken, self.decoded_cache, plain(self.pages))
+        options = {"n_jobs": plain(self.n_jobs), "pages": plain(self.pages)}
+        return {**options, "broken": broken, "cache": self.decoded_cache}
 
     def _read_images(self, X: Any, broken: str = "blank") -> Images:
-        """Read images to apply the fitted encoder to; ``broken`` is as in :class:`Reading`."""
+        """Read images to apply the fitted encoder to; ``broken`` is for files."""
         check_is_fitted(self)
         self._validate_params()
         options: dict[str, Any] = {"channel_order": self.channel_order, "estimator": self}
@@ -242,8 +240,8 @@ class ImageTransformer(
     def score(self, X: Any, y: Any = None) -> float:
         """Compute the effective rank of the features (RankMe), which needs no labels.
 
-        Use it to compare layers or training lengths of one learner, as long as the number of
-        features is the same: higher is better. It cannot rank different pretext tasks.
+        Use it to compare settings or training lengths of one learner at one layer: higher is
+        better. It cannot rank layers, nor different pretext tasks.
 
         Parameters
         ----------
@@ -324,7 +322,7 @@ class ImageTransformer(
         """Make the net for pixels, mean, std, image shape, number of images, batch size, device."""
 
     @abstractmethod
-    def _learned(self, net: Any) -> dict[str, Any]:
+    def _net_attributes(self, net: Any) -> dict[str, Any]:
         """Return the fitted attributes derived from a net."""
 
     def _validate(self) -> None:
@@ -423,7 +421,7 @@ def read_for(
     net: Any,
     X: Any,
     *,
-    reading: Reading,
+    reading: dict[str, Any],
     channel_order: str,
     estimator: BaseEstimator | None = None,
     min_images: int = 1,
@@ -434,7 +432,8 @@ def read_for(
     ----------
     net : PretextNet or FrozenNet
     X : array-like, or images in files
-    reading : Reading
+    reading : dict
+        How files are read.
     channel_order : {"auto", "first", "last"}
     estimator : BaseEstimator, optional
         Estimator whose number and names of features must match those of X.
@@ -494,7 +493,7 @@ def apply(
     pixels_a_chunk = 2**16 if device.type == "cpu" else 2**22
     height, width, _ = images.shape
     size = min(max(1, pixels_a_chunk // (height * width)), 512)
-    seen, results = Extremes(), np.empty(0)
+    seen, results = pixels.watch(), np.empty(0)
     watch = not images.dtype == pixels.dtype == np.uint8  # the range of uint8 cannot differ
     with (
         threads_that_survive_a_fork(),
@@ -542,7 +541,7 @@ def _chunks(images: Images, size: int) -> Iterator[Tensor]:
     def read(start: int) -> Tensor:
         return images.take(np.arange(start, min(start + at_once, n)))
 
-    for block in read_ahead(read, starts, images.in_memory):
+    for block in images.read_ahead(read, starts):
         for chunk in block.split(size):
             if len(chunk) < size:
                 filled = torch.arange(size).clamp(max=len(chunk) - 1)
@@ -550,7 +549,7 @@ def _chunks(images: Images, size: int) -> Iterator[Tensor]:
             yield chunk
 
 
-def _check_finite(results: np.ndarray, images: Images, pixels: Any, seen: Extremes | None) -> None:
+def _check_finite(results: np.ndarray, images: Images, pixels: Any, seen: Any) -> None:
     if np.isfinite(results).all():
         return
     found = ""

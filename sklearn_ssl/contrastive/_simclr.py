@@ -60,4 +60,4 @@ class SimCLR(MultiCropArguments, PretextLearner):
     hidden_dim: int = argument(COUNT, default=512)
     projection_dim: int = argument(COUNT, default=128)
 
-    _task_class: ClassVar = SimCLRTask
+    _task_class: ClassVar = SimCLRTask  # gets the arguments of the same names

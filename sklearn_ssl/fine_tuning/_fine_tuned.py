@@ -194,7 +194,7 @@ steps.""",
     def _let_go(trained: Supervised) -> None:
         """Drop the inputs of the training: labels, held-out images, and the source."""
         trained.set_params(source=None, targets=None, loss=None, callbacks=None)
-        trained._built_in_ = trained._built_in()
+        trained._constructed_with_ = trained._construction_arguments()
         net, task = trained.net_, trained.net_.module_.task
         net.callbacks, net.callbacks_ = None, []
         task.targets, task.loss = task.targets[:0].clone(), None

@@ -2,22 +2,16 @@
 
 from sklearn_ssl.images._decoded_cache import prune_decoded
 from sklearn_ssl.images._digest import image_digest, path_digest
-from sklearn_ssl.images._files import Files, Reading
-from sklearn_ssl.images._forms import Form
 from sklearn_ssl.images._items import PickedArray, count_images, opened, pick
 from sklearn_ssl.images._listing import list_images
 from sklearn_ssl.images._load import load_images
-from sklearn_ssl.images._pixel_range import Extremes, PixelRange, learn_pixels
-from sklearn_ssl.images._read import Images, complete_shape, read_ahead, read_images, warn_of_files
+from sklearn_ssl.images._pixel_range import PixelRange, learn_pixels
+from sklearn_ssl.images._read import Images, complete_shape, read_images, warn_of_files
 
 __all__ = [
-    "Extremes",
-    "Files",
-    "Form",
     "Images",
     "PickedArray",
     "PixelRange",
-    "Reading",
     "complete_shape",
     "count_images",
     "image_digest",
@@ -28,7 +22,6 @@ __all__ = [
     "path_digest",
     "pick",
     "prune_decoded",
-    "read_ahead",
     "read_images",
     "warn_of_files",
 ]

@@ -278,7 +278,7 @@ def read_files(
     channel_order: str,
     fitted_shape: Shape | None,
     fitted_dtype: np.dtype | None,
-    reading: Reading | None,
+    reading: dict[str, Any] | None,
     name: str,
 ) -> Files | None:
     """Return X as files or other items to decode, or None if it holds numbers.
@@ -297,5 +297,5 @@ def read_files(
         shape, dtype = fitted_shape, str(fitted_dtype) if deep else None
     elif image_shape is not None:
         shape = complete_shape(image_shape)[: len(image_shape)]
-    reading = reading or Reading()
-    return Files(items, reading, shape, dtype, channel_order=channel_order, name=name)
+    options = Reading(**reading or {})
+    return Files(items, options, shape, dtype, channel_order=channel_order, name=name)

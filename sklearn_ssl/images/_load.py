@@ -8,7 +8,6 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from sklearn_ssl._utils._estimators import Interval, StrOptions, plain, validate_params
-from sklearn_ssl.images._files import Reading
 from sklearn_ssl.images._read import read_images, warn_of_files
 
 
@@ -85,12 +84,12 @@ def load_images(
         image_shape=image_shape,
         channel_order=channel_order,
         min_images=1,
-        reading=Reading(
-            plain(n_jobs),
-            "blank" if on_error == "skip" else "raise",
-            plain(decoded_cache),
-            plain(pages),
-        ),
+        reading={
+            "n_jobs": plain(n_jobs),
+            "broken": "blank" if on_error == "skip" else "raise",
+            "cache": plain(decoded_cache),
+            "pages": plain(pages),
+        },
     )
     (array,) = images.arrays
     if not images.in_memory:

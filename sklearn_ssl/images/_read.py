@@ -99,14 +99,16 @@ class Images(Dataset):
         return [reason for array in self.arrays for reason in getattr(array, "not_cached", ())]
 
     @property
-    def troubles(self) -> list[tuple[dict[int, str], set[str], set[str]]]:
+    def problems(self) -> list[tuple[dict[int, str], set[str], set[str]]]:
         """Skipped files, changed files and reasons for failed caching, for each array of files."""
         return [(array.skipped, array.changed, array.not_cached) for array in self._files]
 
-    def know(self, troubles_of_all: list[list[tuple[dict[int, str], set[str], set[str]]]]) -> None:
-        """Merge in the troubles of other processes, which read other files."""
-        for troubles in troubles_of_all:
-            for array, (skipped, changed, not_cached) in zip(self._files, troubles, strict=True):
+    def merge_problems(
+        self, problems_of_all: list[list[tuple[dict[int, str], set[str], set[str]]]]
+    ) -> None:
+        """Merge in the problems of other processes, which read other files."""
+        for problems in problems_of_all:
+            for array, (skipped, changed, not_cached) in zip(self._files, problems, strict=True):
                 array.skipped |= skipped
                 array.changed |= changed
                 array.not_cached |= not_cached
@@ -154,26 +156,34 @@ class Images(Dataset):
                     batch[here] = np.subtract(values, self.origin, dtype=np.float64)
         return torch.from_numpy(batch).permute(0, 3, 1, 2)
 
+    def read_ahead(
+        self, read: Callable[[Item], Result], items: Sequence[Item], in_memory_too: bool = False
+    ) -> Iterator[Result]:
+        """Yield ``read(item)`` for each item; a thread reads the next ones while the last is used.
 
-def read_ahead(
-    read: Callable[[Item], Result], items: Sequence[Item], in_memory: bool = False
-) -> Iterator[Result]:
-    """Yield ``read(item)`` for each item, while a thread reads the next ones."""
-    if in_memory or len(items) < 2:
-        yield from map(read, items)
-        return
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        ahead = [reader.submit(read, item) for item in items[:2]]
-        try:
-            for item in items[2:]:
-                done = ahead.pop(0).result()
-                ahead.append(reader.submit(read, item))
-                yield done
-            for last in ahead:
-                yield last.result()
-        finally:
-            for waiting in ahead:
-                waiting.cancel()
+        Images in memory are not read ahead, unless ``in_memory_too``.
+        """
+        if (self.in_memory and not in_memory_too) or len(items) < 2:
+            yield from map(read, items)
+            return
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            ahead = [reader.submit(read, item) for item in items[:2]]
+            try:
+                for item in items[2:]:
+                    done = ahead.pop(0).result()
+                    ahead.append(reader.submit(read, item))
+                    yield done
+                for last in ahead:
+                    yield last.result()
+            finally:
+                for waiting in ahead:
+                    waiting.cancel()
+
+    def form_of(self, X: Any, channel_order: str = "auto") -> Any:
+        """Return the form in which X, from which these images were read, was given."""
+        from sklearn_ssl.images._forms import Form  # which builds on this file
+
+        return Form(X, self, channel_order)
 
 
 class Stored:
@@ -527,7 +537,7 @@ def read_images(
     fitted_shape: Shape | None = None,
     fitted_dtype: np.dtype | None = None,
     min_images: int = 2,
-    reading: Any = None,
+    reading: dict[str, Any] | None = None,
     name: str = "X",
 ) -> Images:
     """Check X and return its images, to be read in batches.
@@ -550,7 +560,7 @@ def read_images(
     fitted_dtype : dtype, optional
         Dtype of these images.
     min_images : int, default=2
-    reading : Reading, optional
+    reading : dict, optional
         Options for reading files.
     name : str, default="X"
         Name of X in messages about one of its rows.

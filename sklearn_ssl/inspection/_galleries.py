@@ -14,7 +14,7 @@ from torch import Tensor
 from sklearn_ssl._utils._estimators import HasMethods, Interval, validate_params
 from sklearn_ssl._utils._labels import read_labels, read_targets
 from sklearn_ssl._utils._messages import naming
-from sklearn_ssl.images import Images, Reading, read_images
+from sklearn_ssl.images import Images, read_images
 from sklearn_ssl.inspection._curves import Display, pyplot
 from sklearn_ssl.inspection._given import check_learner, check_pictures
 
@@ -49,7 +49,7 @@ def _seen_by(learner: Any, X: Any, rows: np.ndarray | None = None) -> np.ndarray
 
 def _read(X: Any) -> Images:
     """Read images in any form that learners accept."""
-    reading = Reading(broken="blank")
+    reading = {"broken": "blank"}
     return read_images(X, estimator=BaseEstimator(), min_images=1, reading=reading)
 
 

@@ -266,10 +266,10 @@ class Distillation(PretextLearner):
         return net
 
     def _with_python_scalars(self):
-        plainly = super()._with_python_scalars()
-        plainly._taught_by = self._taught_by
-        plainly._teacher_width_ = getattr(self, "_teacher_width_", 1)
-        return plainly
+        plain_self = super()._with_python_scalars()
+        plain_self._taught_by = self._taught_by
+        plain_self._teacher_width_ = getattr(self, "_teacher_width_", 1)
+        return plain_self
 
     def _restore(self, values, rebuild=None):
         self._teacher_width_ = values["attributes"]["_teacher_width_"]

@@ -78,13 +78,14 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     """
     n = len(first)
     z = F.normalize(torch.cat([first, second]).float(), dim=1).unflatten(0, (2, n))
-    every = gather(z, 1)  # (2, n of all processes, d)
-    places = own_rows(torch.arange(every.shape[1], device=z.device))
-    itself = torch.cat([places, places + every.shape[1]])  # positions of own rows among all
+    everything = gather(z, 1)  # (2, n of all processes, d)
+    rows = own_rows(torch.arange(everything.shape[1], device=z.device))
+    own = torch.cat([rows, rows + everything.shape[1]])  # positions of own rows among all
     with full_precision(z.device):
-        logits = z.flatten(0, 1) @ every.flatten(0, 1).T / temperature
-        logits = logits.scatter(1, itself[:, None], -torch.inf)
-    return F.cross_entropy(logits, itself.roll(n))
+        logits = z.flatten(0, 1) @ everything.flatten(0, 1).T / temperature
+        logits = logits.scatter(1, own[:, None], -torch.inf)
+    # the positive of each view is the other view of its image, n own rows away
+    return F.cross_entropy(logits, own.roll(n))
 
 
 def classification(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,7 +35,7 @@ from sklearn_ssl.exceptions import (
     ImageReadError,
     TrainingInterrupted,
 )
-from sklearn_ssl.images import Images, read_ahead
+from sklearn_ssl.images import Images
 from sklearn_ssl.metrics import feature_spread
 from sklearn_ssl.nn import (
     ChannelScaling,
@@ -175,7 +175,7 @@ def frozen_parts(
 
 
 class PretextModule(nn.Module):
-    """Task, preceded by a scaling of pixels to [0, 1]."""
+    """Pretext task that scales its input pixels to [0, 1] first."""
 
     def __init__(self, pixels: ChannelScaling, task: Any):
         super().__init__()
@@ -265,7 +265,8 @@ class Batches:
                 index = self.processes.own_part(index)
                 yield self.resident[index], index if self.shown is None else self.shown[index]
             return
-        for batch in read_ahead(self._read, order.split(self.batch_size)):
+        batches = order.split(self.batch_size)
+        for batch in self.images.read_ahead(self._read, batches, in_memory_too=True):
             yield self._moved(batch)
 
     def _read(self, index: Tensor) -> list[Tensor]:
@@ -283,9 +284,9 @@ class Batches:
         return tuple(part.to(self.device, non_blocking=pinned) for part in batch)
 
 
-_LOOKS_AFTER = 20.0  # seconds: short runs do not matter, and the load is an average over a minute
+_CHECK_AFTER = 20.0  # seconds: short runs do not matter, and the load is an average over a minute
 _BUSY = 2.0  # runnable threads per core: others use at least half of the cores
-_SHARE_OF_A_CORE = 0.6  # a training run that has its cores to itself gets more
+_LEAST_SHARE_OF_CORES = 0.6  # a training run that has its cores to itself gets more
 
 
 class StopTraining(Exception):
@@ -358,14 +359,14 @@ class LoadWatch(Callback):
         self.began = time.monotonic(), time.process_time()
 
     def on_batch_end(self, net, **kwargs):
-        if self.began is None or time.monotonic() - self.began[0] < _LOOKS_AFTER:
+        if self.began is None or time.monotonic() - self.began[0] < _CHECK_AFTER:
             return
         (wall, own), self.began = self.began, None
         cores = os.cpu_count() or 1
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # not on Windows
         threads = min(torch.get_num_threads(), cores)
         got = (time.process_time() - own) / (time.monotonic() - wall) / threads
-        if load >= _BUSY * cores and got < _SHARE_OF_A_CORE:
+        if load >= _BUSY * cores and got < _LEAST_SHARE_OF_CORES:
             warn(
                 f"the load of this machine is {load:.0f} on {cores} cores, and this training run "
                 f"gets {100 * got:.0f} % of the {threads} cores it could use: other processes slow "
@@ -464,7 +465,7 @@ class PretextNet(StateMixin, skorch.NeuralNet):
     """
 
     module_: Any
-    begun_: Any  # epoch from a checkpoint, to be resumed
+    resumed_epoch_: Any  # epoch from a checkpoint, to be resumed
 
     def __init__(
         self,
@@ -519,13 +520,13 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         zoom = self.module_.task.zoom_for(dataset.shape)
         return Batches(dataset, self.batch_size, torch.device(self.device), zoom)
 
-    def _of_the_learner(self, *_args, **_kwargs):
+    def _unsupported(self, *_args, **_kwargs):
         raise TypeError(
             "net_ is trained and applied by its learner; use the learner's fit, partial_fit and "
             "transform, or the torch modules net_.encoder and net_.module_"
         )
 
-    fit = partial_fit = forward = forward_iter = predict = predict_proba = _of_the_learner
+    fit = partial_fit = forward = forward_iter = predict = predict_proba = _unsupported
 
     # The loop
 
@@ -560,12 +561,16 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         steps = epochs * max(1, len(images) // self.batch_size)
         self.callbacks_: list
         self.progress_, self.constant_lr_ = Progress(steps, seconds), constant_lr
-        self.begun_, self.checkpoints_, self.epochs_before_ = None, checkpoints, len(self.history)
+        self.resumed_epoch_, self.checkpoints_, self.epochs_before_ = (
+            None,
+            checkpoints,
+            len(self.history),
+        )
         if seconds is not None:
             epochs = sys.maxsize
         if checkpoints is not None:
             epochs = checkpoints.resume(self, epochs, len(images))
-        current_processes().share(self.module_)
+        current_processes().broadcast(self.module_)
         draws.restart_for(current_processes().rank)
         given = self.callbacks_
         self.callbacks_ = [*given, *((f"watcher{i}", cb) for i, cb in enumerate(watchers))]
@@ -575,20 +580,27 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         try:
             with kernels, freed_memory_reused(), interrupts_deferred() as self.interrupted_:
                 self.notify("on_train_begin", X=images, y=None)
-                with contextlib.suppress(StopTraining), self._place_told():
+                with contextlib.suppress(StopTraining), self._progress_in_errors():
                     self.fit_loop(images, epochs=epochs)
                 self.notify("on_train_end", X=images, y=None)
                 if checkpoints is not None:
                     checkpoints.write(self, finished=True)
-                current_processes().share(self.module_)  # kernels may differ in low-order bits
+                current_processes().broadcast(self.module_)  # kernels may differ in low-order bits
         finally:
             self.callbacks_ = given
-            for name in ("draws_", "read_", "skips_", "interrupted_", "begun_", "checkpoints_"):
-                self.__dict__.pop(name, None)  # they belong to this run
+            for name in (
+                "draws_",
+                "read_",
+                "skips_",
+                "interrupted_",
+                "resumed_epoch_",
+                "checkpoints_",
+            ):
+                self.__dict__.pop(name, None)
             self._set_training(False)
 
     @contextlib.contextmanager
-    def _place_told(self) -> Iterator[None]:
+    def _progress_in_errors(self) -> Iterator[None]:
         """Add the progress of training to errors about files."""
         try:
             yield
@@ -630,9 +642,9 @@ class PretextNet(StateMixin, skorch.NeuralNet):
 
     def resume_epoch(self, state: dict[str, Any], n_images: int) -> float:
         """Prepare to resume an epoch from a checkpoint; return the seconds it took so far."""
-        self.begun_ = Epoch.of(state, torch.device(self.device))
-        _check_rows(self.begun_.order, n_images)
-        return self.begun_.seconds
+        self.resumed_epoch_ = Epoch.of(state, torch.device(self.device))
+        _check_rows(self.resumed_epoch_.order, n_images)
+        return self.resumed_epoch_.seconds
 
     def encoder_is_frozen(self) -> bool:
         """Return whether this is one of the ``frozen_epochs``, which train only the heads."""
@@ -647,10 +659,10 @@ class PretextNet(StateMixin, skorch.NeuralNet):
             self._run_epoch(iterator, step_fn)
 
     def _run_epoch(self, iterator: Batches, step_fn: Callable) -> None:
-        epoch, self.begun_ = self.begun_, None
+        epoch, self.resumed_epoch_ = self.resumed_epoch_, None
         if epoch is None:
             with self.draws_:
-                drawn = iterator.draw_order()
+                drawn = iterator.draw_order()  # by all processes: their generators advance alike
             epoch = Epoch(current_processes().first(lambda: drawn))
         began = time.perf_counter() - epoch.seconds
         self.progress_.start()
@@ -683,7 +695,9 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         spread = self._feature_spread(*batch)
         self.history.record("feature_spread", spread)
         self._check_finite("pretext loss", self.history[-1, "train_loss"])
-        self._check_finite("spread of the features", spread)  # the loss misses the last step
+        self._check_finite(
+            "spread of the features", spread
+        )  # the last loss is of before the last update
 
     def _record(self, columns: dict[str, list[float]]) -> None:
         """Record the values of the batches and their means over the epoch, with skorch's names."""

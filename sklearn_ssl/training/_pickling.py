@@ -122,7 +122,7 @@ class StateMixin:
     initialize_optimizer: Any
     _current_init_context: Any
 
-    def set_training(self, options: dict[str, Any], batch_size: int, device: torch.device) -> None:
+    def set_options(self, options: dict[str, Any], batch_size: int, device: torch.device) -> None:
         """Set new options for continued training; make a new optimizer only if it changed."""
         fresh = options["optimizer"] != self.optimizer
         self.__dict__.update(options, batch_size=batch_size)
