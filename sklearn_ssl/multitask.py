@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Real
 from typing import Any, Self
 
@@ -43,7 +44,8 @@ class WeightedTasks(PretextTask):
         terms: dict[str, Tensor] = {}
         for name, task, weight in zip(self.names, self.tasks, self.weights, strict=True):
             output = task(images, index)
-            outputs.append(output)
+            detached = {term: torch.as_tensor(v).detach() for term, v in output.terms.items()}
+            outputs.append(replace(output, loss=output.loss.detach(), terms=detached))
             losses.append(weight * output.loss)
             terms[f"{name}__loss"] = output.loss
             terms |= {f"{name}__{term}": value for term, value in output.terms.items()}

@@ -7,6 +7,7 @@ import copy
 import os
 import signal
 import sys
+import time
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from skorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from sklearn_ssl import MoCo, RotationPrediction, SimCLR, Views
+from sklearn_ssl import FineTunedClassifier, MoCo, RotationPrediction, SimCLR, Views
 from sklearn_ssl._utils._torch import _DRAW, _DRAW_LIKE, _DROP, OwnRandomNumbers
 
 DRAWS = {*_DRAW, *_DRAW_LIKE, *_DROP}
@@ -221,6 +222,29 @@ def with_own_draws(folder):
         F = ssl.fit(X[:600]).transform(X)
         scores.append(probe.fit(F[:300], y[:300]).score(F[900:], y[900:]))
     return {"scores": torch.tensor(scores), "module": ssl.net_.module_.state_dict()}
+
+
+def weighted(folder):
+    """A network that is fine-tuned with weights of classes, on images as they are."""
+    still = Views(crop_scale=None, flip=0, jitter=None, gray=0, blur=0)
+    X, y = make_images(), np.arange(48) % 3
+    tuned = FineTunedClassifier(
+        encoder=TinyNet,
+        class_weight={0: 5.0, 1: 1.0, 2: 0.1},
+        views=still,
+        batch_size=24,
+        max_epochs=1,
+        precision="float32",
+        random_state=0,
+    ).fit(X, y)
+    return {"loss": torch.tensor(tuned.history_[0]["train_loss"])}
+
+
+def limited(folder):
+    """A training of so many seconds, which the last rank begins later."""
+    time.sleep(RANK)
+    learner = small(SimCLR, batch_size=8, time_budget=2.0, max_epochs=1).fit(make_images())
+    return {"module": learner.net_.module_.state_dict(), "seen": learner.n_images_seen_}
 
 
 def remembered(folder):

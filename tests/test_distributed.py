@@ -107,6 +107,25 @@ def test_every_learner_learns_on_two_processes_what_it_does_on_one(tmp_path):
     assert first.keys() == one.keys()
     assert_same(first, second)
     assert_equal_but_for_rounding(one, first)
+    for name in ("Colorization", "SplitBrainAutoencoder"):  # averages of batches
+        for key, share in one[name]["module"].items():
+            if key.endswith("share"):
+                assert relative(first[name]["module"][key], share) < 1e-4, (name, key)
+
+
+@pytest.mark.slow
+def test_weights_of_classes_are_those_of_the_whole_batch(tmp_path):
+    one = on_ranks.weighted(tmp_path)["loss"]
+    first, second = on_two("weighted", tmp_path)
+    assert first == second
+    assert relative(first["loss"], one) < 1e-4
+
+
+@pytest.mark.slow
+def test_a_time_budget_ends_for_all_after_the_same_step(tmp_path):
+    first, second = on_two("limited", tmp_path)
+    assert_same(first, second)
+    assert first["seen"] > 48
 
 
 @pytest.mark.gpu

@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+import re
 import sys
 from dataclasses import dataclass
 from numbers import Real
@@ -18,7 +19,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.fixes import parse_version
 from skorch.callbacks import Callback
 
-from sklearn_ssl import MultiTask, SimCLR, Views
+from sklearn_ssl import (
+    FineTunedClassifier,
+    FineTunedRegressor,
+    MultiTask,
+    PretrainedEncoder,
+    SimCLR,
+    Views,
+)
 from sklearn_ssl._utils._estimators import DeclaredArguments
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.exceptions import CollapseWarning, StaleFeaturesWarning
@@ -318,3 +326,21 @@ def test_nothing_is_asked_of_a_learner_that_is_not_fitted():
         small(SimCLR).transform(np.zeros((2, 8, 8, 3), np.uint8))
     with pytest.raises(NotFittedError):
         small(SimCLR).get_feature_names_out()
+
+
+@pytest.mark.parametrize(
+    ("estimator", "name"),
+    [
+        (FineTunedClassifier(lr=-1), "lr"),
+        (FineTunedRegressor(lr=-1), "lr"),
+        (PretrainedEncoder(input_size=-4), "input_size"),
+        (PretrainedEncoder(weights=3), "weights"),
+    ],
+    ids=str,
+)
+def test_another_default_keeps_the_declaration_of_another_class(estimator, name):
+    kind = type(estimator)
+    with pytest.raises(ValueError, match=f"The '{name}' parameter of {kind.__name__}"):
+        estimator.fit(np.eye(16), np.arange(16) % 2)
+    assert f"    {name} : " in kind.__doc__
+    assert "time_budget" not in re.findall(r"- encoder: ([^-]*)", kind.__doc__)[0]

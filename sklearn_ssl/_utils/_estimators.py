@@ -124,11 +124,13 @@ class DeclaredArguments:
             )
         types = inspect.get_annotations(cls)
         if like is not None:
-            copied = {f.name: f for f in fields(like) if f.name in only and f.name not in types}
+            copied = {f.name: f for f in fields(like) if f.name in only}
             for name, f in copied.items():
-                declared = field(default=f.default, kw_only=True, metadata=f.metadata)
-                setattr(cls, name, declared)
-            types = {name: f.type for name, f in copied.items()} | types
+                own = vars(cls).get(name, f)  # a declaration, or another default
+                if not isinstance(own, Field) or own is f:
+                    default = f.default if own is f else own
+                    setattr(cls, name, field(default=default, kw_only=True, metadata=f.metadata))
+            types = {name: types.get(name, f.type) for name, f in copied.items()} | types
             cls.__annotations__ = types
         inherited: dict[str, dict[str, Any]] = {}
         for base in reversed(cls.__mro__[1:]):
@@ -144,6 +146,10 @@ class DeclaredArguments:
         cls.__doc__ = doc  # a dataclass without a docstring would get its signature as one
         found = fields(cast(Any, cls))
         new = {f.name: dict(f.metadata) for f in found if f.metadata}
+        before = {f.name: dict(f.metadata) for f in fields(like)} if like else {}
+        before |= inherited
+        for name, described in new.items():  # a new declaration stays in its group
+            described["group"] = described["group"] or before.get(name, {}).get("group", "")
         known = inherited | {name: new[name] for name in types if name in new}
         unchecked = dict(argument().metadata)
         cls._arguments = {f.name: known.get(f.name, unchecked) for f in found}

@@ -180,7 +180,8 @@ def _packed(values: Any, tensors: dict[str, Tensor]) -> Any:
         pairs = [[_packed(key, tensors), _packed(v, tensors)] for key, v in values.items()]
         return {"dict": pairs}
     if isinstance(values, (list, tuple)):
-        return {type(values).__name__: [_packed(value, tensors) for value in values]}
+        kind = "tuple" if isinstance(values, tuple) else "list"
+        return {kind: [_packed(value, tensors) for value in values]}
     raise TypeError(f"{values!r} cannot be stored")
 
 

@@ -209,13 +209,18 @@ def cached_training(
         "digest": image_digest(images),
         "names": [str(name) for name in getattr(learner, "feature_names_in_", ())],
     }
+    processes = current_processes()
+    if processes.size > 1:  # each of which draws numbers of its own
+        what["processes"] = processes.size
     if learner.schedule == "constant":  # every run is the beginning of longer ones
         del what["max_epochs"]
-    processes, opened = current_processes(), ResultStore(learner.memory).opened(key_of(what))
+    opened = ResultStore(learner.memory).opened(key_of(what))
     timed = learner.time_budget is not None  # whose number of epochs is not known ahead
     with contextlib.ExitStack() as stack:
         folder = processes.first(lambda: stack.enter_context(opened))
         done = processes.first(lambda: _longest(folder, sys.maxsize if timed else epochs))
+        if done is not None and processes.size > 1 and not timed and done[0] != epochs:
+            done = None  # the other processes' generators are not in it
         if done is not None and not _restored(learner, done[1], draws):
             done = None
         n_done = done[0] if done else 0

@@ -459,6 +459,7 @@ def apply(
     images: Images,
     *arguments: np.ndarray,
     finish: Callable[[np.ndarray], np.ndarray] | None = None,
+    checked: bool = True,
 ) -> np.ndarray:
     """Apply a function of images in [0, 1] to all images, and collect the results in an array.
 
@@ -478,6 +479,8 @@ def apply(
         Further arguments of the function, with a row for each image.
     finish : callable, optional
         Function applied to the results of each chunk, as an array.
+    checked : bool, default=True
+        Raise an error for results that are not finite, and warn of images in another range.
 
     Returns
     -------
@@ -494,7 +497,9 @@ def apply(
     height, width, _ = images.shape
     size = min(max(1, pixels_a_chunk // (height * width)), 512)
     seen, results = pixels.watch(), np.empty(0)
-    watch = not images.dtype == pixels.dtype == np.uint8  # the range of uint8 cannot differ
+    watch = (
+        checked and not images.dtype == pixels.dtype == np.uint8
+    )  # the range of uint8 cannot differ
     with (
         threads_that_survive_a_fork(),
         own_settings(device),
@@ -514,7 +519,8 @@ def apply(
                     seen.add(values[: stop - start] if len(read) == stop - start else values[read])
                 result = function(values, *more)
             chunk = result[: stop - start].cpu().numpy()
-            _check_finite(chunk, images, pixels, seen if watch else None)
+            if checked:
+                _check_finite(chunk, images, pixels, seen if watch else None)
             if finish is not None:
                 chunk = finish(chunk)
             if start == 0:

@@ -55,7 +55,7 @@ class InstanceDiscriminationTask(PretextTask):
     def _nce(self, v: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the noise-contrastive loss (equations 4 to 8) and the log of its constant Z."""
         m = self.negatives
-        drawn = torch.randint(self.n_images, (m,), device=v.device)  # shared by the batch
+        drawn = torch.randint(self.n_images, (m,), device=v.device)  # for all own rows
         positive = (v * own).sum(1) / self.temperature  # (n,)
         negative = v @ self.bank[drawn].T / self.temperature  # (n, m)
         # Z is n times the mean of exp(.) over noise samples

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sklearn_ssl._utils._estimators import argument
 from sklearn_ssl.base import PretextLearner, PretextTask, TaskOutput
-from sklearn_ssl.nn import resize_images
+from sklearn_ssl.nn import gather, resize_images
 
 
 class SupervisedTask(PretextTask):
@@ -85,10 +85,12 @@ class ClassificationLoss:
         self.label_smoothing = label_smoothing
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        weights = None
-        if self.weights is not None:
-            weights = torch.tensor(self.weights, device=outputs.device)
-        return F.cross_entropy(outputs, targets, weights, label_smoothing=self.label_smoothing)
+        if self.weights is None:
+            return F.cross_entropy(outputs, targets, label_smoothing=self.label_smoothing)
+        weights = torch.tensor(self.weights, device=outputs.device)
+        options = {"reduction": "sum", "label_smoothing": self.label_smoothing}
+        total = gather(weights[targets].sum()[None]).mean()  # over the whole batch
+        return F.cross_entropy(outputs, targets, weights, **options) / total
 
 
 class IndicatorLoss:

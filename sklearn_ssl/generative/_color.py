@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sklearn_ssl._utils._torch import constants, full_precision
 from sklearn_ssl.encoders import Encoder
+from sklearn_ssl.nn import gather
 
 # sRGB to CIE XYZ relative to the white point D65, so rows sum to one
 _XYZ = (
@@ -179,7 +180,7 @@ class Bins(nn.Module):
             checkpoint(self._cross_entropy, *part, use_reentrant=False, preserve_rng_state=False)
             for part in zip(logits.split(step), *targets, strict=True)
         ]
-        return torch.stack(losses).sum() / len(nearest), seen
+        return torch.stack(losses).sum() / len(nearest), gather(seen[None]).mean(0)
 
     def _cross_entropy(self, logits: Tensor, nearest: Tensor, shares: Tensor) -> Tensor:
         log_p = F.log_softmax(self._rows(logits.float(), len(self.centers)), dim=1)

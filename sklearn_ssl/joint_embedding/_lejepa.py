@@ -47,6 +47,7 @@ class LeJEPATask(PretextTask):
         z = self.embed_crops(images)
         z = self.projector(z).float().unflatten(0, (-1, len(images)))  # (views, n, d)
         prediction = (z[:2].mean(0) - z).square().mean()
+        # several processes average over directions of their own
         directions = torch.randn(z.shape[2], self.directions, device=z.device)
         gaussian = sigreg(z, F.normalize(directions, dim=0))
         loss = (1 - self.sigreg_weight) * prediction + self.sigreg_weight * gaussian

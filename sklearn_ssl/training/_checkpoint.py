@@ -18,7 +18,6 @@ from sklearn_ssl._utils._storage import DAMAGED, expanded, locked, read_file, wr
 from sklearn_ssl._utils._torch import OwnRandomNumbers, current_processes
 from sklearn_ssl.exceptions import CheckpointWarning
 
-_STATE = "checkpoint_state"  # method of callbacks whose state is saved
 _COUNT = Interval(Integral, 1, None, closed="left")
 
 
@@ -172,7 +171,7 @@ class Checkpoints:
         """
         state = current_processes().first(self.checkpoint.read)
         if state is None:
-            self.write(net)  # to fail now if the disk is full
+            current_processes().first(lambda: self.write(net))  # to fail now if the disk is full
             return epochs
         self._compare(state)
         try:
@@ -196,7 +195,7 @@ class Checkpoints:
         net.set_history(state["history"])
         self.draws.set_state(state["generators"])
         for name, callback in net.callbacks_:
-            if name in state["callbacks"] and hasattr(callback, _STATE):
+            if name in state["callbacks"] and _has_state(callback):
                 callback.restore_checkpoint_state(state["callbacks"][name])
         spent = sum(row["seconds"] for row in net.history[len(net.history) - done :])
         if state["epoch"] is not None:
@@ -252,10 +251,14 @@ class Checkpoints:
             "module": dict(net.module_.state_dict()),
             "optimizer": net.optimizer_.state_dict(),
             "generators": self.draws.state(),
-            "callbacks": {
-                n: cb.checkpoint_state() for n, cb in net.callbacks_ if hasattr(cb, _STATE)
-            },
+            "callbacks": {n: cb.checkpoint_state() for n, cb in net.callbacks_ if _has_state(cb)},
             "epoch": begun,
         }
         self.checkpoint.write(net.progress_.done, values)
         self.epochs_since, self.written = 0, time.monotonic()
+
+
+def _has_state(callback: Any) -> bool:
+    """Return whether a callback has the methods by which its state is saved and restored."""
+    methods = ("checkpoint_state", "restore_checkpoint_state")
+    return all(hasattr(callback, method) for method in methods)

@@ -98,7 +98,12 @@ class Progress:
     def _share(self, steps_more: float) -> float:
         if self.seconds is None:
             return (self.done + steps_more) / (self.steps or 1)
-        spent = current_processes().first(lambda: time.monotonic() - self.began)
+        # the clock of the first process counts for all, which have to end after the same step
+        return current_processes().first(lambda: self._share_of_time(steps_more))
+
+    def _share_of_time(self, steps_more: float) -> float:
+        assert self.seconds is not None
+        spent = time.monotonic() - self.began
         done, before = self.first
         a_step = (spent - before) / (self.done - done) if self.done > done else 0.0
         return min(1.0, (spent + steps_more * a_step) / self.seconds)
@@ -584,7 +589,7 @@ class PretextNet(StateMixin, skorch.NeuralNet):
                     self.fit_loop(images, epochs=epochs)
                 self.notify("on_train_end", X=images, y=None)
                 if checkpoints is not None:
-                    checkpoints.write(self, finished=True)
+                    current_processes().first(lambda: checkpoints.write(self, finished=True))
                 current_processes().broadcast(self.module_)  # kernels may differ in low-order bits
         finally:
             self.callbacks_ = given

@@ -19,7 +19,7 @@ def module_to_bytes(module: nn.Module) -> tuple[nn.Module, bytes]:
     """Return a copy of a module without its parameters and buffers, and their values as bytes."""
     tensors = [*module.parameters(), *module.buffers()]
     blanks: dict[int, Any] = {id(tensor): _Blank(row, tensor) for row, tensor in enumerate(tensors)}
-    return copy.deepcopy(module, blanks), to_bytes(tensors)
+    return copy.deepcopy(module, blanks), to_bytes([*map(_as_real, tensors)])
 
 
 def module_from_bytes(skeleton: nn.Module, content: bytes) -> nn.Module:
@@ -32,6 +32,43 @@ def module_from_bytes(skeleton: nn.Module, content: bytes) -> nn.Module:
     return copy.deepcopy(skeleton, filled)
 
 
+def values_to_bytes(values: Any) -> tuple[Any, bytes]:
+    """Return nested values with placeholders for their tensors, and the tensors."""
+    tensors: list[Tensor] = []
+
+    def replaced(inner: Any) -> Any:
+        if isinstance(inner, Tensor):
+            tensors.append(inner)
+            return _Blank(len(tensors) - 1, inner)
+        return _mapped(replaced, inner)
+
+    return replaced(values), to_bytes([*map(_as_real, tensors)])
+
+
+def values_from_bytes(values: Any, content: bytes) -> Any:
+    """Invert :func:`values_to_bytes`."""
+    tensors = from_bytes(content)
+
+    def filled(inner: Any) -> Any:
+        if isinstance(inner, _Blank):
+            return inner.filled(tensors[inner.row])
+        return _mapped(filled, inner)
+
+    return filled(values)
+
+
+def _mapped(function: Any, values: Any) -> Any:
+    """Apply a function to the values of a dictionary, list or tuple; leave others as they are."""
+    if type(values) is dict:
+        return {name: function(value) for name, value in values.items()}
+    return type(values)(map(function, values)) if type(values) in (list, tuple) else values
+
+
+def _as_real(tensor: Tensor) -> Tensor:
+    """Return a view that safetensors can hold."""
+    return torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor
+
+
 class _Blank:
     """Placeholder for a parameter or buffer."""
 
@@ -40,9 +77,11 @@ class _Blank:
         self.stride = torch.empty_like(tensor, device="meta").stride()  # its memory layout
         self.is_parameter = isinstance(tensor, nn.Parameter)
         self.trained = tensor.requires_grad
+        self.is_complex = tensor.is_complex()
 
     def filled(self, tensor: Tensor) -> Tensor:
         """Return a parameter or buffer with these values."""
+        tensor = torch.view_as_complex(tensor) if self.is_complex else tensor
         laid_out = torch.empty_strided(tensor.shape, self.stride, dtype=tensor.dtype).copy_(tensor)
         return nn.Parameter(laid_out, self.trained) if self.is_parameter else laid_out
 
@@ -229,7 +268,7 @@ class StateMixin:
             **self.__dict__,
             "module": module,
             "module_": values,
-            "optimizer_": to_bytes(self.optimizer_.state_dict()),
+            "optimizer_": values_to_bytes(self.optimizer_.state_dict()),
             "device": "cpu",
         }
 
@@ -239,7 +278,7 @@ class StateMixin:
             self.module = self.module_ = module_from_bytes(state["module"], state["module_"])
             with self._current_init_context("optimizer"):
                 self.initialize_optimizer()
-            self.set_optimizer_state(from_bytes(state["optimizer_"]))
+            self.set_optimizer_state(values_from_bytes(*state["optimizer_"]))
 
 
 def _shapes(values: dict[str, Any]) -> dict[str, tuple[int, ...] | None]:
