@@ -400,6 +400,7 @@ def test_killed_twenty_times(tmp_path):
         np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limit", "said"),
     [("resource.RLIMIT_FSIZE, (200_000, 200_000)", "cannot be written: File too large")],
@@ -423,6 +424,7 @@ def test_a_full_disk(limit, said, tmp_path):
     assert done.stdout.endswith("False ['.lock']\n")
 
 
+@pytest.mark.slow
 def test_out_of_memory(tmp_path):
     """The address space is cut to little more than what is in use, while it trains."""
     body = """

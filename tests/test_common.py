@@ -30,6 +30,7 @@ def passes(estimator, check):
 
 
 # checks that the suite knows but does not yield
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "check",
     [

@@ -101,6 +101,7 @@ def test_search_on_ray(ray, one_thread, tmp_path):
     check_search(search_with(tmp_path, "ray"), expected)
 
 
+@pytest.mark.slow
 def test_features_of_dask_arrays(two_workers, one_thread):
     import dask.array as da
 

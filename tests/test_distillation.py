@@ -88,6 +88,7 @@ def test_similarity_loss():
     np.testing.assert_allclose(task.queue.vectors, units(rows)[index], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["feature", "similarity"])
 def test_a_student_comes_near_its_teacher(loss):
     X = make_images(200, seed=3)

@@ -93,6 +93,7 @@ def assert_equal_but_for_rounding(one, two):
     assert sum(error > 1e-5 for error in errors.values()) <= max(1, len(errors) // 9), errors
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(tmp_path):
     one = on_ranks.kinds(tmp_path)
     first, second = on_two("kinds", tmp_path)

@@ -18,7 +18,9 @@ MODULES = [
 
 
 def of_other_kinds(name):
-    """Whether it holds a learner whose example is like those of others."""
+    """Return whether it holds a learner whose example is like those of others, or takes long."""
+    if ".inspection._" in name:  # reports and pictures take long
+        return True
     family = re.search(r"\.(contrastive|generative|joint_embedding|predictive)\._", name)
     return family and not name.endswith(("._simclr", "._cpc", "._masked_autoencoder"))
 

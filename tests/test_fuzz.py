@@ -411,5 +411,6 @@ def test_many_arguments(tmp_path, monkeypatch):
     check_surfaces(range(150, 4000), surfaces(tmp_path))
 
 
+@pytest.mark.slow
 def test_arguments_of_reports():
     check_surfaces(range(60), reports())

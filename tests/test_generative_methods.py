@@ -611,6 +611,7 @@ def redraw(learner, name, X):
     return np.abs(out.astype(float) - X).mean()
 
 
+@pytest.mark.slow
 @every_redraw
 def test_training_brings_images_nearer(Learner, name):
     X = np.repeat(make_images(4), 8, axis=0)  # few enough to know by heart

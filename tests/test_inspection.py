@@ -107,6 +107,7 @@ def test_layer_report_encodes_once(ssl, monkeypatch):
     assert len(passes) == 1
 
 
+@pytest.mark.slow
 def test_layer_report_leaves_out_what_has_no_label_or_cannot_be_read(tmp_path):
     for i, image in enumerate(X):
         Image.fromarray(image).save(tmp_path / f"{i:02}.png")
@@ -167,6 +168,7 @@ def test_compare_gives_images_to_functions_and_rows_to_the_rest():
     assert table["width"].tolist() == [images[0].size] * 2
 
 
+@pytest.mark.slow
 def test_compare_fits_with_several_seeds_and_never_sees_the_test_part():
     seen = []
 
@@ -500,6 +502,7 @@ def test_curves(ssl):
     assert line.get_ydata().tolist() == [row["train_loss"] for row in ssl.history_]
 
 
+@pytest.mark.slow
 def test_layers(ssl):
     for labels, name in ((y, "accuracy"), (None, "rank me")):
         display = LayersDisplay.from_estimator(ssl, X, labels)
@@ -664,6 +667,7 @@ def _saved(ssl, path):
     return json.loads(content[8:end]), content[end:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("look", _LOOKS.values(), ids=_LOOKS)
 def test_looking_changes_nothing(look, tmp_path):
     ssl = small(Autoencoder, random_state=None).fit(X)

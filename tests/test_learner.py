@@ -203,6 +203,7 @@ for learner in learners:
 """
 
 
+@pytest.mark.slow
 def test_pickles_in_a_new_process(images, tmp_path):
     learners = [small(Learner).fit(images) for _, Learner in LEARNERS]
     path, out = str(tmp_path / "learners.pkl"), str(tmp_path / "features.npz")

@@ -480,6 +480,7 @@ def start(body, *args):
     )
 
 
+@pytest.mark.slow
 def test_a_full_disk(tmp_path):
     body = """
         resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, 3_000))
@@ -494,6 +495,7 @@ def test_a_full_disk(tmp_path):
     assert said.splitlines() == ["['MemoryWarning']", "True", "[]"], errors
 
 
+@pytest.mark.slow
 def test_two_processes_train_once(tmp_path, log):
     body = "np.save(folder / sys.argv[2], learner(folder, max_epochs=20).fit(X).transform(X))"
     racing = [start(body, tmp_path, name) for name in ("a", "b")]

@@ -111,6 +111,7 @@ def test_lidar_counts_what_tells_images_apart(k):
     assert lidar(z) == pytest.approx(k, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("d", "noise"), [(512, 0.2), (512, 1.0), (1152, 0.5)])
 def test_lidar_does_not_count_noise(d, noise):
     z = noise * np.random.default_rng(0).normal(size=(1000, 4, d))

@@ -180,6 +180,7 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
+@pytest.mark.slow
 def test_the_home_directory_is_meant_by_its_sign(fitted, images, home):
     """And folders that are missing are made."""
     expected = fitted.transform(images)
@@ -236,6 +237,7 @@ def test_a_learner_of_ones_own(images, tmp_path):
     np.testing.assert_array_equal(again.transform(images), learner.transform(images))
 
 
+@pytest.mark.slow
 def test_in_another_process(saved, fitted, images, tmp_path):
     script = """
         import sys, numpy as np
@@ -480,6 +482,7 @@ def test_a_fine_tuned_learner_comes_back(fitted, images, tmp_path):
     assert loaded.learner_.image_shape == tuned.learner_.image_shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("Estimator", [FineTunedClassifier, SelfSupervisedClassifier])
 def test_classifiers_of_networks_that_timm_reads_from_elsewhere(Estimator, frozen, tmp_path):

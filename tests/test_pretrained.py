@@ -423,8 +423,8 @@ def test_memory_computes_features_once_and_tells_weights_by_their_content(tmp_pa
     scores = search.fit(X, y).cv_results_["mean_test_score"]
     rows = [{"layer": layer, "pool": pool} for layer in ("conv", "out") for pool in ("avg", 2)]
     for row, score in zip(rows, scores, strict=True):  # what the features give without a memory
-        F = clone(frozen).set_params(memory=None, **row).fit(X).transform(X)
-        assert score == cross_val_score(LogisticRegression(), F, y, cv=2).mean()
+        pipe = make_pipeline(clone(frozen).set_params(memory=None, **row), LogisticRegression())
+        assert score == cross_val_score(pipe, X, y, cv=2).mean()
 
 
 def test_layer_report_takes_it(images):

@@ -92,7 +92,6 @@ def tuned(Tuned, learner=None, **params):
         KernelRegressor(),
         NeighborsProbe(n_neighbors=5),
         SelfSupervisedClassifier(small(SimCLR)),
-        tuned(FineTunedClassifier),
     ]
 )
 def test_scikit_learn_check(estimator, check):
@@ -106,6 +105,7 @@ def test_scikit_learn_check(estimator, check):
         LinearProbe(C=[0.1, 1.0], cv=2),
         KernelProbe(alpha=0.1, gamma=1.0, class_weight="balanced"),
         SelfSupervisedRegressor(small(SimCLR)),
+        tuned(FineTunedClassifier),
         tuned(FineTunedRegressor),
     ]
 )

@@ -50,6 +50,7 @@ def default_device():
     torch.set_default_device(None)
 
 
+@pytest.mark.slow
 @one_of_each_kind
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_default_dtype_does_not_matter(Learner, dtype, images, default_dtype):
@@ -279,6 +280,7 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="about os.fork, which Windows has not")
 @pytest.mark.parametrize("in_thread", [False, True])
 def test_a_pool_that_is_forked_after_or_during_a_fit_works(in_thread):

@@ -47,6 +47,7 @@ def load_survey():
     return survey
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

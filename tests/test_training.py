@@ -495,6 +495,7 @@ print(sorted(set(sys.modules) - known[0]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distilled", [False, True])
 def test_imports_take_nothing_of_a_time_budget(distilled):
     code = COUNTED_IMPORTS.format(path=[str(Path(__file__).parent)], distilled=distilled)
