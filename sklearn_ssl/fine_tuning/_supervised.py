@@ -88,7 +88,7 @@ class ClassificationLoss:
         if self.weights is None:
             return F.cross_entropy(outputs, targets, label_smoothing=self.label_smoothing)
         weights = torch.tensor(self.weights, device=outputs.device)
-        options = {"reduction": "sum", "label_smoothing": self.label_smoothing}
+        options: dict[str, Any] = {"label_smoothing": self.label_smoothing, "reduction": "sum"}
         total = gather(weights[targets].sum()[None]).mean()  # over the whole batch
         return F.cross_entropy(outputs, targets, weights, **options) / total
 
