@@ -95,7 +95,7 @@ def test_images_that_were_replaced_are_read_again(place, monkeypatch):
 
 
 @pytest.mark.skipif(
-    sys.platform != "linux", reason="only Linux takes file names that are not Unicode"
+    sys.platform != "linux", reason="macOS and Windows refuse file names that are not Unicode"
 )
 @pytest.mark.parametrize("output", ["features.parquet", "features.csv"])
 def test_names_that_are_not_unicode(output, place, capsys):

@@ -14,6 +14,7 @@ from conftest import small
 
 import sklearn_ssl
 from sklearn_ssl import CheckpointFolder, SimCLR
+from sklearn_ssl._utils._torch import OwnRandomNumbers
 from sklearn_ssl.nn import first_own_row, gather, own_rows
 
 pytest.importorskip("accelerate")
@@ -165,9 +166,12 @@ def test_two_processes_with_own_draws_learn_as_much_as_one(tmp_path):
 
 @pytest.mark.slow
 def test_what_memory_keeps_is_taken_by_all(tmp_path):
+    """But not what one process learned, whose numbers were others."""
+    alone = on_ranks.remembered(tmp_path)["first"]
     first, second = on_two("remembered", tmp_path)
     assert_same(first, second)
     assert_same(first["first"], first["again"])
+    assert not torch.equal(joint(first["first"]), joint(alone))
 
 
 @pytest.mark.slow
@@ -225,6 +229,20 @@ def test_a_fit_without_a_launcher_passes_through_none_of_this(images):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_each_process_draws_numbers_of_its_own():
+    """But for the first, which draws those of a single process."""
+    draws = [OwnRandomNumbers(torch.device("cpu"), seed=0) for _ in range(4)]
+    for rank, own in zip([0, 1, 2, 1], draws, strict=True):
+        own.restart_for(rank)
+    numbers = []
+    for own in [*draws, OwnRandomNumbers(torch.device("cpu"), seed=0)]:
+        with own:
+            numbers.append(torch.rand(3).tolist())
+    assert numbers[0] == numbers[4]
+    assert numbers[1] == numbers[3]  # by its rank, so that it is the same in the next run
+    assert len(set(map(tuple, numbers))) == 3
 
 
 def test_in_one_process_rows_are_what_they_were():

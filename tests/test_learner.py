@@ -620,6 +620,7 @@ def test_views_between_buffers_and_tied_weights_survive_a_pickle(images):
             self.out.register_buffer("expanded", torch.ones(1).expand(5))
             self.out.register_buffer("nothing", None)
             self.out.register_buffer("passing", torch.arange(3.0), persistent=False)
+            self.out.register_buffer("phases", torch.tensor([1 + 2j], dtype=torch.complex128))
             self.tied = nn.Sequential(nn.Conv2d(16, 16, 1), nn.Conv2d(16, 16, 1))
             self.tied[1].weight = self.tied[0].weight
 
@@ -629,4 +630,26 @@ def test_views_between_buffers_and_tied_weights_survive_a_pickle(images):
     backbone = module.task.encoder.backbone
     assert backbone.out.passing.tolist() == [0, 1, 2]
     assert backbone.out.expanded.tolist() == [1] * 5
+    assert backbone.out.phases.tolist() == [1 + 2j]
     assert backbone.tied[1].weight is backbone.tied[0].weight
+
+
+class Noting(torch.optim.SGD):
+    """Its state has more in it than tensors and numbers."""
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["kind"] = torch.float32
+            for p in group["params"]:
+                self.state[p] |= {"shape": p.shape, "at": (1, torch.ones(2))}
+        return super().step(closure)
+
+
+def test_any_state_of_an_optimizer_survives_a_pickle(images):
+    learner = small(SimCLR, optimizer=Noting).fit(images)
+    again = pickle.loads(pickle.dumps(learner)).net_.optimizer_
+    (group, *_), (_, state) = again.param_groups, next(iter(again.state.items()))
+    assert group["kind"] is torch.float32
+    assert isinstance(state["shape"], torch.Size)
+    assert state["at"][1].tolist() == [1, 1]
+    learner.partial_fit(images)

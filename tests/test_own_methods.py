@@ -174,7 +174,7 @@ def test_without_a_task_there_is_no_learner():
     class Nothing(PretextLearner):
         pass
 
-    with pytest.raises(NotImplementedError, match="_task_class, or define _make_task"):
+    with pytest.raises(TypeError, match="_task_class, or define _make_task"):
         Nothing().fit(np.eye(16))
 
 

@@ -19,8 +19,7 @@ import torch
 from conftest import TinyNet, every_kind, make_images, small
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save_file
+from safetensors.torch import load as load_tensors, save_file
 from sklearn.base import clone, is_classifier
 from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator

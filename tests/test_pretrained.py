@@ -26,7 +26,7 @@ from torchvision import models
 
 from sklearn_ssl import PretrainedEncoder, SimCLR, all_estimators, load
 from sklearn_ssl.encoders import make_encoder
-from sklearn_ssl.exceptions import EncoderWarning, ImageShapeWarning
+from sklearn_ssl.exceptions import EncoderWarning, ImageShapeWarning, PixelRangeWarning
 from sklearn_ssl.inspection import layer_report
 from sklearn_ssl.metrics import linear_cka
 
@@ -480,3 +480,14 @@ def test_real_weights_know_what_is_in_a_picture(mobilenet_v2):
     assert "daisy" in dahlia  # the flower that they know
     by_file = frozen.set_params(weights=mobilenet_v2).fit(X).transform(X)
     np.testing.assert_allclose(by_file, features, rtol=1e-5)
+
+
+def test_a_fit_from_weights_does_not_warn_of_its_own_images(tmp_path):
+    """One image in a thousand is far outside of the others' range, and was seen by the fit."""
+    torch.save(TinyNet(3).state_dict(), tmp_path / "a.pth")
+    X = np.random.default_rng(0).random((600, 8, 8, 3), dtype=np.float32)
+    X[1] *= 1000
+    learner = small(SimCLR, weights=tmp_path / "a.pth")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PixelRangeWarning)
+        assert learner.fit(X).history_[-1]["moved"] > 0

@@ -281,7 +281,7 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="about os.fork, which Windows has not")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no os.fork")
 @pytest.mark.parametrize("in_thread", [False, True])
 def test_a_pool_that_is_forked_after_or_during_a_fit_works(in_thread):
     """It hung for ever: a forked process has none of the threads of OpenMP, and waits for them."""
@@ -292,7 +292,7 @@ def test_a_pool_that_is_forked_after_or_during_a_fit_works(in_thread):
     assert done.stdout.strip() == "2", done.stderr
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="about glibc's allocator, measured by /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="measures glibc by /proc")
 def test_memory_that_was_kept_for_the_training_is_given_back():
     """glibc keeps freed blocks of the training for the next batch; afterwards it does not."""
     code = """

@@ -10,14 +10,16 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, cast, dataclass_transform
 
 import numpy as np
-from sklearn.utils._param_validation import (  # noqa: F401  private there, imported here only
-    HasMethods,
+
+# private in scikit-learn, and imported only here: all other files take it from this one
+from sklearn.utils._param_validation import (
+    HasMethods as HasMethods,
     Interval,
     InvalidParameterError,
-    Options,
+    Options as Options,
     StrOptions,
     validate_parameter_constraints,
-    validate_params,
+    validate_params as validate_params,
 )
 
 from sklearn_ssl._utils._messages import did_you_mean

@@ -68,19 +68,20 @@ class Processes:
         return contextlib.nullcontext()
 
 
-_current: ContextVar[Processes] = ContextVar("processes", default=Processes())  # noqa: B039
+_ALONE = Processes()
+_current: ContextVar[Processes | None] = ContextVar("processes", default=None)
 
 
 def current_processes() -> Processes:
     """Return the processes of the current fit."""
-    return _current.get()
+    return _current.get() or _ALONE
 
 
 @contextlib.contextmanager
 def processes_for(device: torch.device) -> Iterator[Processes]:
     """Yield the processes that a launcher started together, for a fit on this device."""
     if n_processes() == 1:
-        yield Processes()
+        yield _ALONE
         return
     from sklearn_ssl._utils._processes import connected, lost_connections_named
 

@@ -216,7 +216,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         By default, make a ``_task_class`` from the learner's arguments of the same names.
         """
         if self._task_class is None:
-            raise NotImplementedError(
+            raise TypeError(
                 f"{type(self).__name__} has no task: set _task_class, or define _make_task"
             )
         return self._new_task(self._task_class, encoder)
@@ -227,9 +227,9 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         """Make a task of a class from the learner's arguments of the same names, and ``given``."""
         names = self._arguments.keys() & set(_argument_names(task)) - {"encoder", "views"}
         own = {name: getattr(self, name) for name in names}
-        return task(
-            encoder, self._make_task_views(encoder) if views is None else views, **own | given
-        )
+        if views is None:
+            views = self._make_task_views(encoder)
+        return task(encoder, views, **own | given)
 
     def _make_encoder(
         self, image_shape: tuple[int, int, int], mean: Sequence[float], std: Sequence[float]

@@ -1,11 +1,9 @@
 """Label-free measures of representations: functions of features, and scorers."""
 
 from sklearn_ssl.metrics._alignment import alignment, uniformity
-from sklearn_ssl.metrics._alpha_req import alpha_req
 from sklearn_ssl.metrics._cka import linear_cka
 from sklearn_ssl.metrics._features import feature_spread
 from sklearn_ssl.metrics._lidar import lidar
-from sklearn_ssl.metrics._rank_me import rank_me
 from sklearn_ssl.metrics._scorers import (
     alignment_scorer,
     alpha_req_scorer,
@@ -14,6 +12,7 @@ from sklearn_ssl.metrics._scorers import (
     rank_me_scorer,
     uniformity_scorer,
 )
+from sklearn_ssl.metrics._spectrum import alpha_req, rank_me
 
 __all__ = [
     "alignment",

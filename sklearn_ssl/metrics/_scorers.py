@@ -7,8 +7,8 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from sklearn_ssl.metrics._alignment import alignment, uniformity
-from sklearn_ssl.metrics._alpha_req import alpha_req
 from sklearn_ssl.metrics._lidar import lidar
+from sklearn_ssl.metrics._spectrum import alpha_req
 
 _VIEWS = 4  # per image
 _IMAGES = 1000  # number of images whose views are used
