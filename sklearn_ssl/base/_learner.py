@@ -727,10 +727,10 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
             Features of ``layer``, pooled by ``pool``. A grid has the same number of cells for views
             as for images, whatever their size.
         """
-        encoder, wanted, mirror = self.encoder_, self._feature_spec(self.encoder_), self.mirror
+        encoder, spec, mirror = self.encoder_, self._feature_spec(self.encoder_), self.mirror
 
         def features(views: list[Tensor]) -> Tensor:
-            return torch.stack([encoder.features(view, wanted, mirror) for view in views], 1)
+            return torch.stack([encoder.features(view, spec, mirror) for view in views], 1)
 
         return _measures.of_views(self, X, n_views, random_state, features)
 

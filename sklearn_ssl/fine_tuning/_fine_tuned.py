@@ -92,9 +92,24 @@ Number of passes over the images. ``None`` means 20, or more with few images: en
 steps.""",
     )
     lr: float = 2e-3
-    early_stopping: bool = argument("boolean", default=False)
-    validation_fraction: float = argument(Interval(Real, 0, 1, closed="neither"), default=0.1)
-    patience: int = argument(COUNT, default=5)
+    early_stopping: bool = argument(
+        "boolean",
+        default=False,
+        doc="""bool
+Hold out some images, stop when their accuracy or R2 no longer rises, and keep the best weights.""",
+    )
+    validation_fraction: float = argument(
+        Interval(Real, 0, 1, closed="neither"),
+        default=0.1,
+        doc="""float
+Share of the images that ``early_stopping`` holds out.""",
+    )
+    patience: int = argument(
+        COUNT,
+        default=5,
+        doc="""int
+Number of epochs without a better accuracy or R2 after which ``early_stopping`` stops.""",
+    )
 
     _usual_batch_size: ClassVar[int] = 64
 
@@ -357,12 +372,6 @@ class FineTunedClassifier(LabeledClassifierMixin, FineTuned):
         Class weights, as in scikit-learn.
     label_smoothing : float, default=0.0
         Share of the target that is spread over all classes.
-    early_stopping : bool, default=False
-        Hold out some images, stop when their accuracy no longer rises, and keep the best weights.
-    validation_fraction : float, default=0.1
-        Share of the images that ``early_stopping`` holds out.
-    patience : int, default=5
-        Number of epochs without a better accuracy after which ``early_stopping`` stops.
     checkpoint : str, path, CheckpointFolder or None, default=None
         Folder for checkpoints, as for a learner: the same fit resumes from there, with the same
         bits. A learner that is not fitted is pretrained again, unless it has its own
@@ -498,12 +507,6 @@ class FineTunedRegressor(LabeledRegressorMixin, FineTuned):
     ----------
     learner : PretextLearner or None, default=None
         Starting point, as for :class:`FineTunedClassifier`.
-    early_stopping : bool, default=False
-        Hold out some images, stop when their R2 no longer rises, and keep the best weights.
-    validation_fraction : float, default=0.1
-        Share of the images that ``early_stopping`` holds out.
-    patience : int, default=5
-        Number of epochs without a better R2 after which ``early_stopping`` stops.
     checkpoint : str, path, CheckpointFolder or None, default=None
         Folder for checkpoints, as for a learner: the same fit resumes from there, with the same
         bits. A learner that is not fitted is pretrained again, unless it has its own

@@ -566,11 +566,8 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         steps = epochs * max(1, len(images) // self.batch_size)
         self.callbacks_: list
         self.progress_, self.constant_lr_ = Progress(steps, seconds), constant_lr
-        self.resumed_epoch_, self.checkpoints_, self.epochs_before_ = (
-            None,
-            checkpoints,
-            len(self.history),
-        )
+        self.resumed_epoch_, self.checkpoints_ = None, checkpoints
+        self.epochs_before_ = len(self.history)
         if seconds is not None:
             epochs = sys.maxsize
         if checkpoints is not None:
@@ -593,14 +590,8 @@ class PretextNet(StateMixin, skorch.NeuralNet):
                 current_processes().broadcast(self.module_)  # kernels may differ in low-order bits
         finally:
             self.callbacks_ = given
-            for name in (
-                "draws_",
-                "read_",
-                "skips_",
-                "interrupted_",
-                "resumed_epoch_",
-                "checkpoints_",
-            ):
+            of_this_run = "draws_ read_ skips_ interrupted_ resumed_epoch_ checkpoints_"
+            for name in of_this_run.split():
                 self.__dict__.pop(name, None)
             self._set_training(False)
 
