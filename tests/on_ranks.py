@@ -256,6 +256,29 @@ def remembered(folder):
     return {"first": first, "again": again}
 
 
+def strayed(folder):
+    """A network that each rank initializes by numbers of its own, and changes by a callback."""
+
+    class Own(TinyNet):
+        def __init__(self, channels=3):
+            super().__init__(channels)
+            for parameter in self.parameters():
+                nn.init.constant_(parameter, 0.01 * (1 + RANK))
+
+    class Stray(Callback):
+        def on_train_begin(self, net, **kwargs):
+            self.start = {n: v.clone() for n, v in net.module_.state_dict().items()}
+
+        def on_epoch_end(self, net, **kwargs):
+            with torch.no_grad():
+                for parameter in net.module_.parameters():
+                    parameter.add_(RANK)
+
+    stray = Stray()
+    learner = small(SimCLR, encoder=Own, batch_size=24, callbacks=[stray]).fit(make_images())
+    return {"start": stray.start, "module": learner.net_.module_.state_dict()}
+
+
 def refused(folder):
     """What each rank says of what cannot be trained on two."""
     X = make_images()

@@ -175,6 +175,12 @@ def test_what_memory_keeps_is_taken_by_all(tmp_path):
 
 
 @pytest.mark.slow
+def test_weights_of_the_first_process_are_those_of_all(tmp_path):
+    """At the start, where networks may draw them as they like, and at the end."""
+    assert_same(*on_two("strayed", tmp_path))
+
+
+@pytest.mark.slow
 def test_what_cannot_be_trained_together_is_refused_on_all(tmp_path):
     for said in on_two("refused", tmp_path):
         assert "give a multiple of 2" in said["batch"]

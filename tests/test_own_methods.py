@@ -328,6 +328,16 @@ def test_nothing_is_asked_of_a_learner_that_is_not_fitted():
         small(SimCLR).get_feature_names_out()
 
 
+class Borrowed(DeclaredArguments, like=PretextLearner, only={"lr", "warmup"}):
+    lr: float = 0.5
+
+
+def test_another_default_keeps_the_declaration_of_another_class():
+    assert (Borrowed().lr, Borrowed().warmup) == (0.5, PretextLearner.warmup)
+    assert Borrowed._parameter_constraints["lr"] == PretextLearner._parameter_constraints["lr"]
+    assert Borrowed._arguments["lr"]["doc"].startswith("float\nPeak learning rate")
+
+
 @pytest.mark.parametrize(
     ("estimator", "name"),
     [
@@ -338,7 +348,7 @@ def test_nothing_is_asked_of_a_learner_that_is_not_fitted():
     ],
     ids=str,
 )
-def test_another_default_keeps_the_declaration_of_another_class(estimator, name):
+def test_borrowed_arguments_are_validated_and_described(estimator, name):
     kind = type(estimator)
     with pytest.raises(ValueError, match=f"The '{name}' parameter of {kind.__name__}"):
         estimator.fit(np.eye(16), np.arange(16) % 2)

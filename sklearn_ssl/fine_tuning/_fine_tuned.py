@@ -91,7 +91,6 @@ a batch of images, a float tensor (n, c, h, w) in [0, 1], to a batch of views.""
 Number of passes over the images. ``None`` means 20, or more with few images: enough for 600
 steps.""",
     )
-    lr: float = 2e-3
     early_stopping: bool = argument(
         "boolean",
         default=False,
