@@ -483,7 +483,7 @@ def test_real_weights_know_what_is_in_a_picture(mobilenet_v2):
 
 
 def test_a_fit_from_weights_does_not_warn_of_its_own_images(tmp_path):
-    """The drift is measured on 512 of 600 images; row 6, with a far wider range, is not among them."""
+    """Drift is measured on 512 of 600 images, without row 6 and its far wider range."""
     torch.save(TinyNet(3).state_dict(), tmp_path / "a.pth")
     X = np.random.default_rng(0).random((600, 8, 8, 3), dtype=np.float32)
     X[6] *= 1000
