@@ -590,11 +590,17 @@ def failures(cases):
 
 
 def learners_and(cases):
-    """All failures for SimCLR, and the first two for one learner of each kind."""
+    """All failures for SimCLR, and the first for one learner of each kind; more if slow."""
+
+    def marks(name, Learner):
+        return () if Learner is SimCLR or name == "error after an epoch" else pytest.mark.slow
+
     return pytest.mark.parametrize(
         ("Learner", "params", "error", "part"),
         [
-            pytest.param(Learner, *case, id=f"{name}-{Learner.__name__}")
+            pytest.param(
+                Learner, *case, id=f"{name}-{Learner.__name__}", marks=marks(name, Learner)
+            )
             for Learner in (dict(LEARNERS)[kind] for kind in sorted(KINDS))
             for name, case in list(cases.items())[: None if Learner is SimCLR else 2]
         ],

@@ -661,7 +661,9 @@ def beside_its_result(Learner, name, X, *arguments):
         (SimCLR, "score"),
     ],
 )
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize(
+    "dtype", [np.uint8, pytest.param(np.float32, marks=pytest.mark.slow), np.float64]
+)
 def test_methods_work_in_chunks(Learner, name, dtype):
     X = np.concatenate([make_images(48, 16, 16)] * 100).astype(dtype)
     assert beside_its_result(Learner, name, X, X) < max(X.nbytes / 2, 8 * 2**20)

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -109,7 +110,7 @@ def test_unlabeled_images_through_a_pipeline(images, labels):
 # Seeds
 
 
-@every_learner
+@every_kind
 def test_clone_and_refit_are_identical(Learner, images):
     learner = small(Learner).fit(images)
     expected = learner.transform(images)
@@ -124,7 +125,7 @@ def fitted_features(Learner, threads):
     return small(Learner).fit(make_images()).transform(make_images())
 
 
-@every_learner
+@every_kind
 def test_worker_gives_the_same_bits(Learner):
     threads = torch.get_num_threads()
     try:
@@ -138,30 +139,29 @@ def test_worker_gives_the_same_bits(Learner):
     np.testing.assert_array_equal(here, there[1])
 
 
-FIT = """
-import sys, numpy as np, torch
-torch.set_num_threads(2)
-from sklearn_ssl import SimCLR
-X = np.load({path!r})
-features = []
-for encoder in ("small_resnet", "small_vit"):
-    learner = SimCLR(encoder=encoder, max_epochs=1, batch_size=16, random_state=0)
-    features.append(learner.fit(X).transform(X))
-np.save({out!r}, np.concatenate(features, axis=1))
-"""
+def features_of_two_encoders():
+    """Features, as learned with two threads."""
+    torch.set_num_threads(2)
+    learners = (
+        small(SimCLR, encoder=encoder, batch_size=16) for encoder in ("small_resnet", "small_vit")
+    )
+    X = make_images(32)
+    return np.concatenate([learner.fit(X).transform(X) for learner in learners], axis=1)
 
 
 def test_a_fit_in_a_new_process_gives_the_same_bits(tmp_path):
-    path = str(tmp_path / "images.npy")
-    np.save(path, make_images(32, 8, 8))
-    features = []
+    threads = torch.get_num_threads()
+    try:
+        here = features_of_two_encoders()
+    finally:
+        torch.set_num_threads(threads)
+    code = (
+        "import numpy as np, test_learner\n"
+        f"np.save({str(tmp_path / 'there.npy')!r}, test_learner.features_of_two_encoders())"
+    )
     patient = {**os.environ, "OMP_WAIT_POLICY": "passive"}  # beside other tests
-    for i in range(2):
-        out = str(tmp_path / f"{i}.npy")
-        code = FIT.format(path=path, out=out)
-        subprocess.run([sys.executable, "-c", code], check=True, env=patient)
-        features.append(np.load(out))
-    np.testing.assert_array_equal(*features)
+    subprocess.run([sys.executable, "-c", code], check=True, env=patient, cwd=Path(__file__).parent)
+    np.testing.assert_array_equal(np.load(tmp_path / "there.npy"), here)
 
 
 @every_kind

@@ -86,8 +86,8 @@ def test_it_comes_back_as_it_was(Learner, images, tmp_path):
     "params",
     [
         {"encoder": "small_vit"},
-        {"encoder": "resnet18"},
-        {"encoder": "timm/resnet18.a1_in1k"},
+        pytest.param({"encoder": "resnet18"}, marks=pytest.mark.slow),
+        pytest.param({"encoder": "timm/resnet18.a1_in1k"}, marks=pytest.mark.slow),
         {"encoder": "small_resnet", "views": Views(size=6, jitter=None)},
         {"encoder": "small_resnet", "batch_size": np.int64(8), "random_state": None},
         {"encoder": "small_resnet", "optimizer": "lars", "device": torch.device("cpu")},
@@ -717,7 +717,14 @@ def test_what_cannot_be_a_module_says_so():
         found.to_torch()
 
 
-@pytest.mark.parametrize("estimator", [PREDICTING[i] for i in (1, 2, 3, 4, -4, -1)], ids=str)
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        *(PREDICTING[i] for i in (1, -4)),
+        *(pytest.param(PREDICTING[i], marks=pytest.mark.slow) for i in (2, 3, 4, -1)),
+    ],
+    ids=str,
+)
 def test_classifiers_and_regressors_in_onnx(estimator, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -695,19 +695,27 @@ WITH_TARGETS = {
 ROWS = X.reshape(60, -1)
 
 
-@pytest.mark.parametrize("name", WITH_LABELS)
+MARKS_OF_NO_LABEL = {
+    "-1": lambda y, has: np.where(has, y, -1),
+    "None": lambda y, has: [one if there else None for one, there in zip(y, has, strict=True)],
+    "NaN": lambda y, has: np.where(has, y, np.nan),
+    "text": lambda y, has: np.where(has, np.array(["a", "b", "c"])[y], "-1"),
+    "category": lambda y, has: pd.Series(np.array(["a", "b", "c"])[y], dtype="category").where(has),
+    "nullable": lambda y, has: pd.Series(y, dtype="Int64").where(has),
+}
+
+
 @pytest.mark.parametrize(
-    "hide",
+    ("name", "hide"),
     [
-        lambda y, has: np.where(has, y, -1),
-        lambda y, has: [one if there else None for one, there in zip(y, has, strict=True)],
-        lambda y, has: np.where(has, y, np.nan),
-        lambda y, has: np.where(has, np.array(["a", "b", "c"])[y], "-1"),
-        lambda y, has: pd.Series(np.array(["a", "b", "c"])[y], dtype="category").where(has),
-        lambda y, has: pd.Series(y, dtype="Int64").where(has),
+        pytest.param(
+            name, hide, id=f"{name}-{mark}",
+            marks=() if name == "neighbors" or mark in ("-1", "text") else pytest.mark.slow,
+        )
+        for name in WITH_LABELS
+        for mark, hide in MARKS_OF_NO_LABEL.items()
     ],
-    ids=["-1", "None", "NaN", "text", "category", "nullable"],
-)
+)  # fmt: skip
 def test_what_has_no_label_is_left_out(name, hide):
     has = np.arange(60) % 4 > 0
     labels = hide(y, has)
@@ -846,8 +854,8 @@ def test_learns_and_is_the_same_again():
     one = tuned(FineTunedClassifier, encoder="small_resnet", lr=5e-3, max_epochs=12)
     one.fit(images[:400], labels[:400])
     assert one.score(images[400:], labels[400:]) > 0.8
-    again = clone(one).fit(images[:400], labels[:400])
-    np.testing.assert_array_equal(one.predict_proba(images), again.predict_proba(images))
+    short = [clone(one).set_params(max_epochs=1).fit(images[:99], labels[:99]) for _ in range(2)]
+    np.testing.assert_array_equal(*(each.predict_proba(images) for each in short))
     loaded = pickle.loads(pickle.dumps(one))
     np.testing.assert_array_equal(one.predict_proba(images), loaded.predict_proba(images))
 

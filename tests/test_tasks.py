@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import TinyNet, every_learner, make_images, random_batch, small
+from conftest import TinyNet, every_kind, every_learner, make_images, random_batch, small
 from sklearn.datasets import load_sample_images
 from torch import nn
 
@@ -134,7 +134,7 @@ def test_gradient_reaches_every_parameter(Learner, encoder):
 
 
 @every_encoder
-@every_learner
+@every_kind
 def test_state_dict_holds_all_state(Learner, encoder):
     images = random_batch(height=12, width=12)
     task = make_task(Learner, encoder=encoder)

@@ -8,20 +8,9 @@ from sklearn_ssl.images._load import load_images
 from sklearn_ssl.images._pixel_range import PixelRange, learn_pixels
 from sklearn_ssl.images._read import Images, complete_shape, read_images, warn_of_files
 
-__all__ = [
-    "Images",
-    "PickedArray",
-    "PixelRange",
-    "complete_shape",
-    "count_images",
-    "image_digest",
-    "learn_pixels",
-    "list_images",
-    "load_images",
-    "opened",
-    "path_digest",
-    "pick",
-    "prune_decoded",
-    "read_images",
-    "warn_of_files",
-]
+# What other rooms of this package use besides is imported above, and not public.
+__all__ = ["Images", "PixelRange", "list_images", "load_images", "prune_decoded"]
+
+
+def __dir__() -> list[str]:
+    return __all__
