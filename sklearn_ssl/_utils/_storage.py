@@ -18,6 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from sklearn_ssl._utils._messages import failure_named
+
 _KEY = "sklearn_ssl"  # of our JSON in the header's metadata
 _CHECKSUM = "checksum"
 # errors caused by files that are damaged, or written by someone else
@@ -56,14 +58,8 @@ def place_for(path: str | os.PathLike, argument: str = "path") -> Path:
         raise IsADirectoryError(
             errno.EISDIR, f"{argument} is a folder; give the name of a file in it", str(place)
         )
-    try:
+    with failure_named(f"the folder of {argument} cannot be created ({{}})", place):
         place.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"the folder of {argument} cannot be created ({error.strerror})",
-            str(place),
-        ) from error
     return place
 
 
@@ -218,13 +214,9 @@ def locked(folder: Path, lock: Path, what: str, wait: bool = True) -> Iterator[N
     filelock.Timeout
         If another process has locked it, unless ``wait``.
     """
-    try:
+    with failure_named(f"{what} cannot be written: {{}}", folder):
         lock.parent.mkdir(parents=True, exist_ok=True)
         lock.touch()
-    except OSError as error:
-        raise OSError(
-            error.errno, f"{what} cannot be written: {error.strerror}", str(folder)
-        ) from error
     with FileLock(lock, timeout=-1 if wait else 0):
         folder.mkdir(exist_ok=True)
         for part in folder.glob(".*.part"):  # left by a killed process

@@ -50,7 +50,7 @@ first in torch tensors (n, channels, height, width), and last in arrays and in r
 ``"first"`` reads such rows as planes: all red, all green, all blue.""",
     )
     pages: int | str | None = argument(
-        Interval(Integral, 0, None, closed="left"),
+        COUNT_OR_ZERO,
         StrOptions({"channels"}),
         None,
         default=None,

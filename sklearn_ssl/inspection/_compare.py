@@ -22,7 +22,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_random_state
 
 from sklearn_ssl._labeled._mixins import rows_for_scales
-from sklearn_ssl._utils._estimators import HasMethods, Interval, StrOptions, validate_params
+from sklearn_ssl._utils._estimators import COUNT, HasMethods, Interval, StrOptions, validate_params
 from sklearn_ssl._utils._labels import is_absent, read_labels
 from sklearn_ssl._utils._messages import warn
 from sklearn_ssl.base import PretextLearner
@@ -44,7 +44,7 @@ _READING = ("image_shape", "channel_order", "on_error", "pages", "decoded_cache"
 
 @validate_params(
     {
-        "n_labels": ["array-like", Interval(Integral, 1, None, closed="left"), None],
+        "n_labels": ["array-like", COUNT, None],
         "n_splits": [Interval(Integral, 1, 10_000, closed="both")],
         "n_fits": [Interval(Integral, 1, 10_000, closed="both")],
         "groups": ["array-like", None],

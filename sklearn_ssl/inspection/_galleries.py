@@ -1,7 +1,6 @@
 """Displays of several images, in the style of scikit-learn."""
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -11,7 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from torch import Tensor
 
-from sklearn_ssl._utils._estimators import HasMethods, Interval, validate_params
+from sklearn_ssl._utils._estimators import COUNT, HasMethods, validate_params
 from sklearn_ssl._utils._labels import read_labels, read_targets
 from sklearn_ssl._utils._messages import naming
 from sklearn_ssl.images import Images, read_images
@@ -19,7 +18,6 @@ from sklearn_ssl.inspection._curves import Display, pyplot
 from sklearn_ssl.inspection._given import check_learner, check_pictures
 
 _REDRAWING = ("reconstruct", "inpaint", "colorize")  # return images, and train nothing
-_COUNT = Interval(Integral, 1, None, closed="left")
 _UNLABELED = "lightgray"
 
 
@@ -390,7 +388,7 @@ class NeighborsDisplay(_Grid):
             ]
 
     @classmethod
-    @validate_params({"n_neighbors": [_COUNT]}, prefer_skip_nested_validation=True)
+    @validate_params({"n_neighbors": [COUNT]}, prefer_skip_nested_validation=True)
     def from_estimator(
         cls, estimator: Any, X: Any, queries: Any, *, n_neighbors: int = 8, ax: Any = None
     ) -> Self:
@@ -426,7 +424,7 @@ class NeighborsDisplay(_Grid):
         return cls(images, indices, distances, asked_rows).plot(ax)
 
     @classmethod
-    @validate_params({"n_neighbors": [_COUNT]}, prefer_skip_nested_validation=True)
+    @validate_params({"n_neighbors": [COUNT]}, prefer_skip_nested_validation=True)
     def from_features(
         cls, features: Any, X: Any, queries: Any, *, n_neighbors: int = 8, ax: Any = None
     ) -> Self:
@@ -513,7 +511,7 @@ class ViewsDisplay(_Grid):
 
     @classmethod
     @validate_params(
-        {"n_views": [_COUNT], "random_state": ["random_state"]}, prefer_skip_nested_validation=True
+        {"n_views": [COUNT], "random_state": ["random_state"]}, prefer_skip_nested_validation=True
     )
     def from_estimator(
         cls, estimator: Any, X: Any, *, n_views: int = 6, random_state: Any = 0, ax: Any = None

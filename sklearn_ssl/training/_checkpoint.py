@@ -5,20 +5,17 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 from filelock import Timeout
 from sklearn.base import BaseEstimator
 
-from sklearn_ssl._utils._estimators import DeclaredArguments, Interval, argument
-from sklearn_ssl._utils._messages import warn
+from sklearn_ssl._utils._estimators import COUNT, NOT_NEGATIVE, DeclaredArguments, argument
+from sklearn_ssl._utils._messages import failure_named, warn
 from sklearn_ssl._utils._storage import DAMAGED, expanded, locked, read_file, write_file
 from sklearn_ssl._utils._torch import OwnRandomNumbers, current_processes
 from sklearn_ssl.exceptions import CheckpointWarning
-
-_COUNT = Interval(Integral, 1, None, closed="left")
 
 
 class CheckpointFolder(DeclaredArguments, BaseEstimator):
@@ -50,11 +47,9 @@ class CheckpointFolder(DeclaredArguments, BaseEstimator):
     """
 
     folder: str | os.PathLike = argument(str, os.PathLike, kw_only=False)
-    every_epochs: int | None = argument(_COUNT, None, default=1)
-    every_seconds: float | None = argument(
-        Interval(Real, 0, None, closed="left"), None, default=None
-    )
-    keep: int = argument(_COUNT, default=2)
+    every_epochs: int | None = argument(COUNT, None, default=1)
+    every_seconds: float | None = argument(NOT_NEGATIVE, None, default=None)
+    keep: int = argument(COUNT, default=2)
 
     @property
     def path(self) -> Path:
@@ -127,11 +122,8 @@ class CheckpointFolder(DeclaredArguments, BaseEstimator):
         OSError
             If it cannot be written; earlier checkpoints stay intact.
         """
-        try:
+        with failure_named("a checkpoint cannot be written: {}", self.path):
             write_file(self.path / f"step-{step:010d}.safetensors", values)
-        except OSError as error:
-            what = f"a checkpoint cannot be written: {error.strerror}"
-            raise OSError(error.errno, what, str(self.path)) from error
         for old in self.files()[self.keep :]:
             old.unlink(missing_ok=True)
 
