@@ -231,11 +231,8 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
             views = self._make_task_views(encoder)
         return task(encoder, views, **own | given)
 
-    def _make_encoder(
-        self, image_shape: tuple[int, int, int], mean: Sequence[float], std: Sequence[float]
-    ) -> Encoder:
-        """Make the encoder; methods with a special encoder override this."""
-        return self._make_network(image_shape, mean, std)
+    # methods with a special encoder override it
+    _make_encoder: ClassVar[Callable[..., Encoder]] = ImageTransformer._make_network
 
     def _default_views(self) -> Views:
         """Return the method's own recipe, which ``views=None`` stands for."""
@@ -592,24 +589,16 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
 
     def _build_net(self, images: Images, batch_size: int, device: torch.device) -> "PretextNet":
         pixels, mean, std = learn_pixels(images)
-        return self._assemble(pixels, mean, std, images.shape, len(images), batch_size, device)
+        encoder = self._make_encoder(images.shape, mean, std)
+        return self._assemble(pixels, encoder, batch_size, device)
 
     def _assemble(
-        self,
-        pixels: PixelRange,
-        mean: Sequence[float],
-        std: Sequence[float],
-        image_shape: tuple[int, int, int],
-        n_images: int,
-        batch_size: int,
-        device: torch.device,
+        self, pixels: PixelRange, encoder: Encoder, batch_size: int, device: torch.device
     ) -> "PretextNet":
         from sklearn_ssl.training import PretextModule, PretextNet
 
-        encoder = self._make_encoder(image_shape, mean, std)
-        task = self._make_task(encoder, n_images)
         net = PretextNet(
-            PretextModule(pixels, task),
+            PretextModule(pixels, self._make_task(encoder, pixels.n_images)),
             batch_size=batch_size,
             device=str(device),
             **self._training_options(),

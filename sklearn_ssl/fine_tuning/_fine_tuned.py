@@ -269,7 +269,7 @@ Number of epochs without a better accuracy or R2 after which ``early_stopping`` 
         """Split rows into training and held-out ones, with all classes in both if possible."""
         n, seed = len(targets), draw_seed(self.random_state)
         n_held_out = int(np.ceil(plain(self.validation_fraction) * n))
-        strata = self._strata(targets)
+        strata = targets if targets.ndim == 1 else None  # one class for each image
         counts = np.bincount(np.zeros(n, int) if strata is None else strata)
         if counts.min() > 1 and max(len(counts), 2) <= n - n_held_out and len(counts) <= n_held_out:
             rows, held_out = train_test_split(
@@ -345,13 +345,17 @@ Number of epochs without a better accuracy or R2 after which ``early_stopping`` 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "learner_")
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
     # Defined by subclasses for their kind of targets
 
     _read_y: ClassVar[Callable[..., tuple[np.ndarray, np.ndarray]]]
     _learn_targets: ClassVar[Callable[..., tuple]]
     _finish: ClassVar[Callable[..., nn.Module]]
     _quality: ClassVar[Callable[..., float]]
-    _strata: ClassVar[Callable[..., Any]]
 
 
 class FineTunedClassifier(LabeledClassifierMixin, FineTuned):
@@ -429,9 +433,6 @@ class FineTunedClassifier(LabeledClassifierMixin, FineTuned):
             return float(((outputs > 0) == (targets > 0)).all(1).mean())
         return float((outputs.argmax(1) == targets).mean())
 
-    def _strata(self, targets: np.ndarray) -> Any:
-        return None if targets.ndim == 2 else targets
-
     def _finish(self) -> nn.Module:
         return nn.Sigmoid() if self._has_several else nn.Softmax(1)
 
@@ -491,7 +492,6 @@ class FineTunedClassifier(LabeledClassifierMixin, FineTuned):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
-        tags.target_tags.multi_output = True
         return tags
 
 
@@ -551,9 +551,6 @@ class FineTunedRegressor(LabeledRegressorMixin, FineTuned):
         rescaled = Linear(np.diag(np.atleast_1d(self._scale)), self._mean, "values")
         return nn.Sequential(rescaled, nn.Flatten(0)) if flat else rescaled
 
-    def _strata(self, targets: np.ndarray) -> None:
-        return None
-
     def predict(self, X: Any) -> np.ndarray:
         """Predict the targets of images.
 
@@ -569,9 +566,3 @@ class FineTunedRegressor(LabeledRegressorMixin, FineTuned):
         """
         outputs = self._outputs(X).astype(np.float64)
         return outputs.reshape(len(outputs), *self._shape) * self._scale + self._mean
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        tags.target_tags.single_output = True
-        return tags

@@ -15,13 +15,7 @@ from torch import Tensor, nn
 from sklearn_ssl._utils._estimators import COUNT, POSITIVE, HasMethods, StrOptions
 from sklearn_ssl._utils._messages import lost_if_interrupted
 from sklearn_ssl._utils._torch import full_precision
-from sklearn_ssl.base import (
-    ImageTransformer,
-    PretextLearner,
-    PretextTask,
-    TaskOutput,
-    argument,
-)
+from sklearn_ssl.base import ImageTransformer, PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.encoders import fixed_pool
 from sklearn_ssl.fixed import PretrainedEncoder
 from sklearn_ssl.nn import Queue, mlp
