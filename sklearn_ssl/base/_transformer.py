@@ -489,9 +489,8 @@ def apply(
     height, width, _ = images.shape
     size = min(max(1, pixels_a_chunk // (height * width)), 512)
     seen, results = pixels.watch(), np.empty(0)
-    watch = (
-        checked and not images.dtype == pixels.dtype == np.uint8
-    )  # the range of uint8 cannot differ
+    # the range of uint8 cannot differ
+    watch = checked and not images.dtype == pixels.dtype == np.uint8
     with (
         threads_that_survive_a_fork(),
         own_settings(device),

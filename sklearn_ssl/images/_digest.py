@@ -60,13 +60,9 @@ def _values(array: Any, shape: tuple[int, int, int]) -> Iterator[Any]:
 
 def _items(files: Files) -> Iterator[bytes]:
     """Yield path, size and mtime of files, or a hash of the content of other items, in chunks."""
-    some = []
-    for row in range(len(files)):
-        some.append(_stamp(files.items[row]))
-        if len(some) == 4096:
-            yield b"\0".join(some)
-            some = []
-    yield b"\0".join(some)
+    for start in range(0, len(files) + 1, 4096):  # the last chunk may be empty
+        rows = range(start, min(start + 4096, len(files)))
+        yield b"\0".join(_stamp(files.items[row]) for row in rows)
 
 
 def _stamp(item: Any) -> bytes:

@@ -196,10 +196,7 @@ class MeasureMonitor(_Monitor):
     [False, True, True, False]
     """
 
-    _constraints: ClassVar[dict[str, Any]] = {
-        **_Monitor._constraints,
-        "measure": [callable, None],
-    }
+    _constraints: ClassVar[dict[str, Any]] = {**_Monitor._constraints, "measure": [callable, None]}
 
     def __init__(
         self, X: Any, measure: Callable[[np.ndarray], float] | None = None, every: int = 1,

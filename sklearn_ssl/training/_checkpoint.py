@@ -5,6 +5,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,7 @@ class CheckpointFolder(DeclaredArguments, BaseEstimator):
 _DIGEST = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{8,}\b")  # hashes of images, files and code
 
 
+@dataclass
 class Checkpoints:
     """Checkpoints of one training run; with several processes, the first one writes them.
 
@@ -144,14 +146,11 @@ class Checkpoints:
         Random number generators of the run.
     """
 
-    def __init__(
-        self, checkpoint: CheckpointFolder, training: dict[str, Any], draws: OwnRandomNumbers
-    ):
-        self.checkpoint = checkpoint
-        self.training = training
-        self.draws = draws
-        self.epochs_since = 0
-        self.written = time.monotonic()
+    checkpoint: CheckpointFolder
+    training: dict[str, Any]
+    draws: OwnRandomNumbers
+    epochs_since: int = 0
+    written: float = field(default_factory=time.monotonic)
 
     def resume(self, net: Any, epochs: int, n_images: int) -> int:
         """Load the last checkpoint into the net, and return the number of epochs left.

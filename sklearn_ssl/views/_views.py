@@ -187,7 +187,9 @@ class Views(DeclaredArguments, BaseEstimator):
         -------
         Tensor of shape (n, c, \\*size)
         """
-        _check_batch(images)
+        if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
+            kind = f"{type(images).__name__} of shape {np.shape(images)}"
+            raise TypeError(f"views need a float tensor (n, c, h, w) in [0, 1], but got a {kind}")
         with full_precision(images.device):
             if isinstance(images, CenteredImages):
                 return self._draw(images, view, images.whole, images.sizes)
@@ -301,12 +303,6 @@ class Views(DeclaredArguments, BaseEstimator):
         brightness, contrast = self.jitter[:2]
         images = functional.adjust_brightness(images, self._factors(images, brightness, jittered))
         return functional.adjust_contrast(images, self._factors(images, contrast, jittered))
-
-
-def _check_batch(images: Any) -> None:
-    if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
-        kind = f"{type(images).__name__} of shape {np.shape(images)}"
-        raise TypeError(f"views need a float tensor (n, c, h, w) in [0, 1], but got a {kind}")
 
 
 class CallableViews:
