@@ -3,10 +3,12 @@
 import functools
 import inspect
 import math
+import re
 import textwrap
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from numbers import Integral, Real
+from types import MappingProxyType
 from typing import Any, ClassVar, cast, dataclass_transform
 
 import numpy as np
@@ -55,8 +57,8 @@ def argument(
     default : object, optional
         Default value; an argument without one is required.
     doc : str, default=""
-        Text for the docstrings of all classes that have the argument: its type on the first line,
-        then the description.
+        Text for the docstrings of subclasses: the argument's type on the first line, then the
+        description. By default, the entry in the docstring of the class that declares it.
     changeable : bool, default=False
         Whether the argument can change on a fitted learner, for a continued fit or for its
         features; False if the network or the task is built from it.
@@ -124,6 +126,10 @@ class DeclaredArguments:
                 f"{cls.__name__} has an __init__ of its own, which hides its inherited arguments; "
                 "declare each argument in the class: 'name: type = argument(default=...)'"
             )
+        for name, text in _documented(cls.__doc__ or "").items():
+            declared = vars(cls).get(name)
+            if isinstance(declared, Field) and declared.metadata and not declared.metadata["doc"]:
+                declared.metadata = MappingProxyType({**declared.metadata, "doc": text})
         types = inspect.get_annotations(cls)
         if like is not None:
             copied = {f.name: f for f in fields(like) if f.name in only}
@@ -159,6 +165,13 @@ class DeclaredArguments:
             name: known["constraints"] or "no_validation" for name, known in cls._arguments.items()
         }
         super().__init_subclass__(**kwargs)
+
+
+def _documented(doc: str) -> dict[str, str]:
+    """Return types and descriptions of the arguments whose default is added in each subclass."""
+    _, _, section = inspect.cleandoc(doc).partition("Parameters\n----------\n")
+    entries = re.findall(r"^(\w+) : (.*(?:\n .*)*)", section, re.MULTILINE)
+    return {name: inspect.cleandoc(text) for name, text in entries if ", default=" not in text}
 
 
 def check_arguments(constraints: dict[str, Any], values: dict[str, Any], owner: str) -> None:

@@ -69,46 +69,33 @@ class FineTuned(
     like=PretextLearner,
     only=PretextLearner._arguments.keys() - _NOT_SHARED,
 ):
-    """Base of estimators that start from a learner or an encoder, and train it on targets."""
+    """Base of estimators that start from a learner or an encoder, and train it on targets.
+
+    Parameters
+    ----------
+    views : Views, callable or None
+        Augmentation of the images; ``None`` means random crops and flips. Here, views without a
+        ``size`` are as large as the images. Predictions use images resized to the size of the
+        views. A callable maps a batch of images, a float tensor (n, c, h, w) in [0, 1], to a batch
+        of views.
+    max_epochs : int or None
+        Number of passes over the images. ``None`` means 20, or more with few images: enough for 600
+        steps.
+    early_stopping : bool
+        Hold out some images, stop when their accuracy or R2 no longer rises, and keep the best
+        weights.
+    validation_fraction : float
+        Share of the images that ``early_stopping`` holds out.
+    patience : int
+        Number of epochs without a better accuracy or R2 after which ``early_stopping`` stops.
+    """
 
     learner: Any = argument(default=None, kw_only=False, group="fine-tuning")
-    views: Views | Callable[..., Any] | None = argument(
-        Views,
-        callable,
-        None,
-        default=None,
-        doc="""Views, callable or None
-Augmentation of the images; ``None`` means random crops and flips. Here, views without a ``size``
-are as large as the images. Predictions use images resized to the size of the views. A callable maps
-a batch of images, a float tensor (n, c, h, w) in [0, 1], to a batch of views.""",
-    )
-    max_epochs: int | None = argument(
-        COUNT_OR_ZERO,
-        None,
-        default=None,
-        changeable=True,
-        doc="""int or None
-Number of passes over the images. ``None`` means 20, or more with few images: enough for 600
-steps.""",
-    )
-    early_stopping: bool = argument(
-        "boolean",
-        default=False,
-        doc="""bool
-Hold out some images, stop when their accuracy or R2 no longer rises, and keep the best weights.""",
-    )
-    validation_fraction: float = argument(
-        Interval(Real, 0, 1, closed="neither"),
-        default=0.1,
-        doc="""float
-Share of the images that ``early_stopping`` holds out.""",
-    )
-    patience: int = argument(
-        COUNT,
-        default=5,
-        doc="""int
-Number of epochs without a better accuracy or R2 after which ``early_stopping`` stops.""",
-    )
+    views: Views | Callable[..., Any] | None = argument(Views, callable, None, default=None)
+    max_epochs: int | None = argument(COUNT_OR_ZERO, None, default=None, changeable=True)
+    early_stopping: bool = argument("boolean", default=False)
+    validation_fraction: float = argument(Interval(Real, 0, 1, closed="neither"), default=0.1)
+    patience: int = argument(COUNT, default=5)
 
     _usual_batch_size: ClassVar[int] = 64
 
