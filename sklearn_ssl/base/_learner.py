@@ -178,7 +178,32 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
 
     Attributes
     ----------
-    <attributes>
+    net_ : PretextNet
+        skorch net that was trained, with its history, optimizer and module;
+        ``net_.module_.task`` is the pretext task with its heads.
+    encoder_ : Encoder
+        Trained encoder, a torch module that takes images in [0, 1].
+    history_ : list of dict
+        One record per epoch: the terms of the loss, learning rate, seconds, number of images,
+        images per second, and ``feature_spread``, which is 0 if all images have the same features.
+        After a fit from pretrained weights, the last record also has ``moved``, a measure of how
+        far training moved the features, from 0 to about 1: 1 minus the debiased linear CKA of the
+        features before and after (:func:`sklearn_ssl.metrics.linear_cka`).
+    n_epochs_ : int
+        Number of epochs of training.
+    n_images_seen_ : int
+        Number of images seen in training, counted again in every epoch.
+    image_shape_ : tuple of int
+        Height, width and channels of the images.
+    skipped_ : dict of int to str
+        Rows of the training set whose files could not be read, with the reasons, if
+        ``on_error="skip"``. Rows of ``X_unlabeled`` are numbered after those of ``X``.
+    device_ : torch.device
+        Device that the encoder is on.
+    n_features_in_ : int
+        Number of values per image.
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
+        Column names, if ``X`` was a data frame of pixels.
 
     Examples
     --------
@@ -763,27 +788,24 @@ def _check_unchanged(learner: Any) -> None:
 
 def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool) -> Images:
     """Read all images to train on, and check that they have the same shape and value range."""
-    shape = learner.image_shape_ if continued else None
-    order = learner.channel_order
-    images = read_images(
-        X,
+    read = functools.partial(
+        read_images,
         estimator=learner,
-        image_shape=learner.image_shape,
-        channel_order=order,
-        fitted_shape=shape,
-        fitted_dtype=learner.net_.module_.pixels.dtype if continued else None,
+        channel_order=learner.channel_order,
         reading=learner._reading("replace"),
     )
+    if continued:
+        pixels = learner.net_.module_.pixels
+        images = read(X, fitted_shape=learner.image_shape_, fitted_dtype=pixels.dtype)
+    else:
+        images = read(X, image_shape=learner.image_shape)
     if X_unlabeled is not None:
         with naming("X_unlabeled"):
-            more = read_images(
+            more = read(
                 X_unlabeled,
-                estimator=learner,
-                channel_order=order,
                 fitted_shape=images.shape,
                 fitted_dtype=images.dtype,
                 min_images=1,
-                reading=learner._reading("replace"),
                 name="X_unlabeled",
             )
         if more.is_uint8 != images.is_uint8:

@@ -256,7 +256,7 @@ class FineTuned(
         """Split rows into training and held-out ones, with all classes in both if possible."""
         n, seed = len(targets), draw_seed(self.random_state)
         n_held_out = int(np.ceil(plain(self.validation_fraction) * n))
-        strata = targets if targets.ndim == 1 else None  # one class for each image
+        strata = targets if targets.dtype.kind == "i" else None  # indices of classes
         counts = np.bincount(np.zeros(n, int) if strata is None else strata)
         if counts.min() > 1 and max(len(counts), 2) <= n - n_held_out and len(counts) <= n_held_out:
             rows, held_out = train_test_split(

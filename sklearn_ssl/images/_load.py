@@ -19,8 +19,7 @@ from sklearn_ssl.images._read import read_images, warn_of_files
         "on_error": [StrOptions({"raise", "skip"})],
         "decoded_cache": [str, os.PathLike, None],
         "n_jobs": [Integral, None],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def load_images(
     X: Any,

@@ -51,8 +51,7 @@ _READING = ("image_shape", "channel_order", "on_error", "pages", "decoded_cache"
         "probe": [HasMethods(["fit", "predict", "get_params"]), None],
         "random_state": ["random_state"],
         "frame": [StrOptions({"pandas", "polars"})],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def compare(
     transformers: Any,

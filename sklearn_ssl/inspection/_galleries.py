@@ -160,9 +160,7 @@ class FeatureMapDisplay(Display):
         self.rows = rows
 
     @classmethod
-    @validate_params(
-        {"reducer": [HasMethods(["fit_transform"]), None]}, prefer_skip_nested_validation=True
-    )
+    @validate_params({"reducer": [HasMethods(["fit_transform"]), None]})
     def from_estimator(
         cls, estimator: Any, X: Any, y: Any = None, *, reducer: Any = None, ax: Any = None
     ) -> Self:
@@ -194,9 +192,7 @@ class FeatureMapDisplay(Display):
         return cls(_places(features[rows], reducer), images, labels, rows).plot(ax)
 
     @classmethod
-    @validate_params(
-        {"reducer": [HasMethods(["fit_transform"]), None]}, prefer_skip_nested_validation=True
-    )
+    @validate_params({"reducer": [HasMethods(["fit_transform"]), None]})
     def from_features(
         cls, features: Any, X: Any = None, y: Any = None, *, reducer: Any = None, ax: Any = None
     ) -> Self:
@@ -388,7 +384,7 @@ class NeighborsDisplay(_Grid):
             ]
 
     @classmethod
-    @validate_params({"n_neighbors": [COUNT]}, prefer_skip_nested_validation=True)
+    @validate_params({"n_neighbors": [COUNT]})
     def from_estimator(
         cls, estimator: Any, X: Any, queries: Any, *, n_neighbors: int = 8, ax: Any = None
     ) -> Self:
@@ -424,7 +420,7 @@ class NeighborsDisplay(_Grid):
         return cls(images, indices, distances, asked_rows).plot(ax)
 
     @classmethod
-    @validate_params({"n_neighbors": [COUNT]}, prefer_skip_nested_validation=True)
+    @validate_params({"n_neighbors": [COUNT]})
     def from_features(
         cls, features: Any, X: Any, queries: Any, *, n_neighbors: int = 8, ax: Any = None
     ) -> Self:
@@ -510,9 +506,7 @@ class ViewsDisplay(_Grid):
         self.titles = ("image", "views")
 
     @classmethod
-    @validate_params(
-        {"n_views": [COUNT], "random_state": ["random_state"]}, prefer_skip_nested_validation=True
-    )
+    @validate_params({"n_views": [COUNT], "random_state": ["random_state"]})
     def from_estimator(
         cls, estimator: Any, X: Any, *, n_views: int = 6, random_state: Any = 0, ax: Any = None
     ) -> Self:
@@ -568,7 +562,7 @@ class ReconstructionDisplay(_Grid):
         self.images = images
 
     @classmethod
-    @validate_params({"method": [str, None]}, prefer_skip_nested_validation=True)
+    @validate_params({"method": [str, None]})
     def from_estimator(
         cls, estimator: Any, X: Any, *, method: str | None = None, mask: Any = None, ax: Any = None
     ) -> Self:
