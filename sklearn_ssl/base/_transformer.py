@@ -185,6 +185,8 @@ class ImageTransformer(
 
     def _features(self, images: Images, spec: FeatureSpec) -> np.ndarray:
         """Return features from the cache, or compute them."""
+        if self.memory is None:
+            return self._encode(images, spec)
         return cached_features(self, images, spec, functools.partial(self._encode, images))
 
     def _encode(
