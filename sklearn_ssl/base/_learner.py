@@ -534,8 +534,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         with contextlib.ExitStack() as stack:
             if self.verbose and first:
                 bar = ProgressBar(type(self).__name__, self.verbose)
-                stack.callback(bar.bar.close)
-                watchers.insert(0, bar)
+                watchers.insert(0, stack.enter_context(contextlib.closing(bar)))
             checkpoints = None
             if self.checkpoint is not None and not fit.streamed:
                 checkpoints = stack.enter_context(self._opened_checkpoints(fit, net))

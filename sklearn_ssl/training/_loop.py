@@ -316,6 +316,10 @@ class ProgressBar(Callback):
             values = (f"{name} {value:.4g}" for name, value in net.epochs()[-1].items())
             self.bar.write(", ".join(values), file=sys.stderr)
 
+    def close(self):
+        """Close the bar at its current position, leaving its last line on the screen."""
+        self.bar.close()
+
 
 class StopEarly(EarlyStopping):
     """Callback that stops training when a value no longer rises, and restores the best weights.
