@@ -594,10 +594,7 @@ class BackboneEncoder(Encoder):
         outputs = self.reader.read(self.backbone, images, list(layers))
         if missed := [repr(name) for name in layers if name not in outputs]:
             raise ValueError(f"the backbone's forward pass never reached layer {', '.join(missed)}")
-        prefix = getattr(self.backbone, "num_prefix_tokens", None)
-        return [
-            to_map(outputs[name], self._layouts[name], images.shape[-2:], prefix) for name in layers
-        ]
+        return [self._as_map(outputs[name], images.shape[-2:], name) for name in layers]
 
     def prepare(self, images: Tensor) -> Tensor:
         """Standardize images for the backbone and resize them to a size that it accepts."""
@@ -617,6 +614,10 @@ class BackboneEncoder(Encoder):
         """Return whether the last layer outputs tokens, even if timm converts them to maps."""
         of_tokens = self._layouts[self.last_layer] in ("NLC", "NCL")
         return of_tokens or hasattr(self.backbone, "num_prefix_tokens")
+
+    def _as_map(self, output: Tensor, size: Sequence[int], layer: str) -> Tensor:
+        prefix = getattr(self.backbone, "num_prefix_tokens", None)
+        return to_map(output, self._layouts[layer], size, prefix)
 
 
 def _check_parametrizations(backbone: nn.Module) -> None:
