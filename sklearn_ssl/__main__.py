@@ -57,7 +57,9 @@ def _embed(options: argparse.Namespace) -> None:
     learner = load(options.learner, **params)
     paths = list_images(options.images)
     parts = output.with_name(f".{output.name}.parts")
-    task = json.dumps([_digest(options.learner), options.layer, options.skip, _digest(paths)])
+    of_learner = _digest(expanded(options.learner, "--learner").read_bytes())
+    of_paths = _digest(b"".join(os.fsencode(path) + b"\0" for path in paths))
+    task = json.dumps([of_learner, options.layer, options.skip, of_paths])
     _begin(parts, task)
     names = [str(name) for name in learner.get_feature_names_out()]
     written = []
@@ -137,14 +139,8 @@ def _begin(parts: Path, task: str) -> None:
     note.write_text(task)
 
 
-def _digest(content: Any) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    if isinstance(content, str):
-        digest.update(expanded(content, "--learner").read_bytes())
-    else:
-        for path in content:
-            digest.update(os.fsencode(path) + b"\0")
-    return digest.hexdigest()
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 if __name__ == "__main__":

@@ -126,10 +126,7 @@ def _check_format(path: Any, values: Any) -> None:
 
 
 def _known_classes(learner_class: Any) -> dict[str, Any]:
-    classes: dict[str, Any] = {
-        "Views": Views,
-        **dict(all_estimators(None)),
-    }
+    classes: dict[str, Any] = {"Views": Views, **dict(all_estimators(None))}
     if learner_class is not None:
         classes[learner_class.__name__] = learner_class
     return classes

@@ -264,8 +264,8 @@ def test_a_supervised_rival_has_as_many_fits_where_all_labels_are_one_draw():
 
 
 def test_each_number_of_labels_counts_once():
-    assert _sizes(None, 250, 10) == [50, 250]
-    assert _sizes(None, 60, 10) == [50, 60]
+    assert _sizes(None, 250) == [50, 250]
+    assert _sizes(None, 60) == [50, 60]
 
 
 def test_a_learner_alone_is_compared_with_its_usual_rivals():

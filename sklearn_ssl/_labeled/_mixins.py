@@ -161,7 +161,6 @@ class LabeledClassifierMixin(ClassifierMixin):
 class DecisionMixin(LabeledClassifierMixin):
     """Mixin for classifiers that predict by ``decision_function``."""
 
-    classes_: Any
     decision_function: Any
 
     def predict(self, X: Any) -> np.ndarray:

@@ -3,10 +3,12 @@
 import functools
 import inspect
 import math
+import re
 import textwrap
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from numbers import Integral, Real
+from types import MappingProxyType
 from typing import Any, ClassVar, cast, dataclass_transform
 
 import numpy as np
@@ -19,11 +21,14 @@ from sklearn.utils._param_validation import (
     Options as Options,
     StrOptions,
     validate_parameter_constraints,
-    validate_params as validate_params,
+    validate_params as _validate_params,
 )
 
 from sklearn_ssl._utils._messages import did_you_mean
 from sklearn_ssl.exceptions import TrainingInterrupted
+
+# what these functions call does not check its arguments again
+validate_params = functools.partial(_validate_params, prefer_skip_nested_validation=True)
 
 COUNT = Interval(Integral, 1, None, closed="left")
 COUNT_OR_ZERO = Interval(Integral, 0, None, closed="left")
@@ -55,8 +60,8 @@ def argument(
     default : object, optional
         Default value; an argument without one is required.
     doc : str, default=""
-        Text for the docstrings of all classes that have the argument: its type on the first line,
-        then the description.
+        Text for the docstrings of subclasses: the argument's type on the first line, then the
+        description. By default, the entry in the docstring of the class that declares it.
     changeable : bool, default=False
         Whether the argument can change on a fitted learner, for a continued fit or for its
         features; False if the network or the task is built from it.
@@ -124,6 +129,10 @@ class DeclaredArguments:
                 f"{cls.__name__} has an __init__ of its own, which hides its inherited arguments; "
                 "declare each argument in the class: 'name: type = argument(default=...)'"
             )
+        for name, text in _documented(cls.__doc__ or "").items():
+            declared = vars(cls).get(name)
+            if isinstance(declared, Field) and declared.metadata and not declared.metadata["doc"]:
+                declared.metadata = MappingProxyType({**declared.metadata, "doc": text})
         types = inspect.get_annotations(cls)
         if like is not None:
             copied = {f.name: f for f in fields(like) if f.name in only}
@@ -161,6 +170,13 @@ class DeclaredArguments:
         super().__init_subclass__(**kwargs)
 
 
+def _documented(doc: str) -> dict[str, str]:
+    """Return types and descriptions of the arguments whose default is added in each subclass."""
+    _, _, section = inspect.cleandoc(doc).partition("Parameters\n----------\n")
+    entries = re.findall(r"^(\w+) : (.*(?:\n .*)*)", section, re.MULTILINE)
+    return {name: inspect.cleandoc(text) for name, text in entries if ", default=" not in text}
+
+
 def check_arguments(constraints: dict[str, Any], values: dict[str, Any], owner: str) -> None:
     """Raise ValueError, which is also a TypeError, for values that violate the constraints.
 
@@ -191,42 +207,14 @@ def plain(value: Any) -> Any:
     return value
 
 
-_ATTRIBUTES = """
-    net_ : PretextNet
-        skorch net that was trained, with its history, optimizer and module;
-        ``net_.module_.task`` is the pretext task with its heads.
-    encoder_ : Encoder
-        Trained encoder, a torch module that takes images in [0, 1].
-    history_ : list of dict
-        One record per epoch: the terms of the loss, learning rate, seconds, number of images,
-        images per second, and ``feature_spread``, which is 0 if all images have the same features.
-        After a fit from pretrained weights, the last record also has ``moved``, a measure of how
-        far training moved the features, from 0 to about 1: 1 minus the debiased linear CKA of the
-        features before and after (:func:`sklearn_ssl.metrics.linear_cka`).
-    n_epochs_ : int
-        Number of epochs of training.
-    n_images_seen_ : int
-        Number of images seen in training, counted again in every epoch.
-    image_shape_ : tuple of int
-        Height, width and channels of the images.
-    skipped_ : dict of int to str
-        Rows of the training set whose files could not be read, with the reasons, if
-        ``on_error="skip"``. Rows of ``X_unlabeled`` are numbered after those of ``X``.
-    device_ : torch.device
-        Device that the encoder is on.
-    n_features_in_ : int
-        Number of values per image.
-    feature_names_in_ : ndarray of shape (``n_features_in_``,)
-        Column names, if ``X`` was a data frame of pixels.
-"""
-
-
 def fill_docstring(cls: Any) -> None:
     """Replace placeholders such as ``<shared parameters>`` and ``<attributes>`` by their text."""
+    of_bases = "".join(base.__doc__ or "" for base in reversed(cls.__mro__[1:]))
+    attributes = of_bases.partition("    Attributes\n    ----------\n")[2].partition("\n\n")[0]
     parts = {
         "    Parameters\n    ----------\n": f"{_overview(cls)}\n\n    Parameters\n    ----------\n",
         "    <shared parameters>": _describe_arguments(cls),
-        "    <attributes>": _ATTRIBUTES.strip("\n"),
+        "    <attributes>": attributes,
         "<_usual_batch_size>": str(getattr(cls, "_usual_batch_size", "")),
     }
     for placeholder, text in parts.items():

@@ -55,7 +55,7 @@ def read_labels(
     """
     values = _as_array(y)
     _check_number(values, n_rows)
-    if multilabel and _has_columns(values):
+    if multilabel and values.ndim == 2 and values.shape[1] > 1:
         return _read_indicators(values, is_fit=classes is None)
     values = column_or_1d(values, warn=True)
     absent, minus_one = _where(values, is_absent), _where(values, _is_minus_one)
@@ -103,7 +103,7 @@ def read_targets(y: Any, n_rows: int | None = None) -> tuple[np.ndarray, np.ndar
     """
     values = _as_array(y)
     _check_number(values, n_rows)
-    if not _has_columns(values):
+    if values.ndim != 2 or values.shape[1] == 1:
         values = column_or_1d(values, warn=True)
     absent = _where(values, is_absent).reshape(len(values), -1)
     is_labeled = ~np.asarray(absent.any(axis=1))
@@ -130,10 +130,6 @@ def _as_array(y: Any) -> np.ndarray:
     if (values.dtype.kind in "US" and isinstance(y, (list, tuple))) or values.dtype.kind == "T":
         return np.array(y, dtype=object)
     return values
-
-
-def _has_columns(values: np.ndarray) -> bool:
-    return values.ndim == 2 and values.shape[1] > 1
 
 
 def _read_indicators(values: np.ndarray, is_fit: bool) -> tuple[np.ndarray, np.ndarray]:

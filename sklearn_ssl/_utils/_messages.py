@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import os
 import re
 import sys
 import warnings
@@ -64,6 +65,15 @@ def naming(argument: str) -> Iterator[None]:
         raise
     except OverflowError as error:  # an integer too large for a float
         raise ValueError(f"{argument}: {error}") from error
+
+
+@contextlib.contextmanager
+def failure_named(message: str, path: str | os.PathLike) -> Iterator[None]:
+    """Make an OSError say what failed, at which path; ``{}`` in the message is the reason."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, message.format(error.strerror), os.fspath(path)) from error
 
 
 # Interrupted training runs

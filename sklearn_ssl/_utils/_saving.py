@@ -97,8 +97,19 @@ class SavedMixin(BaseEstimator):
 
 
 def described(estimator: Any) -> dict[str, Any]:
-    """Return an estimator's class and arguments, as values for a file."""
-    arguments, code = _packed_arguments(estimator)
+    """Return an estimator's class and arguments, as values for a file.
+
+    Arguments with a path to write to are left out; of those that are code, only the name is stored.
+    """
+    arguments: dict[str, Any] = {}
+    code: dict[str, str] = {}
+    for name, known in estimator._arguments.items():
+        if not known["writes"]:
+            value = getattr(estimator, name)
+            try:
+                arguments[name] = _packed_argument(value)
+            except TypeError:
+                code[name] = name_of_code(value)
     return {
         "format": FORMAT,
         "version": version("sklearn-ssl"),
@@ -106,24 +117,6 @@ def described(estimator: Any) -> dict[str, Any]:
         "arguments": arguments,
         "code": code,
     }
-
-
-def _packed_arguments(estimator: Any) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the arguments that can be stored, and the names of those that are code.
-
-    Arguments with a path to write to are in neither.
-    """
-    arguments: dict[str, Any] = {}
-    code: dict[str, str] = {}
-    for name, known in estimator._arguments.items():
-        if known["writes"]:
-            continue
-        value = getattr(estimator, name)
-        try:
-            arguments[name] = _packed_argument(value)
-        except TypeError:
-            code[name] = name_of_code(value)
-    return arguments, code
 
 
 def _packed_argument(value: Any) -> Any:
@@ -147,7 +140,7 @@ def _packed_argument(value: Any) -> Any:
     if _is_of_sklearn(type(value)):
         params = value.get_params(deep=False).items()
         return {
-            "sklearn": _path_of(type(value)),
+            "sklearn": name_of_code(value),
             "arguments": {n: _packed_argument(item) for n, item in params if n != _WRITES},
         }
     raise TypeError(f"{value!r} is code")
@@ -192,7 +185,7 @@ def _packed_value(value: Any) -> Any:
     if hasattr(value, "_state"):
         return {"estimator": value._state()}
     if _is_of_sklearn(type(value)):
-        return {"sklearn": (_path_of(type(value)), _packed_value(value.__getstate__()))}
+        return {"sklearn": (name_of_code(value), _packed_value(value.__getstate__()))}
     raise TypeError(
         f"{value!r} cannot be saved: a file can store arrays, numbers, text, and estimators made "
         "of these; use pickle, joblib or skops instead"
@@ -243,10 +236,6 @@ def _unpacked_array(values: Any, dtype: str, by_columns: bool) -> np.ndarray:
 
 def _is_of_sklearn(cls: type) -> bool:
     return issubclass(cls, BaseEstimator) and cls.__module__.startswith("sklearn.")
-
-
-def _path_of(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _sklearn_class(path: str) -> Any:

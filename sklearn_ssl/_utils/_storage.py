@@ -18,6 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from sklearn_ssl._utils._messages import failure_named
+
 _KEY = "sklearn_ssl"  # of our JSON in the header's metadata
 _CHECKSUM = "checksum"
 # errors caused by files that are damaged, or written by someone else
@@ -56,14 +58,8 @@ def place_for(path: str | os.PathLike, argument: str = "path") -> Path:
         raise IsADirectoryError(
             errno.EISDIR, f"{argument} is a folder; give the name of a file in it", str(place)
         )
-    try:
+    with failure_named(f"the folder of {argument} cannot be created ({{}})", place):
         place.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"the folder of {argument} cannot be created ({error.strerror})",
-            str(place),
-        ) from error
     return place
 
 
@@ -218,13 +214,9 @@ def locked(folder: Path, lock: Path, what: str, wait: bool = True) -> Iterator[N
     filelock.Timeout
         If another process has locked it, unless ``wait``.
     """
-    try:
+    with failure_named(f"{what} cannot be written: {{}}", folder):
         lock.parent.mkdir(parents=True, exist_ok=True)
         lock.touch()
-    except OSError as error:
-        raise OSError(
-            error.errno, f"{what} cannot be written: {error.strerror}", str(folder)
-        ) from error
     with FileLock(lock, timeout=-1 if wait else 0):
         folder.mkdir(exist_ok=True)
         for part in folder.glob(".*.part"):  # left by a killed process
@@ -232,36 +224,31 @@ def locked(folder: Path, lock: Path, what: str, wait: bool = True) -> Iterator[N
         yield
 
 
-class ResultStore:
-    """Folders of cached results, named by keys of what the results were computed from.
+@contextlib.contextmanager
+def opened_result(memory: str | os.PathLike | Memory, key: str) -> Iterator[Path]:
+    """Lock the folder of a cached result; others wait for its release, or for the process to end.
 
-    They live in joblib's directory, so that ``joblib.Memory(...).reduce_size()`` deletes the least
-    recently used ones.
+    It lives in joblib's directory, so that ``joblib.Memory(...).reduce_size()`` deletes the least
+    recently used results.
 
     Parameters
     ----------
     memory : str, path or joblib.Memory
         Location of the cache.
+    key : str
+        Key of what the result was computed from.
+
+    Raises
+    ------
+    OSError
+        If the folder is not writable.
     """
-
-    def __init__(self, memory: str | os.PathLike | Memory):
-        location = memory.location if isinstance(memory, Memory) else memory
-        self.folder = expanded(location, "memory") / "joblib" / "sklearn_ssl"
-
-    @contextlib.contextmanager
-    def opened(self, key: str) -> Iterator[Path]:
-        """Lock the folder of a key; others wait until it is released, or until the process ends.
-
-        Raises
-        ------
-        OSError
-            If the folder is not writable.
-        """
-        folder = self.folder / key
-        with locked(folder, self.folder / "locks" / key, "memory"):
-            os.utime(folder)  # marks it as recently used
-            try:
-                yield folder
-            finally:
-                with contextlib.suppress(OSError):  # succeeds only if it is empty
-                    folder.rmdir()
+    location = memory.location if isinstance(memory, Memory) else memory
+    store = expanded(location, "memory") / "joblib" / "sklearn_ssl"
+    with locked(store / key, store / "locks" / key, "memory"):
+        os.utime(store / key)  # marks it as recently used
+        try:
+            yield store / key
+        finally:
+            with contextlib.suppress(OSError):  # succeeds only if it is empty
+                (store / key).rmdir()

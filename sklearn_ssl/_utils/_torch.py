@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import threading
@@ -167,24 +168,18 @@ def bfloat16_is_native(device: torch.device) -> bool:
     return False
 
 
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
-    """Return the context of a forward pass at ``precision`` (auto, bfloat16 or float32).
-
-    It overrides any autocast of the caller.
-    """
-    wanted = precision == "bfloat16" or (precision == "auto" and bfloat16_is_native(device))
-    if not wanted:
-        return full_precision(device)
-    return _autocast_anew(device)
-
-
 @contextlib.contextmanager
-def _autocast_anew(device: torch.device) -> Iterator[None]:
-    """Autocast to bfloat16, and clear the cache of cast weights at the end.
+def autocast(device: torch.device, precision: str) -> Iterator[None]:
+    """Run a forward pass at ``precision`` (auto, bfloat16 or float32), whatever the caller's is.
 
-    torch clears it only at the end of the outermost autocast context, which here is
-    :func:`full_precision`, so the next step would use the weights of this one.
+    The cache of cast weights is cleared at the end. torch clears it only at the end of the
+    outermost autocast context, which here is :func:`full_precision`, so the next step would use the
+    weights of this one.
     """
+    if precision == "float32" or (precision == "auto" and not bfloat16_is_native(device)):
+        with full_precision(device):
+            yield
+        return
     with torch.autocast(device.type, dtype=torch.bfloat16):
         try:
             yield
@@ -202,40 +197,33 @@ def full_precision(device: torch.device) -> contextlib.AbstractContextManager:
 # Process-wide settings, which are restored
 
 
-class _WhileInUse:
-    """Process-wide settings that the first of several threads makes and the last one undoes."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.users = 0
-        self.settings = contextlib.ExitStack()
+def _shared(setting: Callable) -> Callable:
+    """Decorate a process-wide setting that the first of several threads makes, the last undoes."""
+    lock, made, users = threading.Lock(), contextlib.ExitStack(), 0
 
     @contextlib.contextmanager
-    def __call__(self, *contexts: contextlib.AbstractContextManager) -> Iterator[None]:
-        with self.lock:
-            self.users += 1
-            if self.users == 1:
-                for context in contexts:
-                    self.settings.enter_context(context)
+    @functools.wraps(setting)
+    def shared() -> Iterator[None]:
+        nonlocal users
+        with lock:
+            users += 1
+            if users == 1:
+                made.enter_context(setting())
         try:
             yield
         finally:
-            with self.lock:
-                self.users -= 1
-                if self.users == 0:
-                    self.settings.close()
+            with lock:
+                users -= 1
+                if users == 0:
+                    made.close()
+
+    return shared
 
 
-_deterministic, _reusing_memory, _floats = _WhileInUse(), _WhileInUse(), _WhileInUse()
-
-
-def float32_by_default() -> contextlib.AbstractContextManager:
-    """Make float32 the default dtype of torch."""
-    return _floats(_float32_by_default())
-
-
+@_shared
 @contextlib.contextmanager
-def _float32_by_default() -> Iterator[None]:
+def float32_by_default() -> Iterator[None]:
+    """Make float32 the default dtype of torch."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
@@ -248,26 +236,26 @@ def deterministic_kernels(
     device: torch.device, wanted: bool = True
 ) -> contextlib.AbstractContextManager:
     """Make a GPU compute the same bits in every run, at the cost of its fastest kernels."""
-    if device.type != "cuda" or not wanted:
-        return contextlib.nullcontext()
+    return _deterministic() if device.type == "cuda" and wanted else contextlib.nullcontext()
+
+
+@_shared
+@contextlib.contextmanager
+def _deterministic() -> Iterator[None]:
+    cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
     # the backward passes of the other attention kernels sum in arbitrary order
-    return _deterministic(
-        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
-        sdpa_kernel(SDPBackend.MATH),
-    )
+    with cudnn, sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
-def freed_memory_reused() -> contextlib.AbstractContextManager:
+@_shared
+@contextlib.contextmanager
+def freed_memory_reused() -> Iterator[None]:
     """Let glibc reuse freed blocks of up to 31 MiB for the next batches, within this context.
 
     glibc's threshold follows the largest block freed so far. At first it is small, so every tensor
     of a batch of views gets new pages from the system, which takes half of the time.
     """
-    return _reusing_memory(_freed_memory_reused())
-
-
-@contextlib.contextmanager
-def _freed_memory_reused() -> Iterator[None]:
     torch.empty(31 * 2**20, dtype=torch.uint8)  # never touched, so it costs nothing
     try:
         yield
@@ -411,10 +399,9 @@ class OwnRandomNumbers(TorchFunctionMode):
                 generator.manual_seed(seed)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
         handler = self.handlers.get(func)
-        if handler is None:
-            return func(*args, **(kwargs or {}))
-        return handler(func, args, kwargs or {})
+        return func(*args, **kwargs) if handler is None else handler(func, *args, **kwargs)
 
 
 # Random numbers
@@ -452,7 +439,7 @@ class _Random:
         if device.type not in ("cpu", "meta"):
             self.generators[device.type] = torch.Generator(device).manual_seed(seed)
 
-    def draw(self, func: Callable, args: tuple, kwargs: dict) -> Any:
+    def draw(self, func: Callable, *args: Any, **kwargs: Any) -> Any:
         """Call a function with the generator of the device it draws on."""
         if kwargs.get("generator") is not None:
             return func(*args, **kwargs)
@@ -463,45 +450,38 @@ class _Random:
             return func(*args, **kwargs)
         return func(*args, **{**kwargs, "generator": generator})
 
-    def draw_like(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
+    def draw_like(self, func: Callable, *args: Any, **options: Any) -> Tensor:
         """Replace rand_like etc., which accept no generator in some versions of torch."""
-        options = dict(kwargs)
         like, *bounds = args or (options.pop("input"),)
         bounds += [options.pop(name) for name in ("low", "high") if name in options]
         grad = options.pop("requires_grad", False)
         out = torch.empty_like(like, **options)
         if func is torch.randint_like:
-            out = self.draw(Tensor.random_, (out, *([0, *bounds][-2:])), {})
-        elif func is torch.rand_like:
-            out = self.draw(Tensor.uniform_, (out,), {})
+            out = self.draw(Tensor.random_, out, *([0, *bounds][-2:]))
         else:
-            out = self.draw(Tensor.normal_, (out,), {})
+            out = self.draw(Tensor.uniform_ if func is torch.rand_like else Tensor.normal_, out)
         return out.requires_grad_() if grad else out
 
-    def drop(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
-        """Apply dropout to values or whole channels."""
-        return self._dropped(_DROP[func], *args, **kwargs)
-
-    def _dropped(
+    def drop(
         self,
-        sides: int,
+        func: Callable,
         input: Tensor,
         p: float = 0.5,
         training: bool = True,
         inplace: bool = False,
     ) -> Tensor:
+        """Apply dropout to values or whole channels."""
         if not training or not p:
             return input
-        shape = tuple(input.shape)
+        sides = _DROP[func]
         if sides == 2 and input.ndim == 3:  # torch then treats channels as 1-D
             sides = 1
-        if sides:
-            shape = (*shape[: input.ndim - sides], *(1,) * sides)
-        keep = self.draw(Tensor.bernoulli_, (input.new_empty(shape), 1 - p), {})
+        shape = (*input.shape[: input.ndim - sides], *(1,) * sides)
+        keep = self.draw(Tensor.bernoulli_, input.new_empty(shape), 1 - p)
         keep = keep.div_(1 - p) if p < 1 else keep
         return input.mul_(keep) if inplace else input * keep
 
-    def seeded(self, func: Callable, args: tuple, kwargs: dict) -> Any:
+    def seeded(self, func: Callable, *args: Any, **kwargs: Any) -> Any:
         """Call a function that draws from the global generators; seed them first, then restore."""
         if not _drops(func, args, kwargs):
             return func(*args, **kwargs)
@@ -538,7 +518,7 @@ if hasattr(os, "register_at_fork"):  # the thread holding the lock does not exis
 _CONVOLUTIONS = {torch.conv1d, torch.conv2d, torch.conv3d}
 
 
-def _convolve(func: Callable, args: tuple, kwargs: dict) -> Tensor:
+def _convolve(func: Callable, *args: Any, **kwargs: Any) -> Tensor:
     """Convolve in float32 on a CPU if the map is smaller than the kernel, and as usual otherwise.
 
     With bfloat16 and stride 2 on a CPU, torch (seen with 2.14, oneDNN) leaves the gradient of

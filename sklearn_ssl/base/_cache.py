@@ -23,9 +23,9 @@ from sklearn_ssl._utils._estimators import name_of_code, plain
 from sklearn_ssl._utils._messages import warn
 from sklearn_ssl._utils._storage import (
     DAMAGED,
-    ResultStore,
     expanded,
     key_of,
+    opened_result,
     read_file,
     write_file,
 )
@@ -214,7 +214,7 @@ def cached_training(
         what["processes"] = processes.size
     if learner.schedule == "constant":  # every run is the beginning of longer ones
         del what["max_epochs"]
-    opened = ResultStore(learner.memory).opened(key_of(what))
+    opened = opened_result(learner.memory, key_of(what))
     timed = learner.time_budget is not None  # whose number of epochs is not known ahead
     with contextlib.ExitStack() as stack:
         folder = processes.first(lambda: stack.enter_context(opened))
@@ -284,7 +284,7 @@ def cached_features(
     order, n = list(encoder.layers), len(images)
     with contextlib.ExitStack() as stack:
         try:
-            folder = stack.enter_context(ResultStore(learner.memory).opened(key_of(what)))
+            folder = stack.enter_context(opened_result(learner.memory, key_of(what)))
         except OSError as error:  # for example, the folder does not exist on this machine
             warn(f"{error}; features are computed but not cached", MemoryWarning)
             return encode(spec)

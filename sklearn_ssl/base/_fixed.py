@@ -1,7 +1,6 @@
 """Transformers whose encoder is not trained by a pretext task."""
 
 import os
-from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -17,6 +16,7 @@ from sklearn_ssl._utils._torch import (
 )
 from sklearn_ssl.base._learner import read_training_images, refuse_images
 from sklearn_ssl.base._transformer import ImageTransformer
+from sklearn_ssl.encoders import Encoder
 from sklearn_ssl.images import Images, PixelRange, learn_pixels, warn_of_files
 from sklearn_ssl.training import FrozenNet
 
@@ -72,7 +72,8 @@ recently used results.""",
         with threads_that_survive_a_fork(), own_settings(device), draws, torch.no_grad():
             pixels, mean, std = learn_pixels(images)
             plain_self = self._with_python_scalars()
-            net = plain_self._assemble(pixels, mean, std, images.shape, len(images), None, device)
+            encoder = plain_self._make_encoder(images.shape, mean, std)
+            net = plain_self._assemble(pixels, encoder, None, device)
             self._feature_spec(net.encoder)
             plain_self._learn(net, images)
         self.__dict__.update(
@@ -82,16 +83,8 @@ recently used results.""",
         return self
 
     def _assemble(
-        self,
-        pixels: PixelRange,
-        mean: Sequence[float],
-        std: Sequence[float],
-        image_shape: tuple[int, int, int],
-        n_images: int,
-        batch_size: None,
-        device: torch.device,
+        self, pixels: PixelRange, encoder: Encoder, batch_size: None, device: torch.device
     ) -> FrozenNet:
-        encoder = self._make_encoder(image_shape, mean, std)
         return FrozenNet(pixels, encoder, device, self.precision, self.deterministic)
 
     def _learn(self, net: FrozenNet, images: Images) -> None:

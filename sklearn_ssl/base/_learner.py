@@ -178,7 +178,32 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
 
     Attributes
     ----------
-    <attributes>
+    net_ : PretextNet
+        skorch net that was trained, with its history, optimizer and module;
+        ``net_.module_.task`` is the pretext task with its heads.
+    encoder_ : Encoder
+        Trained encoder, a torch module that takes images in [0, 1].
+    history_ : list of dict
+        One record per epoch: the terms of the loss, learning rate, seconds, number of images,
+        images per second, and ``feature_spread``, which is 0 if all images have the same features.
+        After a fit from pretrained weights, the last record also has ``moved``, a measure of how
+        far training moved the features, from 0 to about 1: 1 minus the debiased linear CKA of the
+        features before and after (:func:`sklearn_ssl.metrics.linear_cka`).
+    n_epochs_ : int
+        Number of epochs of training.
+    n_images_seen_ : int
+        Number of images seen in training, counted again in every epoch.
+    image_shape_ : tuple of int
+        Height, width and channels of the images.
+    skipped_ : dict of int to str
+        Rows of the training set whose files could not be read, with the reasons, if
+        ``on_error="skip"``. Rows of ``X_unlabeled`` are numbered after those of ``X``.
+    device_ : torch.device
+        Device that the encoder is on.
+    n_features_in_ : int
+        Number of values per image.
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
+        Column names, if ``X`` was a data frame of pixels.
 
     Examples
     --------
@@ -231,11 +256,8 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
             views = self._make_task_views(encoder)
         return task(encoder, views, **own | given)
 
-    def _make_encoder(
-        self, image_shape: tuple[int, int, int], mean: Sequence[float], std: Sequence[float]
-    ) -> Encoder:
-        """Make the encoder; methods with a special encoder override this."""
-        return self._make_network(image_shape, mean, std)
+    # methods with a special encoder override it
+    _make_encoder: ClassVar[Callable[..., Encoder]] = ImageTransformer._make_network
 
     def _default_views(self) -> Views:
         """Return the method's own recipe, which ``views=None`` stands for."""
@@ -592,24 +614,16 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
 
     def _build_net(self, images: Images, batch_size: int, device: torch.device) -> "PretextNet":
         pixels, mean, std = learn_pixels(images)
-        return self._assemble(pixels, mean, std, images.shape, len(images), batch_size, device)
+        encoder = self._make_encoder(images.shape, mean, std)
+        return self._assemble(pixels, encoder, batch_size, device)
 
     def _assemble(
-        self,
-        pixels: PixelRange,
-        mean: Sequence[float],
-        std: Sequence[float],
-        image_shape: tuple[int, int, int],
-        n_images: int,
-        batch_size: int,
-        device: torch.device,
+        self, pixels: PixelRange, encoder: Encoder, batch_size: int, device: torch.device
     ) -> "PretextNet":
         from sklearn_ssl.training import PretextModule, PretextNet
 
-        encoder = self._make_encoder(image_shape, mean, std)
-        task = self._make_task(encoder, n_images)
         net = PretextNet(
-            PretextModule(pixels, task),
+            PretextModule(pixels, self._make_task(encoder, pixels.n_images)),
             batch_size=batch_size,
             device=str(device),
             **self._training_options(),
@@ -773,27 +787,24 @@ def _check_unchanged(learner: Any) -> None:
 
 def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool) -> Images:
     """Read all images to train on, and check that they have the same shape and value range."""
-    shape = learner.image_shape_ if continued else None
-    order = learner.channel_order
-    images = read_images(
-        X,
+    read = functools.partial(
+        read_images,
         estimator=learner,
-        image_shape=learner.image_shape,
-        channel_order=order,
-        fitted_shape=shape,
-        fitted_dtype=learner.net_.module_.pixels.dtype if continued else None,
+        channel_order=learner.channel_order,
         reading=learner._reading("replace"),
     )
+    if continued:
+        pixels = learner.net_.module_.pixels
+        images = read(X, fitted_shape=learner.image_shape_, fitted_dtype=pixels.dtype)
+    else:
+        images = read(X, image_shape=learner.image_shape)
     if X_unlabeled is not None:
         with naming("X_unlabeled"):
-            more = read_images(
+            more = read(
                 X_unlabeled,
-                estimator=learner,
-                channel_order=order,
                 fitted_shape=images.shape,
                 fitted_dtype=images.dtype,
                 min_images=1,
-                reading=learner._reading("replace"),
                 name="X_unlabeled",
             )
         if more.is_uint8 != images.is_uint8:

@@ -132,11 +132,7 @@ def state_of(transformer: Any) -> dict[str, Any]:
         **described(transformer),
         "attributes": {name: getattr(transformer, name) for name in transformer._saved_attributes},
         "feature_names_in_": None if names is None else names.tolist(),
-        "pixels": {
-            "usual": pixels.usual,
-            "n_images": pixels.n_images,
-            "dtype": str(pixels.dtype),
-        },
+        "pixels": {"usual": pixels.usual, "n_images": pixels.n_images, "dtype": str(pixels.dtype)},
         "module": dict(net.module_.state_dict()),
         **net.state(),
     }
@@ -163,9 +159,8 @@ def restore(transformer: Any, values: dict[str, Any]) -> Any:
     plain_self._filled = False
     bounded = NoLargerThan(values["module"].values(), math.prod(shape))
     with isolated(cpu, seed=0), bounded, warnings.catch_warnings(action="ignore"):
-        net = plain_self._assemble(
-            pixels, *blank, shape, described["n_images"], values.get("batch_size"), cpu
-        )
+        encoder = plain_self._make_encoder(shape, *blank)
+        net = plain_self._assemble(pixels, encoder, values.get("batch_size"), cpu)
     with own_settings(cpu):
         net.module_.load_state_dict(values["module"])
         net.restore(values)

@@ -29,12 +29,7 @@ from sklearn_ssl.base import _persistence
 from sklearn_ssl.base._arguments import ImageArguments
 from sklearn_ssl.base._cache import cached_features
 from sklearn_ssl.encoders import BackboneEncoder, Encoder, FeatureSpec, make_encoder, pooled_width
-from sklearn_ssl.images import (
-    Images,
-    complete_shape,
-    read_images,
-    warn_of_files,
-)
+from sklearn_ssl.images import Images, complete_shape, read_images, warn_of_files
 from sklearn_ssl.metrics import rank_me
 
 _FILES_AT_ONCE = 128
@@ -318,8 +313,8 @@ class ImageTransformer(
     # Files, and torch modules
 
     @abstractmethod
-    def _assemble(self, *pixels_and_statistics: Any) -> Any:
-        """Make the net for pixels, mean, std, image shape, number of images, batch size, device."""
+    def _assemble(self, pixels: Any, encoder: Any, batch_size: Any, device: torch.device) -> Any:
+        """Make the net from its pixel scaling and encoder."""
 
     @abstractmethod
     def _net_attributes(self, net: Any) -> dict[str, Any]:
@@ -424,7 +419,6 @@ def read_for(
     reading: dict[str, Any],
     channel_order: str,
     estimator: BaseEstimator | None = None,
-    min_images: int = 1,
 ) -> Images:
     """Read images for a fitted net, with the shape, dtype and origin of its training images.
 
@@ -446,7 +440,7 @@ def read_for(
         channel_order=channel_order,
         fitted_shape=net.encoder.image_shape,
         fitted_dtype=pixels.dtype,
-        min_images=min_images,
+        min_images=1,
         reading=reading,
     )
     images.origin = pixels.origin
@@ -497,9 +491,8 @@ def apply(
     height, width, _ = images.shape
     size = min(max(1, pixels_a_chunk // (height * width)), 512)
     seen, results = pixels.watch(), np.empty(0)
-    watch = (
-        checked and not images.dtype == pixels.dtype == np.uint8
-    )  # the range of uint8 cannot differ
+    # the range of uint8 cannot differ
+    watch = checked and not images.dtype == pixels.dtype == np.uint8
     with (
         threads_that_survive_a_fork(),
         own_settings(device),

@@ -208,9 +208,8 @@ class _TimmReader:
                 f"{type(backbone).__name__} has several branches, with more than one map for each "
                 "layer, but an encoder needs one map per layer. Use another model"
             )
-        return {
-            name: i for i, name in enumerate(names) if name
-        }  # entries that are not modules have no name
+        # entries that are not modules have no name
+        return {name: i for i, name in enumerate(names) if name}
 
 
 class _AllReached(Exception):

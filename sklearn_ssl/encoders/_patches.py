@@ -63,11 +63,8 @@ class PatchEncoder(Encoder):
 
     def encode(self, patches: Tensor, grid: tuple[int, ...], *layers: str) -> list[Tensor]:
         """Encode patches ``(n * rows * columns, c, *size)`` as (n, d, rows, columns) per layer."""
-        pooled = self._pooled(patches, *layers)
+        pooled = (m.mean((2, 3)) for m in self.encoder.maps(patches, *layers))
         return [z.unflatten(0, (-1, *grid)).permute(0, 3, 1, 2) for z in pooled]
-
-    def _pooled(self, patches: Tensor, *layers: str) -> list[Tensor]:
-        return [m.mean((2, 3)) for m in self.encoder.maps(patches, *layers)]
 
     def maps(self, images: Tensor, *layers: str) -> list[Tensor]:
         """Compute maps (n, d, rows, columns) of encoded patches for several layers in one pass."""

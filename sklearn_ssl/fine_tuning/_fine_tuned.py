@@ -69,46 +69,33 @@ class FineTuned(
     like=PretextLearner,
     only=PretextLearner._arguments.keys() - _NOT_SHARED,
 ):
-    """Base of estimators that start from a learner or an encoder, and train it on targets."""
+    """Base of estimators that start from a learner or an encoder, and train it on targets.
+
+    Parameters
+    ----------
+    views : Views, callable or None
+        Augmentation of the images; ``None`` means random crops and flips. Here, views without a
+        ``size`` are as large as the images. Predictions use images resized to the size of the
+        views. A callable maps a batch of images, a float tensor (n, c, h, w) in [0, 1], to a batch
+        of views.
+    max_epochs : int or None
+        Number of passes over the images. ``None`` means 20, or more with few images: enough for 600
+        steps.
+    early_stopping : bool
+        Hold out some images, stop when their accuracy or R2 no longer rises, and keep the best
+        weights.
+    validation_fraction : float
+        Share of the images that ``early_stopping`` holds out.
+    patience : int
+        Number of epochs without a better accuracy or R2 after which ``early_stopping`` stops.
+    """
 
     learner: Any = argument(default=None, kw_only=False, group="fine-tuning")
-    views: Views | Callable[..., Any] | None = argument(
-        Views,
-        callable,
-        None,
-        default=None,
-        doc="""Views, callable or None
-Augmentation of the images; ``None`` means random crops and flips. Here, views without a ``size``
-are as large as the images. Predictions use images resized to the size of the views. A callable maps
-a batch of images, a float tensor (n, c, h, w) in [0, 1], to a batch of views.""",
-    )
-    max_epochs: int | None = argument(
-        COUNT_OR_ZERO,
-        None,
-        default=None,
-        changeable=True,
-        doc="""int or None
-Number of passes over the images. ``None`` means 20, or more with few images: enough for 600
-steps.""",
-    )
-    early_stopping: bool = argument(
-        "boolean",
-        default=False,
-        doc="""bool
-Hold out some images, stop when their accuracy or R2 no longer rises, and keep the best weights.""",
-    )
-    validation_fraction: float = argument(
-        Interval(Real, 0, 1, closed="neither"),
-        default=0.1,
-        doc="""float
-Share of the images that ``early_stopping`` holds out.""",
-    )
-    patience: int = argument(
-        COUNT,
-        default=5,
-        doc="""int
-Number of epochs without a better accuracy or R2 after which ``early_stopping`` stops.""",
-    )
+    views: Views | Callable[..., Any] | None = argument(Views, callable, None, default=None)
+    max_epochs: int | None = argument(COUNT_OR_ZERO, None, default=None, changeable=True)
+    early_stopping: bool = argument("boolean", default=False)
+    validation_fraction: float = argument(Interval(Real, 0, 1, closed="neither"), default=0.1)
+    patience: int = argument(COUNT, default=5)
 
     _usual_batch_size: ClassVar[int] = 64
 
@@ -269,7 +256,7 @@ Number of epochs without a better accuracy or R2 after which ``early_stopping`` 
         """Split rows into training and held-out ones, with all classes in both if possible."""
         n, seed = len(targets), draw_seed(self.random_state)
         n_held_out = int(np.ceil(plain(self.validation_fraction) * n))
-        strata = self._strata(targets)
+        strata = targets if targets.dtype.kind == "i" else None  # indices of classes
         counts = np.bincount(np.zeros(n, int) if strata is None else strata)
         if counts.min() > 1 and max(len(counts), 2) <= n - n_held_out and len(counts) <= n_held_out:
             rows, held_out = train_test_split(
@@ -345,13 +332,17 @@ Number of epochs without a better accuracy or R2 after which ``early_stopping`` 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "learner_")
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
     # Defined by subclasses for their kind of targets
 
     _read_y: ClassVar[Callable[..., tuple[np.ndarray, np.ndarray]]]
     _learn_targets: ClassVar[Callable[..., tuple]]
     _finish: ClassVar[Callable[..., nn.Module]]
     _quality: ClassVar[Callable[..., float]]
-    _strata: ClassVar[Callable[..., Any]]
 
 
 class FineTunedClassifier(LabeledClassifierMixin, FineTuned):
@@ -429,9 +420,6 @@ class FineTunedClassifier(LabeledClassifierMixin, FineTuned):
             return float(((outputs > 0) == (targets > 0)).all(1).mean())
         return float((outputs.argmax(1) == targets).mean())
 
-    def _strata(self, targets: np.ndarray) -> Any:
-        return None if targets.ndim == 2 else targets
-
     def _finish(self) -> nn.Module:
         return nn.Sigmoid() if self._has_several else nn.Softmax(1)
 
@@ -491,7 +479,6 @@ class FineTunedClassifier(LabeledClassifierMixin, FineTuned):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
-        tags.target_tags.multi_output = True
         return tags
 
 
@@ -551,9 +538,6 @@ class FineTunedRegressor(LabeledRegressorMixin, FineTuned):
         rescaled = Linear(np.diag(np.atleast_1d(self._scale)), self._mean, "values")
         return nn.Sequential(rescaled, nn.Flatten(0)) if flat else rescaled
 
-    def _strata(self, targets: np.ndarray) -> None:
-        return None
-
     def predict(self, X: Any) -> np.ndarray:
         """Predict the targets of images.
 
@@ -569,9 +553,3 @@ class FineTunedRegressor(LabeledRegressorMixin, FineTuned):
         """
         outputs = self._outputs(X).astype(np.float64)
         return outputs.reshape(len(outputs), *self._shape) * self._scale + self._mean
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        tags.target_tags.single_output = True
-        return tags

@@ -1,6 +1,7 @@
 """Supervised task, for learners that start from pretrained weights."""
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -70,19 +71,20 @@ class Supervised(PretextLearner):
         pixels = copy.deepcopy(self.source.net_.module_.pixels)
         images.origin = pixels.origin
         pixels.check(images)
-        return self._assemble(pixels, [], [], images.shape, len(images), batch_size, device)
+        encoder = self._make_encoder(images.shape, [], [])
+        return self._assemble(pixels, encoder, batch_size, device)
 
     def _make_task(self, encoder, n_images):
         views = self._make_views(encoder.image_shape[:2])
         return self._new_task(SupervisedTask, encoder, views)
 
 
+@dataclass
 class ClassificationLoss:
     """Cross entropy with class weights."""
 
-    def __init__(self, weights: list[float] | None, label_smoothing: float):
-        self.weights = weights
-        self.label_smoothing = label_smoothing
+    weights: list[float] | None
+    label_smoothing: float
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if self.weights is None:
@@ -93,11 +95,11 @@ class ClassificationLoss:
         return F.cross_entropy(outputs, targets, weights, **options) / total
 
 
+@dataclass
 class IndicatorLoss:
     """Binary cross entropy for each class, for images with several labels."""
 
-    def __init__(self, label_smoothing: float):
-        self.label_smoothing = label_smoothing
+    label_smoothing: float
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         share = self.label_smoothing

@@ -35,50 +35,32 @@ class DictionaryEncoder(Encoder):
     ----------
     image_shape : tuple of int
         Height, width and channels.
-    input_size : tuple of int
-        Height and width to which images are resized.
-    patch_size : int
-        Side of a patch in pixels, clipped to the sides of smaller images.
-    stride : int
-        Step in pixels from one patch to the next.
-    n_atoms : int
-    activation : {"soft_threshold", "triangle", "nearest"}
-    threshold : float
-    n_nearest : int
-        See :class:`PatchDictionary` for these four.
+    dictionary : PatchDictionary
+        Transformer whose arguments describe the patches, which are clipped to the sides of smaller
+        images, and the responses.
     """
 
     whitening: Tensor
     atoms: Tensor
     default_layer = "patches"
 
-    def __init__(
-        self,
-        image_shape: tuple[int, int, int],
-        input_size: tuple[int, int],
-        patch_size: int,
-        stride: int,
-        n_atoms: int,
-        activation: str,
-        threshold: float,
-        n_nearest: int,
-    ):
+    def __init__(self, image_shape: tuple[int, int, int], dictionary: "PatchDictionary"):
         super().__init__()
         self.image_shape = image_shape
-        self.input_size = input_size
-        self.patch = (min(patch_size, input_size[0]), min(patch_size, input_size[1]))
-        self.stride = stride
-        self.activation = activation
-        self.threshold = threshold
-        self.n_nearest = n_nearest
-        rows, columns = (
-            (side - patch) // stride + 1 for side, patch in zip(input_size, self.patch, strict=True)
-        )
+        self.input_size = size_for(image_shape[:2], plain(dictionary.input_size))
+        height, width = self.input_size
+        self.patch = (min(dictionary.patch_size, height), min(dictionary.patch_size, width))
+        self.stride = dictionary.stride
+        self.activation = dictionary.activation
+        self.threshold = dictionary.threshold
+        self.n_nearest = dictionary.n_nearest
+        rows = (height - self.patch[0]) // self.stride + 1
+        columns = (width - self.patch[1]) // self.stride + 1
         self.grid = (rows, columns)
-        self.layers = {"patches": (n_atoms, rows, columns)}
+        self.layers = {"patches": (dictionary.n_atoms, rows, columns)}
         d = image_shape[2] * self.patch[0] * self.patch[1]
         self.register_buffer("whitening", torch.eye(d))
-        self.register_buffer("atoms", torch.zeros(n_atoms, d))
+        self.register_buffer("atoms", torch.zeros(dictionary.n_atoms, d))
 
     # Patches
 
@@ -292,16 +274,7 @@ class PatchDictionary(FrozenTransformer):
             raise ValueError(
                 f"n_nearest={self.n_nearest} is more than n_atoms={self.n_atoms}; lower n_nearest"
             )
-        return DictionaryEncoder(
-            image_shape,
-            size_for(image_shape[:2], plain(self.input_size)),
-            self.patch_size,
-            self.stride,
-            self.n_atoms,
-            self.activation,
-            self.threshold,
-            self.n_nearest,
-        )
+        return DictionaryEncoder(image_shape, self)
 
     def _learn(self, net, images):
         encoder, device = net.encoder, torch.device(net.device)

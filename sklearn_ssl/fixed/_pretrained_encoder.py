@@ -76,5 +76,4 @@ class PretrainedEncoder(FrozenTransformer, like=PretextLearner, only=_NETWORK):
     input_size: str | int | Sequence[int] | None = "auto"
     random_state: int | np.random.RandomState | None = argument("random_state", default=None)
 
-    def _make_encoder(self, image_shape, mean, std):
-        return self._make_network(image_shape, mean, std)
+    _make_encoder = FrozenTransformer._make_network

@@ -129,8 +129,8 @@ class Bins(nn.Module):
         self.register_buffer("share", torch.full((len(centers),), 1 / len(centers)))
 
     @classmethod
-    def of_lightness(cls, n_bins: int = 50) -> "Bins":
-        return cls(torch.linspace(0, 1, n_bins)[:, None], groups=1)
+    def of_lightness(cls) -> "Bins":
+        return cls(torch.linspace(0, 1, 50)[:, None], groups=1)
 
     @classmethod
     def of_color(cls, channels: int, rebalance: float = 0.5) -> "Bins":

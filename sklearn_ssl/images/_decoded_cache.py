@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sklearn_ssl._utils._messages import failure_named
 from sklearn_ssl._utils._storage import expanded, read_file, write_file
 from sklearn_ssl.images._targets import Target
 
@@ -31,14 +32,9 @@ class DecodedCache:
 
     def __init__(self, folder: str | os.PathLike):
         self.folder = expanded(folder, "decoded_cache")
-        try:
+        must = "decoded_cache must be a folder that exists or can be created ({})"
+        with failure_named(must, self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"decoded_cache must be a folder that exists or can be created ({error.strerror})",
-                str(self.folder),
-            ) from error
 
     def place_of(self, path: str, stat: os.stat_result, target: Target) -> Path:
         """Return the path at which an image is, or will be, cached."""

@@ -24,7 +24,6 @@ from sklearn_ssl.images._targets import (
     Target,
     fit_array,
     fit_picture,
-    fit_planes,
     kind_of,
     turned,
     type_of,
@@ -137,7 +136,7 @@ def _decode(item: Any, target: Target) -> np.ndarray:
     with _opened(item) as file:
         image = _picture(item, file, target.pages)
         if isinstance(image, Planes):
-            return fit_planes(image, target)
+            return fit_array(image.read(), target, image.alpha)
         return fit_picture(_load(image, file, target), target)
 
 

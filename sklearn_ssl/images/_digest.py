@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import xxhash
 from PIL import Image
+from xxhash import xxh3_128_digest
 
 from sklearn_ssl.images._files import Files
 from sklearn_ssl.images._listing import file_of
@@ -30,7 +30,7 @@ def image_digest(images: Images) -> str:
                 found.update(f"{array.target} {array.broken}".encode())
             waiting = []
             for part in _items(array) if isinstance(array, Files) else _values(array, images.shape):
-                waiting.append(pool.submit(_hashed, part))
+                waiting.append(pool.submit(xxh3_128_digest, part))
                 if len(waiting) > 8:  # hold only a few in memory
                     found.update(waiting.pop(0).result())
             for hashed in waiting:
@@ -41,10 +41,6 @@ def image_digest(images: Images) -> str:
 def path_digest(paths: Iterable[str]) -> str:
     """Compute a digest of files: path, size and modification time of each."""
     return hashlib.blake2b(b"\0".join(map(_stamp, paths)), digest_size=16).hexdigest()
-
-
-def _hashed(part: Any) -> bytes:
-    return xxhash.xxh3_128_digest(part)
 
 
 def _values(array: Any, shape: tuple[int, int, int]) -> Iterator[Any]:
@@ -60,13 +56,9 @@ def _values(array: Any, shape: tuple[int, int, int]) -> Iterator[Any]:
 
 def _items(files: Files) -> Iterator[bytes]:
     """Yield path, size and mtime of files, or a hash of the content of other items, in chunks."""
-    some = []
-    for row in range(len(files)):
-        some.append(_stamp(files.items[row]))
-        if len(some) == 4096:
-            yield b"\0".join(some)
-            some = []
-    yield b"\0".join(some)
+    for start in range(0, len(files) + 1, 4096):  # the last chunk may be empty
+        rows = range(start, min(start + 4096, len(files)))
+        yield b"\0".join(_stamp(files.items[row]) for row in rows)
 
 
 def _stamp(item: Any) -> bytes:
@@ -81,8 +73,8 @@ def _stamp(item: Any) -> bytes:
         text = f"{path} {stat.st_size} {stat.st_mtime_ns}"
         return text.encode(errors="surrogateescape")
     if isinstance(item, Image.Image):
-        return _hashed(f"{item.mode} {item.size}".encode() + item.tobytes())
+        return xxh3_128_digest(f"{item.mode} {item.size}".encode() + item.tobytes())
     if isinstance(item, (bytes, bytearray)):
-        return _hashed(item)
+        return xxh3_128_digest(item)
     array = np.ascontiguousarray(item)
-    return _hashed(f"{array.shape} {array.dtype}".encode() + array.tobytes())
+    return xxh3_128_digest(f"{array.shape} {array.dtype}".encode() + array.tobytes())

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import current_process
 from typing import Any, TypeVar
 
@@ -22,7 +23,6 @@ _HEADERS_SEEN = 2000  # files, evenly spread, whose headers are read before any 
 _NATIVE_UP_TO = 256  # pixels per side up to which images may keep their size
 _USUAL_SIDE = 96
 
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -166,13 +166,8 @@ class Files:
         return f"row {row_in_full(self.items, row)} of {self.name}"
 
     def _read(self, rows: np.ndarray, target: Target) -> Iterator[np.ndarray]:
-        def read(row: int) -> np.ndarray | ImageReadError:
-            try:
-                return self._read_one(row, target)
-            except ImageReadError as error:
-                return error
-
-        for row, image in zip(rows.tolist(), self._in_threads(read, rows.tolist()), strict=True):
+        found = self._in_threads(partial(self._read_one, target=target), rows.tolist())
+        for row, image in zip(rows.tolist(), found, strict=True):
             self.stand_ins.pop(row, None)
             yield self._instead(row, image, target) if isinstance(image, OSError) else image
 
@@ -227,11 +222,8 @@ class Files:
         n = min(len(self), _HEADERS_SEEN)
         rows = np.linspace(0, len(self) - 1, n).astype(int).tolist()
 
-        def see(row: int) -> Header | ImageReadError:
-            try:
-                return look(self.items[row], self._name_of(row), self.pages, self.channel_order)
-            except ImageReadError as error:
-                return error
+        def see(row: int) -> Header:
+            return look(self.items[row], self._name_of(row), self.pages, self.channel_order)
 
         seen = list(self._in_threads(see, rows))
         errors = [error for error in seen if isinstance(error, ImageReadError)]
@@ -242,13 +234,21 @@ class Files:
         return headers
 
     def _in_threads(
-        self, function: Callable[[Item], Result], items: Sequence[Item]
-    ) -> Iterator[Result]:
-        if self.n_threads == 1 or len(items) == 1:
-            yield from map(function, items)
+        self, function: Callable[[int], Result], rows: Sequence[int]
+    ) -> Iterator[Result | ImageReadError]:
+        """Yield what a function returns for each row, or the error for an unreadable image."""
+
+        def tried(row: int) -> Result | ImageReadError:
+            try:
+                return function(row)
+            except ImageReadError as error:
+                return error
+
+        if self.n_threads == 1 or len(rows) == 1:
+            yield from map(tried, rows)
             return
         with ThreadPoolExecutor(self.n_threads) as pool:
-            yield from pool.map(function, items)
+            yield from pool.map(tried, rows)
 
 
 def _common_size(headers: Sequence[Header]) -> tuple[int, int]:

@@ -54,7 +54,8 @@ def as_items(X: Any, sides: tuple[int, ...] | None = None, channel_order: str = 
     if type(X).__module__.partition(".")[0] == "datasets":
         return _of_hugging_face(X)
     if isinstance(X, dict) and not issparse(X):  # DOK sparse arrays are dicts
-        return _of_columns(X)
+        first = {name: values[0] for name, values in X.items() if len(values)}
+        return X[_image_column(first, "X")]
     column = None if isinstance(X, torch.Tensor) else _as_column(X)
     if column is None or len(column) == 0:
         return None
@@ -62,18 +63,17 @@ def as_items(X: Any, sides: tuple[int, ...] | None = None, channel_order: str = 
     if isinstance(images[0], (torch.Tensor, np.ndarray)):
         apart = images is not column or _are_apart(X, images, sides, channel_order)
         return images if apart else None
-    column = images
-    if not isinstance(column[0], _ITEMS):
+    if not isinstance(images[0], _ITEMS):
         return None
-    for row, item in enumerate(column):
+    for row, item in enumerate(images):
         if not isinstance(item, _ITEMS):
             scalar = item is None or isinstance(item, Number)
             given = repr(item) if scalar else f"of type {type(item).__name__}"
             raise TypeError(
-                f"row {row} of X is {given}, but row 0 is of type {type(column[0]).__name__}; "
+                f"row {row} of X is {given}, but row 0 is of type {type(images[0]).__name__}; "
                 "give only paths, bytes or PIL images"
             )
-    return column
+    return images
 
 
 def _without_labels(column: Any) -> Any:
@@ -220,11 +220,6 @@ def _of_hugging_face(X: Any) -> Any:
     if X.format["type"] is None:  # undecoded files, to be decoded at the target size
         X = X.select_columns(names).cast_column(names[0], type(features[names[0]])(decode=False))
     return _First(X, names[0])
-
-
-def _of_columns(X: dict[str, Any]) -> Any:
-    rows = {name: values[0] for name, values in X.items() if len(values)}
-    return X[_image_column(rows, "X")]
 
 
 def _image_column(row: dict[str, Any], name: str) -> str:

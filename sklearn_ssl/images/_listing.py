@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from sklearn_ssl._utils._messages import warn
+from sklearn_ssl._utils._messages import failure_named, warn
 from sklearn_ssl.exceptions import ImageReadWarning
 
 ARCHIVES = frozenset((".tar", ".zip"))
@@ -34,11 +34,6 @@ class _Member(NamedTuple):
     start: int
     size: int
     in_zip: zipfile.ZipInfo | None = None
-
-
-def list_members(archive: str) -> list[str]:
-    """Return the names of the files in an archive, in archive order."""
-    return list(_positions(archive, os.stat(archive).st_mtime_ns))
 
 
 def is_member(path: str) -> bool:
@@ -217,7 +212,7 @@ def _ignored(name: str) -> bool:
 
 
 def _members(archive: str) -> Iterator[str]:
-    for name in list_members(archive):
+    for name in _positions(archive, os.stat(archive).st_mtime_ns):  # in archive order
         if not any(_ignored(part) for part in name.split("/") if part not in (".", "..")):
             yield f"{archive}::{name}"
 
@@ -235,24 +230,20 @@ class _Listed(NamedTuple):
 
 def _listed(folder: str, hidden: bool = False) -> _Listed:
     listed = _Listed([], [], [])
-    try:
-        with os.scandir(folder or os.curdir) as entries:
-            for entry in entries:
-                if _ignored(entry.name) and not hidden:
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    listed.folders.append(entry.name)
-                elif entry.is_symlink() and os.path.isdir(entry.path):
-                    listed.links.append(entry.name)
-                else:
-                    listed.files.append(entry.name)
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"a folder of images cannot be listed ({error.strerror}); make it readable, or give a "
-            "list of paths or a pattern that excludes it",
-            folder,
-        ) from error
+    what = (
+        "a folder of images cannot be listed ({}); make it readable, or give a list of paths or a "
+        "pattern that excludes it"
+    )
+    with failure_named(what, folder), os.scandir(folder or os.curdir) as entries:
+        for entry in entries:
+            if _ignored(entry.name) and not hidden:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                listed.folders.append(entry.name)
+            elif entry.is_symlink() and os.path.isdir(entry.path):
+                listed.links.append(entry.name)
+            else:
+                listed.files.append(entry.name)
     return listed
 
 

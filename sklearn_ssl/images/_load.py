@@ -7,20 +7,19 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from sklearn_ssl._utils._estimators import Interval, StrOptions, plain, validate_params
+from sklearn_ssl._utils._estimators import COUNT_OR_ZERO, StrOptions, plain, validate_params
 from sklearn_ssl.images._read import read_images, warn_of_files
 
 
 @validate_params(
     {
         "image_shape": [tuple, list, None],
-        "pages": [Interval(Integral, 0, None, closed="left"), StrOptions({"channels"}), None],
+        "pages": [COUNT_OR_ZERO, StrOptions({"channels"}), None],
         "channel_order": [StrOptions({"auto", "first", "last"})],
         "on_error": [StrOptions({"raise", "skip"})],
         "decoded_cache": [str, os.PathLike, None],
         "n_jobs": [Integral, None],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def load_images(
     X: Any,

@@ -89,16 +89,6 @@ class Images(Dataset):
         return shown
 
     @property
-    def changed(self) -> list[str]:
-        """Files that changed between two reads."""
-        return [name for array in self.arrays for name in getattr(array, "changed", ())]
-
-    @property
-    def not_cached(self) -> list[str]:
-        """Reasons why decoded images could not be cached."""
-        return [reason for array in self.arrays for reason in getattr(array, "not_cached", ())]
-
-    @property
     def problems(self) -> list[tuple[dict[int, str], set[str], set[str]]]:
         """Skipped files, changed files and reasons for failed caching, for each array of files."""
         return [(array.skipped, array.changed, array.not_cached) for array in self._files]
@@ -238,16 +228,17 @@ def unmasked(values: Any) -> Any:
 
 def warn_of_files(images: Images, what: str) -> None:
     """Warn once of files that could not be read, changed between reads or could not be cached."""
+    changed = [name for _, some, _ in images.problems for name in some]
     for names, happened in (
         (list(images.skipped.values()), f"could not be read and {what}"),
-        (sorted(images.changed), "changed while they were read"),
+        (sorted(changed), "changed while they were read"),
     ):
         if names:
             some = "; ".join(names[:3]) + ("; ..." if names[3:] else "")
             warn(f"{len(names)} of {len(images)} images {happened}: {some}", ImageReadWarning)
-    if images.not_cached:
+    if not_cached := [reason for *_, some in images.problems for reason in some]:
         warn(
-            f"images cannot be cached in decoded_cache= ({images.not_cached[0]}), so they are "
+            f"images cannot be cached in decoded_cache= ({not_cached[0]}), so they are "
             "decoded each time",
             MemoryWarning,
         )

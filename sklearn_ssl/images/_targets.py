@@ -135,11 +135,6 @@ def fit_picture(image: Image.Image, target: Target) -> np.ndarray:
     return target.cut(array.reshape(*array.shape[:2], -1))
 
 
-def fit_planes(planes: Planes, target: Target) -> np.ndarray:
-    """Read an image with any channels as an array (h, w, c) that fits the target."""
-    return fit_array(planes.read(), target, planes.alpha)
-
-
 def fit_array(array: np.ndarray, target: Target, alpha: str | None = None) -> np.ndarray:
     """Convert an array (h, w, c) to fit the target; ``alpha`` is as in :class:`Planes`."""
     if alpha == "none" and target.of_bands:

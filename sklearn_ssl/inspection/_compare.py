@@ -3,7 +3,7 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from numbers import Integral
@@ -22,7 +22,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_random_state
 
 from sklearn_ssl._labeled._mixins import rows_for_scales
-from sklearn_ssl._utils._estimators import HasMethods, Interval, StrOptions, validate_params
+from sklearn_ssl._utils._estimators import COUNT, HasMethods, Interval, StrOptions, validate_params
 from sklearn_ssl._utils._labels import is_absent, read_labels
 from sklearn_ssl._utils._messages import warn
 from sklearn_ssl.base import PretextLearner
@@ -44,15 +44,14 @@ _READING = ("image_shape", "channel_order", "on_error", "pages", "decoded_cache"
 
 @validate_params(
     {
-        "n_labels": ["array-like", Interval(Integral, 1, None, closed="left"), None],
+        "n_labels": ["array-like", COUNT, None],
         "n_splits": [Interval(Integral, 1, 10_000, closed="both")],
         "n_fits": [Interval(Integral, 1, 10_000, closed="both")],
         "groups": ["array-like", None],
         "probe": [HasMethods(["fit", "predict", "get_params"]), None],
         "random_state": ["random_state"],
         "frame": [StrOptions({"pandas", "polars"})],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def compare(
     transformers: Any,
@@ -166,13 +165,14 @@ def compare(
         if absent:
             raise ValueError(f"groups has no group in row {absent[0]}; give one for each image")
     methods = _named(transformers, X)
-    images = _Images(X, _first_learner([m for _, m in methods]))
+    learners = [learner for _, method in methods for learner in _learners_in(method)]
+    images = _Images(X, learners[0] if learners else None)
     usable = np.flatnonzero(is_labeled & ~images.broken)
     codes = np.full(n, -1)
     codes[is_labeled] = np.unique(labels, return_inverse=True)[1]
     random = check_random_state(random_state)
     known, test = _split(usable, codes, groups, random)
-    sizes = _sizes(n_labels, len(known), len(np.unique(codes[known])))
+    sizes = _sizes(n_labels, len(known))
     rest = np.setdiff1d(np.flatnonzero(~images.broken), test)
     if groups is not None:
         rest = rest[~np.isin(np.asarray(groups)[rest], np.asarray(groups)[test])]
@@ -341,10 +341,6 @@ def _hog(images: np.ndarray) -> np.ndarray:
     return np.stack([hog(image, **options) for image in images]).astype(np.float32)
 
 
-def _first_learner(methods: Sequence[Any]) -> Any:
-    return next((found for found in map(_learner_in, methods) if found is not None), None)
-
-
 def _learners_in(method: Any) -> list[Any]:
     """Return the pretext learners in a method."""
     if isinstance(method, PretextLearner):
@@ -461,7 +457,7 @@ def _split(
     return np.sort(known), np.sort(test)
 
 
-def _sizes(n_labels: Any, n_known: int, n_classes: int) -> list[int]:
+def _sizes(n_labels: Any, n_known: int) -> list[int]:
     if n_labels is None:
         found = [n for n in _USUAL_N_LABELS if n <= n_known]
         return found if n_known >= _USUAL_N_LABELS[-1] else list(dict.fromkeys([*found, n_known]))
@@ -508,11 +504,6 @@ class _Plan:
         """Return ``n`` rows of known images for each draw of labels; all of them are one draw."""
         return [draw[:n] for draw in self.draws[: 1 if n == len(self.known) else None]]
 
-    def right(self, rows: np.ndarray, fit: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """Return which test images a classifier gets right after a fit to some known images."""
-        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
-            return fit(rows) == self.codes[self.test]
-
 
 @dataclass
 class _Result:
@@ -542,19 +533,25 @@ def _of_features(plan: _Plan, name: str, method: Any, seeds: Sequence[int | None
         seen = seen[rows_for_scales(np.arange(len(seen)))]
         seconds.append(max(time.perf_counter() - began, _trained_seconds(fitted)))
         result.width = features.shape[1]
-
-        def probed(rows: np.ndarray, known=features, seen=seen, test=of_test) -> np.ndarray:
-            y = plan.codes[plan.known][rows]
-            if plan.probe is not None:
-                return clone(plan.probe).fit(known[rows], y).predict(test)
-            # as in SelfSupervisedClassifier, scales are also learned from unlabeled images
-            return LinearProbe().fit(known[rows], y, X_unlabeled=seen).predict(test)
-
         for n in plan.sizes:
-            found[n].append([plan.right(rows, probed) for rows in plan.rows_of(n)])
+            right = [_probed(plan, rows, features, seen, of_test) for rows in plan.rows_of(n)]
+            found[n].append(right)
     result.right = {n: np.array(values) for n, values in found.items()}
     result.seconds = float(np.mean(seconds))
     return result
+
+
+def _probed(
+    plan: _Plan, rows: np.ndarray, features: np.ndarray, seen: np.ndarray, of_test: np.ndarray
+) -> np.ndarray:
+    """Return which test images a probe gets right after a fit to rows of the known images."""
+    y = plan.codes[plan.known][rows]
+    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+        if plan.probe is not None:
+            probe = clone(plan.probe).fit(features[rows], y)
+        else:  # as in SelfSupervisedClassifier, scales are also learned from unlabeled images
+            probe = LinearProbe().fit(features[rows], y, X_unlabeled=seen)
+        return probe.predict(of_test) == plan.codes[plan.test]
 
 
 def _of_classifier(
@@ -575,18 +572,14 @@ def _of_classifier(
         if is_one and _is_random(method):  # fit a single draw with each seed
             draws *= len(seeds)
         for rows, seed in zip(draws, seeds, strict=False):
-
-            def trained(rows: np.ndarray, seed=seed) -> np.ndarray:
-                classifier = _reseeded(method, seed)
-                seen = some = plan.known[rows]
-                if pretrains:
-                    seen = plan.rest
-                y = np.where(np.isin(seen, some), plan.codes[seen], -1)
-                classifier.fit(plan.images.given_to(classifier, seen), y)
-                return classifier.predict(plan.images.given_to(classifier, plan.test))
-
             began = time.perf_counter()
-            each.append(plan.right(rows, trained))
+            classifier, some = _reseeded(method, seed), plan.known[rows]
+            seen = plan.rest if pretrains else some
+            y = np.where(np.isin(seen, some), plan.codes[seen], -1)
+            with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+                classifier.fit(plan.images.given_to(classifier, seen), y)
+                predicted = classifier.predict(plan.images.given_to(classifier, plan.test))
+            each.append(predicted == plan.codes[plan.test])
             took.append(time.perf_counter() - began)
         result.right[n] = np.expand_dims(each, 1 if is_one else 0)
     result.seconds = float(np.mean(took))
@@ -632,7 +625,7 @@ def _rows(mine: _Result, results: Sequence[_Result], groups: Any) -> Iterator[di
         spread, spread_fits = _spread(right.mean((0, 2))), _spread(right.mean((1, 2)))
         of_images = _over_images(right.mean((0, 1)), groups)
         of_labels, of_fits = (spread, right.shape[1]), (spread_fits, right.shape[0])
-        row = {
+        yield {
             "method": mine.name,
             "kind": "learner" if mine.is_learner else "rival",
             "n_labels": n,
@@ -649,7 +642,6 @@ def _rows(mine: _Result, results: Sequence[_Result], groups: Any) -> Iterator[di
             "width": mine.width,
             "seconds": mine.seconds,
         }
-        yield row
 
 
 def _gain(right: np.ndarray, rival: np.ndarray, groups: Any) -> tuple[float, float, float]:

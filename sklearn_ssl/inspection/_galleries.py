@@ -1,7 +1,6 @@
 """Displays of several images, in the style of scikit-learn."""
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -11,7 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from torch import Tensor
 
-from sklearn_ssl._utils._estimators import HasMethods, Interval, validate_params
+from sklearn_ssl._utils._estimators import COUNT, HasMethods, validate_params
 from sklearn_ssl._utils._labels import read_labels, read_targets
 from sklearn_ssl._utils._messages import naming
 from sklearn_ssl.images import Images, read_images
@@ -19,7 +18,6 @@ from sklearn_ssl.inspection._curves import Display, pyplot
 from sklearn_ssl.inspection._given import check_learner, check_pictures
 
 _REDRAWING = ("reconstruct", "inpaint", "colorize")  # return images, and train nothing
-_COUNT = Interval(Integral, 1, None, closed="left")
 _UNLABELED = "lightgray"
 
 
@@ -162,9 +160,7 @@ class FeatureMapDisplay(Display):
         self.rows = rows
 
     @classmethod
-    @validate_params(
-        {"reducer": [HasMethods(["fit_transform"]), None]}, prefer_skip_nested_validation=True
-    )
+    @validate_params({"reducer": [HasMethods(["fit_transform"]), None]})
     def from_estimator(
         cls, estimator: Any, X: Any, y: Any = None, *, reducer: Any = None, ax: Any = None
     ) -> Self:
@@ -196,9 +192,7 @@ class FeatureMapDisplay(Display):
         return cls(_places(features[rows], reducer), images, labels, rows).plot(ax)
 
     @classmethod
-    @validate_params(
-        {"reducer": [HasMethods(["fit_transform"]), None]}, prefer_skip_nested_validation=True
-    )
+    @validate_params({"reducer": [HasMethods(["fit_transform"]), None]})
     def from_features(
         cls, features: Any, X: Any = None, y: Any = None, *, reducer: Any = None, ax: Any = None
     ) -> Self:
@@ -390,7 +384,7 @@ class NeighborsDisplay(_Grid):
             ]
 
     @classmethod
-    @validate_params({"n_neighbors": [_COUNT]}, prefer_skip_nested_validation=True)
+    @validate_params({"n_neighbors": [COUNT]})
     def from_estimator(
         cls, estimator: Any, X: Any, queries: Any, *, n_neighbors: int = 8, ax: Any = None
     ) -> Self:
@@ -426,7 +420,7 @@ class NeighborsDisplay(_Grid):
         return cls(images, indices, distances, asked_rows).plot(ax)
 
     @classmethod
-    @validate_params({"n_neighbors": [_COUNT]}, prefer_skip_nested_validation=True)
+    @validate_params({"n_neighbors": [COUNT]})
     def from_features(
         cls, features: Any, X: Any, queries: Any, *, n_neighbors: int = 8, ax: Any = None
     ) -> Self:
@@ -512,9 +506,7 @@ class ViewsDisplay(_Grid):
         self.titles = ("image", "views")
 
     @classmethod
-    @validate_params(
-        {"n_views": [_COUNT], "random_state": ["random_state"]}, prefer_skip_nested_validation=True
-    )
+    @validate_params({"n_views": [COUNT], "random_state": ["random_state"]})
     def from_estimator(
         cls, estimator: Any, X: Any, *, n_views: int = 6, random_state: Any = 0, ax: Any = None
     ) -> Self:
@@ -570,7 +562,7 @@ class ReconstructionDisplay(_Grid):
         self.images = images
 
     @classmethod
-    @validate_params({"method": [str, None]}, prefer_skip_nested_validation=True)
+    @validate_params({"method": [str, None]})
     def from_estimator(
         cls, estimator: Any, X: Any, *, method: str | None = None, mask: Any = None, ax: Any = None
     ) -> Self:

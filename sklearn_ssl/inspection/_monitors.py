@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
@@ -157,7 +156,7 @@ class ProbeMonitor(_Monitor):
     def _value(self, features: np.ndarray, rows: np.ndarray) -> float:
         features = features[self.is_labeled_[rows]]
         labels = self.labels_[np.isin(np.flatnonzero(self.is_labeled_), rows)]
-        probe = NeighborsProbe(20) if self.probe is None else clone(self.probe)
+        probe = NeighborsProbe(20) if self.probe is None else self.probe
         standardized = StandardScaler().fit_transform(features)
         return cross_val_score(probe, standardized, labels, cv=self.cv).mean()
 
@@ -196,10 +195,7 @@ class MeasureMonitor(_Monitor):
     [False, True, True, False]
     """
 
-    _constraints: ClassVar[dict[str, Any]] = {
-        **_Monitor._constraints,
-        "measure": [callable, None],
-    }
+    _constraints: ClassVar[dict[str, Any]] = {**_Monitor._constraints, "measure": [callable, None]}
 
     def __init__(
         self, X: Any, measure: Callable[[np.ndarray], float] | None = None, every: int = 1,

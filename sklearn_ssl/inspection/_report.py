@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import check_cv, cross_val_score
 
@@ -27,8 +26,7 @@ from sklearn_ssl.probes import LinearProbe
         "probe": [HasMethods(["fit", "predict", "get_params"]), None],
         "cv": ["cv_object"],
         "frame": [StrOptions({"pandas", "polars"})],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def layer_report(
     learner: Any,
@@ -113,10 +111,12 @@ def layer_report(
         folds = list(check_cv(cv, labels, classifier=True).split(labels, labels))
         n_tested = len(np.unique(np.concatenate([test for _, test in folds])))
     parts = np.split(features, np.cumsum(widths)[:-1], axis=1)
+    probe = LinearProbe() if probe is None else probe
     for (layer, pool), width, mine in zip(pairs, widths, parts, strict=True):
         row: dict[str, Any] = {"layer": layer, "pool": pool, "width": width}
         if labels is not None:
-            scores = _cross_validated(probe, mine[is_labeled], labels, folds)
+            with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+                scores = cross_val_score(probe, mine[is_labeled], labels, cv=folds)
             spread = scores.std(ddof=1) if len(scores) > 1 else np.nan
             row |= {"accuracy": scores.mean(), "spread": spread}
             row["error"] = np.sqrt(scores.mean() * (1 - scores.mean()) / n_tested)
@@ -125,11 +125,6 @@ def layer_report(
         row["uniformity"] = uniformity(mine)
         rows.append(row)
     return make_frame(rows, frame)
-
-
-def _cross_validated(probe: Any, features: np.ndarray, y: Any, cv: Any) -> np.ndarray:
-    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
-        return cross_val_score(LinearProbe() if probe is None else clone(probe), features, y, cv=cv)
 
 
 def _or_nan(measure: Any, features: np.ndarray) -> float:

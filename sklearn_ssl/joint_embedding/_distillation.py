@@ -15,19 +15,16 @@ from torch import Tensor, nn
 from sklearn_ssl._utils._estimators import COUNT, POSITIVE, HasMethods, StrOptions
 from sklearn_ssl._utils._messages import lost_if_interrupted
 from sklearn_ssl._utils._torch import full_precision
-from sklearn_ssl.base import (
-    ImageTransformer,
-    PretextLearner,
-    PretextTask,
-    TaskOutput,
-    argument,
-)
+from sklearn_ssl.base import ImageTransformer, PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.encoders import fixed_pool
 from sklearn_ssl.fixed import PretrainedEncoder
 from sklearn_ssl.nn import Queue, mlp
 from sklearn_ssl.views import Views
 
-_OF_IMAGES = ("image_shape", "channel_order", "pages", "on_error", "decoded_cache", "n_jobs")
+_SHARED = (  # with a teacher that is given by name
+    *("image_shape", "channel_order", "pages", "on_error", "decoded_cache", "n_jobs"),
+    *("precision", "device"),
+)
 
 
 class EncoderTeacher(nn.Module):
@@ -278,14 +275,8 @@ class Distillation(PretextLearner):
     def _make_teacher(self, X: Any, X_unlabeled: Any) -> EncoderTeacher | Targets:
         teacher = self.teacher
         if isinstance(teacher, str):
-            of_images = {name: getattr(self, name) for name in _OF_IMAGES}
-            teacher = PretrainedEncoder(
-                encoder=teacher,
-                pool="avg",
-                precision=self.precision,
-                device=self.device,
-                **of_images,
-            )
+            shared = {name: getattr(self, name) for name in _SHARED}
+            teacher = PretrainedEncoder(encoder=teacher, pool="avg", **shared)
         while isinstance(teacher, FrozenEstimator):
             teacher = teacher.estimator
         name = type(teacher).__name__

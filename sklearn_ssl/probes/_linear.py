@@ -4,7 +4,6 @@ import copy
 import math
 import warnings
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -22,9 +21,9 @@ from sklearn_ssl._labeled._mixins import DecisionMixin, best_of, encoded, labele
 from sklearn_ssl._labeled._to_torch import ExportMixin, Linear
 from sklearn_ssl._utils._estimators import (
     COUNT,
+    NOT_NEGATIVE,
     POSITIVE,
     DeclaredArguments,
-    Interval,
     StrOptions,
     all_or_nothing,
     argument,
@@ -115,7 +114,7 @@ class LinearProbe(DecisionMixin, ExportMixin, SavedMixin, DeclaredArguments, Bas
     cv: Any = argument("cv_object", default=None)
     class_weight: Any = argument(dict, StrOptions({"balanced"}), None, default=None)
     fit_intercept: bool = argument("boolean", default=True)
-    tol: float = argument(Interval(Real, 0, None, closed="left"), default=1e-5)
+    tol: float = argument(NOT_NEGATIVE, default=1e-5)
     max_iter: int = argument(COUNT, default=1000)
     device: str | torch.device = argument(str, torch.device, default="auto")
 

@@ -131,13 +131,9 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
         check_is_fitted(self)
         return self.head_
 
-    def _features(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
-        return self.learner_.transform(X)
-
     def _of_read(self, method: str, X: Any) -> np.ndarray:
         """Apply a method of the head to images; unreadable ones get NaN or None."""
-        return of_read(getattr(self._fitted_head, method), self._features(X))
+        return of_read(getattr(self._fitted_head, method), self.learner_.transform(X))
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict the labels or targets of images.

@@ -5,20 +5,18 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from numbers import Integral, Real
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from filelock import Timeout
 from sklearn.base import BaseEstimator
 
-from sklearn_ssl._utils._estimators import DeclaredArguments, Interval, argument
-from sklearn_ssl._utils._messages import warn
+from sklearn_ssl._utils._estimators import COUNT, NOT_NEGATIVE, DeclaredArguments, argument
+from sklearn_ssl._utils._messages import failure_named, warn
 from sklearn_ssl._utils._storage import DAMAGED, expanded, locked, read_file, write_file
 from sklearn_ssl._utils._torch import OwnRandomNumbers, current_processes
 from sklearn_ssl.exceptions import CheckpointWarning
-
-_COUNT = Interval(Integral, 1, None, closed="left")
 
 
 class CheckpointFolder(DeclaredArguments, BaseEstimator):
@@ -50,11 +48,9 @@ class CheckpointFolder(DeclaredArguments, BaseEstimator):
     """
 
     folder: str | os.PathLike = argument(str, os.PathLike, kw_only=False)
-    every_epochs: int | None = argument(_COUNT, None, default=1)
-    every_seconds: float | None = argument(
-        Interval(Real, 0, None, closed="left"), None, default=None
-    )
-    keep: int = argument(_COUNT, default=2)
+    every_epochs: int | None = argument(COUNT, None, default=1)
+    every_seconds: float | None = argument(NOT_NEGATIVE, None, default=None)
+    keep: int = argument(COUNT, default=2)
 
     @property
     def path(self) -> Path:
@@ -127,11 +123,8 @@ class CheckpointFolder(DeclaredArguments, BaseEstimator):
         OSError
             If it cannot be written; earlier checkpoints stay intact.
         """
-        try:
+        with failure_named("a checkpoint cannot be written: {}", self.path):
             write_file(self.path / f"step-{step:010d}.safetensors", values)
-        except OSError as error:
-            what = f"a checkpoint cannot be written: {error.strerror}"
-            raise OSError(error.errno, what, str(self.path)) from error
         for old in self.files()[self.keep :]:
             old.unlink(missing_ok=True)
 
@@ -139,6 +132,7 @@ class CheckpointFolder(DeclaredArguments, BaseEstimator):
 _DIGEST = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{8,}\b")  # hashes of images, files and code
 
 
+@dataclass
 class Checkpoints:
     """Checkpoints of one training run; with several processes, the first one writes them.
 
@@ -152,14 +146,11 @@ class Checkpoints:
         Random number generators of the run.
     """
 
-    def __init__(
-        self, checkpoint: CheckpointFolder, training: dict[str, Any], draws: OwnRandomNumbers
-    ):
-        self.checkpoint = checkpoint
-        self.training = training
-        self.draws = draws
-        self.epochs_since = 0
-        self.written = time.monotonic()
+    checkpoint: CheckpointFolder
+    training: dict[str, Any]
+    draws: OwnRandomNumbers
+    epochs_since: int = 0
+    written: float = field(default_factory=time.monotonic)
 
     def resume(self, net: Any, epochs: int, n_images: int) -> int:
         """Load the last checkpoint into the net, and return the number of epochs left.

@@ -272,7 +272,8 @@ class Batches:
             return
         batches = order.split(self.batch_size)
         for batch in self.images.read_ahead(self._read, batches, in_memory_too=True):
-            yield self._moved(batch)
+            pinned = self.device.type == "cuda"  # an asynchronous copy needs pinned memory
+            yield tuple(part.to(self.device, non_blocking=pinned) for part in batch)
 
     def _read(self, index: Tensor) -> list[Tensor]:
         """Read a batch in the reader thread; only the main thread uses the device."""
@@ -283,10 +284,6 @@ class Batches:
             images, sizes = self.images.take(rows), []
         batch = [images, torch.from_numpy(self.images.shown_by(rows)), *sizes]
         return [part.pin_memory() for part in batch] if self.device.type == "cuda" else batch
-
-    def _moved(self, batch: list[Tensor]) -> tuple[Tensor, ...]:
-        pinned = self.device.type == "cuda"  # an asynchronous copy needs pinned memory
-        return tuple(part.to(self.device, non_blocking=pinned) for part in batch)
 
 
 _CHECK_AFTER = 20.0  # seconds: short runs do not matter, and the load is an average over a minute
@@ -385,11 +382,7 @@ class SklearnCallbacks(Callback):
     """Callback that reports a fit and its epochs through scikit-learn's callback protocol."""
 
     def __init__(
-        self,
-        learner: Any,
-        X: Any,
-        epochs: int | None,
-        fitted: Callable[[], dict[str, Any]],
+        self, learner: Any, X: Any, epochs: int | None, fitted: Callable[[], dict[str, Any]]
     ):
         self.given = {"estimator": learner, "X": X, "reconstruction_attributes": fitted}
         self.fit_context = learner._init_callback_context(max_subtasks=epochs)
@@ -691,9 +684,8 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         spread = self._feature_spread(*batch)
         self.history.record("feature_spread", spread)
         self._check_finite("pretext loss", self.history[-1, "train_loss"])
-        self._check_finite(
-            "spread of the features", spread
-        )  # the last loss is of before the last update
+        # the last loss is of before the last update
+        self._check_finite("spread of the features", spread)
 
     def _record(self, columns: dict[str, list[float]]) -> None:
         """Record the values of the batches and their means over the epoch, with skorch's names."""

@@ -5,7 +5,7 @@ torch's own pickles contain memory addresses, and optimizers are dictionaries ke
 """
 
 import copy
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,12 @@ from torch import Tensor, nn
 from sklearn_ssl._utils._storage import from_bytes, to_bytes
 from sklearn_ssl._utils._torch import own_settings
 from sklearn_ssl.nn import make_optimizer
+
+# skorch is imported when a learner is fitted
+if TYPE_CHECKING:
+    from skorch import NeuralNet
+else:
+    NeuralNet = object
 
 
 def module_to_bytes(module: nn.Module) -> tuple[nn.Module, bytes]:
@@ -145,21 +151,10 @@ class FrozenNet:
             self.module_ = module_from_bytes(*state["module_"])
 
 
-class StateMixin:
+class StateMixin(NeuralNet):
     """Mixin for nets: training with new options, moving, copying, and pickling as bytes."""
 
-    module: Any
-    module_: Any
-    optimizer: Any
-    optimizer_: Any
-    batch_size: int
-    callbacks_: list
     history: Any
-    lr: float
-    weight_decay: float
-    initialize_callbacks: Any
-    initialize_optimizer: Any
-    _current_init_context: Any
 
     def set_options(self, options: dict[str, Any], batch_size: int, device: torch.device) -> None:
         """Set new options for continued training; make a new optimizer only if it changed."""

@@ -187,17 +187,15 @@ class Views(DeclaredArguments, BaseEstimator):
         -------
         Tensor of shape (n, c, \\*size)
         """
-        _check_batch(images)
+        if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
+            kind = f"{type(images).__name__} of shape {np.shape(images)}"
+            raise TypeError(f"views need a float tensor (n, c, h, w) in [0, 1], but got a {kind}")
         with full_precision(images.device):
-            if isinstance(images, CenteredImages):
-                return self._draw(images, view, images.whole, images.sizes)
             return self._draw(images, view)
 
-    def _draw(
-        self, images: Tensor, view: int, whole: Tensor | None = None, sizes: Tensor | None = None
-    ) -> Tensor:
+    def _draw(self, images: Tensor, view: int) -> Tensor:
         n, channels = images.shape[:2]
-        images = self._crop(images, whole, sizes)
+        images = self._crop(images)
         if self.rotate:
             turns = (4 * torch.rand(n, device=images.device)).long()
             images = functional.rotate90(images, turns)
@@ -256,16 +254,17 @@ class Views(DeclaredArguments, BaseEstimator):
         sides = zip(self.size_for(image_shape), image_shape, strict=False)
         return max(1.0, *(_ZOOM * view / side for view, side in sides))
 
-    def _crop(self, images: Tensor, whole: Tensor | None, sizes: Tensor | None) -> Tensor:
-        """Crop images, or, if given, the whole images of these sizes."""
+    def _crop(self, images: Tensor) -> Tensor:
+        """Crop images, from the whole ones if they are center crops."""
         n, _, height, width = images.shape
         size = self.size_for((height, width))
         mirrored = self._chance(images, self.flip) if self.flip else None
         if self.crop_scale is not None:
             rows: Any = height
             columns: Any = width
-            if whole is not None and sizes is not None:
-                images, (rows, columns) = whole, sizes.unbind(1)
+            if isinstance(images, CenteredImages):
+                rows, columns = images.sizes.unbind(1)
+                images = images.whole
             boxes = functional.random_boxes(
                 n, rows, columns, self.crop_scale, self.crop_ratio, images.device
             )
@@ -301,12 +300,6 @@ class Views(DeclaredArguments, BaseEstimator):
         brightness, contrast = self.jitter[:2]
         images = functional.adjust_brightness(images, self._factors(images, brightness, jittered))
         return functional.adjust_contrast(images, self._factors(images, contrast, jittered))
-
-
-def _check_batch(images: Any) -> None:
-    if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
-        kind = f"{type(images).__name__} of shape {np.shape(images)}"
-        raise TypeError(f"views need a float tensor (n, c, h, w) in [0, 1], but got a {kind}")
 
 
 class CallableViews:
