@@ -51,17 +51,17 @@ def test_public_names_exist_and_are_documented(name):
 def test_docstring_of_a_learner_is_complete(Learner):
     doc = Learner.__doc__
     for section in ("Parameters", "Attributes", "References", "Examples"):
-        assert f"    {section}\n    ---" in doc
+        assert f"\n{section}\n---" in doc
     assert "<" not in re.sub(r"'.*?'|\S*<\S*>", "", doc.split("Examples")[0]), "an unfilled part"
-    documented = re.findall(r"^    (\w+) : ", doc.split("Attributes\n")[0], re.M)
+    documented = re.findall(r"^(\w+) : ", doc.split("Attributes\n")[0], re.M)
     assert sorted(documented) == sorted(Learner._get_param_names())
-    groups = doc.split("Parameters\n    ---")[0].split("Arguments by group:\n")[1]
-    grouped = re.findall(r"\w+", re.sub(r"(?m)^    - .*?:", "", groups))
+    groups = doc.split("Parameters\n---")[0].split("Arguments by group:\n")[1]
+    grouped = re.findall(r"\w+", re.sub(r"(?m)^- .*?:", "", groups))
     assert sorted(grouped) == sorted(documented)
     for name, argument in inspect.signature(Learner).parameters.items():
         if argument.default is argument.empty:
             continue
-        written = re.search(rf"^    {name} : .*default=(.*)$", doc, re.M)
+        written = re.search(rf"^{name} : .*default=(.*)$", doc, re.M)
         assert written, f"{name} has no default in the docstring"
         assert str(argument.default) in written[1].replace('"', ""), name
     for method in ("fit", "transform", "score", "partial_fit", "encoder_layers"):

@@ -352,5 +352,5 @@ def test_borrowed_arguments_are_validated_and_described(estimator, name):
     kind = type(estimator)
     with pytest.raises(ValueError, match=f"The '{name}' parameter of {kind.__name__}"):
         estimator.fit(np.eye(16), np.arange(16) % 2)
-    assert f"    {name} : " in kind.__doc__
+    assert f"\n{name} : " in kind.__doc__
     assert "time_budget" not in re.findall(r"- encoder: ([^-]*)", kind.__doc__)[0]

@@ -208,17 +208,22 @@ def plain(value: Any) -> Any:
 
 
 def fill_docstring(cls: Any) -> None:
-    """Replace placeholders such as ``<shared parameters>`` and ``<attributes>`` by their text."""
-    of_bases = "".join(base.__doc__ or "" for base in reversed(cls.__mro__[1:]))
-    attributes = of_bases.partition("    Attributes\n    ----------\n")[2].partition("\n\n")[0]
+    """Replace placeholders such as ``<shared parameters>`` and ``<attributes>`` by their text.
+
+    The docstring is without indentation afterwards, as Python 3.13 and later compile it.
+    """
+    if cls.__doc__ is None:
+        return
+    of_bases = "\n\n".join(inspect.cleandoc(base.__doc__ or "") for base in reversed(cls.__mro__[1:]))
+    cls.__doc__ = inspect.cleandoc(cls.__doc__)
     parts = {
-        "    Parameters\n    ----------\n": f"{_overview(cls)}\n\n    Parameters\n    ----------\n",
-        "    <shared parameters>": _describe_arguments(cls),
-        "    <attributes>": attributes,
+        "Parameters\n----------\n": f"{_overview(cls)}\n\nParameters\n----------\n",
+        "<shared parameters>": _describe_arguments(cls),
+        "<attributes>": of_bases.partition("Attributes\n----------\n")[2].partition("\n\n")[0],
         "<_usual_batch_size>": str(getattr(cls, "_usual_batch_size", "")),
     }
     for placeholder, text in parts.items():
-        cls.__doc__ = cls.__doc__ and cls.__doc__.replace(placeholder, text)
+        cls.__doc__ = cls.__doc__.replace(placeholder, text)
 
 
 def _overview(cls: Any) -> str:
@@ -232,9 +237,8 @@ def _overview(cls: Any) -> str:
                 if not any(name in names for names in groups.values()):
                     groups.setdefault(group, []).append(name)
     lines = [f"- {group}: {', '.join(names)}" for group, names in groups.items() if names]
-    return "    Arguments by group:\n\n" + "\n".join(
-        textwrap.fill(line, 100, initial_indent="    ", subsequent_indent="      ")
-        for line in lines
+    return "Arguments by group:\n\n" + "\n".join(
+        textwrap.fill(line, 96, subsequent_indent="  ") for line in lines
     )
 
 
@@ -243,11 +247,12 @@ def _describe_arguments(cls: Any) -> str:
     entries = []
     for argument in fields(cls):
         kind, _, text = cls._arguments[argument.name]["doc"].partition("\n")
-        if not kind or f"\n    {argument.name} : " in (cls.__doc__ or ""):
+        if not kind or f"\n{argument.name} : " in (cls.__doc__ or ""):
             continue
         shown = f'"{default}"' if isinstance(default := argument.default, str) else repr(default)
-        lines = "\n".join(f"        {line}" for line in text.split("\n"))
-        entries.append(f"    {argument.name} : {kind}, default={shown}\n{lines}")
+        entries.append(
+            f"{argument.name} : {kind}, default={shown}\n{textwrap.indent(text, '    ')}"
+        )
     return "\n".join(entries)
 
 
