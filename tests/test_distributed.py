@@ -219,6 +219,7 @@ def test_several_processes_need_accelerate(images, monkeypatch):
         small(SimCLR).fit(images)
 
 
+@pytest.mark.slow
 def test_a_fit_without_a_launcher_passes_through_none_of_this(images):
     """Nor is the code of several processes imported."""
     script = (

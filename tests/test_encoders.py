@@ -257,7 +257,9 @@ def test_layer_norm_keeps_images_apart():
 # Stems and patches follow the image size
 
 
-@pytest.mark.parametrize("encoder", ["small_resnet", "resnet18", "resnet50"])
+@pytest.mark.parametrize(
+    "encoder", ["small_resnet", "resnet18", pytest.param("resnet50", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     ("size", "kernel", "stride", "pools"),
     [

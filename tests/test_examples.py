@@ -175,7 +175,10 @@ TASKS = {
 }
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in ("dense", "retrieval") else SLOW) for name in TASKS],
+)
 def test_other_tasks(name, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(ROOT / "examples" / "tasks"))
     assert TASKS.keys() == {path.stem for path in (ROOT / "examples" / "tasks").glob("*.py")}

@@ -1252,6 +1252,7 @@ def test_decoders_do_not_change_the_result(array, paths):
     np.testing.assert_array_equal(one.transform(paths), two.transform(paths))
 
 
+@pytest.mark.slow
 def test_one_decoder_in_workers():
     n_threads = Parallel(n_jobs=2)(delayed(Reading(n_jobs=-1).n_threads)() for _ in range(2))
     assert n_threads == [1, 1]

@@ -452,6 +452,7 @@ def test_classifiers_that_pretrain_get_images_without_labels():
     assert seen == [(45, 20)]
 
 
+@pytest.mark.slow
 def test_the_usual_dictionary_reads_files_as_the_learner_does(tmp_path):
     for i, image in enumerate(make_images(40)):
         Image.fromarray(image).save(tmp_path / f"{i:02}.png")

@@ -288,7 +288,10 @@ def test_gpu_fit_and_pickle(Learner, images, monkeypatch):
 
 
 @every_kind
-@pytest.mark.parametrize("shape", [(8, 8, 1), (14, 20, 5), (9, 9, 2), (96, 96, 3)])
+@pytest.mark.parametrize(
+    "shape",
+    [(8, 8, 1), (14, 20, 5), (9, 9, 2), pytest.param((96, 96, 3), marks=pytest.mark.slow)],
+)
 def test_images_of_any_shape(Learner, shape):
     X = make_images(7, *shape)  # the last batch would be of one image
     learner = small(Learner, batch_size=3).fit(X)

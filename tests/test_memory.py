@@ -295,7 +295,7 @@ GRID = {
 }
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("n_jobs", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_search_pretrains_and_encodes_once_a_fold(n_jobs, tmp_path, log):
     pipe = make_pipeline(learner(tmp_path, encoder=LoggedNet), LogisticRegression())
     search = GridSearchCV(pipe, GRID, cv=3, n_jobs=n_jobs).fit(X, y)

@@ -40,7 +40,9 @@ def features(Learner, params, views):
 
 
 @one_of_each_kind
-@pytest.mark.parametrize("which", [0, 1], ids=["64 bits", "few bits"])
+@pytest.mark.parametrize(
+    "which", [pytest.param(0, marks=pytest.mark.slow), 1], ids=["64 bits", "few bits"]
+)
 def test_numbers_of_numpy_give_the_same_bits(Learner, which):
     """Few bits wrap around, where they are not made plain: an epoch of them has no steps."""
     params = {"max_epochs": 2, "batch_size": 8, "lr": 1e-3, "random_state": 0, "pool": 2}

@@ -66,9 +66,9 @@ from sklearn_ssl import (
     Views,
     load,
 )
+from sklearn_ssl._labeled._leave_one_out import leave_one_out
 from sklearn_ssl.exceptions import DivergenceError, LabelWarning
 from sklearn_ssl.inspection import ProbeMonitor
-from sklearn_ssl.probes._leave_one_out import leave_one_out
 from sklearn_ssl.training._loop import layer_of_parameters
 
 STILL = Views(crop_scale=None, flip=0, jitter=None, gray=0, blur=0)
@@ -89,9 +89,7 @@ def tuned(Tuned, learner=None, **params):
     [
         LinearProbe(),
         KernelProbe(),
-        KernelRegressor(),
         NeighborsProbe(n_neighbors=5),
-        SelfSupervisedClassifier(small(SimCLR)),
     ]
 )
 def test_scikit_learn_check(estimator, check):
@@ -102,6 +100,8 @@ def test_scikit_learn_check(estimator, check):
 @pytest.mark.filterwarnings("ignore")
 @parametrize_with_checks(
     [
+        KernelRegressor(),
+        SelfSupervisedClassifier(small(SimCLR)),
         LinearProbe(C=[0.1, 1.0], cv=2),
         KernelProbe(alpha=0.1, gamma=1.0, class_weight="balanced"),
         SelfSupervisedRegressor(small(SimCLR)),

@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 import skorch
 import torch
-from conftest import LEARNERS, Constant, TinyNet, Transpose, every_learner, make_images, small
+from conftest import (
+    LEARNERS,
+    Constant,
+    TinyNet,
+    Transpose,
+    every_kind,
+    every_learner,
+    make_images,
+    small,
+)
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import FunctionTransformer
@@ -78,7 +87,7 @@ def test_meta_device_catches_a_value_that_is_read(images):
         net.module_.pixels.offset.sum().item()
 
 
-@every_learner
+@every_kind
 def test_values_are_read_once_an_epoch(Learner, images, monkeypatch):
     """Reads must not grow with the number of steps."""
     reads = []
@@ -545,3 +554,58 @@ def test_progress():
     by_steps.done = 4
     assert by_steps.is_over
     assert by_steps.share == 1
+
+
+def shares_of(progress, clock, steps=()):
+    """Shares at the start, in the middle and at the end of each step, until the end."""
+    found = []
+    progress.start()
+    for seconds in steps:
+        found += [progress.share, progress.middle]
+        clock[0] += seconds
+        progress.done += 1
+        found.append(progress.share)
+        if progress.is_over:
+            break
+    return found
+
+
+@pytest.mark.parametrize("speeds", ["steady", "slower", "faster", "irregular", "a step too long"])
+def test_a_timed_run_ends_in_time_and_can_be_repeated_without_a_clock(speeds, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    rng = np.random.default_rng(0)
+    steps = {
+        "steady": np.full(1000, 0.1),
+        "slower": np.r_[np.full(300, 0.1), np.full(1000, 0.15)],
+        "faster": np.r_[np.full(300, 0.1), np.full(1000, 0.05)],
+        "irregular": rng.exponential(0.1, 1000),
+        "a step too long": [70.0, 1.0],
+    }[speeds]
+    progress = Progress(0, 60.0)
+    clock[0] += 1  # before the first step
+    shares = shares_of(progress, clock, steps)
+    taken = clock[0] - 100.0
+    assert speeds == "a step too long" or 58 < taken < 61
+    assert progress.is_over
+    assert shares[-1] > 0.99 or speeds == "a step too long"
+    assert (np.diff(shares) >= 0).all()
+    assert np.diff(shares).max() < 0.02 or speeds == "a step too long"
+    again = Progress(0, timetable=progress.timetable)
+    assert shares_of(again, clock, steps) == shares
+    assert len(progress.timetable) < 200
+
+
+def test_a_timed_run_goes_on_with_its_timetable(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    progress = Progress(0, 60.0)
+    before = shares_of(progress, clock, np.full(200, 0.1))
+    timetable, done = progress.timetable, progress.done
+    clock[0] += 1e6
+    progress = Progress(0, 60.0)
+    progress.resume(done, 20.0, timetable)
+    after = shares_of(progress, clock, np.full(1000, 0.1))
+    assert 39 < clock[0] - 1e6 - 20 < 41
+    again = Progress(0, timetable=progress.timetable)
+    assert shares_of(again, clock, np.full(1000, 0.1)) == before + after

@@ -214,7 +214,9 @@ def fill_docstring(cls: Any) -> None:
     """
     if cls.__doc__ is None:
         return
-    of_bases = "\n\n".join(inspect.cleandoc(base.__doc__ or "") for base in reversed(cls.__mro__[1:]))
+    of_bases = "\n\n".join(
+        inspect.cleandoc(base.__doc__ or "") for base in reversed(cls.__mro__[1:])
+    )
     cls.__doc__ = inspect.cleandoc(cls.__doc__)
     parts = {
         "Parameters\n----------\n": f"{_overview(cls)}\n\nParameters\n----------\n",

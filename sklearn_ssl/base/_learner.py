@@ -450,7 +450,9 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         continued: bool,
         streamed: bool = False,
         began: float | None = None,
+        timetable: Sequence[tuple[int, float]] = (),
     ) -> Self:
+        """Fit; with the ``timetable`` of an earlier timed fit, repeat its steps."""
         began = self._start_clock(self.encoder) if began is None else began
         self._validate()
         continued = continued and self.__sklearn_is_fitted__()
@@ -461,7 +463,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         seed = draw_seed(self.random_state)
         if continued and self.random_state is not None:
             seed += self.n_epochs_  # not the random numbers of earlier epochs
-        timed = self.time_budget is not None and not streamed
+        timed = self.time_budget is not None and not streamed and not timetable
         deadline = began + plain(self.time_budget) if timed else None
         epochs_before = self.n_epochs_ if continued else 0
         with (
@@ -473,7 +475,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
                 _check_alike(processes, self, images, epochs, continued)
                 seed = processes.first(lambda: seed)
             draws = OwnRandomNumbers(device, seed)
-            fit = _Fit(X, images, draws, seed, streamed, deadline)
+            fit = _Fit(X, images, draws, seed, streamed, deadline, timetable)
             if continued or self.memory is None or not caches_trainings(self):
                 self._learn(fit, epochs, continued)
             else:
@@ -527,7 +529,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         watchers: list[Any] = []
         if hasattr(self, "_init_callback_context") and not fit.streamed:
             fitted = functools.partial(self._fitted_attributes, net, images)
-            known = epochs if deadline is None else None
+            known = epochs if deadline is None and not fit.timetable else None
             watchers.append(SklearnCallbacks(self, fit.X, known, fitted))
         if net.device == "cpu" and first:
             watchers.append(LoadWatch())
@@ -548,6 +550,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
                 read=read,
                 skips=self.on_error == "skip",
                 seconds=None if deadline is None else max(deadline - time.monotonic(), 1e-3),
+                timetable=fit.timetable,
                 constant_lr=fit.streamed or self.schedule == "constant",
                 watchers=watchers,
                 checkpoints=checkpoints,
@@ -759,6 +762,7 @@ class _Fit:
     seed: int
     streamed: bool
     deadline: float | None  # on the monotonic clock
+    timetable: Sequence[tuple[int, float]]
 
 
 # Checks of a fit

@@ -23,6 +23,7 @@ from sklearn.utils import check_random_state
 
 from sklearn_ssl._labeled._mixins import rows_for_scales
 from sklearn_ssl._utils._estimators import COUNT, HasMethods, Interval, StrOptions, validate_params
+from sklearn_ssl._utils._frames import make_frame
 from sklearn_ssl._utils._labels import is_absent, read_labels
 from sklearn_ssl._utils._messages import warn
 from sklearn_ssl.base import PretextLearner
@@ -31,7 +32,6 @@ from sklearn_ssl.fine_tuning import FineTunedClassifier
 from sklearn_ssl.fixed import PatchDictionary
 from sklearn_ssl.images import PickedArray, count_images, load_images, opened, pick
 from sklearn_ssl.inspection._given import check_columns
-from sklearn_ssl.inspection._report import make_frame
 from sklearn_ssl.probes import LinearProbe
 from sklearn_ssl.semi_supervised import SelfSupervisedClassifier
 from sklearn_ssl.views import Views

@@ -11,6 +11,7 @@ from sklearn.model_selection import check_cv, cross_val_score
 
 from sklearn_ssl._labeled._mixins import read_rows
 from sklearn_ssl._utils._estimators import HasMethods, StrOptions, validate_params
+from sklearn_ssl._utils._frames import make_frame
 from sklearn_ssl._utils._labels import read_labels
 from sklearn_ssl._utils._messages import naming
 from sklearn_ssl.encoders import pooled_width
@@ -132,20 +133,3 @@ def _or_nan(measure: Any, features: np.ndarray) -> float:
         return measure(features)
     except ValueError:
         return np.nan
-
-
-def make_frame(rows: list[dict[str, Any]], library: str) -> Any:
-    """Make a pandas or polars data frame."""
-    if library == "polars":
-        import polars
-
-        if "pool" in rows[0]:  # a column has one type
-            rows = [{**row, "pool": str(row["pool"])} for row in rows]
-        return polars.DataFrame(rows)
-    try:
-        import pandas
-    except ImportError:
-        raise ImportError(
-            "tables need pandas: pip install pandas; or give frame='polars'"
-        ) from None
-    return pandas.DataFrame(rows)

@@ -6,12 +6,18 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_expit, log_softmax, ndtr, softmax
+from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import BaseEstimator, MultiOutputMixin
 from sklearn.utils import compute_class_weight
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
+from sklearn_ssl._labeled._leave_one_out import (
+    leave_one_out,
+    mass_of_classes,
+    of_all_kinds,
+    smoothed_error,
+)
 from sklearn_ssl._labeled._mixins import (
     DecisionMixin,
     LabeledRegressorMixin,
@@ -29,13 +35,11 @@ from sklearn_ssl._utils._estimators import (
 from sklearn_ssl._utils._messages import naming
 from sklearn_ssl._utils._saving import SavedMixin
 from sklearn_ssl._utils._torch import own_settings, resolve_device
-from sklearn_ssl.probes._leave_one_out import leave_one_out
 
 _PAIRS_AT_ONCE = 2**24
 _ALPHAS = [10.0 ** (k / 2) for k in range(-8, 3)]  # 1e-4 to 10
 _GAMMAS = [2.0**k for k in range(-3, 3)]  # 1/8 to 4
 _USUAL_ALPHA, _USUAL_GAMMA, _USUAL_TEMPERATURE = 0.03, 0.5, 0.3  # if no sample can be left out
-_SMOOTHING = 0.25  # width of the smoothed error, in standard deviations of the margin
 _CHOOSE_BY = 1024  # samples to choose by; the eigendecomposition of more is slow
 _LARGE = 1e30  # the distance between samples this large may overflow float32
 _AUTO = StrOptions({"auto"})
@@ -58,7 +62,7 @@ class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
             X = X.astype(np.float64)
         center, scale = _center_and_scale(X, weights)
         X = (X - center) / X.dtype.type(scale)
-        some = _of_all_kinds(targets, _CHOOSE_BY)
+        some = of_all_kinds(targets, _CHOOSE_BY)
         device = self._device()
         with own_settings(device), torch.no_grad():
             samples, wanted, root = (
@@ -269,10 +273,10 @@ class KernelProbe(DecisionMixin, _KernelMachine):
                 )[codes]  # fmt: skip
                 X, targets, weights = (part[weights > 0] for part in (X, targets, weights))
         X, targets, weights = _without_copies(X, targets, weights)
-        mass = _mass(targets, weights, several)
+        mass = mass_of_classes(targets, weights, several)
 
         def loss(scores: np.ndarray, some: np.ndarray) -> float:
-            return _smoothed_error(scores, mass[some], several)
+            return smoothed_error(scores, mass[some], several)
 
         left_out, some = self._solve(X, targets, weights, loss, intercept=several)
         self.temperature_ = _best_temperature(left_out, mass[some], several)
@@ -540,45 +544,6 @@ def _without_copies(
     total = np.bincount(places, weights)
     sums = np.stack([np.bincount(places, weights * column) for column in targets.T], 1)
     return X[first], sums / total[:, None], total
-
-
-def _of_all_kinds(targets: np.ndarray, n: int) -> np.ndarray:
-    """Return ``n`` rows, evenly spread over the sorted targets, or all rows if there are fewer."""
-    if len(targets) <= n:
-        return np.arange(len(targets))
-    order = np.lexsort(targets.T[::-1])
-    return order[np.linspace(0, len(targets) - 1, n).astype(int)]
-
-
-def _mass(targets: np.ndarray, weights: np.ndarray, several: bool) -> np.ndarray:
-    """Compute the weight of each sample in each class: (n, n_classes), or (n, n_labels, 2).
-
-    A class with a single sample has weight 0: the other samples cannot predict it.
-    """
-    shares = (targets + 1) / 2
-    if several:
-        shares = np.stack([1 - shares, shares], 2)
-    mass = shares * weights.reshape(-1, *[1] * (shares.ndim - 1))
-    return mass * ((shares > 0).sum(0) > 1)
-
-
-def _smoothed_error(scores: np.ndarray, mass: np.ndarray, several: bool) -> float:
-    """Compute a smoothed error rate, in which samples near the decision boundary count in part.
-
-    It smooths the error rate like a kernel density estimate smooths a histogram. Log loss would
-    favor a larger penalty than accuracy does.
-    """
-    total = mass.sum()
-    if total == 0:
-        return np.nan
-    if several:
-        margins = np.stack([-scores, scores], 2)
-    else:
-        second, first = np.sort(scores, axis=1)[:, -2:, None].transpose(1, 0, 2)
-        margins = scores - np.where(scores == first, second, first)
-    mean = (mass * margins).sum() / total
-    width = _SMOOTHING * np.sqrt((mass * (margins - mean) ** 2).sum() / total)
-    return float((mass * ndtr(-margins / (width or 1.0))).sum() / total)
 
 
 def _best_temperature(scores: np.ndarray, mass: np.ndarray, several: bool) -> float:

@@ -180,7 +180,7 @@ class Checkpoints:
         net.set_optimizer_state(state["optimizer"])
         done = len(state["history"]) - len(net.history)
         begun = done + (state["epoch"] is not None)
-        timed = net.progress_.seconds is not None
+        timed = net.progress_.steps is None
         if begun > epochs:
             raise ValueError(f"they have {begun} epochs, which is more than max_epochs={epochs}")
         net.set_history(state["history"])
@@ -191,7 +191,7 @@ class Checkpoints:
         spent = sum(row["seconds"] for row in net.history[len(net.history) - done :])
         if state["epoch"] is not None:
             spent += net.resume_epoch(state["epoch"], n_images)
-        net.progress_.resume(state["steps"], spent)
+        net.progress_.resume(state["steps"], spent, state.get("timetable", [(0, 0.0)]))
         stopped = state["finished"] and (timed or done < state["training"]["max_epochs"])
         return 0 if stopped else epochs - done
 
@@ -238,6 +238,7 @@ class Checkpoints:
             "training": self.training,
             "finished": finished,
             "steps": net.progress_.done,
+            "timetable": net.progress_.timetable,
             "history": [dict(row) for row in rows],
             "module": dict(net.module_.state_dict()),
             "optimizer": net.optimizer_.state_dict(),

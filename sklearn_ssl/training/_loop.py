@@ -1,5 +1,6 @@
 """Training loop: a skorch net that does not wait for the device within an epoch."""
 
+import bisect
 import contextlib
 import math
 import os
@@ -51,12 +52,18 @@ from sklearn_ssl.views import CenteredImages
 class Progress:
     """Progress of a training run, by steps or by time.
 
+    A timed run is planned in legs. At the end of each, the speed so far says how many more steps
+    there will be, and the next leg is a twentieth of them. With the timetable of a timed run,
+    another run repeats its schedule without a clock.
+
     Parameters
     ----------
     steps : int
-        Total number of steps; ignored with ``seconds``.
+        Total number of steps; ignored with ``seconds`` or a ``timetable``.
     seconds : float, optional
         Length of the run, from the creation of this object.
+    timetable : list of (int, float), optional
+        Number of steps and share of the run at the end of each leg of an earlier timed run.
 
     Attributes
     ----------
@@ -64,17 +71,25 @@ class Progress:
         Number of steps so far.
     """
 
-    def __init__(self, steps: int, seconds: float | None = None):
+    def __init__(
+        self,
+        steps: int,
+        seconds: float | None = None,
+        timetable: Sequence[tuple[int, float]] = (),
+    ):
         self.done = 0
-        self.steps = steps if seconds is None else None
-        self.seconds = seconds
+        self.seconds = None if timetable else seconds
+        self.timetable = list(timetable or ([] if seconds is None else [(0, 0.0)]))
+        self.steps = None if self.timetable else steps
         self.began = time.monotonic()
         self.first = 0, 0.0  # steps and seconds when the first step of this process began
 
-    def resume(self, steps: int, seconds: float) -> None:
+    def resume(self, steps: int, seconds: float, timetable: Sequence[tuple[int, float]]) -> None:
         """Continue after ``steps`` steps, which took ``seconds`` seconds."""
         self.done = steps
         self.began -= seconds
+        if self.seconds is not None:
+            self.timetable = list(timetable)
 
     def start(self) -> None:
         """Record the start of this process's first step."""
@@ -83,30 +98,53 @@ class Progress:
     @property
     def share(self) -> float:
         """Share of the training run that is done, from 0 to 1."""
-        return self._share(0.0)
+        return self._share_after(self.done)
 
     @property
     def middle(self) -> float:
         """Share at the middle of the next step, so that neither the first nor the last has lr 0."""
-        return self._share(0.5)
+        self._plan()
+        return self._share_after(self.done + 0.5)
 
     @property
     def is_over(self) -> bool:
-        """Return whether less than half a step is left."""
-        return self.middle >= 1
+        """Return whether no step is left, or, by time, less than half a step."""
+        if self.steps is not None:
+            return self.done >= (self.steps or 1)
+        self._plan()
+        steps, share = self.timetable[-1]
+        return share >= 1 and self.done >= steps
 
-    def _share(self, steps_more: float) -> float:
-        if self.seconds is None:
-            return (self.done + steps_more) / (self.steps or 1)
-        # the clock of the first process counts for all, which have to end after the same step
-        return current_processes().first(lambda: self._share_of_time(steps_more))
+    def _share_after(self, done: float) -> float:
+        if self.steps is not None:
+            return done / (self.steps or 1)
+        steps, shares = zip(*self.timetable, strict=True)
+        leg = min(bisect.bisect_left(steps, done), len(steps) - 1)
+        if done >= steps[leg]:
+            return shares[leg]
+        part = (done - steps[leg - 1]) / (steps[leg] - steps[leg - 1])
+        return shares[leg - 1] + part * (shares[leg] - shares[leg - 1])
 
-    def _share_of_time(self, steps_more: float) -> float:
+    def _plan(self) -> None:
+        """Plan the next leg at the end of the last one."""
+        while self.seconds is not None and self.timetable[-1][1] < 1:
+            if self.timetable[-1][0] > self.done:
+                return
+            # the clock of the first process counts for all, which have to end after the same step
+            self.timetable.append(current_processes().first(self._next_leg))
+
+    def _next_leg(self) -> tuple[int, float]:
+        """Return the number of steps and the share of the run at the end of the next leg."""
         assert self.seconds is not None
         spent = time.monotonic() - self.began
-        done, before = self.first
-        a_step = (spent - before) / (self.done - done) if self.done > done else 0.0
-        return min(1.0, (spent + steps_more * a_step) / self.seconds)
+        (done, before), share = self.first, self.timetable[-1][1]
+        if self.done == done:  # the speed is not known yet
+            return self.done + 1, max(share, min(1.0, spent / self.seconds))
+        left = (self.seconds - spent) * (self.done - done) / max(spent - before, 1e-9)
+        if left < 1.5:
+            return self.done + (left >= 0.5), 1.0
+        leg = max(1, min(int(left / 20), (self.done - done) // 4))  # speeds vary at the start
+        return self.done + leg, share + (1 - share) * leg / left
 
 
 def layer_of_parameters(encoder: Any) -> tuple[dict[nn.Parameter, int], int]:
@@ -536,12 +574,15 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         *,
         read: Callable[[Any], Images],
         seconds: float | None = None,
+        timetable: Sequence[tuple[int, float]] = (),
         constant_lr: bool = False,
         watchers: Sequence = (),
         checkpoints: Any = None,
         skips: bool = False,
     ) -> None:
         """Train for ``epochs`` or ``seconds`` more, like skorch's loop with five differences.
+
+        A ``timetable`` is that of an earlier run for some seconds, whose steps are repeated.
 
         Random numbers come from ``draws``; Ctrl-C takes effect between steps; schedules span this
         run, or stay at their start with ``constant_lr``; ``watchers`` are callbacks of this run
@@ -558,10 +599,10 @@ class PretextNet(StateMixin, skorch.NeuralNet):
             raise DivergenceError(f"lr={self.lr} is too large for float32; try a smaller lr")
         steps = epochs * max(1, len(images) // self.batch_size)
         self.callbacks_: list
-        self.progress_, self.constant_lr_ = Progress(steps, seconds), constant_lr
+        self.progress_, self.constant_lr_ = Progress(steps, seconds, timetable), constant_lr
         self.resumed_epoch_, self.checkpoints_ = None, checkpoints
         self.epochs_before_ = len(self.history)
-        if seconds is not None:
+        if self.progress_.steps is None:
             epochs = sys.maxsize
         if checkpoints is not None:
             epochs = checkpoints.resume(self, epochs, len(images))
@@ -740,7 +781,7 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         return step | {"terms": {**terms, "loss": output.loss.detach()}}
 
     def _time_is_up(self) -> bool:
-        return self.progress_.seconds is not None and self.progress_.is_over
+        return self.progress_.steps is None and self.progress_.is_over
 
     def _schedule_lr(self) -> float:
         share = self.progress_.middle

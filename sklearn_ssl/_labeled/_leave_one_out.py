@@ -1,9 +1,13 @@
-"""Leave-one-out predictions of ridge regression in closed form, for many penalties at once."""
+"""Leave-one-out predictions of ridge regression in closed form, and their error."""
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from scipy.special import ndtr
 from torch import Tensor
+
+_SMOOTHING = 0.25  # width of the smoothed error, in standard deviations of the margin
 
 
 def leave_one_out(
@@ -65,3 +69,42 @@ def leave_one_out(
             diagonal = diagonal - constant.square() / total
         found.append(targets - residuals / (diagonal * root)[:, None])
     return torch.stack(found)
+
+
+def mass_of_classes(targets: np.ndarray, weights: np.ndarray, several: bool) -> np.ndarray:
+    """Compute the weight of each sample in each class: (n, n_classes), or (n, n_labels, 2).
+
+    A class with a single sample has weight 0: the other samples cannot predict it.
+    """
+    shares = (targets + 1) / 2
+    if several:
+        shares = np.stack([1 - shares, shares], 2)
+    mass = shares * weights.reshape(-1, *[1] * (shares.ndim - 1))
+    return mass * ((shares > 0).sum(0) > 1)
+
+
+def smoothed_error(scores: np.ndarray, mass: np.ndarray, several: bool) -> float:
+    """Compute a smoothed error rate, in which samples near the decision boundary count in part.
+
+    It smooths the error rate like a kernel density estimate smooths a histogram. Log loss would
+    favor a larger penalty than accuracy does.
+    """
+    total = mass.sum()
+    if total == 0:
+        return np.nan
+    if several:
+        margins = np.stack([-scores, scores], 2)
+    else:
+        second, first = np.sort(scores, axis=1)[:, -2:, None].transpose(1, 0, 2)
+        margins = scores - np.where(scores == first, second, first)
+    mean = (mass * margins).sum() / total
+    width = _SMOOTHING * np.sqrt((mass * (margins - mean) ** 2).sum() / total)
+    return float((mass * ndtr(-margins / (width or 1.0))).sum() / total)
+
+
+def of_all_kinds(targets: np.ndarray, n: int) -> np.ndarray:
+    """Return ``n`` rows, evenly spread over the sorted targets, or all rows if there are fewer."""
+    if len(targets) <= n:
+        return np.arange(len(targets))
+    order = np.lexsort(targets.T[::-1])
+    return order[np.linspace(0, len(targets) - 1, n).astype(int)]
