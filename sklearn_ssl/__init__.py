@@ -3,9 +3,10 @@
 from sklearn_ssl import exceptions
 from sklearn_ssl._discovery import all_estimators
 from sklearn_ssl._loading import load
+from sklearn_ssl.auto import AutoFeatures
 from sklearn_ssl.contrastive import CPC, NNCLR, DeepInfoMax, InstanceDiscrimination, MoCo, SimCLR
 from sklearn_ssl.fine_tuning import FineTunedClassifier, FineTunedRegressor
-from sklearn_ssl.fixed import PatchDictionary, PretrainedEncoder
+from sklearn_ssl.fixed import PatchDictionary, PixelFeatures, PretrainedEncoder
 from sklearn_ssl.generative import (
     Autoencoder,
     BiGAN,
@@ -44,12 +45,12 @@ from sklearn_ssl.views import Views
 
 __version__ = "0.1.0"
 __all__ = [
-    "Autoencoder", "BYOL", "BarlowTwins", "BiGAN", "CPC", "CheckpointFolder", "Colorization",
-    "ContextEncoder", "DINO", "DeepInfoMax", "DenoisingAutoencoder", "Distillation", "EMPSSL",
-    "ExemplarCNN", "FineTunedClassifier", "FineTunedRegressor", "IJEPA",
+    "AutoFeatures", "Autoencoder", "BYOL", "BarlowTwins", "BiGAN", "CPC", "CheckpointFolder",
+    "Colorization", "ContextEncoder", "DINO", "DeepInfoMax", "DenoisingAutoencoder", "Distillation",
+    "EMPSSL", "ExemplarCNN", "FineTunedClassifier", "FineTunedRegressor", "IJEPA",
     "InstanceDiscrimination", "Jigsaw", "KernelProbe", "KernelRegressor", "LeJEPA",
     "LearningToCount", "LinearProbe", "MaskedAutoencoder", "MoCo", "MultiTask", "NNCLR",
-    "NeighborsProbe", "PatchDictionary",
+    "NeighborsProbe", "PatchDictionary", "PixelFeatures",
     "PretrainedEncoder", "RelativePatchLocation", "RotationPrediction",
     "SelfSupervisedClassifier", "SelfSupervisedRegressor", "SimCLR", "SimSiam",
     "SplitBrainAutoencoder", "SwAV", "VICReg", "VariationalAutoencoder", "Views",

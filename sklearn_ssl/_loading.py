@@ -85,6 +85,8 @@ def _rebuilt(values: dict[str, Any], params: dict[str, Any], classes: dict[str, 
     code = {**values["code"], **_leading_to_hubs(arguments)}
     _check_params(found, code, params)
     made = found(**{**arguments, **params})
+    if not values.get("fitted", True):
+        return made
 
     def rebuild(inner: dict[str, Any], lenders: list[Any]) -> Any:
         """Rebuild an inner estimator; an argument of the same class lends it its code."""

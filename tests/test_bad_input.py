@@ -27,6 +27,7 @@ from torch import nn
 
 from sklearn_ssl import (
     CPC,
+    AutoFeatures,
     DenoisingAutoencoder,
     FineTunedClassifier,
     FineTunedRegressor,
@@ -707,6 +708,9 @@ SOME_OF_ALL = {
     **{name: small(Learner) for name, Learner in LEARNERS if name in KINDS},
     "FineTunedClassifier": FineTunedClassifier(encoder=TinyNet, max_epochs=1),
     "FineTunedRegressor": FineTunedRegressor(encoder=TinyNet, max_epochs=1),
+    "AutoFeatures": AutoFeatures(
+        plan={"parts": {"dictionary": PatchDictionary(n_atoms=8, patch_size=3)}, "seed": 0}
+    ),
     "PatchDictionary": PatchDictionary(n_atoms=8, patch_size=3),
     "PretrainedEncoder": PretrainedEncoder(encoder=TinyNet, weights=None),
     "SelfSupervisedClassifier": SelfSupervisedClassifier(small(SimCLR)),

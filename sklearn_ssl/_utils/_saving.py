@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ssl._utils._estimators import DeclaredArguments, name_of_code, plain
@@ -182,6 +183,8 @@ def _packed_value(value: Any) -> Any:
         return type(value)(map(_packed_value, value))
     if type(value) is dict:
         return {"dict": [(_packed_value(key), _packed_value(v)) for key, v in value.items()]}
+    if isinstance(value, DeclaredArguments) and not _is_fitted(value):
+        return {"estimator": {**described(value), "fitted": False}}
     if hasattr(value, "_state"):
         return {"estimator": value._state()}
     if _is_of_sklearn(type(value)):
@@ -210,6 +213,14 @@ def _unpacked_value(value: Any, rebuild: Callable[[Any], Any]) -> Any:
         made.__setstate__(_unpacked_value(inside[1], rebuild))  # warns if the version differs
         return made
     raise ValueError(f"unknown kind of value: {kind!r}")
+
+
+def _is_fitted(estimator: Any) -> bool:
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError:
+        return False
+    return True
 
 
 def _packed_array(array: np.ndarray) -> dict[str, Any]:

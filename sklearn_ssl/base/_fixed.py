@@ -14,10 +14,10 @@ from sklearn_ssl._utils._torch import (
     resolve_device,
     threads_that_survive_a_fork,
 )
-from sklearn_ssl.base._learner import read_training_images, refuse_images
+from sklearn_ssl.base._learner import read_training_images
 from sklearn_ssl.base._transformer import ImageTransformer
 from sklearn_ssl.encoders import Encoder
-from sklearn_ssl.images import Images, PixelRange, learn_pixels, warn_of_files
+from sklearn_ssl.images import Images, PixelRange, learn_pixels, refuse_images, warn_of_files
 from sklearn_ssl.training import FrozenNet
 
 

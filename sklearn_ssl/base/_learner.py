@@ -46,7 +46,14 @@ from sklearn_ssl.exceptions import (
     StaleFeaturesWarning,
     TrainingInterrupted,
 )
-from sklearn_ssl.images import Images, PixelRange, learn_pixels, read_images, warn_of_files
+from sklearn_ssl.images import (
+    Images,
+    PixelRange,
+    learn_pixels,
+    read_images,
+    refuse_images,
+    warn_of_files,
+)
 from sklearn_ssl.nn import Queue
 from sklearn_ssl.training import CheckpointFolder
 from sklearn_ssl.views import MultiCrop, Views, as_views
@@ -451,6 +458,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         streamed: bool = False,
         began: float | None = None,
         timetable: Sequence[tuple[int, float]] = (),
+        after_step: Callable[[], None] | None = None,
     ) -> Self:
         """Fit; with the ``timetable`` of an earlier timed fit, repeat its steps."""
         began = self._start_clock(self.encoder) if began is None else began
@@ -475,7 +483,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
                 _check_alike(processes, self, images, epochs, continued)
                 seed = processes.first(lambda: seed)
             draws = OwnRandomNumbers(device, seed)
-            fit = _Fit(X, images, draws, seed, streamed, deadline, timetable)
+            fit = _Fit(X, images, draws, seed, streamed, deadline, timetable, after_step)
             if continued or self.memory is None or not caches_trainings(self):
                 self._learn(fit, epochs, continued)
             else:
@@ -522,7 +530,7 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
 
         ``partial_fit`` (``fit.streamed``) writes no checkpoints.
         """
-        from sklearn_ssl.training import LoadWatch, ProgressBar, SklearnCallbacks
+        from sklearn_ssl.training import AfterStep, LoadWatch, ProgressBar, SklearnCallbacks
 
         images, deadline = fit.images, fit.deadline
         first = current_processes().rank == 0
@@ -533,6 +541,8 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
             watchers.append(SklearnCallbacks(self, fit.X, known, fitted))
         if net.device == "cpu" and first:
             watchers.append(LoadWatch())
+        if fit.after_step is not None:
+            watchers.append(AfterStep(fit.after_step))
         with contextlib.ExitStack() as stack:
             if self.verbose and first:
                 bar = ProgressBar(type(self).__name__, self.verbose)
@@ -763,6 +773,7 @@ class _Fit:
     streamed: bool
     deadline: float | None  # on the monotonic clock
     timetable: Sequence[tuple[int, float]]
+    after_step: Callable[[], None] | None
 
 
 # Checks of a fit
@@ -874,23 +885,6 @@ def _check_alike(
                 f"differ in {', '.join(different)}. Run the same script in each, with the same "
                 "images in the same order"
             )
-
-
-def refuse_images(y: Any, X: Any) -> None:
-    """Raise ValueError if images were given as ``y``, usually instead of ``X_unlabeled``."""
-    shape = _shape(y)
-    if len(shape) > 2 or (len(shape) == 2 and shape[1] == np.prod(_shape(X)[1:]) >= 16):
-        raise ValueError(
-            f"y has shape {shape}, which looks like images and would be ignored; to pretrain on "
-            "more images, use fit(X, X_unlabeled=...)"
-        )
-
-
-def _shape(given: Any) -> tuple[int, ...]:
-    """Return the shape of an array or frame, or of a list, judged by its first elements."""
-    if isinstance(given, (list, tuple)) and len(given):
-        return (len(given), *_shape(given[0]))
-    return tuple(getattr(given, "shape", ()))
 
 
 # Warnings

@@ -6,7 +6,13 @@ from sklearn_ssl.images._items import PickedArray, count_images, opened, pick
 from sklearn_ssl.images._listing import list_images
 from sklearn_ssl.images._load import load_images
 from sklearn_ssl.images._pixel_range import PixelRange, learn_pixels
-from sklearn_ssl.images._read import Images, complete_shape, read_images, warn_of_files
+from sklearn_ssl.images._read import (
+    Images,
+    complete_shape,
+    read_images,
+    refuse_images,
+    warn_of_files,
+)
 
 # What other rooms of this package use besides is imported above, and not public.
 __all__ = ["Images", "PixelRange", "list_images", "load_images", "prune_decoded"]

@@ -696,3 +696,20 @@ def _check_width(X: Any, fitted_shape: Shape, estimator: Any) -> None:
         f"features as input: images of {fitted_shape} (height, width, channels) in rows"
         f"{hint or '; resize the images to this shape, or fit again with image_shape'}"
     )
+
+
+def refuse_images(y: Any, X: Any) -> None:
+    """Raise ValueError if images were given as ``y``, usually instead of ``X_unlabeled``."""
+    shape = _shape(y)
+    if len(shape) > 2 or (len(shape) == 2 and shape[1] == np.prod(_shape(X)[1:]) >= 16):
+        raise ValueError(
+            f"y has shape {shape}, which looks like images and would be ignored; to pretrain on "
+            "more images, use fit(X, X_unlabeled=...)"
+        )
+
+
+def _shape(given: Any) -> tuple[int, ...]:
+    """Return the shape of an array or frame, or of a list, judged by its first elements."""
+    if isinstance(given, (list, tuple)) and len(given):
+        return (len(given), *_shape(given[0]))
+    return tuple(getattr(given, "shape", ()))

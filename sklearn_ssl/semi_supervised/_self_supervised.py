@@ -24,22 +24,30 @@ from sklearn_ssl._labeled._mixins import (
     rows_of,
 )
 from sklearn_ssl._labeled._to_torch import ExportMixin, as_module
-from sklearn_ssl._utils._estimators import DeclaredArguments, all_or_nothing, argument
+from sklearn_ssl._utils._estimators import POSITIVE, DeclaredArguments, all_or_nothing, argument
 from sklearn_ssl._utils._messages import inner_training, lost_if_interrupted, warn_of_interruption
 from sklearn_ssl._utils._saving import SavedMixin
+from sklearn_ssl.auto import AutoFeatures
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.exceptions import TrainingInterrupted
 from sklearn_ssl.images import count_images, opened, pick
-from sklearn_ssl.probes import LinearProbe
+from sklearn_ssl.probes import KernelProbe, KernelRegressor, LinearProbe
+
+_SECONDS = 300.0  # of learner=None without a time_budget
+_MOST_FOR_KERNEL = 10_000  # labels; a kernel of more takes long and much memory
+_USUAL_WIDTH = 18_000  # of AutoFeatures
 
 
 class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
     """Base of estimators with a learner fitted to all images and a head fitted to labeled ones."""
 
-    learner: Any = argument(kw_only=False)
+    learner: Any = argument(default=None, kw_only=False)
     head: Any = argument(default=None, kw_only=False)
+    time_budget: float | None = argument(POSITIVE, None, default=None)
+    random_state: int | np.random.RandomState | None = argument("random_state", default=None)
 
     _read_y: ClassVar[Callable[..., tuple[np.ndarray, np.ndarray]]]
+    _kernel: ClassVar[type]
 
     @all_or_nothing
     def fit(self, X: Any, y: Any, *, X_unlabeled: Any = None) -> Self:
@@ -67,13 +75,21 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
             After Ctrl-C; it is a KeyboardInterrupt. The head is fitted to the features that the
             learner has learned so far.
         """
-        if not hasattr(self.learner, "transform"):
+        self._validate_params()
+        if self.learner is not None and self.time_budget is not None:
+            raise ValueError(
+                f"time_budget={self.time_budget:g} is for learner=None, which finds features by "
+                "itself; set time_budget of the learner"
+            )
+        if self.learner is not None and not hasattr(self.learner, "transform"):
             raise TypeError(
                 f"learner={self.learner!r} has no transform; give a learner, such as SimCLR()"
             )
         X = opened(X)
         labels, is_labeled = self._read_y(y, count_images(X))
         self._make_head(labels)  # rejects bad labels before anything is trained
+        if self.learner is None:
+            return self._fit_features(X, y, labels, is_labeled, X_unlabeled)
         learner = clone(self.learner)
         more = {} if X_unlabeled is None else {"X_unlabeled": X_unlabeled}
         if not isinstance(learner, PretextLearner):  # others may be left half fitted
@@ -89,15 +105,52 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
             raise
         return self._keep(learner, X, labels, is_labeled, X_unlabeled)
 
+    def _fit_features(
+        self, X: Any, y: Any, labels: np.ndarray, is_labeled: np.ndarray, X_unlabeled: Any
+    ) -> Self:
+        """Fit AutoFeatures, and a head to the features of labeled images, within the time."""
+        learner = AutoFeatures(self.time_budget or _SECONDS, random_state=self.random_state)
+        head = self._make_head(labels)
+
+        def head_seconds(speeds: Any, n: int) -> float:
+            return speeds.of_kernel(min(n, _MOST_FOR_KERNEL), _USUAL_WIDTH)
+
+        try:
+            with inner_training():
+                features = learner._fit(
+                    X,
+                    y,
+                    X_unlabeled,
+                    wanted="labeled",
+                    are_numbers=isinstance(self, LabeledRegressorMixin),
+                    head_seconds=head_seconds,
+                )
+        except TrainingInterrupted:
+            self._fit_head(learner, head, learner.transform(rows_of(X, is_labeled)), labels)
+            warn_of_interruption(learner.parts_["learner"], kept_by=self)
+            raise
+        return self._fit_head(learner, head, features, labels)
+
+    def _fit_head(self, learner: Any, head: Any, features: Any, labels: Any, **more: Any) -> Self:
+        """Fit the head to the features of labeled images that were read; store both."""
+        read = read_rows(features)
+        if not read.all():
+            features, labels = _safe_indexing(features, np.flatnonzero(read)), labels[read]
+        head.fit(features, labels, **more)
+        self.learner_, self.head_, self.n_labeled_ = learner, head, len(labels)
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(learner, name):
+                setattr(self, name, getattr(learner, name))
+            else:
+                self.__dict__.pop(name, None)
+        return self
+
     def _keep(
         self, learner: Any, X: Any, labels: np.ndarray, is_labeled: np.ndarray, X_unlabeled: Any
     ) -> Self:
         """Fit the head, and store it and the learner."""
         features = learner.transform(rows_of(X, is_labeled))
-        read = read_rows(features)
-        if not read.all():
-            features, labels = _safe_indexing(features, np.flatnonzero(read)), labels[read]
-        head, more = self._make_head(labels), {}
+        head, more = self._make_head(labels[read_rows(features)]), {}
         if has_fit_parameter(head, "X_unlabeled"):
             others = pick(X, rows_for_scales(np.flatnonzero(~is_labeled)))
             if is_labeled.all() and X_unlabeled is not None:
@@ -106,20 +159,13 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
             if count_images(others):
                 unlabeled = learner.transform(others)
                 more["X_unlabeled"] = unlabeled[read_rows(unlabeled)]
-        head.fit(features, labels, **more)
-        self.learner_, self.n_labeled_ = learner, len(labels)
-        self.head_ = head
-        for name in ("n_features_in_", "feature_names_in_"):
-            if hasattr(learner, name):
-                setattr(self, name, getattr(learner, name))
-            else:
-                self.__dict__.pop(name, None)
-        return self
+        return self._fit_head(learner, head, features, labels, **more)
 
     def _make_head(self, labels: np.ndarray | None = None) -> Any:
         given = self.head
         if given is None:
-            return self._usual_head(labels)
+            by_kernel = self.learner is None and (labels is None or len(labels) <= _MOST_FOR_KERNEL)
+            return self._kernel() if by_kernel else self._usual_head(labels)
         usable = hasattr(given, "fit") and hasattr(given, "predict") and not isinstance(given, type)
         if labels is not None and not usable:
             kind = "classifier" if isinstance(self, LabeledClassifierMixin) else "regressor"
@@ -185,6 +231,7 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
+        tags.non_deterministic = self.learner is None
         if hasattr(self.learner, "__sklearn_tags__"):
             tags.input_tags = self.learner.__sklearn_tags__().input_tags
         head = self.head
@@ -218,13 +265,17 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
 
     Parameters
     ----------
-    learner : PretextLearner
-        Learner, or any other transformer of images.
+    learner : PretextLearner or None, default=None
+        Learner, or any other transformer of images. ``None`` means :class:`AutoFeatures`.
     head : classifier or None, default=None
         Classifier of features. ``None`` means :class:`LinearProbe`, a logistic regression that
         chooses its regularization and scaling for the given labels; at most 2,000 unlabeled images
         are transformed to learn scales from them, too. With several labels per image, it is one
-        for each class.
+        for each class. With ``learner=None`` and up to 10,000 labels, it is :class:`KernelProbe`.
+    time_budget : float or None, default=None
+        Seconds that the whole fit may take, with ``learner=None``; by default 300.
+    random_state : int, RandomState instance or None, default=None
+        Seed, with ``learner=None``.
 
     Attributes
     ----------
@@ -248,6 +299,8 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
     """
 
     _multilabel: ClassVar[bool] = True
+
+    _kernel = KernelProbe
 
     @staticmethod
     def _usual_head(labels: np.ndarray | None) -> Any:
@@ -305,12 +358,17 @@ class SelfSupervisedRegressor(LabeledRegressorMixin, SelfSupervised):
 
     Parameters
     ----------
-    learner : PretextLearner
-        Learner, or any other transformer of images.
+    learner : PretextLearner or None, default=None
+        Learner, or any other transformer of images. ``None`` means :class:`AutoFeatures`.
     head : regressor or None, default=None
         Regressor of features. ``None`` means ridge regression, with a penalty chosen by
         cross-validation, on features that are clipped to their range in images with targets, and
-        standardized.
+        standardized. With ``learner=None`` and up to 10,000 targets, it is
+        :class:`KernelRegressor`.
+    time_budget : float or None, default=None
+        Seconds that the whole fit may take, with ``learner=None``; by default 300.
+    random_state : int, RandomState instance or None, default=None
+        Seed, with ``learner=None``.
 
     Attributes
     ----------
@@ -332,6 +390,8 @@ class SelfSupervisedRegressor(LabeledRegressorMixin, SelfSupervised):
     >>> bool(regressor.score(digits.images[200:], ink[200:]) > 0.3)
     True
     """
+
+    _kernel = KernelRegressor
 
     @staticmethod
     def _usual_head(labels: np.ndarray | None) -> Any:

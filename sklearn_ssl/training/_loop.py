@@ -333,6 +333,16 @@ class StopTraining(Exception):
     """Signal that training ends after this epoch, at a callback's request or for lack of time."""
 
 
+class AfterStep(Callback):
+    """Callback that calls a function after each step."""
+
+    def __init__(self, function: Callable[[], None]):
+        self.function = function
+
+    def on_batch_end(self, net, **kwargs):
+        self.function()
+
+
 class ProgressBar(Callback):
     """Progress bar over all steps of a training run; ``verbose=2`` adds a line per epoch."""
 

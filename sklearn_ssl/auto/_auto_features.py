@@ -1,0 +1,489 @@
+"""A transformer that finds good features of images within a time budget."""
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from sklearn_ssl._labeled._mixins import read_rows, rows_for_scales
+from sklearn_ssl._labeled._to_torch import as_module
+from sklearn_ssl._utils._estimators import (
+    COUNT,
+    POSITIVE,
+    DeclaredArguments,
+    all_or_nothing,
+    argument,
+    fill_docstring,
+    plain,
+)
+from sklearn_ssl._utils._export import write_onnx
+from sklearn_ssl._utils._frames import make_frame
+from sklearn_ssl._utils._messages import inner_training, warn_of_interruption
+from sklearn_ssl._utils._saving import SavedMixin
+from sklearn_ssl._utils._torch import draw_seed
+from sklearn_ssl.auto._plan import Speeds, described, measured, planned
+from sklearn_ssl.auto._weighing import Labels, LeaveOneOut, usual_weights
+from sklearn_ssl.base import PretextLearner
+from sklearn_ssl.exceptions import TrainingInterrupted
+from sklearn_ssl.images import count_images, opened, pick, refuse_images
+
+_READING = ("image_shape", "channel_order", "pages", "on_error", "decoded_cache", "n_jobs")
+_DEVICE = ("precision", "device", "deterministic")
+_FLOOR = 0.01  # of the mean variance, added to that of each feature
+_JUDGED = (1024, 512, 256, 128)  # labeled images to choose weights by
+_SECONDS_TO_JUDGE = 25.0  # with the most images; they grow with the cube of their number
+_SHARE_TO_JUDGE = 0.04  # of the time, at most
+_RESERVE = 0.02  # of the time, for what is not measured
+
+
+class AutoFeatures(
+    TransformerMixin,
+    SavedMixin,
+    DeclaredArguments,
+    BaseEstimator,
+    like=PretextLearner,
+    only={*_READING, *_DEVICE, "random_state"},
+):
+    """Features of images, as good as a given time allows.
+
+    A fit measures the speed of this machine with a few of the images, plans which parts fit into
+    the time, and fits them: a :class:`PatchDictionary`, which captures textures and parts, and a
+    :class:`SimCLR` learner, which captures what images show. Features are those of all parts,
+    standardized and weighted. With labels, weights are chosen by leave-one-out predictions, unless
+    the usual ones are about as good; a part that does not help gets none. Whether images may be
+    mirrored is tested, too: in text, digits or hands, left and right matter.
+
+    The time includes everything but imports: reading and measuring, all parts, the weights, and the
+    features of all images in :meth:`fit_transform`.
+
+    Parameters
+    ----------
+    time_budget : float, default=300.0
+        Seconds that a fit may take.
+    plan : dict or None, default=None
+        ``plan_`` of another fit, which is repeated without a clock. With the same images, features
+        are the same, bit for bit.
+    max_features : int or None, default=None
+        Largest number of features, at least 548.
+    max_seconds_per_image : float or None, default=None
+        Longest time in which :meth:`transform` may encode an image, if there are many.
+    verbose : int, default=0
+        1 shows a progress bar over the time, and what is planned.
+    <shared parameters>
+
+    Attributes
+    ----------
+    parts_ : dict of str to transformer
+        Fitted parts that have a weight.
+    scalers_ : dict of str to StandardScaler
+        Scaling of the features of each part, with its weight.
+    weights_ : dict of str to float
+        Share of each part in the squared distances between images.
+    plan_ : dict
+        Everything that was decided: the parts with their arguments, the steps of the learner, the
+        weights and the seed.
+    n_features_in_ : int
+        Number of values per image.
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
+        Column names, if ``X`` was a data frame of pixels.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import AutoFeatures
+    >>> X = load_digits().images
+    >>> auto = AutoFeatures(time_budget=8, random_state=0)
+    >>> len(auto.fit_transform(X))
+    1797
+    >>> again = AutoFeatures(plan=auto.plan_).fit_transform(X)
+    >>> bool((again == auto.transform(X)).all())
+    True
+    """
+
+    time_budget: float = argument(POSITIVE, default=300.0, kw_only=False)
+    plan: dict | None = argument(dict, None, default=None)
+    max_features: int | None = argument(COUNT, None, default=None)
+    max_seconds_per_image: float | None = argument(POSITIVE, None, default=None)
+    verbose: int = argument("verbose", default=0)
+
+    @all_or_nothing
+    def fit(self, X: Any, y: Any = None, *, X_unlabeled: Any = None) -> Self:
+        """Learn from images, within the time budget.
+
+        Parameters
+        ----------
+        X : array-like, or images in files
+            Images, as for :meth:`PretextLearner.fit <sklearn_ssl.base.PretextLearner.fit>`.
+        y : array-like of shape (n,) or (n, k), optional
+            Labels or targets by which the weights of the parts are chosen. None, NaN, NA or, for
+            labels, -1 mark images without one. Numbers that are not whole are targets.
+        X_unlabeled : array-like, optional
+            More images, without labels.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument, the images or the labels are invalid; the message says what is valid.
+        TrainingInterrupted
+            After Ctrl-C; it is a KeyboardInterrupt. If the learner was training, the features are
+            those that it has learned so far.
+        """
+        self._fit(X, y, X_unlabeled, wanted="none")
+        return self
+
+    @all_or_nothing
+    def fit_transform(self, X: Any, y: Any = None, *, X_unlabeled: Any = None) -> np.ndarray:
+        """Learn from images, and compute their features, within the time budget.
+
+        Parameters
+        ----------
+        X : array-like, or images in files
+            Images, as for :meth:`fit`.
+        y : array-like of shape (n,) or (n, k), optional
+            Labels or targets, as for :meth:`fit`.
+        X_unlabeled : array-like, optional
+            More images, without labels.
+
+        Returns
+        -------
+        ndarray of shape (n, n_features_out), float32
+        """
+        return self._fit(X, y, X_unlabeled, wanted="all")
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        X_unlabeled: Any,
+        *,
+        wanted: str,
+        are_numbers: bool | None = None,
+        head_seconds: Callable[[Speeds, int], float] | None = None,
+    ) -> np.ndarray:
+        """Fit, and return the features of none, all or labeled images.
+
+        Parameters
+        ----------
+        X, y, X_unlabeled
+            As for :meth:`fit`.
+        wanted : {"none", "all", "labeled"}
+            Images whose features are returned.
+        are_numbers : bool, optional
+            Whether ``y`` has numeric targets; see Labels.
+        head_seconds : callable, optional
+            Time that is left for a head on the features, as a function of the speed of this machine
+            and the number of labels.
+        """
+        began = PretextLearner._start_clock("small_resnet")
+        self._validate_params()
+        refuse_images(y, X)
+        X = opened(X)
+        n = count_images(X)
+        labels = Labels(y, n, are_numbers)
+        places = labels.some(_judged_within(self.time_budget))  # of labels to choose weights by
+        scales = rows_for_scales(np.arange(n))
+        asked = {"none": scales[:0], "all": np.arange(n), "labeled": labels.rows}[wanted]
+        rows = np.unique(np.concatenate([asked, scales, labels.rows[places]]))
+        with contextlib.closing(_Bar(self.time_budget, self.verbose)) as bar:
+            if self.plan is None:
+                bar.at("measuring")
+                speeds, mirror = measured(X, self._common())
+                end = began + float(self.time_budget) * (1 - _RESERVE)
+                end -= _seconds_to_judge(len(places))
+                if head_seconds is not None:
+                    end -= head_seconds(speeds, len(labels.rows))
+                plan, deadline = self._plan(
+                    speeds, mirror, end, X, X_unlabeled, len(rows), len(places) > 0, bar
+                )
+            else:
+                plan, deadline = _copied(self.plan), None
+            images = X if len(rows) == n else pick(X, rows)
+            fitted, features, report, interrupted = self._fit_parts(
+                plan, X, X_unlabeled, images, deadline, bar
+            )
+            bar.at("weights")
+            read = read_rows(next(iter(features.values())))
+            at, to_judge = np.searchsorted(rows, scales), np.searchsorted(rows, labels.rows[places])
+            scalers = {
+                name: StandardScaler().fit(found[at][read[at]]) for name, found in features.items()
+            }
+            read_labeled = read[to_judge]
+            parts = {name: found[to_judge][read_labeled] for name, found in features.items()}
+            if read_labeled.any():
+                parts = {name: scalers[name].transform(found) for name, found in parts.items()}
+            judge = LeaveOneOut(parts, labels, labels.targets[places][read_labeled])
+            if "weights" not in plan:
+                plan["weights"] = judge.choose(usual_weights(fitted))
+        weights = {name: w for name, w in plan["weights"].items() if w > 0}
+        width = sum(features[name].shape[1] for name in weights)
+        for name, weight in weights.items():
+            _weigh(scalers[name], weight, width)
+        self.plan_, self.weights_ = plan, weights
+        self.parts_ = {name: fitted[name] for name in weights}
+        self.scalers_ = {name: scalers[name] for name in weights}
+        self._report = [
+            {**row, "weight": weights.get(row["part"], 0.0), "score": judge.score(row["part"])}
+            for row in report
+        ]
+        first = next(iter(fitted.values()))
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(first, name):
+                setattr(self, name, getattr(first, name))
+            else:
+                self.__dict__.pop(name, None)
+        if interrupted is not None:
+            warn_of_interruption(fitted["learner"], kept_by=self)
+            raise interrupted
+        if not len(asked):
+            return np.empty((0, width), np.float32)
+        at = np.searchsorted(rows, asked)
+        return self._joined({name: features[name][at] for name in weights})
+
+    def _plan(
+        self,
+        speeds: Speeds,
+        mirror: bool,
+        end: float,
+        X: Any,
+        X_unlabeled: Any,
+        n_rows: int,
+        are_labeled: bool,
+        bar: "_Bar",
+    ) -> tuple[dict[str, Any], float]:
+        """Return a plan that ends in time, and the time at which its learner has to end."""
+        n_training = count_images(X)
+        if X_unlabeled is not None:
+            n_training += count_images(opened(X_unlabeled))
+        parts = planned(
+            speeds, mirror, end - time.monotonic(), n_training, n_rows, are_labeled,
+            plain(self.max_features), plain(self.max_seconds_per_image),
+        )  # fmt: skip
+        bar.say(described(parts, speeds, n_training, n_rows))
+        plan = {"parts": parts, "seed": draw_seed(self.random_state)}
+        return plan, end - n_rows * speeds.encoding * (1 + mirror)
+
+    def _common(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in (*_READING, *_DEVICE)}
+
+    def _fit_parts(
+        self,
+        plan: dict[str, Any],
+        X: Any,
+        X_unlabeled: Any,
+        images: Any,
+        deadline: float | None,
+        bar: "_Bar",
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray], list[dict], TrainingInterrupted | None]:
+        """Fit the parts of a plan, and encode images; complete the plan.
+
+        Returns
+        -------
+        fitted : dict of str to transformer
+        features : dict of str to ndarray of shape (n, d)
+        report : list of dict
+        interrupted : TrainingInterrupted or None
+            Error of a learner that was interrupted.
+        """
+        fitted, features, report, interrupted = {}, {}, [], None
+        for name, part in plan["parts"].items():
+            bar.at(name)
+            started = time.monotonic()
+            part = clone(part).set_params(**self._common(), random_state=plan["seed"])
+            if isinstance(part, PretextLearner):
+                if deadline is not None:
+                    part.time_budget = max(deadline - time.monotonic(), 0.1)
+                    plan["parts"][name] = clone(part)
+                try:
+                    with inner_training():
+                        part._fit(
+                            X, X_unlabeled, epochs=0, continued=False,
+                            timetable=plan.get("timetable", ()), after_step=bar.go_on,
+                        )  # fmt: skip
+                except TrainingInterrupted as error:
+                    interrupted = error
+                plan["timetable"] = [tuple(leg) for leg in part.net_.progress_.timetable]
+            else:
+                part.fit(X, X_unlabeled=X_unlabeled)
+            fitted[name], features[name] = part, part.transform(images)
+            seconds = time.monotonic() - started
+            report.append({"part": name, "seconds": seconds, "width": features[name].shape[1]})
+        return fitted, features, report, interrupted
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Compute the features of images.
+
+        Parameters
+        ----------
+        X : array-like, or images in files
+            Images, as for :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, n_features_out), float32
+            NaN for files that cannot be read, with ``on_error="skip"``.
+        """
+        check_is_fitted(self)
+        X = opened(X)
+        return self._joined({name: part.transform(X) for name, part in self.parts_.items()})
+
+    def _joined(self, features: dict[str, np.ndarray]) -> np.ndarray:
+        ends = np.cumsum([found.shape[1] for found in features.values()])
+        joined = np.empty((len(next(iter(features.values()))), ends[-1]), np.float32)
+        for (name, found), end in zip(features.items(), ends, strict=True):
+            joined[:, end - found.shape[1] : end] = self.scalers_[name].transform(found)
+        return joined
+
+    @property
+    def report_(self) -> Any:
+        """Data frame with a row for each part: its seconds, width, weight and score.
+
+        The score is the leave-one-out accuracy (for targets, the coefficient of determination) of
+        the part alone, or NaN without labels.
+        """
+        check_is_fitted(self)
+        return make_frame(self._report, "pandas")
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the feature names: ``dictionary0``, ``learner0`` and so on.
+
+        Parameters
+        ----------
+        input_features : array-like of str, optional
+            Not used.
+
+        Returns
+        -------
+        ndarray of str, as objects
+        """
+        check_is_fitted(self)
+        widths = {name: scaler.n_features_in_ for name, scaler in self.scalers_.items()}
+        return np.asarray([f"{n}{i}" for n, width in widths.items() for i in range(width)], object)
+
+    def to_torch(self) -> nn.Module:
+        """Return a pure torch module that computes the features.
+
+        Returns
+        -------
+        nn.Module
+            Module that takes pixels (n, channels, height, width) of any dtype, in the range seen in
+            the fit, and returns features (n, n_features_out), float32.
+        """
+        check_is_fitted(self)
+        return _Beside(
+            nn.Sequential(as_module(part), as_module(self.scalers_[name]))
+            for name, part in self.parts_.items()
+        ).eval()
+
+    def export_onnx(self, path: Any) -> None:
+        """Write the module from :meth:`to_torch` as an ONNX model, for any number of images.
+
+        Parameters
+        ----------
+        path : str or path
+            File to write; its folder is created if needed.
+
+        Raises
+        ------
+        ImportError
+            If ONNX is not installed: ``pip install 'sklearn-ssl[onnx]'``.
+        """
+        check_is_fitted(self)
+        write_onnx(self.to_torch(), path, self._example(), "pixels", "features")
+
+    def _example(self) -> Any:
+        return next(iter(self.parts_.values()))._example()
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "parts_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.non_deterministic = self.plan is None  # the number of steps depends on the clock
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+fill_docstring(AutoFeatures)
+
+
+class _Beside(nn.Module):
+    """Module that joins the features of several modules."""
+
+    def __init__(self, modules: Any):
+        super().__init__()
+        self.each = nn.ModuleList(modules)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([one(images) for one in self.each], 1)
+
+
+class _Bar:
+    """Progress bar over the time, which says which part it is at."""
+
+    def __init__(self, seconds: float, verbose: int):
+        self.began = time.monotonic()
+        form = "{desc} {percentage:3.0f}%|{bar}| {elapsed} of {total_fmt} s"
+        self.bar = tqdm(total=round(seconds), bar_format=form, disable=not verbose)
+
+    def at(self, part: str) -> None:
+        """Say which part begins."""
+        self.bar.set_description(f"AutoFeatures: {part}")
+        self.go_on()
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        if not self.bar.disable:
+            self.bar.write(line)
+
+    def go_on(self) -> None:
+        """Move on to the present."""
+        seconds = min(time.monotonic() - self.began, self.bar.total or 0)
+        self.bar.update(seconds - self.bar.n)
+
+    def close(self) -> None:
+        """Close the bar, leaving its last line on the screen."""
+        self.go_on()
+        self.bar.close()
+
+
+def _copied(plan: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of a plan, after a check of what it is made of."""
+    known = {"parts", "seed", "weights", "timetable"}
+    if not {"parts", "seed"} <= plan.keys() <= known or not isinstance(plan["parts"], dict):
+        raise ValueError(
+            f"plan has the keys {sorted(map(str, plan))}; give plan_ of a fitted AutoFeatures"
+        )
+    return {**plan, "parts": dict(plan["parts"])}
+
+
+def _weigh(scaler: StandardScaler, weight: float, width: int) -> None:
+    """Scale features such that a part has a weight, and all features together a mean variance of 1.
+
+    A little is added to each variance, so that features that hardly vary do not dominate.
+    """
+    variances = scaler.var_ + _FLOOR * scaler.var_.mean()
+    variances[variances == 0] = 1
+    total = (scaler.var_ / variances).sum() or 1.0
+    scaler.scale_ = np.sqrt(variances * total / (weight * width))
+
+
+def _judged_within(seconds: float) -> int:
+    """Return how many labeled images to choose weights by."""
+    within = (n for n in _JUDGED if _seconds_to_judge(n) <= _SHARE_TO_JUDGE * seconds)
+    return next(within, _JUDGED[-1])
+
+
+def _seconds_to_judge(n: int) -> float:
+    return _SECONDS_TO_JUDGE * (n / _JUDGED[0]) ** 3
