@@ -1,6 +1,7 @@
 """Features within a time budget, and what is chosen for them."""
 
 import pickle
+import signal
 
 import numpy as np
 import pytest
@@ -24,11 +25,13 @@ from sklearn_ssl import (
     Views,
     load,
 )
-from sklearn_ssl.exceptions import InterruptionWarning, TrainingInterrupted
+from sklearn_ssl.exceptions import ImageReadWarning, InterruptionWarning, TrainingInterrupted
+from sklearn_ssl.training import PretextNet
 
 X = make_images(60)
 y = np.arange(60) % 3
 DIGITS = load_digits()
+X_OF_DIGITS = DIGITS.images[:10]
 HALF = np.where(np.arange(60) % 2 == 0, y, -1)
 
 
@@ -210,8 +213,9 @@ def test_files_that_cannot_be_read(tmp_path):
         Image.fromarray(image).save(path)
     (tmp_path / "3.png").write_bytes(b"no image")
     auto = AutoFeatures(plan=plan(), on_error="skip")
-    with pytest.warns(UserWarning, match="1 of 60 images could not be read"):
+    with pytest.warns(ImageReadWarning, match="1 of 60 images could not be read") as told:
         features = auto.fit_transform(paths, y)
+    assert len(told) == 2  # in the fit, and in the result; not by each part
     assert np.isnan(features[3]).all()
     assert np.isfinite(np.delete(features, 3, axis=0)).all()
 
@@ -223,7 +227,7 @@ def test_ctrl_c_keeps_what_was_learned(monkeypatch):
     def interrupted(self, images):
         calls.append(len(images))
         if len(calls) == 30:
-            raise_signal()
+            signal.raise_signal(signal.SIGINT)
         return forward(self, images)
 
     monkeypatch.setattr(TinyNet, "forward", interrupted)
@@ -236,10 +240,42 @@ def test_ctrl_c_keeps_what_was_learned(monkeypatch):
     assert np.isfinite(auto.transform(X)).all()
 
 
-def raise_signal():
-    import signal
+def test_a_fit_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    """What the dictionary has learned is not learned again, and the time that is left is used."""
+    monkeypatch.setattr("sklearn_ssl.auto._plan._LEAST_SECONDS", 0.0)
+    auto = AutoFeatures(8.0, checkpoint=tmp_path / "fit", random_state=0)
+    train, learn, calls = SimCLR._train, PatchDictionary._learn, []
 
-    signal.raise_signal(signal.SIGINT)
+    def interrupted(self, fit, net, epochs):
+        if self.checkpoint is not None and calls.count("dictionary") == 3:  # two to measure with
+            calls.append("interrupted")
+            net.interrupt_at = 3
+        train(self, fit, net, epochs)
+
+    def learned(self, net, images):
+        calls.append("dictionary")
+        learn(self, net, images)
+
+    def stopped(self, **kwargs):
+        if getattr(self, "interrupt_at", None) == self.progress_.done:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(SimCLR, "_train", interrupted)
+    monkeypatch.setattr(PatchDictionary, "_learn", learned)
+    monkeypatch.setattr(PretextNet, "on_batch_end", lambda self, net, **kw: stopped(self))
+    with pytest.warns(InterruptionWarning), pytest.raises(TrainingInterrupted):
+        auto.fit(DIGITS.images)
+    assert calls == ["dictionary"] * 3 + ["interrupted"]
+    with pytest.raises(ValueError, match=r"has another fit: time_budget was 8.0 and is 9"):
+        clone(auto).set_params(time_budget=9).fit(DIGITS.images)
+    calls[:] = []
+    again = clone(auto).fit(DIGITS.images)
+    assert calls == []
+    legs = again.plan_["timetable"]
+    assert legs[: len(auto.plan_["timetable"]) - 1] == auto.plan_["timetable"][:-1]
+    assert legs[-1][1] == 1
+    same = AutoFeatures(plan=again.plan_).fit(DIGITS.images)
+    np.testing.assert_array_equal(same.transform(X_OF_DIGITS), again.transform(X_OF_DIGITS))
 
 
 def test_progress_is_shown(capsys):

@@ -108,7 +108,7 @@ def described(estimator: Any) -> dict[str, Any]:
         if not known["writes"]:
             value = getattr(estimator, name)
             try:
-                arguments[name] = _packed_argument(value)
+                arguments[name] = packed_argument(value)
             except TypeError:
                 code[name] = name_of_code(value)
     return {
@@ -120,20 +120,20 @@ def described(estimator: Any) -> dict[str, Any]:
     }
 
 
-def _packed_argument(value: Any) -> Any:
+def packed_argument(value: Any) -> Any:
     """Convert an argument to types that can be stored; raise TypeError for code."""
     value = plain(value)
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, (list, tuple)):
-        return type(value)(map(_packed_argument, value))
+        return type(value)(map(packed_argument, value))
     if isinstance(value, dict):
-        return {plain(key): _packed_argument(item) for key, item in value.items()}
+        return {plain(key): packed_argument(item) for key, item in value.items()}
     if isinstance(value, (torch.device, os.PathLike)):
         return str(value)
     if isinstance(value, DeclaredArguments):
         arguments = {
-            name: _packed_argument(getattr(value, name))
+            name: packed_argument(getattr(value, name))
             for name, known in value._arguments.items()
             if not known["writes"]
         }
@@ -142,7 +142,7 @@ def _packed_argument(value: Any) -> Any:
         params = value.get_params(deep=False).items()
         return {
             "sklearn": name_of_code(value),
-            "arguments": {n: _packed_argument(item) for n, item in params if n != _WRITES},
+            "arguments": {n: packed_argument(item) for n, item in params if n != _WRITES},
         }
     raise TypeError(f"{value!r} is code")
 
@@ -153,23 +153,23 @@ def unpacked_arguments(
     """Return the arguments of a class, without those with a path to write to."""
     known = getattr(kind, "_arguments", {_WRITES: {"writes": True}})
     return {
-        name: _unpacked_argument(value, classes)
+        name: unpacked_argument(value, classes)
         for name, value in packed.items()
         if not known.get(name, {"writes": False})["writes"]
     }
 
 
-def _unpacked_argument(value: Any, classes: dict[str, Any]) -> Any:
+def unpacked_argument(value: Any, classes: dict[str, Any]) -> Any:
     """Unpack an argument; ``classes`` are those that a file may name."""
     if isinstance(value, (list, tuple)):
-        return type(value)(_unpacked_argument(item, classes) for item in value)
+        return type(value)(unpacked_argument(item, classes) for item in value)
     if not isinstance(value, dict):
         return value
     for kind, find in (("class", classes.__getitem__), ("sklearn", _sklearn_class)):
         if value.keys() == {kind, "arguments"} and isinstance(value[kind], str):
             found = find(value[kind])
             return found(**unpacked_arguments(found, value["arguments"], classes))
-    return {name: _unpacked_argument(item, classes) for name, item in value.items()}
+    return {name: unpacked_argument(item, classes) for name, item in value.items()}
 
 
 def _packed_value(value: Any) -> Any:

@@ -1,8 +1,10 @@
 """A transformer that finds good features of images within a time budget."""
 
 import contextlib
+import os
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -28,11 +30,13 @@ from sklearn_ssl._utils._export import write_onnx
 from sklearn_ssl._utils._frames import make_frame
 from sklearn_ssl._utils._messages import inner_training, warn_of_interruption
 from sklearn_ssl._utils._saving import SavedMixin
+from sklearn_ssl._utils._storage import expanded
 from sklearn_ssl._utils._torch import draw_seed
+from sklearn_ssl.auto._begun import Begun
 from sklearn_ssl.auto._plan import Speeds, described, measured, planned
 from sklearn_ssl.auto._weighing import Labels, LeaveOneOut, usual_weights
 from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.exceptions import TrainingInterrupted
+from sklearn_ssl.exceptions import ImageReadWarning, LittleTrainingWarning, TrainingInterrupted
 from sklearn_ssl.images import count_images, opened, pick, refuse_images
 
 _READING = ("image_shape", "channel_order", "pages", "on_error", "decoded_cache", "n_jobs")
@@ -75,6 +79,9 @@ class AutoFeatures(
         Largest number of features, at least 548.
     max_seconds_per_image : float or None, default=None
         Longest time in which :meth:`transform` may encode an image, if there are many.
+    checkpoint : str, path or None, default=None
+        Folder for what was planned and learned so far. If a fit was interrupted, the same call
+        resumes it, with the time that was left.
     verbose : int, default=0
         1 shows a progress bar over the time, and what is planned.
     <shared parameters>
@@ -112,6 +119,9 @@ class AutoFeatures(
     plan: dict | None = argument(dict, None, default=None)
     max_features: int | None = argument(COUNT, None, default=None)
     max_seconds_per_image: float | None = argument(POSITIVE, None, default=None)
+    checkpoint: str | os.PathLike | None = argument(
+        str, os.PathLike, None, default=None, writes=True
+    )
     verbose: int = argument("verbose", default=0)
 
     @all_or_nothing
@@ -197,9 +207,18 @@ class AutoFeatures(
         asked = {"none": scales[:0], "all": np.arange(n), "labeled": labels.rows}[wanted]
         rows = np.unique(np.concatenate([asked, scales, labels.rows[places]]))
         with contextlib.closing(_Bar(self.time_budget, self.verbose)) as bar:
-            if self.plan is None:
+            folder = None
+            if self.checkpoint is not None:
+                known = ("time_budget", "plan", "max_features", "max_seconds_per_image", *_READING)
+                fit = {name: repr(getattr(self, name)) for name in known}
+                fit |= {"images": str(n), "labels": str(len(labels.rows)), "wanted": wanted}
+                folder = Begun(expanded(self.checkpoint, "checkpoint"), fit)
+            if folder is not None and folder.exists:
+                plan, deadline = folder.read()
+            elif self.plan is None:
                 bar.at("measuring")
-                speeds, mirror = measured(X, self._common())
+                with warnings.catch_warnings(action="ignore"):
+                    speeds, mirror = measured(X, self._common())
                 end = began + float(self.time_budget) * (1 - _RESERVE)
                 end -= _seconds_to_judge(len(places))
                 if head_seconds is not None:
@@ -209,9 +228,12 @@ class AutoFeatures(
                 )
             else:
                 plan, deadline = _copied(self.plan), None
+            if folder is not None and not folder.exists:
+                folder.began = began
+                folder.write(plan, deadline)
             images = X if len(rows) == n else pick(X, rows)
             fitted, features, report, interrupted = self._fit_parts(
-                plan, X, X_unlabeled, images, deadline, bar
+                plan, X, X_unlabeled, images, deadline, bar, folder
             )
             bar.at("weights")
             read = read_rows(next(iter(features.values())))
@@ -244,7 +266,8 @@ class AutoFeatures(
             else:
                 self.__dict__.pop(name, None)
         if interrupted is not None:
-            warn_of_interruption(fitted["learner"], kept_by=self)
+            warn_of_interruption(fitted["learner"].set_params(checkpoint=self.checkpoint), self)
+            fitted["learner"].set_params(checkpoint=None)
             raise interrupted
         if not len(asked):
             return np.empty((0, width), np.float32)
@@ -285,6 +308,7 @@ class AutoFeatures(
         images: Any,
         deadline: float | None,
         bar: "_Bar",
+        folder: Begun | None,
     ) -> tuple[dict[str, Any], dict[str, np.ndarray], list[dict], TrainingInterrupted | None]:
         """Fit the parts of a plan, and encode images; complete the plan.
 
@@ -296,27 +320,25 @@ class AutoFeatures(
         interrupted : TrainingInterrupted or None
             Error of a learner that was interrupted.
         """
-        fitted, features, report, interrupted = {}, {}, [], None
+        fitted: dict[str, Any] = {}
+        features, report, interrupted = {}, [], None
         for name, part in plan["parts"].items():
             bar.at(name)
             started = time.monotonic()
             part = clone(part).set_params(**self._common(), random_state=plan["seed"])
-            if isinstance(part, PretextLearner):
-                if deadline is not None:
-                    part.time_budget = max(deadline - time.monotonic(), 0.1)
-                    plan["parts"][name] = clone(part)
-                try:
-                    with inner_training():
-                        part._fit(
-                            X, X_unlabeled, epochs=0, continued=False,
-                            timetable=plan.get("timetable", ()), after_step=bar.go_on,
-                        )  # fmt: skip
-                except TrainingInterrupted as error:
-                    interrupted = error
-                plan["timetable"] = [tuple(leg) for leg in part.net_.progress_.timetable]
-            else:
-                part.fit(X, X_unlabeled=X_unlabeled)
-            fitted[name], features[name] = part, part.transform(images)
+            with _told_once(fitted):
+                if isinstance(part, PretextLearner):
+                    if deadline is not None:
+                        part.time_budget = max(deadline - time.monotonic(), 0.1)
+                        plan["parts"][name] = clone(part)
+                    interrupted = _train(part, plan, X, X_unlabeled, bar, folder)
+                elif folder is None or not folder.restore(part, name):
+                    part.fit(X, X_unlabeled=X_unlabeled)
+                    if folder is not None:
+                        folder.keep(part, name)
+                        folder.write(plan, deadline)
+                features[name] = part.transform(images)
+            fitted[name] = part
             seconds = time.monotonic() - started
             report.append({"part": name, "seconds": seconds, "width": features[name].shape[1]})
         return fitted, features, report, interrupted
@@ -335,8 +357,11 @@ class AutoFeatures(
             NaN for files that cannot be read, with ``on_error="skip"``.
         """
         check_is_fitted(self)
-        X = opened(X)
-        return self._joined({name: part.transform(X) for name, part in self.parts_.items()})
+        X, found = opened(X), dict[str, np.ndarray]()
+        for name, part in self.parts_.items():
+            with _told_once(found):
+                found[name] = part.transform(X)
+        return self._joined(found)
 
     def _joined(self, features: dict[str, np.ndarray]) -> np.ndarray:
         ends = np.cumsum([found.shape[1] for found in features.values()])
@@ -456,6 +481,37 @@ class _Bar:
         """Close the bar, leaving its last line on the screen."""
         self.go_on()
         self.bar.close()
+
+
+def _train(
+    learner: Any, plan: dict[str, Any], X: Any, X_unlabeled: Any, bar: _Bar, folder: Begun | None
+) -> TrainingInterrupted | None:
+    """Train the learner of a plan, and record its steps; return the error if it is interrupted."""
+    interrupted = None
+    if folder is not None:
+        folder.write(plan, None)
+        learner.checkpoint = folder.of_learner()
+    try:
+        with inner_training():
+            learner._fit(
+                X, X_unlabeled, epochs=0, continued=False,
+                timetable=plan.get("timetable", ()), after_step=bar.go_on,
+            )  # fmt: skip
+    except TrainingInterrupted as error:
+        interrupted = error
+    learner.checkpoint = None
+    plan["timetable"] = [tuple(leg) for leg in learner.net_.progress_.timetable]
+    return interrupted
+
+
+@contextlib.contextmanager
+def _told_once(before: Any) -> Iterator[None]:
+    """Leave out warnings about files that earlier parts have told, and that training was short."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LittleTrainingWarning)
+        if before:
+            warnings.simplefilter("ignore", ImageReadWarning)
+        yield
 
 
 def _copied(plan: dict[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def usual_weights(fitted: dict[str, Any]) -> Weights:
     """
     share = 0.0
     if "learner" in fitted:
-        threefolds = np.log(fitted["learner"].n_images_seen_ / _LITTLE_TRAINING) / np.log(3)
+        threefolds = np.log(max(fitted["learner"].n_images_seen_, 1) / _LITTLE_TRAINING) / np.log(3)
         share = float(np.clip(_SMALL_SHARE + _SHARE_OF_THREEFOLD * threefolds, 0.1, _LARGE_SHARE))
     others = fitted.keys() - {"learner"}
     if not others:

@@ -1,0 +1,163 @@
+"""Compare AutoFeatures with each of its parts alone, and measure how well it keeps its time.
+
+    python examples/benchmarks/auto_features.py --data cifar10/ --output auto_features.jsonl
+    python examples/benchmarks/auto_features.py --data hands/ --side 64 --name hands ...
+    python examples/benchmarks/auto_features.py --digits ...
+    python examples/benchmarks/auto_features.py --output auto_features.jsonl --table
+    python examples/benchmarks/auto_features.py --data cifar10/ --times 30 60 300
+
+The test set is a fifth of the images, at most 4,000, the same in every run. Of the other images,
+some are labeled, drawn for each seed, at most 10,000; all of them serve for pretraining. Each
+method has the time for everything but imports, a KernelProbe on its features included; those that
+need less end earlier. "linear" is a LinearProbe on the same features, outside of the time. Each run
+adds one line to the output; existing runs are skipped.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from sklearn_ssl import (
+    AutoFeatures,
+    KernelProbe,
+    LinearProbe,
+    PixelFeatures,
+    SelfSupervisedClassifier,
+)
+from sklearn_ssl.auto._plan import make_dictionary, make_learner, measured
+
+from data import add_line, cell, lines_in, load_images  # isort: skip
+from minutes import gradients  # isort: skip
+
+N_TEST, MOST_LABELS = 4000, 10_000
+
+
+def methods(images, minutes, seed):
+    """Make the transformers that are compared, by name."""
+    shape = images.shape[1:]
+    _, mirror = measured(images, {})
+    dictionary = make_dictionary(shape, n_atoms=1600, mirror=mirror, random_state=seed)
+    learner = make_learner(shape, minutes >= 15, mirror=mirror, random_state=seed)
+    learner.set_params(time_budget=60 * minutes * 0.9)
+    return {
+        "AutoFeatures": None,
+        "dictionary": dictionary,
+        "learner": learner,
+        "HOG": FunctionTransformer(gradients),
+        "pixels": PixelFeatures(),
+    }
+
+
+def run(features, minutes, seed, images, labels, n_labels):
+    """Return seconds, accuracy, accuracy of a linear probe, and what AutoFeatures chose."""
+    order = np.random.default_rng(2026).permutation(len(images))
+    n_test = min(N_TEST, len(images) // 5)
+    seen, test = order[:-n_test], order[-n_test:]
+    drawn = np.random.default_rng(seed).permutation(len(seen))[:n_labels]
+    y = np.full(len(seen), -1)
+    y[drawn] = labels[seen[drawn]]
+    few, began = (images[seen[drawn]], labels[seen[drawn]]), time.perf_counter()
+    if features is None:
+        method = SelfSupervisedClassifier(time_budget=60 * minutes, random_state=seed)
+        method.fit(images[seen], y)
+        features, probe = method.learner_, method.head_
+    else:  # scales are learned from as many images as in AutoFeatures
+        scaler = StandardScaler().fit(features.fit(images[seen]).transform(images[seen[:2000]]))
+        features = make_pipeline(FrozenEstimator(features), FrozenEstimator(scaler))
+        probe = KernelProbe().fit(features.fit_transform(*few), few[1])
+    seconds = time.perf_counter() - began
+    found = features.transform(images[test])
+    accuracy = probe.score(found, labels[test])
+    linear = LinearProbe().fit(features.transform(few[0]), few[1]).score(found, labels[test])
+    line = {"seconds": round(seconds, 1), "accuracy": accuracy, "linear": linear}
+    if isinstance(features, AutoFeatures):
+        line["weights"] = {name: round(w, 2) for name, w in features.weights_.items()}
+    return line
+
+
+def print_times(options, images):
+    """Print the time that AutoFeatures takes, for an array and for a folder of files."""
+    with tempfile.TemporaryDirectory() as folder:
+        for i, image in enumerate(images):
+            Image.fromarray(image.squeeze()).save(Path(folder, f"{i:06d}.png"))
+        print("| asked, s | array, fit | array, fit_transform | folder, fit |\n|---|---|---|---|")
+        for seconds in options.times:
+            row = [f"{seconds:g}"]
+            for X, method in ((images, "fit"), (images, "fit_transform"), (folder, "fit")):
+                auto = AutoFeatures(seconds, random_state=0)
+                began = time.perf_counter()
+                getattr(auto, method)(X)
+                row.append(f"{time.perf_counter() - began:.1f}")
+            print(f"| {' | '.join(row)} |", flush=True)
+
+
+def print_table(lines):
+    keys = dict.fromkeys((line["data"], line["minutes"], line["n_labels"]) for line in lines)
+    names = list(dict.fromkeys(line["method"] for line in lines))
+    heads = " | ".join(f"{name}, %" for name in names)
+    print(f"| data | minutes | labels | {heads} | linear on AutoFeatures, % |")
+    print("|" + "---|" * (len(names) + 4))
+    for key in keys:
+        found = [n for n in lines if (n["data"], n["minutes"], n["n_labels"]) == key]
+        cells = [
+            cell([100 * line["accuracy"] for line in found if line["method"] == name])
+            for name in names
+        ]
+        cells.append(cell([100 * n["linear"] for n in found if n["method"] == "AutoFeatures"]))
+        print(f"| {key[0]} | {key[1]:g} | {key[2]:,} | {' | '.join(cells)} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", help="a zip or folder of class/name images")
+    parser.add_argument("--digits", action="store_true", help="scikit-learn's 8 x 8 digits")
+    parser.add_argument("--name", default="CIFAR-10")
+    parser.add_argument("--side", type=int, help="resize images to this side")
+    parser.add_argument("--gray", action="store_true")
+    parser.add_argument("--output", type=Path, default=Path("auto_features.jsonl"))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--minutes", type=float, nargs="*", default=[1, 5, 20])
+    parser.add_argument("--labels", type=int, nargs="*", default=[50, 1000, MOST_LABELS])
+    parser.add_argument("--methods", nargs="*")
+    parser.add_argument("--times", type=float, nargs="*", help="seconds; print the time taken")
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args()
+    lines = lines_in(options.output)
+    if options.table:
+        print_table(lines)
+        return
+    if options.digits:
+        images, labels = load_digits(return_X_y=True)
+        images = (16 * images.reshape(-1, 8, 8, 1)).clip(0, 255).astype(np.uint8)
+        options.name = "digits"
+    else:
+        images, labels = load_images(options.data, options.side)
+    if options.gray:
+        images = images.mean(3, keepdims=True).round().astype(np.uint8)
+    if options.times is not None:
+        print_times(options, images)
+        return
+    n_seen = len(images) - min(N_TEST, len(images) // 5)
+    names = ("data", "method", "minutes", "n_labels", "seed")
+    done = {tuple(line[name] for name in names) for line in lines}
+    for minutes in options.minutes:
+        for n_labels in dict.fromkeys(min(n, n_seen) for n in options.labels):
+            for seed in options.seeds:
+                for method, features in methods(images, minutes, seed).items():
+                    key = (options.name, method, minutes, n_labels, seed)
+                    if key in done or method not in (options.methods or [method]):
+                        continue
+                    found = run(features, minutes, seed, images, labels, n_labels)
+                    add_line(options.output, {**dict(zip(names, key, strict=True)), **found})
+
+
+if __name__ == "__main__":
+    main()
