@@ -6,8 +6,10 @@ import signal
 import numpy as np
 import pytest
 import torch
+import torchvision
 from conftest import TinyNet, make_images
 from PIL import Image
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
@@ -25,6 +27,8 @@ from sklearn_ssl import (
     Views,
     load,
 )
+from sklearn_ssl.auto._plan import Speeds
+from sklearn_ssl.auto._weighing import Labels
 from sklearn_ssl.exceptions import ImageReadWarning, InterruptionWarning, TrainingInterrupted
 from sklearn_ssl.training import PretextNet
 
@@ -108,6 +112,35 @@ def test_a_part_that_tells_nothing_gets_no_weight():
     assert scores["dictionary"] < 0.7
 
 
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [
+        (None, "none"),
+        (HALF, "classes"),
+        (HALF / 7, "numbers"),
+        (np.arange(60) ** 2 * 7, "classes"),
+        (np.arange(600), "numbers"),
+        (["1.5", "2.5"] * 30, "classes"),
+        (np.ma.masked_array([0.5, *[1.0, 2.0] * 30], [True, *[False] * 60]), "classes"),
+        ([None, "a", "b"] * 20, "classes"),
+        ([None, 1.5, 2] * 20, "numbers"),
+        (np.eye(3)[y], "several"),
+    ],
+)
+def test_labels_are_classes_or_numbers(labels, kind):
+    assert Labels(labels, 0 if labels is None else len(labels)).kind == kind
+
+
+@pytest.mark.parametrize("labels", [np.zeros(60), np.where(np.arange(60) < 30, 1, -1) * 2])
+def test_labels_of_one_class_choose_nothing(labels):
+    given = plan()
+    del given["weights"]
+    auto = AutoFeatures(plan=given).fit(X, np.where(labels == -2, -1, labels))
+    assert auto.report_["score"].isna().all()
+    with pytest.raises(ValueError, match="only one class"):
+        SelfSupervisedClassifier(time_budget=9.0).fit(X, np.where(labels == -2, -1, labels))
+
+
 def test_digits_are_not_mirrored_and_blobs_are():
     assert (
         not AutoFeatures(4.0, random_state=0).fit(DIGITS.images).plan_["parts"]["dictionary"].mirror
@@ -118,26 +151,48 @@ def test_digits_are_not_mirrored_and_blobs_are():
     assert all(part.mirror for part in auto.plan_["parts"].values())
 
 
-def test_more_time_gives_more_parts():
+@pytest.fixture
+def usual_speeds(monkeypatch):
+    """Plan for a machine of usual speed, whatever this one does besides."""
+    speeds = Speeds((8, 8, 1), 1e-4, 1e-6, 1e-11, 1e-3, 1e-4)
+    monkeypatch.setattr("sklearn_ssl.auto._auto_features.measured", lambda *_: (speeds, False))
+
+
+def test_more_time_gives_more_parts(usual_speeds):
     few, more = (AutoFeatures(s, random_state=0).fit(DIGITS.images) for s in (1.0, 9.0))
     assert "learner" not in few.plan_["parts"]
     assert list(more.plan_["parts"]) == ["dictionary", "learner"]
     assert more.plan_["parts"]["learner"].time_budget < 9
 
 
+@pytest.mark.parametrize("labels", [None, y])
+def test_pretrained_weights_are_a_part(labels, tmp_path):
+    file = tmp_path / "weights.pth"
+    torch.save(torchvision.models.mobilenet_v3_small().state_dict(), file)
+    auto = AutoFeatures(20.0, encoder="mobilenet_v3_small", weights=file, random_state=0)
+    auto.fit(X[:20], None if labels is None else labels[:20])
+    part = auto.plan_["parts"]["frozen"]
+    assert part.layer == part.fit(X[:2]).encoder_.last_layer
+    assert auto.report_.set_index("part")["width"]["frozen"] == 576
+    if labels is None:
+        assert auto.weights_["frozen"] == pytest.approx(0.7)
+    assert np.isfinite(auto.transform(X)).all()
+
+
 @pytest.mark.parametrize("most", [548, 1000, 5000])
-def test_no_more_features_than_asked_for(most):
-    auto = AutoFeatures(9.0, max_features=most, random_state=0).fit(DIGITS.images)
+def test_no_more_features_than_asked_for(most, usual_speeds):
+    auto = AutoFeatures(9.0, max_features=most, random_state=0).fit(DIGITS.images, DIGITS.target)
+    assert auto.report_["width"][1:].sum() <= most
     assert most / 2.5 < auto.transform(DIGITS.images[:2]).shape[1] <= most
 
 
-def test_a_short_time_to_encode_is_kept_by_fewer_atoms():
+def test_a_short_time_to_encode_is_kept_by_fewer_atoms(usual_speeds):
     slow, fast = (
         AutoFeatures(3.0, max_seconds_per_image=limit, random_state=0).fit(DIGITS.images)
-        for limit in (None, 1e-4)
+        for limit in (None, 4e-4)
     )
-    n_atoms = [auto.plan_["parts"].get("dictionary") for auto in (slow, fast)]
-    assert n_atoms[1] is None or n_atoms[1].n_atoms < n_atoms[0].n_atoms
+    n_atoms = [auto.plan_["parts"]["dictionary"].n_atoms for auto in (slow, fast)]
+    assert n_atoms[0] > n_atoms[1] == 200
 
 
 @pytest.mark.parametrize(
@@ -207,6 +262,14 @@ def test_data_frames(fitted):
     assert list(found.columns) == list(fitted.get_feature_names_out())
 
 
+def test_a_global_wish_for_data_frames(fitted):
+    with config_context(transform_output="pandas"):
+        found = AutoFeatures(plan=plan()).fit_transform(X, y)
+        classifier = SelfSupervisedClassifier(time_budget=2.0, random_state=0).fit(X, y)
+    np.testing.assert_array_equal(found.to_numpy(), fitted.transform(X))
+    assert classifier.predict(X).shape == (60,)
+
+
 def test_files_that_cannot_be_read(tmp_path):
     paths = [str(tmp_path / f"{i}.png") for i in range(60)]
     for path, image in zip(paths, X, strict=True):
@@ -237,45 +300,56 @@ def test_ctrl_c_keeps_what_was_learned(monkeypatch):
     ):
         auto.fit(X)
     assert len(auto.plan_["timetable"]) == 2
-    assert np.isfinite(auto.transform(X)).all()
+    monkeypatch.setattr(TinyNet, "forward", forward)
+    again = AutoFeatures(plan=auto.plan_).fit(X)  # as many steps
+    np.testing.assert_array_equal(again.transform(X), auto.transform(X))
 
 
 def test_a_fit_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
-    """What the dictionary has learned is not learned again, and the time that is left is used."""
-    monkeypatch.setattr("sklearn_ssl.auto._plan._LEAST_SECONDS", 0.0)
-    auto = AutoFeatures(8.0, checkpoint=tmp_path / "fit", random_state=0)
-    train, learn, calls = SimCLR._train, PatchDictionary._learn, []
+    """What the dictionary has learned is not learned again; the training goes on."""
+    given = plan(timetable=[(0, 0.0), (8, 1.0)])
+    given["parts"]["learner"].set_params(encoder="small_resnet", layer=["stem", "layer4"])
+    auto = AutoFeatures(plan=given, checkpoint=tmp_path / "fit")
+    whole = clone(auto).set_params(checkpoint=None).fit(X)
+    learned, stopping, learn = [], [True], PatchDictionary._learn
 
-    def interrupted(self, fit, net, epochs):
-        if self.checkpoint is not None and calls.count("dictionary") == 3:  # two to measure with
-            calls.append("interrupted")
-            net.interrupt_at = 3
-        train(self, fit, net, epochs)
-
-    def learned(self, net, images):
-        calls.append("dictionary")
-        learn(self, net, images)
-
-    def stopped(self, **kwargs):
-        if getattr(self, "interrupt_at", None) == self.progress_.done:
+    def interrupted(self, net, **kwargs):
+        if stopping and self.progress_.done == 3:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(SimCLR, "_train", interrupted)
-    monkeypatch.setattr(PatchDictionary, "_learn", learned)
-    monkeypatch.setattr(PretextNet, "on_batch_end", lambda self, net, **kw: stopped(self))
+    def counted(self, net, images):
+        learned.append(len(images))
+        learn(self, net, images)
+
+    monkeypatch.setattr(PretextNet, "on_batch_end", interrupted)
+    monkeypatch.setattr(PatchDictionary, "_learn", counted)
     with pytest.warns(InterruptionWarning), pytest.raises(TrainingInterrupted):
-        auto.fit(DIGITS.images)
-    assert calls == ["dictionary"] * 3 + ["interrupted"]
-    with pytest.raises(ValueError, match=r"has another fit: time_budget was 8.0 and is 9"):
-        clone(auto).set_params(time_budget=9).fit(DIGITS.images)
-    calls[:] = []
-    again = clone(auto).fit(DIGITS.images)
-    assert calls == []
-    legs = again.plan_["timetable"]
-    assert legs[: len(auto.plan_["timetable"]) - 1] == auto.plan_["timetable"][:-1]
-    assert legs[-1][1] == 1
-    same = AutoFeatures(plan=again.plan_).fit(DIGITS.images)
-    np.testing.assert_array_equal(same.transform(X_OF_DIGITS), again.transform(X_OF_DIGITS))
+        auto.fit(X)
+    assert learned == [60]
+    with pytest.raises(ValueError, match="has another fit: max_features was None and is 900"):
+        clone(auto).set_params(max_features=900).fit(X)
+    stopping.clear()
+    again = clone(auto).fit(X)
+    assert learned == [60]
+    np.testing.assert_array_equal(again.transform(X), whole.transform(X))
+
+
+def test_a_checkpoint_of_other_images_is_refused(tmp_path):
+    given = plan()
+    given["parts"]["learner"].set_params(encoder="small_resnet", layer=["stem", "layer4"])
+    auto = AutoFeatures(plan=given, checkpoint=tmp_path / "fit").fit(X, y)
+    for images, labels, more in ((X[::-1], y, None), (X, y[::-1], None), (X, y, X)):
+        with pytest.raises(ValueError, match="has another fit"):
+            clone(auto).fit(images, labels, X_unlabeled=more)
+    clone(auto).fit(X, y)
+
+
+def test_a_fit_that_goes_on_has_the_time_that_was_left(tmp_path, usual_speeds, monkeypatch):
+    monkeypatch.setattr("sklearn_ssl.auto._plan._LEAST_SECONDS", 0.0)
+    auto = AutoFeatures(3.0, checkpoint=tmp_path / "fit", random_state=0).fit(X)
+    again = clone(auto).fit(X)  # the time is over
+    np.testing.assert_array_equal(again.transform(X), auto.transform(X))
+    assert again.plan_["timetable"] == auto.plan_["timetable"]
 
 
 def test_progress_is_shown(capsys):

@@ -570,7 +570,9 @@ def shares_of(progress, clock, steps=()):
     return found
 
 
-@pytest.mark.parametrize("speeds", ["steady", "slower", "faster", "irregular", "a step too long"])
+@pytest.mark.parametrize(
+    "speeds", ["steady", "slower", "faster", "irregular", "fast at first", "a step too long"]
+)
 def test_a_timed_run_ends_in_time_and_can_be_repeated_without_a_clock(speeds, monkeypatch):
     clock = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
@@ -580,6 +582,7 @@ def test_a_timed_run_ends_in_time_and_can_be_repeated_without_a_clock(speeds, mo
         "slower": np.r_[np.full(300, 0.1), np.full(1000, 0.15)],
         "faster": np.r_[np.full(300, 0.1), np.full(1000, 0.05)],
         "irregular": rng.exponential(0.1, 1000),
+        "fast at first": np.r_[np.full(4, 5e-4), np.full(1000, 0.1)],
         "a step too long": [70.0, 1.0],
     }[speeds]
     progress = Progress(0, 60.0)

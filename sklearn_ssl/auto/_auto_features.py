@@ -1,6 +1,7 @@
 """A transformer that finds good features of images within a time budget."""
 
 import contextlib
+import hashlib
 import os
 import time
 import warnings
@@ -9,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
@@ -29,22 +31,24 @@ from sklearn_ssl._utils._estimators import (
 from sklearn_ssl._utils._export import write_onnx
 from sklearn_ssl._utils._frames import make_frame
 from sklearn_ssl._utils._messages import inner_training, warn_of_interruption
-from sklearn_ssl._utils._saving import SavedMixin
-from sklearn_ssl._utils._storage import expanded
+from sklearn_ssl._utils._saving import SavedMixin, packed_argument
+from sklearn_ssl._utils._storage import expanded, key_of
 from sklearn_ssl._utils._torch import draw_seed
 from sklearn_ssl.auto._begun import Begun
 from sklearn_ssl.auto._plan import Speeds, described, measured, planned
 from sklearn_ssl.auto._weighing import Labels, LeaveOneOut, usual_weights
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.exceptions import ImageReadWarning, LittleTrainingWarning, TrainingInterrupted
+from sklearn_ssl.fixed import PixelFeatures, PretrainedEncoder
 from sklearn_ssl.images import count_images, opened, pick, refuse_images
 
 _READING = ("image_shape", "channel_order", "pages", "on_error", "decoded_cache", "n_jobs")
 _DEVICE = ("precision", "device", "deterministic")
 _FLOOR = 0.01  # of the mean variance, added to that of each feature
 _JUDGED = (1024, 512, 256, 128)  # labeled images to choose weights by
-_SECONDS_TO_JUDGE = 25.0  # with the most images; they grow with the cube of their number
 _SHARE_TO_JUDGE = 0.04  # of the time, at most
+_COMPARED = 64  # images by which a checkpoint is recognized
+_ROWS_AT_ONCE = 1024
 _RESERVE = 0.02  # of the time, for what is not measured
 
 
@@ -59,11 +63,12 @@ class AutoFeatures(
     """Features of images, as good as a given time allows.
 
     A fit measures the speed of this machine with a few of the images, plans which parts fit into
-    the time, and fits them: a :class:`PatchDictionary`, which captures textures and parts, and a
-    :class:`SimCLR` learner, which captures what images show. Features are those of all parts,
-    standardized and weighted. With labels, weights are chosen by leave-one-out predictions, unless
-    the usual ones are about as good; a part that does not help gets none. Whether images may be
-    mirrored is tested, too: in text, digits or hands, left and right matter.
+    the time, and fits them: a :class:`PatchDictionary`, which captures textures and parts, a
+    :class:`SimCLR` learner, which captures what images show, and pretrained weights if given.
+    Features are those of all parts, standardized and weighted. With labels, weights are chosen by
+    leave-one-out predictions, unless the usual ones are about as good; a part that does not help
+    gets none. Whether images may be mirrored is tested, too: in text, digits or hands, left and
+    right matter.
 
     The time includes everything but imports: reading and measuring, all parts, the weights, and the
     features of all images in :meth:`fit_transform`.
@@ -75,10 +80,15 @@ class AutoFeatures(
     plan : dict or None, default=None
         ``plan_`` of another fit, which is repeated without a clock. With the same images, features
         are the same, bit for bit.
+    encoder : str, class or callable, default="resnet18"
+        Network of the pretrained weights, as in :class:`PretrainedEncoder`.
+    weights : str, path or None, default=None
+        Pretrained weights to use, frozen, as one more part: their name or a file, as in
+        :class:`PretrainedEncoder`. ``None`` uses none.
     max_features : int or None, default=None
-        Largest number of features, at least 548.
+        Most features to return; 548 is the smallest value that is allowed.
     max_seconds_per_image : float or None, default=None
-        Longest time in which :meth:`transform` may encode an image, if there are many.
+        Most seconds per image for :meth:`transform`, averaged over many images.
     checkpoint : str, path or None, default=None
         Folder for what was planned and learned so far. If a fit was interrupted, the same call
         resumes it, with the time that was left.
@@ -97,6 +107,8 @@ class AutoFeatures(
     plan_ : dict
         Everything that was decided: the parts with their arguments, the steps of the learner, the
         weights and the seed.
+    n_epochs_ : int
+        Number of epochs that the learner was trained, or 0 without one.
     n_features_in_ : int
         Number of values per image.
     feature_names_in_ : ndarray of shape (``n_features_in_``,)
@@ -117,6 +129,8 @@ class AutoFeatures(
 
     time_budget: float = argument(POSITIVE, default=300.0, kw_only=False)
     plan: dict | None = argument(dict, None, default=None)
+    encoder: Any = argument(str, callable, default="resnet18")
+    weights: str | os.PathLike | None = argument(str, os.PathLike, None, default=None)
     max_features: int | None = argument(COUNT, None, default=None)
     max_seconds_per_image: float | None = argument(POSITIVE, None, default=None)
     checkpoint: str | os.PathLike | None = argument(
@@ -133,8 +147,9 @@ class AutoFeatures(
         X : array-like, or images in files
             Images, as for :meth:`PretextLearner.fit <sklearn_ssl.base.PretextLearner.fit>`.
         y : array-like of shape (n,) or (n, k), optional
-            Labels or targets by which the weights of the parts are chosen. None, NaN, NA or, for
-            labels, -1 mark images without one. Numbers that are not whole are targets.
+            Labels or targets by which the weights of the parts are chosen. None, NaN, NA and, for
+            labels, -1 mark an image as unlabeled. Numbers are targets if some are not whole, or if
+            more than a fifth of them (and a hundred) are different; otherwise, they are classes.
         X_unlabeled : array-like, optional
             More images, without labels.
 
@@ -180,7 +195,7 @@ class AutoFeatures(
         *,
         wanted: str,
         are_numbers: bool | None = None,
-        head_seconds: Callable[[Speeds, int], float] | None = None,
+        head: Callable[[Speeds, int], tuple[float, int | None]] | None = None,
     ) -> np.ndarray:
         """Fit, and return the features of none, all or labeled images.
 
@@ -192,43 +207,53 @@ class AutoFeatures(
             Images whose features are returned.
         are_numbers : bool, optional
             Whether ``y`` has numeric targets; see Labels.
-        head_seconds : callable, optional
-            Time that is left for a head on the features, as a function of the speed of this machine
-            and the number of labels.
+        head : callable, optional
+            Function of the speed of this machine and the number of labels: the time that is left
+            for a head on the features, and the largest number of features for it.
         """
-        began = PretextLearner._start_clock("small_resnet")
+        with config_context(transform_output="default"):
+            return self._fit_with_arrays(X, y, X_unlabeled, wanted, are_numbers, head)
+
+    def _fit_with_arrays(
+        self, X: Any, y: Any, X_unlabeled: Any, wanted: str, are_numbers: Any, head: Any
+    ) -> np.ndarray:
         self._validate_params()
+        began = PretextLearner._start_clock("small_resnet", self.encoder)
         refuse_images(y, X)
         X = opened(X)
         n = count_images(X)
         labels = Labels(y, n, are_numbers)
-        places = labels.some(_judged_within(self.time_budget))  # of labels to choose weights by
-        scales = rows_for_scales(np.arange(n))
-        asked = {"none": scales[:0], "all": np.arange(n), "labeled": labels.rows}[wanted]
-        rows = np.unique(np.concatenate([asked, scales, labels.rows[places]]))
         with contextlib.closing(_Bar(self.time_budget, self.verbose)) as bar:
-            folder = None
+            folder, speeds = None, None
             if self.checkpoint is not None:
-                known = ("time_budget", "plan", "max_features", "max_seconds_per_image", *_READING)
-                fit = {name: repr(getattr(self, name)) for name in known}
-                fit |= {"images": str(n), "labels": str(len(labels.rows)), "wanted": wanted}
-                folder = Begun(expanded(self.checkpoint, "checkpoint"), fit)
-            if folder is not None and folder.exists:
-                plan, deadline = folder.read()
-            elif self.plan is None:
-                bar.at("measuring")
-                with warnings.catch_warnings(action="ignore"):
-                    speeds, mirror = measured(X, self._common())
-                end = began + float(self.time_budget) * (1 - _RESERVE)
-                end -= _seconds_to_judge(len(places))
-                if head_seconds is not None:
-                    end -= head_seconds(speeds, len(labels.rows))
-                plan, deadline = self._plan(
-                    speeds, mirror, end, X, X_unlabeled, len(rows), len(places) > 0, bar
+                folder = Begun(
+                    expanded(self.checkpoint, "checkpoint"), self._fit_of(X, X_unlabeled, y)
                 )
-            else:
+            resumes = folder is not None and folder.exists
+            if self.plan is None and not resumes:
+                bar.at("measuring")
+                speeds, mirror = self._measured(X)
+            places = labels.some(self._n_judged(speeds))  # of labels to choose weights by
+            scales = rows_for_scales(np.arange(n))
+            asked = {"none": scales[:0], "all": np.arange(n), "labeled": labels.rows}[wanted]
+            rows = np.unique(np.concatenate([asked, scales, labels.rows[places]]))
+            if folder is not None and resumes:
+                plan, deadline = folder.read()
+            elif self.plan is not None:
                 plan, deadline = _copied(self.plan), None
-            if folder is not None and not folder.exists:
+            else:
+                assert speeds is not None
+                end = began + float(self.time_budget) * (1 - _RESERVE)
+                end -= speeds.of_judging(len(places))
+                most = plain(self.max_features)
+                if head is not None:
+                    seconds, most_of_head = head(speeds, len(labels.rows))
+                    end -= seconds
+                    most = min(most or most_of_head, most_of_head) if most_of_head else most
+                plan, deadline = self._plan(
+                    speeds, mirror, end, X, X_unlabeled, len(rows), len(places) > 0, most, bar
+                )
+            if folder is not None and not resumes:
                 folder.began = began
                 folder.write(plan, deadline)
             images = X if len(rows) == n else pick(X, rows)
@@ -236,16 +261,16 @@ class AutoFeatures(
                 plan, X, X_unlabeled, images, deadline, bar, folder
             )
             bar.at("weights")
-            read = read_rows(next(iter(features.values())))
+            read = np.logical_and.reduce([read_rows(found) for found in features.values()])
             at, to_judge = np.searchsorted(rows, scales), np.searchsorted(rows, labels.rows[places])
             scalers = {
                 name: StandardScaler().fit(found[at][read[at]]) for name, found in features.items()
             }
-            read_labeled = read[to_judge]
-            parts = {name: found[to_judge][read_labeled] for name, found in features.items()}
-            if read_labeled.any():
+            ok = read[to_judge]
+            parts = {name: found[to_judge][ok] for name, found in features.items()}
+            if ok.any():
                 parts = {name: scalers[name].transform(found) for name, found in parts.items()}
-            judge = LeaveOneOut(parts, labels, labels.targets[places][read_labeled])
+            judge = LeaveOneOut(parts, labels, labels.targets(places[ok]))
             if "weights" not in plan:
                 plan["weights"] = judge.choose(usual_weights(fitted))
         weights = {name: w for name, w in plan["weights"].items() if w > 0}
@@ -255,6 +280,7 @@ class AutoFeatures(
         self.plan_, self.weights_ = plan, weights
         self.parts_ = {name: fitted[name] for name in weights}
         self.scalers_ = {name: scalers[name] for name in weights}
+        self.n_epochs_ = fitted["learner"].n_epochs_ if "learner" in fitted else 0
         self._report = [
             {**row, "weight": weights.get(row["part"], 0.0), "score": judge.score(row["part"])}
             for row in report
@@ -266,13 +292,49 @@ class AutoFeatures(
             else:
                 self.__dict__.pop(name, None)
         if interrupted is not None:
-            warn_of_interruption(fitted["learner"].set_params(checkpoint=self.checkpoint), self)
-            fitted["learner"].set_params(checkpoint=None)
+            warn_of_interruption(self)
             raise interrupted
         if not len(asked):
             return np.empty((0, width), np.float32)
-        at = np.searchsorted(rows, asked)
-        return self._joined({name: features[name][at] for name in weights})
+        if len(asked) < len(rows):
+            at = np.searchsorted(rows, asked)
+            features = {name: features[name][at] for name in weights}
+        return self._joined({name: features.pop(name) for name in weights})
+
+    def _measured(self, X: Any) -> tuple[Speeds, bool]:
+        """Measure the speed of this machine, and whether images may be mirrored."""
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                return measured(X, self._common(), float(self.time_budget), self._frozen())
+        except TrainingInterrupted as error:  # nothing was learned that could be kept
+            raise KeyboardInterrupt("interrupted while the speed was measured") from error
+
+    def _n_judged(self, speeds: Speeds | None) -> int:
+        """Return how many labeled images to choose weights by."""
+        if speeds is None:
+            return _JUDGED[0]
+        limit = _SHARE_TO_JUDGE * self.time_budget
+        return next((n for n in _JUDGED if speeds.of_judging(n) <= limit), _JUDGED[-1])
+
+    def _fit_of(self, X: Any, X_unlabeled: Any, y: Any) -> dict[str, str]:
+        """Return what identifies a fit: its arguments, and a hash of some images and the labels."""
+        free = {"checkpoint", "verbose", "n_jobs", "decoded_cache", *_DEVICE}
+        fit = {
+            name: repr(plain(getattr(self, name))) for name in self._arguments if name not in free
+        }
+        fit["time_budget"] = repr(float(self.time_budget))
+        if self.plan is not None:
+            fit["plan"] = key_of(packed_argument(self.plan))
+        for name, given in (("X", X), ("X_unlabeled", X_unlabeled)):
+            if given is None:
+                fit[name] = "None"
+                continue
+            n = count_images(given := opened(given))
+            some = pick(given, np.unique(np.linspace(0, n - 1, min(n, _COMPARED)).astype(int)))
+            pixels = PixelFeatures(**self._common()).fit_transform(some)
+            fit[name] = f"{n} images {hashlib.sha256(pixels.tobytes()).hexdigest()[:16]}"
+        fit["y"] = hashlib.sha256(repr(np.asarray(y).tolist()).encode()).hexdigest()[:16]
+        return fit
 
     def _plan(
         self,
@@ -283,6 +345,7 @@ class AutoFeatures(
         X_unlabeled: Any,
         n_rows: int,
         are_labeled: bool,
+        most_features: int | None,
         bar: "_Bar",
     ) -> tuple[dict[str, Any], float]:
         """Return a plan that ends in time, and the time at which its learner has to end."""
@@ -291,11 +354,17 @@ class AutoFeatures(
             n_training += count_images(opened(X_unlabeled))
         parts = planned(
             speeds, mirror, end - time.monotonic(), n_training, n_rows, are_labeled,
-            plain(self.max_features), plain(self.max_seconds_per_image),
+            self._frozen(), most_features, plain(self.max_seconds_per_image),
         )  # fmt: skip
         bar.say(described(parts, speeds, n_training, n_rows))
         plan = {"parts": parts, "seed": draw_seed(self.random_state)}
-        return plan, end - n_rows * speeds.encoding * (1 + mirror)
+        encoding = n_rows * speeds.encoding * (1 + mirror) if "learner" in parts else 0.0
+        return plan, end - encoding
+
+    def _frozen(self) -> PretrainedEncoder | None:
+        if self.weights is None:
+            return None
+        return PretrainedEncoder(encoder=self.encoder, weights=self.weights, pool="avg")
 
     def _common(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in (*_READING, *_DEVICE)}
@@ -358,16 +427,22 @@ class AutoFeatures(
         """
         check_is_fitted(self)
         X, found = opened(X), dict[str, np.ndarray]()
-        for name, part in self.parts_.items():
-            with _told_once(found):
-                found[name] = part.transform(X)
-        return self._joined(found)
+        with config_context(transform_output="default"):
+            for name, part in self.parts_.items():
+                with _told_once(found):
+                    found[name] = part.transform(X)
+            return self._joined(found)
 
     def _joined(self, features: dict[str, np.ndarray]) -> np.ndarray:
         ends = np.cumsum([found.shape[1] for found in features.values()])
         joined = np.empty((len(next(iter(features.values()))), ends[-1]), np.float32)
         for (name, found), end in zip(features.items(), ends, strict=True):
-            joined[:, end - found.shape[1] : end] = self.scalers_[name].transform(found)
+            for start in range(0, len(found), _ROWS_AT_ONCE):
+                rows = slice(start, start + _ROWS_AT_ONCE)
+                scaled = self.scalers_[name].transform(found[rows])
+                joined[rows, end - found.shape[1] : end] = scaled
+        if len(features) > 1:
+            joined[np.isnan(joined).any(1)] = np.nan
         return joined
 
     @property
@@ -488,6 +563,11 @@ def _train(
 ) -> TrainingInterrupted | None:
     """Train the learner of a plan, and record its steps; return the error if it is interrupted."""
     interrupted = None
+    if learner.time_budget is None and "timetable" not in plan:
+        raise ValueError(
+            "the learner of the plan needs a time_budget, or the plan a timetable; give plan_ of a "
+            "fitted AutoFeatures"
+        )
     if folder is not None:
         folder.write(plan, None)
         learner.checkpoint = folder.of_learner()
@@ -500,13 +580,15 @@ def _train(
     except TrainingInterrupted as error:
         interrupted = error
     learner.checkpoint = None
-    plan["timetable"] = [tuple(leg) for leg in learner.net_.progress_.timetable]
+    progress = learner.net_.progress_
+    plan["timetable"] = [tuple(leg) for leg in progress.timetable if leg[0] < progress.done]
+    plan["timetable"].append((progress.done, progress.share if interrupted else 1.0))
     return interrupted
 
 
 @contextlib.contextmanager
 def _told_once(before: Any) -> Iterator[None]:
-    """Leave out warnings about files that earlier parts have told, and that training was short."""
+    """Leave out warnings about files that earlier parts reported, and that training was short."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LittleTrainingWarning)
         if before:
@@ -533,13 +615,3 @@ def _weigh(scaler: StandardScaler, weight: float, width: int) -> None:
     variances[variances == 0] = 1
     total = (scaler.var_ / variances).sum() or 1.0
     scaler.scale_ = np.sqrt(variances * total / (weight * width))
-
-
-def _judged_within(seconds: float) -> int:
-    """Return how many labeled images to choose weights by."""
-    within = (n for n in _JUDGED if _seconds_to_judge(n) <= _SHARE_TO_JUDGE * seconds)
-    return next(within, _JUDGED[-1])
-
-
-def _seconds_to_judge(n: int) -> float:
-    return _SECONDS_TO_JUDGE * (n / _JUDGED[0]) ** 3

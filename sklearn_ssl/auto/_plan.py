@@ -8,20 +8,28 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import clone
 
 from sklearn_ssl._utils._torch import own_settings, resolve_device
 from sklearn_ssl.contrastive import SimCLR
+from sklearn_ssl.encoders import size_for
 from sklearn_ssl.fixed import PatchDictionary, PixelFeatures
 from sklearn_ssl.images import count_images, pick
 from sklearn_ssl.views import Views
 
 _SAMPLE = 256  # images that speeds are measured with
+_FEWEST = 32
 _FEW_ATOMS, _MANY_ATOMS = 64, 512
 _ATOMS = (1600, 1200, 800, 600, 400, 200, 100, 50, 25)
+_ENCODING_SHARE = 0.4  # of the time that the learner may take to encode images
+_FROZEN_SHARE = 0.8  # of the time that pretrained weights may take
 _DICTIONARY_SHARE = 0.6  # of the time, at most
 _DICTIONARY_SIDE = 48  # largest side of the images that patches are cut from
 _LEARNER_SIDE = 96  # largest side of the images that the network sees
 _SIDE_OF_OBJECTS = 24  # smallest side of images of which views show a part at its own resolution
+# in units of a multiplication, measured with AVX512 and 2 threads
+_PRODUCTS_TO_CHOOSE, _PRODUCTS_OF_A_VALUE, _PRODUCTS_TO_JUDGE = 1.2e11, 2e4, 4e11
+_MEASURING = 0.05  # of the time, at most, for an image in each of the measurements
 _MOST_BYTES = 2**32  # of the features that a fit computes
 _LONG = 15.0  # passes over the images, from which on larger views are better
 _LEAST_SECONDS = 5.0  # of a training that is worth it
@@ -47,6 +55,12 @@ class Speeds:
         Seconds of a training step, per image.
     encoding : float
         Seconds to encode an image by the learner, not mirrored.
+    frozen : float
+        Seconds to encode an image by pretrained weights, if there are any.
+    frozen_layer : str or None
+        Last layer of their network.
+    frozen_width : int
+        Number of its features.
     """
 
     image_shape: tuple[int, int, int]
@@ -55,6 +69,9 @@ class Speeds:
     a_product: float
     training: float
     encoding: float
+    frozen: float = 0.0
+    frozen_layer: str | None = None
+    frozen_width: int = 0
 
     def of_dictionary(self, dictionary: PatchDictionary, n_training: int, n_rows: int) -> float:
         """Return the seconds to fit a dictionary and to encode some images."""
@@ -71,7 +88,16 @@ class Speeds:
 
     def of_kernel(self, n: int, width: int) -> float:
         """Return the seconds to fit a kernel probe to so many features of n images."""
-        return self.a_product * (n**2 * width + 4 * n**3)
+        choosing = _PRODUCTS_TO_CHOOSE * (min(n, 1024) / 1024) ** 2
+        return self.a_product * (0.75 * n**2 * width + n**3 + choosing)
+
+    def of_linear(self, n: int, width: int) -> float:
+        """Return the seconds to fit a linear probe to so many features of n images."""
+        return self.a_product * _PRODUCTS_OF_A_VALUE * n * width
+
+    def of_judging(self, n: int) -> float:
+        """Return the seconds to choose weights by n labeled images."""
+        return self.a_product * _PRODUCTS_TO_JUDGE * (n / 1024) ** 2
 
 
 def make_dictionary(shape: tuple[int, int, int], /, **params: Any) -> PatchDictionary:
@@ -81,6 +107,13 @@ def make_dictionary(shape: tuple[int, int, int], /, **params: Any) -> PatchDicti
     return PatchDictionary(
         patch_size=8 if side >= _SIDE_OF_OBJECTS else max(2, side // 2), input_size=size, **params
     )
+
+
+def _patches_an_image(shape: tuple[int, int, int]) -> int:
+    dictionary = make_dictionary(shape)
+    height, width = size_for(shape[:2], dictionary.input_size)
+    side = dictionary.patch_size
+    return max(1, height - side + 1) * max(1, width - side + 1)
 
 
 def make_learner(shape: tuple[int, int, int], long: bool, /, **params: Any) -> SimCLR:
@@ -128,7 +161,9 @@ def are_handed(pixels: np.ndarray, mirrored: np.ndarray) -> bool:
     return n >= 8 and float(sum(found) / len(found)) > _HANDED
 
 
-def measured(X: Any, common: dict[str, Any]) -> tuple[Speeds, bool]:
+def measured(
+    X: Any, common: dict[str, Any], seconds: float, frozen: Any = None
+) -> tuple[Speeds, bool]:
     """Measure speeds, and whether left and right matter, with some of the images.
 
     Parameters
@@ -136,6 +171,10 @@ def measured(X: Any, common: dict[str, Any]) -> tuple[Speeds, bool]:
     X : array-like, or images in files
     common : dict
         Arguments of all parts: how images are read, and the device.
+    seconds : float
+        Time of the whole fit, a small part of which this may take.
+    frozen : PretrainedEncoder, optional
+        Pretrained weights to measure, too.
 
     Returns
     -------
@@ -144,30 +183,45 @@ def measured(X: Any, common: dict[str, Any]) -> tuple[Speeds, bool]:
         Whether images can be mirrored, as left and right do not matter.
     """
     n = count_images(X)
-    sample = pick(X, np.unique(np.linspace(0, n - 1, min(n, _SAMPLE)).astype(int)))
+    began = time.perf_counter()
+    first = pick(X, np.unique(np.linspace(0, n - 1, min(n, _FEWEST)).astype(int)))
+    shape = PixelFeatures(**common).fit(first).image_shape_
+    reading = (time.perf_counter() - began) / count_images(first)
+    passes = 2e-4 * shape[0] * shape[1] / 32**2  # seconds of a training step, per image, at least
+    most = int(_MEASURING * seconds / (reading + passes))
+    n_sample = min(n, _SAMPLE, max(_FEWEST, most))
+    sample = pick(X, np.unique(np.linspace(0, n - 1, n_sample).astype(int)))
     n = count_images(sample)
     pixels = PixelFeatures(**common).fit(sample)
-    shape = pixels.image_shape_
     values = pixels.transform(sample)
     read = np.isfinite(values).all(1)
     maps = values[read].reshape(-1, *pixels.encoder_.layers["pixels"])
     mirror = not are_handed(maps.reshape(len(maps), -1), maps[..., ::-1].reshape(len(maps), -1))
-    seconds = []
-    for n_atoms in (_FEW_ATOMS, _MANY_ATOMS):
+    taken = []
+    many = min(_MANY_ATOMS, n * _patches_an_image(shape))
+    few = min(_FEW_ATOMS, max(1, many // 8))
+    for n_atoms in (few, many):
         params = {"n_atoms": n_atoms, "n_patches": n_atoms, "atoms": "patches", "random_state": 0}
         found = make_dictionary(shape, **params, **common).fit(sample)
-        seconds.append(_seconds(functools.partial(found.transform, sample)) / n)
-    an_atom = max(0.0, (seconds[1] - seconds[0]) / (_MANY_ATOMS - _FEW_ATOMS))
+        taken.append(_seconds(functools.partial(found.transform, sample)) / n)
+    an_atom = max(0.0, (taken[1] - taken[0]) / max(1, many - few))
     learner = make_learner(shape, False, mirror=mirror, random_state=0, **common)
     learner.set_params(max_epochs=2).fit(sample)
     speeds = Speeds(
         shape,
-        max(0.0, seconds[0] - _FEW_ATOMS * an_atom),
+        max(0.0, taken[0] - few * an_atom),
         an_atom,
         _seconds_of_a_product(resolve_device(learner.device)),
         1 / learner.history_[-1]["images_per_second"],
         _seconds(functools.partial(learner.transform, sample)) / n / (1 + mirror),
     )
+    if frozen is not None:
+        some = pick(sample, np.arange(min(n, _FEWEST)))
+        fitted = clone(frozen).set_params(**common).fit(some)
+        speeds.frozen_layer = fitted.encoder_.last_layer
+        fitted.set_params(layer=speeds.frozen_layer)
+        speeds.frozen_width = fitted._n_features_out
+        speeds.frozen = _seconds(functools.partial(fitted.transform, some)) / count_images(some)
     return speeds, mirror
 
 
@@ -193,6 +247,7 @@ def planned(
     n_training: int,
     n_rows: int,
     are_labeled: bool,
+    frozen: Any = None,
     most_features: int | None = None,
     most_seconds: float | None = None,
 ) -> dict[str, Any]:
@@ -214,6 +269,8 @@ def planned(
         Number of images to encode within the time.
     are_labeled : bool
         Whether labels choose among the parts.
+    frozen : PretrainedEncoder, optional
+        Pretrained weights to use if there is time.
     most_features : int, optional
         Largest number of features.
     most_seconds : float, optional
@@ -225,23 +282,43 @@ def planned(
         Unfitted parts; ``time_budget`` of the learner is about what will be left for it.
     """
     shape: tuple[int, int, int] = speeds.image_shape
-    parts: dict[str, Any] = {"pixels": PixelFeatures()} if are_labeled else {}
     fits = max(_MOST_BYTES // (4 * max(n_rows, 1)), 1000)
     most_features = fits if most_features is None else min(most_features, fits)
     pool, width = _pool(most_features)
+    pixels = _pixels_within(shape, most_features)
+    parts: dict[str, Any] = {"pixels": pixels} if are_labeled else {}
+    left = seconds - n_rows * speeds.an_image * are_labeled
+    per_image = np.inf if most_seconds is None else most_seconds
+    if (
+        frozen is not None
+        and n_rows * speeds.frozen <= _FROZEN_SHARE * left
+        and speeds.frozen <= per_image
+        and speeds.frozen_width <= most_features
+    ):
+        parts["frozen"] = clone(frozen).set_params(layer=speeds.frozen_layer)
+        left -= n_rows * speeds.frozen
+        per_image -= speeds.frozen
+        most_features -= speeds.frozen_width
     encoding = speeds.encoding * (1 + mirror)
-    learns = most_seconds is None or encoding < most_seconds
-    left = seconds - n_rows * encoding * learns
+    learns = (
+        encoding < per_image
+        and width <= most_features
+        and n_rows * encoding <= _ENCODING_SHARE * left
+    )
+    if learns:
+        left -= n_rows * encoding
+        per_image -= encoding
+        most_features -= width
     dictionary = make_dictionary(shape, mirror=mirror, pool=pool)
-    patches = [max(1, min(s, _DICTIONARY_SIDE) - dictionary.patch_size + 1) for s in shape[:2]]
     for n_atoms in _ATOMS:
         dictionary.set_params(n_atoms=n_atoms)
         taken = speeds.of_dictionary(dictionary, n_training, n_rows)
+        share = _DICTIONARY_SHARE if learns and left > 2 * _LEAST_SECONDS else 1.0
         if (
-            taken <= _DICTIONARY_SHARE * left
-            and n_atoms <= n_training * patches[0] * patches[1] / 2
-            and n_atoms * pool**2 <= most_features - width
-            and (most_seconds is None or speeds.to_respond(dictionary) <= most_seconds - encoding)
+            taken <= share * left
+            and n_atoms <= n_training * _patches_an_image(shape) / 2
+            and n_atoms * pool**2 <= most_features
+            and speeds.to_respond(dictionary) <= per_image
         ):
             parts["dictionary"] = dictionary
             left -= taken
@@ -250,7 +327,17 @@ def planned(
         passes = left / speeds.training / n_training
         learner = make_learner(shape, passes >= _LONG, mirror=mirror, pool=pool)
         parts["learner"] = learner.set_params(time_budget=left)
-    return parts or {"pixels": PixelFeatures()}
+    return parts or {"pixels": pixels}
+
+
+def _pixels_within(shape: tuple[int, int, int], most: int) -> PixelFeatures:
+    """Return pixels of copies as large as the number of features allows."""
+    for side in range(16, 0, -1):
+        pixels = PixelFeatures(input_size=side)
+        height, width = size_for(shape[:2], min(side, *shape[:2]))
+        if height * width * shape[2] <= most:
+            break
+    return pixels
 
 
 def _pool(most_features: int) -> tuple[int, int]:
@@ -268,6 +355,8 @@ def _pool(most_features: int) -> tuple[int, int]:
 def described(parts: dict[str, Any], speeds: Speeds, n_training: int, n_rows: int) -> str:
     """Describe a plan in a line."""
     found = ["pixels"] if "pixels" in parts else []
+    if "frozen" in parts:
+        found.append(f"pretrained weights ({n_rows * speeds.frozen:.0f} s)")
     if "dictionary" in parts:
         seconds = speeds.of_dictionary(parts["dictionary"], n_training, n_rows)
         found.append(f"a dictionary of {parts['dictionary'].n_atoms} patches ({seconds:.0f} s)")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import combinations
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ _CLEARLY = 0.5  # standard errors by which other weights must be better than the
 _LITTLE_TRAINING = 20_000  # images seen, after which a learner's usual share is small
 _SMALL_SHARE, _LARGE_SHARE = 0.2, 0.6
 _SHARE_OF_THREEFOLD = 0.15  # by which it grows when a learner sees three times as many images
+_SHARE_OF_FROZEN = 0.7
 
 Weights = dict[str, float]
 
@@ -32,17 +34,23 @@ def usual_weights(fitted: dict[str, Any]) -> Weights:
     """Return the weights of parts without labels: a learner's grows with the images it has seen.
 
     The numbers are from CIFAR-10, digits and photographs of hands, with learners trained for 20 and
-    200 seconds (examples/benchmarks/auto_weights.py).
+    200 seconds.
     """
     share = 0.0
     if "learner" in fitted:
         threefolds = np.log(max(fitted["learner"].n_images_seen_, 1) / _LITTLE_TRAINING) / np.log(3)
         share = float(np.clip(_SMALL_SHARE + _SHARE_OF_THREEFOLD * threefolds, 0.1, _LARGE_SHARE))
-    others = fitted.keys() - {"learner"}
-    if not others:
-        return {"learner": 1.0}
-    first = next(name for name in ("dictionary", "pixels") if name in others)
-    return {first: 1 - share, **({"learner": share} if share else {})}
+    other = next((name for name in ("dictionary", "pixels") if name in fitted), None)
+    if other is None or (other == "pixels" and len(fitted) > 1):
+        shares = {"learner": 1.0} if share else {}
+    else:
+        shares = {other: 1 - share} | ({"learner": share} if share else {})
+    if "frozen" not in fitted:
+        return shares
+    if not shares:
+        return {"frozen": 1.0}
+    rest = {name: (1 - _SHARE_OF_FROZEN) * part for name, part in shares.items()}
+    return {"frozen": _SHARE_OF_FROZEN, **rest}
 
 
 class Labels:
@@ -55,47 +63,54 @@ class Labels:
     n : int
         Number of images.
     are_numbers : bool, optional
-        Whether ``y`` has numeric targets. By default it has if some are not whole.
+        Whether ``y`` has numeric targets. By default it has if some are not whole, or if most are
+        different.
 
     Attributes
     ----------
+    kind : {"none", "classes", "several", "numbers"}
     is_labeled : ndarray of shape (n,), bool
     rows : ndarray of int
         Rows of X with a label.
-    targets : ndarray of shape (n_labeled, k)
-        1 for the class or label of an image and -1 for others, or numbers with variance 1.
     """
 
     def __init__(self, y: Any, n: int, are_numbers: bool | None = None):
-        self.kind = "none"
-        self.is_labeled, self.targets = np.zeros(n, bool), np.zeros((0, 1))
-        if are_numbers is None:
-            are_numbers = y is not None and _has_fractions(y)
-        if are_numbers:
-            values, self.is_labeled = read_targets(y, n)
-            values = values.reshape(len(values), -1)
-            self.kind = "numbers"
-            self.targets = (values - values.mean(0)) / np.maximum(values.std(0), 1e-12)
-        elif y is not None:
-            labels, self.is_labeled = read_labels(y, n, multilabel=True)
-            self.kind = "classes" if labels.ndim == 1 else "several"
-            if labels.ndim == 1:
-                labels = labels[:, None] == np.unique(labels)
-            self.targets = np.where(labels, 1.0, -1.0)
+        self.kind, self.is_labeled, self.values = "none", np.zeros(n, bool), np.zeros((0, 1))
+        if y is not None:
+            if are_numbers is None:
+                are_numbers = _are_numbers(y)
+            if are_numbers:
+                values, self.is_labeled = read_targets(y, n)
+                self.kind = "numbers"
+            else:
+                values, self.is_labeled = read_labels(y, n, multilabel=True)
+                self.kind = "classes" if values.ndim == 1 else "several"
+                if self.kind == "classes":
+                    classes, values = np.unique(values, return_inverse=True)
+                    self.n_classes = len(classes)
+            self.values = values.reshape(len(values), -1)
         self.rows = np.flatnonzero(self.is_labeled)
 
     def some(self, n: int) -> np.ndarray:
         """Return the places of at most ``n`` labels, of all kinds."""
-        return of_all_kinds(self.targets, n)
+        return of_all_kinds(self.values, n)
+
+    def targets(self, places: np.ndarray) -> np.ndarray:
+        """Return targets (n, k): 1 or -1 for each class or label, or numbers with variance 1."""
+        values = self.values[places]
+        if self.kind == "numbers":
+            return (values - values.mean(0)) / np.maximum(values.std(0), 1e-12)
+        if self.kind == "classes":
+            values = values == np.unique(values)
+        return np.where(values, 1.0, -1.0)
 
     def loss(self, targets: np.ndarray, predicted: np.ndarray) -> float:
         """Return the loss of predictions: a smoothed error rate, or the mean squared error."""
         if self.kind == "numbers":
             return float(np.mean((predicted - targets) ** 2))
         several = self.kind == "several"
-        return smoothed_error(
-            predicted, mass_of_classes(targets, np.ones(len(targets)), several), several
-        )
+        mass = mass_of_classes(targets, np.ones(len(targets)), several)
+        return smoothed_error(predicted, mass, several)
 
     def score(self, targets: np.ndarray, predicted: np.ndarray) -> float:
         """Return the accuracy of predictions, or their coefficient of determination."""
@@ -106,13 +121,18 @@ class Labels:
         return float(np.mean(predicted.argmax(1) == targets.argmax(1)))
 
 
-def _has_fractions(y: Any) -> bool:
-    try:
-        values = np.asarray(y, dtype=np.float64)
-    except (TypeError, ValueError):
-        return False
+def _are_numbers(y: Any) -> bool:
+    """Return whether values are numbers, some of them not whole or most of them different."""
+    values = np.ma.compressed(y) if isinstance(y, np.ma.MaskedArray) else np.asarray(y)
+    if values.dtype.kind not in "iuf":
+        values = values.ravel()
+        if not all(v is None or isinstance(v, Real) for v in values.tolist()):
+            return False
+        values = np.array([np.nan if v is None else v for v in values.tolist()], dtype=np.float64)
     values = values[np.isfinite(values)]
-    return bool((values != np.round(values)).any())
+    if (values != np.round(values)).any():
+        return True
+    return len(np.unique(values)) > max(100, len(values) / 5)
 
 
 class LeaveOneOut:
@@ -134,7 +154,8 @@ class LeaveOneOut:
     def __init__(self, parts: dict[str, np.ndarray], labels: Labels, targets: np.ndarray):
         self.labels, self.targets = labels, targets
         self.distances = {}
-        if len(targets) < 2 or not np.isfinite(labels.loss(targets, targets)):
+        one_class = labels.kind == "classes" and targets.shape[1] < 2
+        if len(targets) < 2 or one_class or not np.isfinite(labels.loss(targets, targets)):
             return  # nothing can be left out
         for name, features in parts.items():
             rows = torch.from_numpy(features).double()
@@ -146,7 +167,8 @@ class LeaveOneOut:
         """Return the accuracy, or the coefficient of determination, of a part alone."""
         if part not in self.distances:
             return float("nan")
-        return self.labels.score(self.targets, self._judged({part: 1.0})[2])
+        loss, _, predicted = self._judged({part: 1.0})
+        return self.labels.score(self.targets, predicted) if np.isfinite(loss) else float("nan")
 
     def choose(self, usual: Weights) -> Weights:
         """Return the weights with the smallest loss, or the usual ones if none is clearly better.
@@ -173,6 +195,11 @@ class LeaveOneOut:
         for first, second in combinations(usual, 2):
             for share in _SHARES:
                 yield {first: share, second: 1 - share}
+        if len(usual) > 2:
+            for name, own in usual.items():
+                for share in _SHARES:
+                    rest = (1 - share) / (1 - own)
+                    yield {n: share if n == name else rest * w for n, w in usual.items()}
 
     def _judged(
         self, weights: Weights, gammas: tuple[float, ...] = _GAMMAS

@@ -36,6 +36,8 @@ from sklearn_ssl.probes import KernelProbe, KernelRegressor, LinearProbe
 _SECONDS = 300.0  # of learner=None without a time_budget
 _MOST_FOR_KERNEL = 10_000  # labels; a kernel of more takes long and much memory
 _USUAL_WIDTH = 18_000  # of AutoFeatures
+_SHARE_OF_HEAD = 0.35  # of the time
+_LEAST_WIDTH = 1500  # of features for a head that takes long
 
 
 class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
@@ -110,10 +112,19 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
     ) -> Self:
         """Fit AutoFeatures, and a head to the features of labeled images, within the time."""
         learner = AutoFeatures(self.time_budget or _SECONDS, random_state=self.random_state)
-        head = self._make_head(labels)
+        budget, head = learner.time_budget, self._make_head(labels)
 
-        def head_seconds(speeds: Any, n: int) -> float:
-            return speeds.of_kernel(min(n, _MOST_FOR_KERNEL), _USUAL_WIDTH)
+        def seconds_and_width(speeds: Any, n: int) -> tuple[float, int | None]:
+            """Choose the head by the time, if it is free; return its seconds and most features."""
+            nonlocal head
+            if self.head is None:
+                seconds = speeds.of_kernel(n, _USUAL_WIDTH)
+                if n <= _MOST_FOR_KERNEL and seconds <= _SHARE_OF_HEAD * budget:
+                    return seconds, None
+                head = self._usual_head(labels)
+            a_feature = speeds.of_linear(n, 1)
+            width = max(_LEAST_WIDTH, int(_SHARE_OF_HEAD * budget / a_feature))
+            return a_feature * min(width, _USUAL_WIDTH), width
 
         try:
             with inner_training():
@@ -123,11 +134,11 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
                     X_unlabeled,
                     wanted="labeled",
                     are_numbers=isinstance(self, LabeledRegressorMixin),
-                    head_seconds=head_seconds,
+                    head=seconds_and_width,
                 )
         except TrainingInterrupted:
             self._fit_head(learner, head, learner.transform(rows_of(X, is_labeled)), labels)
-            warn_of_interruption(learner.parts_["learner"], kept_by=self)
+            warn_of_interruption(learner, kept_by=self)
             raise
         return self._fit_head(learner, head, features, labels)
 
@@ -164,8 +175,8 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
     def _make_head(self, labels: np.ndarray | None = None) -> Any:
         given = self.head
         if given is None:
-            by_kernel = self.learner is None and (labels is None or len(labels) <= _MOST_FOR_KERNEL)
-            return self._kernel() if by_kernel else self._usual_head(labels)
+            head = self._usual_head(labels)  # rejects bad labels
+            return self._kernel() if self.learner is None else head
         usable = hasattr(given, "fit") and hasattr(given, "predict") and not isinstance(given, type)
         if labels is not None and not usable:
             kind = "classifier" if isinstance(self, LabeledClassifierMixin) else "regressor"
@@ -271,7 +282,8 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
         Classifier of features. ``None`` means :class:`LinearProbe`, a logistic regression that
         chooses its regularization and scaling for the given labels; at most 2,000 unlabeled images
         are transformed to learn scales from them, too. With several labels per image, it is one
-        for each class. With ``learner=None`` and up to 10,000 labels, it is :class:`KernelProbe`.
+        for each class. With ``learner=None``, it is :class:`KernelProbe` if there is time, and
+        at most 10,000 labels.
     time_budget : float or None, default=None
         Seconds that the whole fit may take, with ``learner=None``; by default 300.
     random_state : int, RandomState instance or None, default=None
@@ -363,8 +375,8 @@ class SelfSupervisedRegressor(LabeledRegressorMixin, SelfSupervised):
     head : regressor or None, default=None
         Regressor of features. ``None`` means ridge regression, with a penalty chosen by
         cross-validation, on features that are clipped to their range in images with targets, and
-        standardized. With ``learner=None`` and up to 10,000 targets, it is
-        :class:`KernelRegressor`.
+        standardized. With ``learner=None``, it is :class:`KernelRegressor` if there is time, and
+        at most 10,000 targets.
     time_budget : float or None, default=None
         Seconds that the whole fit may take, with ``learner=None``; by default 300.
     random_state : int, RandomState instance or None, default=None

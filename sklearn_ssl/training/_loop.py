@@ -82,7 +82,7 @@ class Progress:
         self.timetable = list(timetable or ([] if seconds is None else [(0, 0.0)]))
         self.steps = None if self.timetable else steps
         self.began = time.monotonic()
-        self.first = 0, 0.0  # steps and seconds when the first step of this process began
+        self.first: tuple[int, float] | None = None  # steps and seconds when this process began
 
     def resume(self, steps: int, seconds: float, timetable: Sequence[tuple[int, float]]) -> None:
         """Continue after ``steps`` steps, which took ``seconds`` seconds."""
@@ -92,8 +92,9 @@ class Progress:
             self.timetable = list(timetable)
 
     def start(self) -> None:
-        """Record the start of this process's first step."""
-        self.first = self.done, time.monotonic() - self.began
+        """Record the start of this process's first step; later calls change nothing."""
+        if self.first is None:
+            self.first = self.done, time.monotonic() - self.began
 
     @property
     def share(self) -> float:
@@ -113,17 +114,18 @@ class Progress:
             return self.done >= (self.steps or 1)
         self._plan()
         steps, share = self.timetable[-1]
-        return share >= 1 and self.done >= steps
+        return self.done >= steps and (share >= 1 or self.seconds is None)
 
     def _share_after(self, done: float) -> float:
         if self.steps is not None:
             return done / (self.steps or 1)
-        steps, shares = zip(*self.timetable, strict=True)
-        leg = min(bisect.bisect_left(steps, done), len(steps) - 1)
-        if done >= steps[leg]:
-            return shares[leg]
-        part = (done - steps[leg - 1]) / (steps[leg] - steps[leg - 1])
-        return shares[leg - 1] + part * (shares[leg] - shares[leg - 1])
+        leg = bisect.bisect_left(self.timetable, done, key=lambda leg: leg[0])
+        leg = min(leg, len(self.timetable) - 1)
+        steps, share = self.timetable[leg]
+        if done >= steps:
+            return share
+        steps_before, before = self.timetable[leg - 1]
+        return before + (done - steps_before) / (steps - steps_before) * (share - before)
 
     def _plan(self) -> None:
         """Plan the next leg at the end of the last one."""
@@ -137,7 +139,7 @@ class Progress:
         """Return the number of steps and the share of the run at the end of the next leg."""
         assert self.seconds is not None
         spent = time.monotonic() - self.began
-        (done, before), share = self.first, self.timetable[-1][1]
+        (done, before), share = self.first or (self.done, spent), self.timetable[-1][1]
         if self.done == done:  # the speed is not known yet
             return self.done + 1, max(share, min(1.0, spent / self.seconds))
         left = (self.seconds - spent) * (self.done - done) / max(spent - before, 1e-9)
