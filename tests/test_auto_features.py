@@ -19,6 +19,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn_ssl import (
     AutoFeatures,
     KernelProbe,
+    LinearProbe,
     PatchDictionary,
     PixelFeatures,
     SelfSupervisedClassifier,
@@ -368,6 +369,13 @@ def test_a_classifier_finds_its_features():
     assert isinstance(found.learner_, AutoFeatures)
     assert isinstance(found.head_, KernelProbe)
     assert found.score(DIGITS.images[1000:], DIGITS.target[1000:]) > 0.7
+
+
+def test_a_head_that_takes_too_long_is_linear(monkeypatch):
+    speeds = Speeds((8, 8, 3), 1e-4, 1e-6, 1e-4, 1e-3, 1e-4)  # multiplies slowly
+    monkeypatch.setattr("sklearn_ssl.auto._auto_features.measured", lambda *_: (speeds, False))
+    found = SelfSupervisedClassifier(time_budget=4.0, random_state=0).fit(X, y)
+    assert isinstance(found.head_, LinearProbe)
 
 
 def test_a_regressor_finds_its_features():

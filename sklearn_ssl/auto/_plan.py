@@ -28,7 +28,7 @@ _DICTIONARY_SIDE = 48  # largest side of the images that patches are cut from
 _LEARNER_SIDE = 96  # largest side of the images that the network sees
 _SIDE_OF_OBJECTS = 24  # smallest side of images of which views show a part at its own resolution
 # in units of a multiplication, measured with AVX512 and 2 threads
-_PRODUCTS_TO_CHOOSE, _PRODUCTS_OF_A_VALUE, _PRODUCTS_TO_JUDGE = 1.2e11, 2e4, 4e11
+_PRODUCTS_TO_CHOOSE, _PRODUCTS_OF_A_VALUE, _PRODUCTS_TO_JUDGE = 1.2e11, 6e4, 4e11
 _MEASURING = 0.05  # of the time, at most, for an image in each of the measurements
 _MOST_BYTES = 2**32  # of the features that a fit computes
 _LONG = 15.0  # passes over the images, from which on larger views are better

@@ -36,8 +36,8 @@ from sklearn_ssl.probes import KernelProbe, KernelRegressor, LinearProbe
 _SECONDS = 300.0  # of learner=None without a time_budget
 _MOST_FOR_KERNEL = 10_000  # labels; a kernel of more takes long and much memory
 _USUAL_WIDTH = 18_000  # of AutoFeatures
-_SHARE_OF_HEAD = 0.35  # of the time
-_LEAST_WIDTH = 1500  # of features for a head that takes long
+_SHARE_OF_HEAD = 0.6  # of the time, at most
+_LEAST_WIDTH = 2000  # of features, however long the head takes
 
 
 class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
@@ -117,14 +117,14 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
         def seconds_and_width(speeds: Any, n: int) -> tuple[float, int | None]:
             """Choose the head by the time, if it is free; return its seconds and most features."""
             nonlocal head
-            if self.head is None:
-                seconds = speeds.of_kernel(n, _USUAL_WIDTH)
-                if n <= _MOST_FOR_KERNEL and seconds <= _SHARE_OF_HEAD * budget:
-                    return seconds, None
+            limit, take = _SHARE_OF_HEAD * budget, speeds.of_linear
+            if n <= _MOST_FOR_KERNEL and speeds.of_kernel(n, _LEAST_WIDTH) <= limit:
+                take = speeds.of_kernel
+            elif self.head is None:
                 head = self._usual_head(labels)
-            a_feature = speeds.of_linear(n, 1)
-            width = max(_LEAST_WIDTH, int(_SHARE_OF_HEAD * budget / a_feature))
-            return a_feature * min(width, _USUAL_WIDTH), width
+            fixed, a_feature = take(n, 0), take(n, 1) - take(n, 0)
+            width = max(_LEAST_WIDTH, int((limit - fixed) / a_feature))
+            return take(n, min(width, _USUAL_WIDTH)), width
 
         try:
             with inner_training():
