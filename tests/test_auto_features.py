@@ -37,6 +37,7 @@ X = make_images(60)
 y = np.arange(60) % 3
 DIGITS = load_digits()
 X_OF_DIGITS = DIGITS.images[:10]
+SLOW = pytest.mark.slow
 HALF = np.where(np.arange(60) % 2 == 0, y, -1)
 
 
@@ -61,17 +62,29 @@ def fitted():
 
 
 @pytest.mark.filterwarnings("ignore")
-@parametrize_with_checks([AutoFeatures(plan=plan())])
+@parametrize_with_checks(
+    [AutoFeatures(plan={"parts": {"pixels": PixelFeatures(input_size=2)}, "seed": 0})]
+)
 def test_scikit_learn_check(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@parametrize_with_checks([AutoFeatures(plan=plan())])
+def test_scikit_learn_check_of_all_parts(estimator, check):
     check(estimator)
 
 
 # What a fit decides
 
 
-@pytest.mark.parametrize("labels", [None, HALF, HALF / 7, np.eye(3)[y]])
+@pytest.mark.parametrize(
+    "labels",
+    [HALF, *(pytest.param(other, marks=SLOW) for other in (None, HALF / 7, np.eye(3)[y]))],
+)
 def test_a_fit_by_the_clock_is_repeated_without_it(labels):
-    auto = AutoFeatures(3.0, random_state=0)
+    auto = AutoFeatures(2.0, random_state=0)
     features = auto.fit_transform(X, labels)
     assert features.dtype == np.float32
     np.testing.assert_array_equal(features, auto.transform(X))
@@ -144,11 +157,11 @@ def test_labels_of_one_class_choose_nothing(labels):
 
 def test_digits_are_not_mirrored_and_blobs_are():
     assert (
-        not AutoFeatures(4.0, random_state=0).fit(DIGITS.images).plan_["parts"]["dictionary"].mirror
+        not AutoFeatures(2.0, random_state=0).fit(DIGITS.images).plan_["parts"]["dictionary"].mirror
     )
     blobs = make_images(256, 16, 16)
     blobs[::2] = blobs[::2, :, ::-1]
-    auto = AutoFeatures(4.0, random_state=0).fit(blobs)
+    auto = AutoFeatures(2.0, random_state=0).fit(blobs)
     assert all(part.mirror for part in auto.plan_["parts"].values())
 
 
@@ -157,21 +170,22 @@ def usual_speeds(monkeypatch):
     """Plan for a machine of usual speed, whatever this one does besides."""
     speeds = Speeds((8, 8, 1), 1e-4, 1e-6, 1e-11, 1e-3, 1e-4)
     monkeypatch.setattr("sklearn_ssl.auto._auto_features.measured", lambda *_: (speeds, False))
+    monkeypatch.setattr("sklearn_ssl.auto._plan._LEAST_SECONDS", 0.8)
 
 
 def test_more_time_gives_more_parts(usual_speeds):
-    few, more = (AutoFeatures(s, random_state=0).fit(DIGITS.images) for s in (1.0, 9.0))
+    few, more = (AutoFeatures(s, random_state=0).fit(DIGITS.images) for s in (0.5, 3.0))
     assert "learner" not in few.plan_["parts"]
     assert list(more.plan_["parts"]) == ["dictionary", "learner"]
-    assert more.plan_["parts"]["learner"].time_budget < 9
+    assert more.plan_["parts"]["learner"].time_budget < 3
 
 
-@pytest.mark.parametrize("labels", [None, y])
+@pytest.mark.parametrize("labels", [pytest.param(None, marks=SLOW), y])
 def test_pretrained_weights_are_a_part(labels, tmp_path):
     file = tmp_path / "weights.pth"
     torch.save(torchvision.models.mobilenet_v3_small().state_dict(), file)
-    auto = AutoFeatures(20.0, encoder="mobilenet_v3_small", weights=file, random_state=0)
-    auto.fit(X[:20], None if labels is None else labels[:20])
+    auto = AutoFeatures(8.0, encoder="mobilenet_v3_small", weights=file, random_state=0)
+    auto.fit(X[:8], None if labels is None else labels[:8])
     part = auto.plan_["parts"]["frozen"]
     assert part.layer == part.fit(X[:2]).encoder_.last_layer
     assert auto.report_.set_index("part")["width"]["frozen"] == 576
@@ -180,16 +194,16 @@ def test_pretrained_weights_are_a_part(labels, tmp_path):
     assert np.isfinite(auto.transform(X)).all()
 
 
-@pytest.mark.parametrize("most", [548, 1000, 5000])
+@pytest.mark.parametrize("most", [548, pytest.param(1000, marks=SLOW), 5000])
 def test_no_more_features_than_asked_for(most, usual_speeds):
-    auto = AutoFeatures(9.0, max_features=most, random_state=0).fit(DIGITS.images, DIGITS.target)
+    auto = AutoFeatures(3.0, max_features=most, random_state=0).fit(DIGITS.images, DIGITS.target)
     assert auto.report_["width"][1:].sum() <= most
     assert most / 2.5 < auto.transform(DIGITS.images[:2]).shape[1] <= most
 
 
 def test_a_short_time_to_encode_is_kept_by_fewer_atoms(usual_speeds):
     slow, fast = (
-        AutoFeatures(3.0, max_seconds_per_image=limit, random_state=0).fit(DIGITS.images)
+        AutoFeatures(2.0, max_seconds_per_image=limit, random_state=0).fit(DIGITS.images)
         for limit in (None, 4e-4)
     )
     n_atoms = [auto.plan_["parts"]["dictionary"].n_atoms for auto in (slow, fast)]
@@ -347,7 +361,7 @@ def test_a_checkpoint_of_other_images_is_refused(tmp_path):
 
 def test_a_fit_that_goes_on_has_the_time_that_was_left(tmp_path, usual_speeds, monkeypatch):
     monkeypatch.setattr("sklearn_ssl.auto._plan._LEAST_SECONDS", 0.0)
-    auto = AutoFeatures(3.0, checkpoint=tmp_path / "fit", random_state=0).fit(X)
+    auto = AutoFeatures(2.0, checkpoint=tmp_path / "fit", random_state=0).fit(X)
     again = clone(auto).fit(X)  # the time is over
     np.testing.assert_array_equal(again.transform(X), auto.transform(X))
     assert again.plan_["timetable"] == auto.plan_["timetable"]
@@ -365,7 +379,7 @@ def test_progress_is_shown(capsys):
 
 def test_a_classifier_finds_its_features():
     labels = np.where(np.arange(1797) < 100, DIGITS.target, -1)
-    found = SelfSupervisedClassifier(time_budget=4.0, random_state=0).fit(DIGITS.images, labels)
+    found = SelfSupervisedClassifier(time_budget=2.5, random_state=0).fit(DIGITS.images, labels)
     assert isinstance(found.learner_, AutoFeatures)
     assert isinstance(found.head_, KernelProbe)
     assert found.score(DIGITS.images[1000:], DIGITS.target[1000:]) > 0.7
@@ -374,14 +388,14 @@ def test_a_classifier_finds_its_features():
 def test_a_head_that_takes_too_long_is_linear(monkeypatch):
     speeds = Speeds((8, 8, 3), 1e-4, 1e-6, 1e-4, 1e-3, 1e-4)  # multiplies slowly
     monkeypatch.setattr("sklearn_ssl.auto._auto_features.measured", lambda *_: (speeds, False))
-    found = SelfSupervisedClassifier(time_budget=4.0, random_state=0).fit(X, y)
+    found = SelfSupervisedClassifier(time_budget=2.5, random_state=0).fit(X, y)
     assert isinstance(found.head_, LinearProbe)
 
 
 def test_a_regressor_finds_its_features():
     ink = DIGITS.images.sum((1, 2))
     few = np.where(np.arange(1797) < 200, ink, np.nan)
-    found = SelfSupervisedRegressor(time_budget=4.0, random_state=0).fit(DIGITS.images, few)
+    found = SelfSupervisedRegressor(time_budget=2.5, random_state=0).fit(DIGITS.images, few)
     assert found.score(DIGITS.images[200:], ink[200:]) > 0.3
 
 

@@ -218,14 +218,18 @@ def fill_docstring(cls: Any) -> None:
         inspect.cleandoc(base.__doc__ or "") for base in reversed(cls.__mro__[1:])
     )
     cls.__doc__ = inspect.cleandoc(cls.__doc__)
-    parts = {
-        "Parameters\n----------\n": f"{_overview(cls)}\n\nParameters\n----------\n",
-        "<shared parameters>": _describe_arguments(cls),
-        "<attributes>": of_bases.partition("Attributes\n----------\n")[2].partition("\n\n")[0],
-        "<_usual_batch_size>": str(getattr(cls, "_usual_batch_size", "")),
+    arguments, attributes = (
+        _describe_arguments(cls),
+        of_bases.partition("Attributes\n----------\n")[2],
+    )
+    parts = {  # placeholders that have a line of their own, and texts
+        "Parameters": f"{_overview(cls)}\n\nParameters",
+        "<shared parameters>": arguments,
+        "<attributes>": attributes.partition("\n\n")[0],
     }
-    for placeholder, text in parts.items():
-        cls.__doc__ = cls.__doc__.replace(placeholder, text)
+    lines = [parts.get(line, line) for line in cls.__doc__.split("\n")]
+    usual = str(getattr(cls, "_usual_batch_size", ""))
+    cls.__doc__ = "\n".join(lines).replace("<_usual_batch_size>", usual)
 
 
 def _overview(cls: Any) -> str:

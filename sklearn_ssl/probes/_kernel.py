@@ -109,9 +109,10 @@ class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
         if len(alphas) == len(gammas) == 1:
             return alphas[0], gammas[0]
         samples, wanted, root = samples[some], wanted[some], root[some]
-        losses = []
+        distances, losses = _distances(samples, samples), []
         for gamma in gammas:
-            kernel = _kernel(samples, samples, gamma).mul_(root).mul_(root.T)
+            kernel = distances.mul(-gamma).exp_().double().mul_(root).mul_(root.T)
+            kernel.diagonal().copy_(root[:, 0].square())
             values, vectors = torch.linalg.eigh(kernel)
             found = leave_one_out(
                 values.clamp_(min=0), vectors, wanted, alphas,
@@ -473,15 +474,26 @@ class _Probabilities(nn.Module):
         return (2 * scores).sigmoid() if self.several else scores.softmax(1)
 
 
+def _distances(some: Tensor, samples: Tensor) -> Tensor:
+    """Compute squared distances of scaled samples, in their type."""
+    distances = some.square().sum(1, keepdim=True) + samples.square().sum(1)
+    return distances.addmm_(some, samples.T, alpha=-2).clamp_(min=0)
+
+
 def _kernel(some: Tensor, samples: Tensor, gamma: float) -> Tensor:
-    """Compute the kernel matrix of scaled samples in double precision, a few rows at a time."""
+    """Compute the kernel matrix of scaled samples in double precision, a few rows at a time.
+
+    If both are the same, what is above the diagonal is copied from below.
+    """
     kernel = torch.empty(len(some), len(samples), dtype=torch.float64, device=some.device)
-    squares = samples.square().sum(1)
     size = max(1, _PAIRS_AT_ONCE // len(samples))
-    for rows, few in zip(kernel.split(size), some.split(size), strict=True):
-        distances = few.square().sum(1, keepdim=True) + squares
-        distances.addmm_(few, samples.T, alpha=-2).clamp_(min=0)
-        rows.copy_(distances.mul_(-gamma).exp_())
+    for start in range(0, len(some), size):
+        rows = slice(start, start + size)
+        columns = slice(0, start + size if some is samples else None)
+        distances = _distances(some[rows], samples[columns])
+        kernel[rows, columns] = distances.mul_(-gamma).exp_()
+        if some is samples:
+            kernel[:start, rows] = kernel[rows, :start].T
     if some is samples:
         kernel.diagonal().fill_(1)
     return kernel
