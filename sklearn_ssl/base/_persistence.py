@@ -138,8 +138,11 @@ def state_of(transformer: Any) -> dict[str, Any]:
     }
 
 
-def restore(transformer: Any, values: dict[str, Any]) -> Any:
-    """Restore the state returned by :func:`state_of` in a transformer, except the arguments."""
+def restore(transformer: Any, values: dict[str, Any], rebuild: Any = None) -> Any:
+    """Restore the state returned by :func:`state_of` in a transformer, except the arguments.
+
+    ``rebuild`` is for estimators that hold others, and not used.
+    """
     transformer._validate()
     shape = tuple(values["attributes"]["image_shape_"])
     channels, described = shape[2], values["pixels"]

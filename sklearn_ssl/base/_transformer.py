@@ -330,12 +330,7 @@ class ImageTransformer(
         if self.__sklearn_is_fitted__():
             _persistence.settle(self)
 
-    def _state(self) -> dict[str, Any]:
-        return _persistence.state_of(self)
-
-    def _restore(self, values: dict[str, Any], rebuild: Any = None) -> Self:
-        return _persistence.restore(self, values)
-
+    _state, _restore = _persistence.state_of, _persistence.restore
     save = SavedMixin.save
 
     def to_torch(self) -> nn.Module:
