@@ -56,11 +56,6 @@ def find_layout(
     return "NHWC" if square and first[1] == first[2] != first[3] else "NCHW"
 
 
-def is_open(shapes: Sequence[Sequence[int]]) -> bool:
-    """Return whether shapes for images of several sizes leave the layout ambiguous."""
-    return all(len({shape[dim] for shape in shapes}) == 1 for dim in (1, -1))
-
-
 def to_map(
     output: Tensor, layout: Layout, size: Sequence[int], prefix: int | None = None
 ) -> Tensor:
@@ -343,9 +338,10 @@ class Probe:
         height, width = self.size
         shapes = {name: [tuple(output.shape)] for name, output in maps.items()}
         for size in ((-(-height // 2), -(-width // 2)), (2 * height, 2 * width)):
-            if unsure := [name for name, seen in shapes.items() if is_open(seen)]:
-                for name, output in self._try(size, unsure).items():
-                    shapes[name].append(tuple(output.shape))
+            # layers whose first and last axis were the same for all sizes so far
+            unsure = [n for n, seen in shapes.items() if len({(s[1], s[-1]) for s in seen}) == 1]
+            for name, output in self._try(size, unsure).items() if unsure else ():
+                shapes[name].append(tuple(output.shape))
         order = getattr(self.backbone, "output_fmt", None)  # timm's name for the layout
         layouts: dict[str, Layout] = {}
         for name, seen in shapes.items():

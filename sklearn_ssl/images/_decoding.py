@@ -319,10 +319,8 @@ def _load_fast(image: Image.Image, file: Any, needed: tuple[int, int]) -> Image.
     if simplejpeg is None or image.mode not in ("L", "RGB"):
         return None
     # 1/2, 1/4 or 1/8, as in Pillow: fractions in between are slower than full size
-    factors = [
-        f for f in (8, 4, 2) if image.height >= f * needed[0] and image.width >= f * needed[1]
-    ]
-    factor = factors[0] if factors else 1
+    most = min(image.height // needed[0], image.width // needed[1])
+    factor = next((f for f in (8, 4, 2) if f <= most), 1)
     file.seek(0)
     try:
         array = simplejpeg.decode_jpeg(
