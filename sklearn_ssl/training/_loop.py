@@ -178,14 +178,6 @@ def layer_of_parameters(encoder: Any) -> tuple[dict[nn.Parameter, int], int]:
     return {p: found.get(p, n_layers - 1) for p in parameters}, n_layers
 
 
-def lr_scales(encoder: Any, layer_decay: float) -> dict[nn.Parameter, float]:
-    """Return learning-rate factors for the parameters of an encoder."""
-    if layer_decay == 1:
-        return {}
-    layers, n_layers = layer_of_parameters(encoder)
-    return {p: layer_decay ** (n_layers - row) for p, row in layers.items()}
-
-
 @contextlib.contextmanager
 def frozen_parts(
     task: Any, trainable_layers: int | None, batch_norm: bool = False
@@ -556,7 +548,10 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         return self
 
     def initialize_optimizer(self, triggered_directly=None):
-        scales = lr_scales(self.encoder, self.layer_decay)
+        scales = {}
+        if self.layer_decay != 1:
+            layers, n_layers = layer_of_parameters(self.encoder)
+            scales = {p: self.layer_decay ** (n_layers - row) for p, row in layers.items()}
         groups = parameter_groups(self.module_, self.weight_decay, scales)
         self.optimizer_ = make_optimizer(self.optimizer, groups, self.lr, self.weight_decay)
         return self
