@@ -118,7 +118,8 @@ def _look(item: Any, pages: Pages, channel_order: str) -> Header:
         image = _picture(item, file, pages)
         if isinstance(image, Planes):
             height, width, channels = image.shape
-            return Header(height, width, channels - image.transparent, type_of(image.dtype))
+            channels -= image.alpha in ("straight", "premultiplied")
+            return Header(height, width, channels, type_of(image.dtype))
         width, height = image.size
         if image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _TURNED:
             height, width = width, height
