@@ -114,10 +114,6 @@ class PixelRange(ChannelScaling):
         origin = self.base.cpu().double().numpy()
         return origin if origin.any() else None
 
-    def watch(self) -> Extremes:
-        """Return a record of the values of other images, for :meth:`compare`."""
-        return Extremes()
-
     def restore(self, images: np.ndarray) -> np.ndarray:
         """Add the origin to pixels (n, c, h, w), as returned by :meth:`inverse`."""
         if self.origin is None:
