@@ -41,15 +41,13 @@ def find_layout(
         None if no axis of the output can hold the features.
     """
     first = shapes[0]
-    changes = [len({shape[dim] for shape in shapes}) > 1 for dim in range(len(first))]
-    if len(first) == 3:
-        if changes[1] and changes[2]:
-            return None
-        return "NCL" if changes[2] else "NLC"
-    if changes[1] and changes[3]:
+    second_changes, last_changes = (len({shape[dim] for shape in shapes}) > 1 for dim in (1, -1))
+    if second_changes and last_changes:
         return None
-    if changes[1] or changes[3]:
-        return "NHWC" if changes[1] else "NCHW"
+    if len(first) == 3:
+        return "NCL" if last_changes else "NLC"
+    if second_changes or last_changes:
+        return "NHWC" if second_changes else "NCHW"
     if declared == "NHWC":
         return "NHWC"
     square = size[0] == size[1]  # whose maps are square, too
