@@ -164,7 +164,11 @@ def list_images(source: Any) -> np.ndarray:
         found = [source]
     else:
         found = [path for path in set(_matches(source)) if not os.path.isdir(path)]
-    suffixes = _suffixes()
+    suffixes = {  # that Pillow decodes, with its registered plugins
+        suffix
+        for suffix, kind in Image.registered_extensions().items()
+        if kind in Image.OPEN and kind not in _NOT_DECODED
+    }
     paths: list[str] = []
     others: Counter[str] = Counter()
     for path in sorted(found):
@@ -185,15 +189,6 @@ def list_images(source: Any) -> np.ndarray:
             ImageReadWarning,
         )
     return np.array(paths, dtype=object)
-
-
-def _suffixes() -> frozenset[str]:
-    """Return the file extensions that Pillow decodes, with its registered plugins."""
-    return frozenset(
-        suffix
-        for suffix, kind in Image.registered_extensions().items()
-        if kind in Image.OPEN and kind not in _NOT_DECODED
-    )
 
 
 def _suffix(path: str) -> str:
