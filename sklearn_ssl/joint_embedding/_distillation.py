@@ -127,9 +127,9 @@ class DistillationTask(PretextTask):
         # similarity to the teacher's features of this image and of earlier ones
         others = self.queue.vectors
         with full_precision(target.device):
-            known = torch.cat([(target * target).sum(1, keepdim=True), target @ others.T], dim=1)
-            found = torch.cat(
-                [(predicted * target).sum(1, keepdim=True), predicted @ others.T], dim=1
+            known, found = (
+                torch.cat([(z * target).sum(1, keepdim=True), z @ others.T], dim=1)
+                for z in (target, predicted)
             )
         wanted = F.softmax(known / self.teacher_temperature, dim=1)
         loss = F.cross_entropy(found / self.temperature, wanted)
