@@ -133,7 +133,10 @@ def _decode(item: Any, target: Target) -> np.ndarray:
         try:
             return fit_array(array, target)
         except ValueError as error:
-            raise ValueError(f"{error}{_hint_of_order(item, target)}") from None
+            planes, hint = has_planes(item, target.channel_order, ndim=3), ""
+            if item.ndim == 3 and item.shape[-1 if planes else 0] == target.channels:
+                hint = f"; did you mean channel_order='{'last' if planes else 'first'}'?"
+            raise ValueError(f"{error}{hint}") from None
     with _opened(item) as file:
         image = _picture(item, file, target.pages)
         if isinstance(image, Planes):
@@ -169,14 +172,6 @@ def _as_array(item: Any, channel_order: str) -> np.ndarray | None:
     if planes and array.ndim == 3:
         array = array.transpose(1, 2, 0)
     return array.reshape(*array.shape[:2], -1)
-
-
-def _hint_of_order(item: Any, target: Target) -> str:
-    """Return a hint if the other channel order would fit the target, or an empty string."""
-    planes = has_planes(item, target.channel_order, ndim=3)
-    if item.ndim != 3 or item.shape[-1 if planes else 0] != target.channels:
-        return ""
-    return f"; did you mean channel_order='{'last' if planes else 'first'}'?"
 
 
 def _picture(item: Any, file: Any, pages: Pages) -> Image.Image | Planes:
