@@ -67,20 +67,14 @@ def _embed(options: argparse.Namespace) -> None:
         for start in range(0, len(paths), _ROWS_AT_ONCE):
             some = paths[start : start + _ROWS_AT_ONCE]
             part = parts / f"{start:012d}-{path_digest(some)}.safetensors"
-            if not _is_whole(part):
+            try:
+                read_file(part)
+            except (OSError, ValueError):  # missing or damaged
                 write_file(part, torch.from_numpy(np.array(learner.transform(some))))
             written.append(part)
             bar.update(len(some))
     _write(output, _in_unicode(paths), written, names, open_writer)
     shutil.rmtree(parts)
-
-
-def _is_whole(part: Path) -> bool:
-    try:
-        read_file(part)
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def _in_unicode(paths: np.ndarray) -> list[str]:

@@ -63,7 +63,9 @@ def load(path: str | os.PathLike, *, learner_class: type | None = None, **params
     values = read_file(expanded(path))
     try:
         _check_format(path, values)
-        classes = _known_classes(learner_class)
+        classes: dict[str, Any] = {"Views": Views, **dict(all_estimators(None))}
+        if learner_class is not None:
+            classes[learner_class.__name__] = learner_class
         if values["class"] not in classes:
             raise ValueError(
                 f"{path} holds a {values['class']}, which is not part of this package; give its "
@@ -125,13 +127,6 @@ def _check_format(path: Any, values: Any) -> None:
             f"{path} was written by sklearn-ssl {values.get('version')}, which is newer than the "
             f"installed {version('sklearn-ssl')}; upgrade sklearn-ssl"
         )
-
-
-def _known_classes(learner_class: Any) -> dict[str, Any]:
-    classes: dict[str, Any] = {"Views": Views, **dict(all_estimators(None))}
-    if learner_class is not None:
-        classes[learner_class.__name__] = learner_class
-    return classes
 
 
 def _check_params(learner_class: Any, code: dict[str, Any], params: dict[str, Any]) -> None:

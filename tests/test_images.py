@@ -12,7 +12,7 @@ import sklearn_ssl.training._loop
 from sklearn_ssl import DenoisingAutoencoder, SimCLR
 from sklearn_ssl._utils._torch import isolated
 from sklearn_ssl.exceptions import ImageShapeWarning, PixelRangeWarning
-from sklearn_ssl.images import Images, learn_pixels, read_images
+from sklearn_ssl.images import Form, Images, learn_pixels, read_images
 from sklearn_ssl.training import Batches
 
 CPU = torch.device("cpu")
@@ -674,7 +674,7 @@ def noisy_pixels(X, noise):
 
 
 def back_like(X, images, **options):
-    form = as_images(X).form_of(X, **options)
+    form = Form(X, as_images(X), **options)
     return form.wrap(form.convert(images))
 
 

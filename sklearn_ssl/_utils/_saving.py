@@ -183,7 +183,7 @@ def _packed_value(value: Any) -> Any:
         return type(value)(map(_packed_value, value))
     if type(value) is dict:
         return {"dict": [(_packed_value(key), _packed_value(v)) for key, v in value.items()]}
-    if isinstance(value, DeclaredArguments) and not _is_fitted(value):
+    if isinstance(value, DeclaredArguments) and not is_fitted(value):
         return {"estimator": {**described(value), "fitted": False}}
     if hasattr(value, "_state"):
         return {"estimator": value._state()}
@@ -215,7 +215,8 @@ def _unpacked_value(value: Any, rebuild: Callable[[Any], Any]) -> Any:
     raise ValueError(f"unknown kind of value: {kind!r}")
 
 
-def _is_fitted(estimator: Any) -> bool:
+def is_fitted(estimator: Any) -> bool:
+    """Return whether an estimator is fitted; stateless ones always are."""
     try:
         check_is_fitted(estimator)
     except NotFittedError:

@@ -370,15 +370,17 @@ class OwnRandomNumbers(TorchFunctionMode):
 
     def __init__(self, device: torch.device, seed: int | None = None):
         super().__init__()
+        self.device = device
         self.handlers: dict[Any, Callable] = dict.fromkeys(_CONVOLUTIONS, _convolve)
         self.generators: dict[str, torch.Generator] = {}
         if seed is not None:
-            random = _Random(device, seed)
-            self.generators = random.generators
-            self.handlers |= dict.fromkeys(_DRAW, random.draw)
-            self.handlers |= dict.fromkeys(_DRAW_LIKE, random.draw_like)
-            self.handlers |= dict.fromkeys(_DROP, random.drop)
-            self.handlers |= dict.fromkeys(_DRAW_INTERNALLY, random.seeded)
+            self.generators["cpu"] = torch.Generator().manual_seed(seed)
+            if device.type not in ("cpu", "meta"):
+                self.generators[device.type] = torch.Generator(device).manual_seed(seed)
+            self.handlers |= dict.fromkeys(_DRAW, self._draw)
+            self.handlers |= dict.fromkeys(_DRAW_LIKE, self._draw_like)
+            self.handlers |= dict.fromkeys(_DROP, self._drop)
+            self.handlers |= dict.fromkeys(_DRAW_INTERNALLY, self._seeded)
 
     def state(self) -> dict[str, Tensor]:
         """Return the states of the generators."""
@@ -402,6 +404,61 @@ class OwnRandomNumbers(TorchFunctionMode):
         kwargs = kwargs or {}
         handler = self.handlers.get(func)
         return func(*args, **kwargs) if handler is None else handler(func, *args, **kwargs)
+
+    def _draw(self, func: Callable, *args: Any, **kwargs: Any) -> Any:
+        """Call a function with the generator of the device it draws on."""
+        if kwargs.get("generator") is not None:
+            return func(*args, **kwargs)
+        tensor = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
+        device = torch.device(kwargs.get("device") or "cpu") if tensor is None else tensor.device
+        generator = self.generators.get(device.type)  # none for the meta device
+        if generator is None:
+            return func(*args, **kwargs)
+        return func(*args, **{**kwargs, "generator": generator})
+
+    def _draw_like(self, func: Callable, *args: Any, **options: Any) -> Tensor:
+        """Replace rand_like etc., which accept no generator in some versions of torch."""
+        like, *bounds = args or (options.pop("input"),)
+        bounds += [options.pop(name) for name in ("low", "high") if name in options]
+        grad = options.pop("requires_grad", False)
+        out = torch.empty_like(like, **options)
+        if func is torch.randint_like:
+            out = self._draw(Tensor.random_, out, *([0, *bounds][-2:]))
+        else:
+            out = self._draw(Tensor.uniform_ if func is torch.rand_like else Tensor.normal_, out)
+        return out.requires_grad_() if grad else out
+
+    def _drop(
+        self,
+        func: Callable,
+        input: Tensor,
+        p: float = 0.5,
+        training: bool = True,
+        inplace: bool = False,
+    ) -> Tensor:
+        """Apply dropout to values or whole channels."""
+        if not training or not p:
+            return input
+        sides = _DROP[func]
+        if sides == 2 and input.ndim == 3:  # torch then treats channels as 1-D
+            sides = 1
+        shape = (*input.shape[: input.ndim - sides], *(1,) * sides)
+        keep = self._draw(Tensor.bernoulli_, input.new_empty(shape), 1 - p)
+        keep = keep.div_(1 - p) if p < 1 else keep
+        return input.mul_(keep) if inplace else input * keep
+
+    def _seeded(self, func: Callable, *args: Any, **kwargs: Any) -> Any:
+        """Call a function that draws from the global generators; seed them first, then restore."""
+        if not _drops(func, args, kwargs):
+            return func(*args, **kwargs)
+        seed = int(torch.randint(2**31, (), generator=self.generators["cpu"]))
+        on_device = self.device.type in ("cuda", "mps")
+        devices, kind = ([self.device.index or 0], self.device.type) if on_device else ([], "cuda")
+        with _global_generators, torch.random.fork_rng(devices, device_type=kind):
+            torch.default_generator.manual_seed(seed)
+            if on_device:
+                getattr(torch, kind).manual_seed(seed)
+            return func(*args, **kwargs)
 
 
 # Random numbers
@@ -428,71 +485,6 @@ _DRAW_INTERNALLY = {  # accept no generator, and draw internally
     *(torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu),
 }
 _DROPOUT_P = {F.scaled_dot_product_attention: 4, F.multi_head_attention_forward: 10}  # its position
-
-
-class _Random:
-    """Generators of the CPU and of a device, and draws from them."""
-
-    def __init__(self, device: torch.device, seed: int):
-        self.device = device
-        self.generators = {"cpu": torch.Generator().manual_seed(seed)}
-        if device.type not in ("cpu", "meta"):
-            self.generators[device.type] = torch.Generator(device).manual_seed(seed)
-
-    def draw(self, func: Callable, *args: Any, **kwargs: Any) -> Any:
-        """Call a function with the generator of the device it draws on."""
-        if kwargs.get("generator") is not None:
-            return func(*args, **kwargs)
-        tensor = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
-        device = torch.device(kwargs.get("device") or "cpu") if tensor is None else tensor.device
-        generator = self.generators.get(device.type)  # none for the meta device
-        if generator is None:
-            return func(*args, **kwargs)
-        return func(*args, **{**kwargs, "generator": generator})
-
-    def draw_like(self, func: Callable, *args: Any, **options: Any) -> Tensor:
-        """Replace rand_like etc., which accept no generator in some versions of torch."""
-        like, *bounds = args or (options.pop("input"),)
-        bounds += [options.pop(name) for name in ("low", "high") if name in options]
-        grad = options.pop("requires_grad", False)
-        out = torch.empty_like(like, **options)
-        if func is torch.randint_like:
-            out = self.draw(Tensor.random_, out, *([0, *bounds][-2:]))
-        else:
-            out = self.draw(Tensor.uniform_ if func is torch.rand_like else Tensor.normal_, out)
-        return out.requires_grad_() if grad else out
-
-    def drop(
-        self,
-        func: Callable,
-        input: Tensor,
-        p: float = 0.5,
-        training: bool = True,
-        inplace: bool = False,
-    ) -> Tensor:
-        """Apply dropout to values or whole channels."""
-        if not training or not p:
-            return input
-        sides = _DROP[func]
-        if sides == 2 and input.ndim == 3:  # torch then treats channels as 1-D
-            sides = 1
-        shape = (*input.shape[: input.ndim - sides], *(1,) * sides)
-        keep = self.draw(Tensor.bernoulli_, input.new_empty(shape), 1 - p)
-        keep = keep.div_(1 - p) if p < 1 else keep
-        return input.mul_(keep) if inplace else input * keep
-
-    def seeded(self, func: Callable, *args: Any, **kwargs: Any) -> Any:
-        """Call a function that draws from the global generators; seed them first, then restore."""
-        if not _drops(func, args, kwargs):
-            return func(*args, **kwargs)
-        seed = int(torch.randint(2**31, (), generator=self.generators["cpu"]))
-        on_device = self.device.type in ("cuda", "mps")
-        devices, kind = ([self.device.index or 0], self.device.type) if on_device else ([], "cuda")
-        with _global_generators, torch.random.fork_rng(devices, device_type=kind):
-            torch.default_generator.manual_seed(seed)
-            if on_device:
-                getattr(torch, kind).manual_seed(seed)
-            return func(*args, **kwargs)
 
 
 def _drops(func: Callable, args: tuple, kwargs: dict) -> bool:

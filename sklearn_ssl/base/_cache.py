@@ -6,7 +6,6 @@ import hashlib
 import sys
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -187,20 +186,15 @@ def caches_trainings(learner: Any) -> bool:
     return False
 
 
-@dataclass
-class CachedTraining:
-    """Outcome of a cache lookup: whether an equal training run was found, and what is left."""
-
-    epochs_left: int
-    was_restored: bool
-    is_complete: bool
-
-
 @contextlib.contextmanager
 def cached_training(
     learner: Any, images: Images, seed: int, epochs: int, draws: OwnRandomNumbers
-) -> Iterator[CachedTraining]:
-    """Restore an equal training run from the cache; cache what is trained in the block."""
+) -> Iterator[tuple[int, bool] | None]:
+    """Restore an equal training run from the cache; cache what is trained in the block.
+
+    Yield the number of epochs left, and whether they continue a restored run, as a warm start does;
+    or None if the whole run was restored.
+    """
     what = {
         **identity_of(learner, images),
         "version": version("sklearn-ssl"),
@@ -225,7 +219,7 @@ def cached_training(
             done = None
         n_done = done[0] if done else 0
         is_complete = done is not None and (timed or n_done == epochs)
-        yield CachedTraining(epochs - n_done, done is not None, is_complete)
+        yield None if is_complete else (epochs - n_done, done is not None)
         whole = timed or learner.n_epochs_ == epochs  # not stopped by a callback
         if whole and not is_complete and processes.rank == 0:
             with _written_or_warned("the training run"):

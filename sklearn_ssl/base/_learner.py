@@ -260,7 +260,9 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         names = self._arguments.keys() & set(_argument_names(task)) - {"encoder", "views"}
         own = {name: getattr(self, name) for name in names}
         if views is None:
-            views = self._make_task_views(encoder)
+            views = self._make_views()
+            if isinstance(self, MultiCropArguments):
+                views = MultiCrop(views, self.local_crops, self.local_scale, encoder.image_shape)
         return task(encoder, views, **own | given)
 
     # methods with a special encoder override it
@@ -273,13 +275,6 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
     def _make_views(self, size: Any = None) -> Any:
         """Return the user's or the method's views; ``size`` is the default size of a view."""
         return as_views(self._default_views() if self.views is None else self.views, size)
-
-    def _make_task_views(self, encoder: Encoder) -> Any:
-        """Return the views that the task draws, with small crops if the method uses them."""
-        views = self._make_views()
-        if isinstance(self, MultiCropArguments):
-            views = MultiCrop(views, self.local_crops, self.local_scale, encoder.image_shape)
-        return views
 
     def _unseeded(self) -> str | None:
         """Return the name of the unset seed that makes every fit different, or None."""
@@ -487,10 +482,9 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
             if continued or self.memory is None or not caches_trainings(self):
                 self._learn(fit, epochs, continued)
             else:
-                with cached_training(self, images, seed, epochs, draws) as cached:
-                    if not cached.is_complete:
-                        # a restored training continues, as a warm start does
-                        self._learn(fit, cached.epochs_left, continued=cached.was_restored)
+                with cached_training(self, images, seed, epochs, draws) as left:
+                    if left is not None:
+                        self._learn(fit, *left)
         warn_of_files(images, "were replaced by others; see skipped_")
         _warn_of_features(self, images, continued, trained=self.n_epochs_ > epochs_before)
         return self

@@ -138,21 +138,27 @@ def state_of(transformer: Any) -> dict[str, Any]:
     }
 
 
-def restore(transformer: Any, values: dict[str, Any]) -> Any:
-    """Restore the state returned by :func:`state_of` in a transformer, except the arguments."""
+def restore(transformer: Any, values: dict[str, Any], rebuild: Any = None) -> Any:
+    """Restore the state returned by :func:`state_of` in a transformer, except the arguments.
+
+    ``rebuild`` is for estimators that hold others, and not used.
+    """
     transformer._validate()
     shape = tuple(values["attributes"]["image_shape_"])
     channels, described = shape[2], values["pixels"]
     if len(values["module"]["pixels.base"]) != channels:
         raise ValueError(f"image_shape_ is {shape}, but pixels have other channels")
     _check_size(shape)  # a blank image is passed through the network
+    dtype = np.dtype(described["dtype"])
+    if dtype.kind not in "biuf":
+        raise ValueError(f"{dtype} is not a numeric dtype")
     pixels = PixelRange(
         torch.zeros(channels),
         torch.ones(channels),
         [0.0] * channels,
         usual=tuple(described["usual"]),
         n_images=described["n_images"],
-        dtype=_number_type(described["dtype"]),
+        dtype=dtype,
     )
     cpu, blank = torch.device("cpu"), ([0.0] * channels, [1.0] * channels)
     plain_self = transformer._with_python_scalars()
@@ -192,13 +198,6 @@ def backbone_state_dict(transformer: Any) -> dict[str, Tensor]:
         )
     state = {name: value.cpu().clone() for name, value in encoder.backbone.state_dict().items()}
     return original_names(transformer.encoder, state)
-
-
-def _number_type(name: str) -> np.dtype:
-    dtype = np.dtype(name)
-    if dtype.kind not in "biuf":
-        raise ValueError(f"{name} is not a numeric dtype")
-    return dtype
 
 
 def _check_size(image_shape: tuple[int, ...]) -> None:

@@ -29,7 +29,7 @@ from sklearn_ssl.base import _persistence
 from sklearn_ssl.base._arguments import ImageArguments
 from sklearn_ssl.base._cache import cached_features
 from sklearn_ssl.encoders import BackboneEncoder, Encoder, FeatureSpec, make_encoder, pooled_width
-from sklearn_ssl.images import Images, complete_shape, read_images, warn_of_files
+from sklearn_ssl.images import Extremes, Images, complete_shape, read_images, warn_of_files
 from sklearn_ssl.metrics import rank_me
 
 _FILES_AT_ONCE = 128
@@ -330,12 +330,7 @@ class ImageTransformer(
         if self.__sklearn_is_fitted__():
             _persistence.settle(self)
 
-    def _state(self) -> dict[str, Any]:
-        return _persistence.state_of(self)
-
-    def _restore(self, values: dict[str, Any], rebuild: Any = None) -> Self:
-        return _persistence.restore(self, values)
-
+    _state, _restore = _persistence.state_of, _persistence.restore
     save = SavedMixin.save
 
     def to_torch(self) -> nn.Module:
@@ -431,7 +426,6 @@ def read_for(
     channel_order : {"auto", "first", "last"}
     estimator : BaseEstimator, optional
         Estimator whose number and names of features must match those of X.
-    min_images : int, default=1
     """
     pixels = net.module_.pixels
     images = read_images(
@@ -490,7 +484,7 @@ def apply(
     pixels_a_chunk = 2**16 if device.type == "cpu" else 2**22
     height, width, _ = images.shape
     size = min(max(1, pixels_a_chunk // (height * width)), 512)
-    seen, results = pixels.watch(), np.empty(0)
+    seen, results = Extremes(), np.empty(0)
     # the range of uint8 cannot differ
     watch = checked and not images.dtype == pixels.dtype == np.uint8
     with (

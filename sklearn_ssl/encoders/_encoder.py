@@ -41,24 +41,17 @@ def find_layout(
         None if no axis of the output can hold the features.
     """
     first = shapes[0]
-    changes = [len({shape[dim] for shape in shapes}) > 1 for dim in range(len(first))]
-    if len(first) == 3:
-        if changes[1] and changes[2]:
-            return None
-        return "NCL" if changes[2] else "NLC"
-    if changes[1] and changes[3]:
+    second_changes, last_changes = (len({shape[dim] for shape in shapes}) > 1 for dim in (1, -1))
+    if second_changes and last_changes:
         return None
-    if changes[1] or changes[3]:
-        return "NHWC" if changes[1] else "NCHW"
+    if len(first) == 3:
+        return "NCL" if last_changes else "NLC"
+    if second_changes or last_changes:
+        return "NHWC" if second_changes else "NCHW"
     if declared == "NHWC":
         return "NHWC"
     square = size[0] == size[1]  # whose maps are square, too
     return "NHWC" if square and first[1] == first[2] != first[3] else "NCHW"
-
-
-def is_open(shapes: Sequence[Sequence[int]]) -> bool:
-    """Return whether shapes for images of several sizes leave the layout ambiguous."""
-    return all(len({shape[dim] for shape in shapes}) == 1 for dim in (1, -1))
 
 
 def to_map(
@@ -343,9 +336,10 @@ class Probe:
         height, width = self.size
         shapes = {name: [tuple(output.shape)] for name, output in maps.items()}
         for size in ((-(-height // 2), -(-width // 2)), (2 * height, 2 * width)):
-            if unsure := [name for name, seen in shapes.items() if is_open(seen)]:
-                for name, output in self._try(size, unsure).items():
-                    shapes[name].append(tuple(output.shape))
+            # layers whose first and last axis were the same for all sizes so far
+            unsure = [n for n, seen in shapes.items() if len({(s[1], s[-1]) for s in seen}) == 1]
+            for name, output in self._try(size, unsure).items() if unsure else ():
+                shapes[name].append(tuple(output.shape))
         order = getattr(self.backbone, "output_fmt", None)  # timm's name for the layout
         layouts: dict[str, Layout] = {}
         for name, seen in shapes.items():

@@ -300,8 +300,11 @@ def _build_backbone(
             return build_timm(name, channels, (height, width), weights, filled)
         if encoder in torchvision_names():
             return build_torchvision(encoder, channels, (height, width), weights, filled)
+        hint = did_you_mean(encoder, encoder_names())
+        if is_model_of_timm(encoder):
+            hint = f" Did you mean timm's, encoder='timm/{encoder}'?"
         raise ValueError(
-            f"encoder={encoder!r} is unknown.{_meant(encoder)} Give 'small_resnet', 'small_vit', "
+            f"encoder={encoder!r} is unknown.{hint} Give 'small_resnet', 'small_vit', "
             "the name of a torchvision classification model, 'timm/NAME' for a timm model, a "
             "class, or a function that builds a module; "
             "sklearn_ssl.encoders.encoder_names() lists the names"
@@ -314,13 +317,6 @@ def _build_backbone(
     if weights is not None and filled:
         load_weights(backbone, weights)
     return backbone
-
-
-def _meant(name: str) -> str:
-    """Return a sentence that suggests encoders for an unknown name, or an empty string."""
-    if is_model_of_timm(name):
-        return f" Did you mean timm's, encoder='timm/{name}'?"
-    return did_you_mean(name, encoder_names())
 
 
 def _build_own(encoder: str | Callable, image_shape: tuple[int, int, int]) -> nn.Module:

@@ -49,13 +49,13 @@ class Expected:
         One or two channels use the mean over colors; more channels use the colors in turn, as in
         :func:`adapt_first_conv`.
         """
-        if channels < len(self.mean):
-            return (
-                [sum(self.mean) / len(self.mean)] * channels,
-                [sum(self.std) / len(self.std)] * channels,
-            )
-        in_turn = [channel % len(self.mean) for channel in range(channels)]
-        return [self.mean[i] for i in in_turn], [self.std[i] for i in in_turn]
+
+        def each(values: Sequence[float]) -> list[float]:
+            if channels < len(values):
+                return [sum(values) / len(values)] * channels
+            return [values[channel % len(values)] for channel in range(channels)]
+
+        return each(self.mean), each(self.std)
 
 
 def is_file(weights: str | os.PathLike | None) -> bool:

@@ -178,18 +178,15 @@ class FineTuned(
         params = {name: getattr(self, name) for name in shared - {"callbacks", "encoder"}}
         if params["views"] is None:
             params["views"] = self._default_views()
-        if self.max_epochs is None:
-            params["max_epochs"] = self._usual_epochs(len(targets))
+        if self.max_epochs is None:  # more for few images, because steps count
+            batch_size = self._choose_batch_size(len(targets), cut=True)
+            n_steps = max(1, len(targets) // batch_size)
+            params["max_epochs"] = max(_EPOCHS, math.ceil(_STEPS / n_steps))
         if params["image_shape"] is None:  # the source of a loaded estimator is not fitted
             params["image_shape"] = getattr(source, "image_shape_", None)
         encoder = self.encoder if source is None else "small_resnet"
         of_task = {"source": source, "n_outputs": n_outputs, "targets": targets, "loss": loss}
         return Supervised(encoder=encoder, **of_task, **params)
-
-    def _usual_epochs(self, n_images: int) -> int:
-        """Return the default number of epochs: more for few images, because steps count."""
-        n_steps = max(1, n_images // self._choose_batch_size(n_images, cut=True))
-        return max(_EPOCHS, math.ceil(_STEPS / n_steps))
 
     @staticmethod
     def _let_go(trained: Supervised) -> None:

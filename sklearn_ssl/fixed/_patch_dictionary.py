@@ -64,10 +64,6 @@ class DictionaryEncoder(Encoder):
 
     # Patches
 
-    def resized(self, images: Tensor) -> Tensor:
-        """Resize images to the size that patches are cut from."""
-        return resize_images(images, self.input_size)
-
     def windows(self, images: Tensor) -> Tensor:
         """Return a view (n, rows, columns, c, patch height, patch width) of images (n, c, h, w)."""
         for dim, size in enumerate(self.patch):
@@ -85,12 +81,13 @@ class DictionaryEncoder(Encoder):
 
     def maps(self, images: Tensor, *layers: str) -> list[Tensor]:
         """Compute responses (n, n_atoms, rows, columns), for each layer."""
-        responses = self._respond(self.resized(images.float()), *self._matrices(images))
+        images = resize_images(images.float(), self.input_size)
+        responses = self._respond(images, *self._matrices(images))
         return [responses for _ in layers]
 
     def _features(self, images: Tensor, wanted: FeatureSpec) -> Tensor:
         """Compute pooled features (n, d), a few images at a time."""
-        images = self.resized(images.float())
+        images = resize_images(images.float(), self.input_size)
         matrices = self._matrices(images)
 
         def pooled(images: Tensor) -> Tensor:
@@ -321,8 +318,9 @@ class PatchDictionary(FrozenTransformer):
         drawn = []
         for chunk in seen.split(256):
             pixels = net.module_.pixels(images.take(chunk.numpy()).to(device))
+            pixels = resize_images(pixels, encoder.input_size)
             places = torch.rand(len(chunk), rows * columns, device=device).argsort(1)[:, :each]
-            drawn.append(encoder.normalized(encoder.resized(pixels), places).flatten(0, 1))
+            drawn.append(encoder.normalized(pixels, places).flatten(0, 1))
         patches = torch.cat(drawn)
         order = torch.randperm(len(patches), device=device)
         return patches[order[: max(self.n_patches, self.n_atoms)]]

@@ -14,7 +14,7 @@ from torch import Tensor
 from sklearn_ssl._utils._torch import autocast, draw_seed, isolated
 from sklearn_ssl.base import PretextTask, apply
 from sklearn_ssl.encoders import Encoder
-from sklearn_ssl.images import Images
+from sklearn_ssl.images import Form, Images
 from sklearn_ssl.nn import VectorDecoder
 from sklearn_ssl.views import Views
 
@@ -81,7 +81,7 @@ class RedrawMixin:
         too. Where they are false, X stays unchanged.
         """
         images = self._read_images(X)
-        form = images.form_of(X, self.channel_order)
+        form = Form(X, images, self.channel_order)
         arguments = [masks(len(images))] if masks else []
         pixels = self.net_.module_.pixels
 
@@ -142,7 +142,7 @@ class SamplingMixin:
         height, width, channels = self.image_shape_
         shape = (n_samples, height, width, channels)[: 3 if channels == 1 else 4]
         samples = np.empty(shape, module.pixels.dtype)
-        form = Images(samples, shape=self.image_shape_).form_of(samples)
+        form = Form(samples, Images(samples, shape=self.image_shape_))
         with isolated(self.device_, seed), torch.no_grad(), autocast(self.device_, precision):
             for start in range(0, n_samples, _DRAWN_AT_ONCE):
                 n = min(_DRAWN_AT_ONCE, n_samples - start)

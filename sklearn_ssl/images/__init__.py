@@ -2,10 +2,11 @@
 
 from sklearn_ssl.images._decoded_cache import prune_decoded
 from sklearn_ssl.images._digest import image_digest, path_digest
+from sklearn_ssl.images._forms import Form
 from sklearn_ssl.images._items import PickedArray, count_images, opened, pick
 from sklearn_ssl.images._listing import list_images
 from sklearn_ssl.images._load import load_images
-from sklearn_ssl.images._pixel_range import PixelRange, learn_pixels
+from sklearn_ssl.images._pixel_range import Extremes, PixelRange, learn_pixels
 from sklearn_ssl.images._read import (
     Images,
     complete_shape,

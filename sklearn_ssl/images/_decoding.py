@@ -118,7 +118,8 @@ def _look(item: Any, pages: Pages, channel_order: str) -> Header:
         image = _picture(item, file, pages)
         if isinstance(image, Planes):
             height, width, channels = image.shape
-            return Header(height, width, channels - image.transparent, type_of(image.dtype))
+            channels -= image.alpha in ("straight", "premultiplied")
+            return Header(height, width, channels, type_of(image.dtype))
         width, height = image.size
         if image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _TURNED:
             height, width = width, height
@@ -132,7 +133,10 @@ def _decode(item: Any, target: Target) -> np.ndarray:
         try:
             return fit_array(array, target)
         except ValueError as error:
-            raise ValueError(f"{error}{_hint_of_order(item, target)}") from None
+            planes, hint = has_planes(item, target.channel_order, ndim=3), ""
+            if item.ndim == 3 and item.shape[-1 if planes else 0] == target.channels:
+                hint = f"; did you mean channel_order='{'last' if planes else 'first'}'?"
+            raise ValueError(f"{error}{hint}") from None
     with _opened(item) as file:
         image = _picture(item, file, target.pages)
         if isinstance(image, Planes):
@@ -168,14 +172,6 @@ def _as_array(item: Any, channel_order: str) -> np.ndarray | None:
     if planes and array.ndim == 3:
         array = array.transpose(1, 2, 0)
     return array.reshape(*array.shape[:2], -1)
-
-
-def _hint_of_order(item: Any, target: Target) -> str:
-    """Return a hint if the other channel order would fit the target, or an empty string."""
-    planes = has_planes(item, target.channel_order, ndim=3)
-    if item.ndim != 3 or item.shape[-1 if planes else 0] != target.channels:
-        return ""
-    return f"; did you mean channel_order='{'last' if planes else 'first'}'?"
 
 
 def _picture(item: Any, file: Any, pages: Pages) -> Image.Image | Planes:
@@ -319,10 +315,8 @@ def _load_fast(image: Image.Image, file: Any, needed: tuple[int, int]) -> Image.
     if simplejpeg is None or image.mode not in ("L", "RGB"):
         return None
     # 1/2, 1/4 or 1/8, as in Pillow: fractions in between are slower than full size
-    factors = [
-        f for f in (8, 4, 2) if image.height >= f * needed[0] and image.width >= f * needed[1]
-    ]
-    factor = factors[0] if factors else 1
+    most = min(image.height // needed[0], image.width // needed[1])
+    factor = next((f for f in (8, 4, 2) if f <= most), 1)
     file.seek(0)
     try:
         array = simplejpeg.decode_jpeg(

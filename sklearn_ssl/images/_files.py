@@ -110,10 +110,13 @@ class Files:
         self._stamps = np.zeros(len(items), np.int64)
         headers = [] if shape is not None and len(shape) == 3 and dtype else self._look_at_some()
         height, width = _common_size(headers) if shape is None else shape[:2]
-        if channel_order == "auto" and (shape is None or len(shape) == 2):
-            _warn_of_channel_order(headers)
+        first = next((header for header in headers if header.of_array), None)
+        if first and channel_order == "auto" and (shape is None or len(shape) == 2):
+            of_first = (first.height, first.width, first.channels)
+            warn_of_channel_order(of_first, first.of_torch, apart=True)
         channels = shape[2] if shape and len(shape) == 3 else max(h.channels for h in headers)
-        dtype = dtype or _common_type(headers)
+        types = {header.dtype for header in headers}
+        dtype = dtype or next((kind for kind in ("float32", "uint16") if kind in types), "uint8")
         self.target = Target(
             height, width, channels, dtype, pages=self.pages, channel_order=channel_order,
             of_bands=any(header.channels == 4 for header in headers),
@@ -256,20 +259,6 @@ def _common_size(headers: Sequence[Header]) -> tuple[int, int]:
     if len(sizes) > 1 or max(headers[0].height, headers[0].width) > _NATIVE_UP_TO:
         return (_USUAL_SIDE, _USUAL_SIDE)
     return sizes.pop()
-
-
-def _warn_of_channel_order(headers: Sequence[Header]) -> None:
-    """Warn if the channels of the first array among the items look like a height or width."""
-    for header in headers:
-        if header.of_array:
-            shape = (header.height, header.width, header.channels)
-            warn_of_channel_order(shape, header.of_torch, apart=True)
-            return
-
-
-def _common_type(headers: Sequence[Header]) -> str:
-    types = {header.dtype for header in headers}
-    return next((dtype for dtype in ("float32", "uint16") if dtype in types), "uint8")
 
 
 def read_files(

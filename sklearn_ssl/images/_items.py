@@ -24,8 +24,7 @@ _ITEMS = (str, os.PathLike, bytes, bytearray, Image.Image, dict)
 
 def count_images(X: Any) -> int:
     """Count the images in X without reading them."""
-    items = as_items(X)
-    return _num_samples(X) if items is None else len(items)
+    return _num_samples(opened(X))
 
 
 def as_items(X: Any, sides: tuple[int, ...] | None = None, channel_order: str = "auto") -> Any:
@@ -79,7 +78,8 @@ def as_items(X: Any, sides: tuple[int, ...] | None = None, channel_order: str = 
 def _without_labels(column: Any) -> Any:
     """Return the images of dataset rows that are (image, label) tuples or dictionaries."""
     first = column[0]
-    if _has_label(first):
+    pairs = isinstance(first, tuple) and len(first) == 2  # as returned by torch datasets
+    if pairs and _is_image(first[0]) > _is_image(first[1]):
         key: Any = 0
     elif isinstance(first, dict) and not first.keys() & _OF_FILES:
         key = _image_column(first, "row 0 of X")
@@ -150,11 +150,6 @@ def _as_column(X: Any) -> Any:
 def _is_image(item: Any) -> bool:
     """Return whether an item looks like an image rather than a label."""
     return isinstance(item, (Image.Image, bytes, dict)) or getattr(item, "ndim", 0) >= 2
-
-
-def _has_label(item: Any) -> bool:
-    """Return whether an item is an (image, label) pair, as returned by torch datasets."""
-    return isinstance(item, tuple) and len(item) == 2 and _is_image(item[0]) > _is_image(item[1])
 
 
 class Picked:

@@ -164,7 +164,11 @@ def list_images(source: Any) -> np.ndarray:
         found = [source]
     else:
         found = [path for path in set(_matches(source)) if not os.path.isdir(path)]
-    suffixes = _suffixes()
+    suffixes = {  # that Pillow decodes, with its registered plugins
+        suffix
+        for suffix, kind in Image.registered_extensions().items()
+        if kind in Image.OPEN and kind not in _NOT_DECODED
+    }
     paths: list[str] = []
     others: Counter[str] = Counter()
     for path in sorted(found):
@@ -185,15 +189,6 @@ def list_images(source: Any) -> np.ndarray:
             ImageReadWarning,
         )
     return np.array(paths, dtype=object)
-
-
-def _suffixes() -> frozenset[str]:
-    """Return the file extensions that Pillow decodes, with its registered plugins."""
-    return frozenset(
-        suffix
-        for suffix, kind in Image.registered_extensions().items()
-        if kind in Image.OPEN and kind not in _NOT_DECODED
-    )
 
 
 def _suffix(path: str) -> str:
@@ -220,31 +215,14 @@ def _members(archive: str) -> Iterator[str]:
 # Folders
 
 
-class _Listed(NamedTuple):
-    """Names in a folder, except ignored and hidden ones."""
-
-    files: list[str]
-    folders: list[str]
-    links: list[str]  # to folders
-
-
-def _listed(folder: str, hidden: bool = False) -> _Listed:
-    listed = _Listed([], [], [])
+def _listed(folder: str, hidden: bool = False) -> list[os.DirEntry]:
+    """List a folder, without ignored and hidden entries."""
     what = (
         "a folder of images cannot be listed ({}); make it readable, or give a list of paths or a "
         "pattern that excludes it"
     )
     with failure_named(what, folder), os.scandir(folder or os.curdir) as entries:
-        for entry in entries:
-            if _ignored(entry.name) and not hidden:
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                listed.folders.append(entry.name)
-            elif entry.is_symlink() and os.path.isdir(entry.path):
-                listed.links.append(entry.name)
-            else:
-                listed.files.append(entry.name)
-    return listed
+        return [entry for entry in entries if hidden or not _ignored(entry.name)]
 
 
 def _walk(roots: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
@@ -258,11 +236,15 @@ def _walk(roots: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         if (stat.st_dev, stat.st_ino) in seen:
             continue
         seen.add((stat.st_dev, stat.st_ino))
-        listed = _listed(folder)
-        yield folder, listed.files
-        folders += [os.path.join(folder, name) for name in listed.folders]
-        for name in listed.links:
-            heapq.heappush(links, os.path.join(folder, name))
+        files = []
+        for entry in _listed(folder):
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(os.path.join(folder, entry.name))
+            elif os.path.isdir(entry.path):
+                heapq.heappush(links, os.path.join(folder, entry.name))
+            else:
+                files.append(entry.name)
+        yield folder, files
 
 
 def _matches(pattern: str) -> list[str]:
@@ -280,7 +262,7 @@ def _matches(pattern: str) -> list[str]:
     for folder in heads:
         if glob.has_magic(tail):
             listed = _listed(folder, hidden=tail.startswith("."))
-            names = fnmatch.filter([name for names in listed for name in names], tail)
+            names = fnmatch.filter([entry.name for entry in listed], tail)
             found += [os.path.join(folder, name) for name in names]
         elif os.path.lexists(path := os.path.join(folder, tail)):
             found.append(path)

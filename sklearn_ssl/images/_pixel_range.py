@@ -114,10 +114,6 @@ class PixelRange(ChannelScaling):
         origin = self.base.cpu().double().numpy()
         return origin if origin.any() else None
 
-    def watch(self) -> Extremes:
-        """Return a record of the values of other images, for :meth:`compare`."""
-        return Extremes()
-
     def restore(self, images: np.ndarray) -> np.ndarray:
         """Add the origin to pixels (n, c, h, w), as returned by :meth:`inverse`."""
         if self.origin is None:
@@ -125,7 +121,10 @@ class PixelRange(ChannelScaling):
         return images + self.origin[:, None, None]
 
     def check(self, images: Images, name: str = "X") -> None:
-        """Read images, or a sample of files, and warn if their range differs from the fit's."""
+        """Read images, or a sample of files, and warn if their range differs from the fit's.
+
+        uint8 images after a uint8 fit always match: the dtype defines the range.
+        """
         if images.dtype == self.dtype == np.uint8:
             return
         seen = Extremes()
@@ -134,13 +133,8 @@ class PixelRange(ChannelScaling):
         self.compare(seen, images.dtype, name)
 
     def compare(self, seen: Extremes, dtype: np.dtype, name: str = "X") -> None:
-        """Warn if images have another range than the fit; ``seen`` holds their scaled extremes.
-
-        uint8 images after a uint8 fit always match: the dtype defines the range.
-        """
+        """Warn if images have another range than the fit; ``seen`` holds their scaled extremes."""
         seen.check_finite(name)
-        if dtype == self.dtype == np.uint8:
-            return
         low, high = seen.low.min().item(), seen.high.max().item()
         lows, highs = ((sums / seen.n).mean().item() for sums in (seen.lows, seen.highs))
         several = min(seen.n, self.n_images) >= _SEVERAL

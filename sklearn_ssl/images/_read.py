@@ -169,12 +169,6 @@ class Images(Dataset):
                 for waiting in ahead:
                     waiting.cancel()
 
-    def form_of(self, X: Any, channel_order: str = "auto") -> Any:
-        """Return the form in which X, from which these images were read, was given."""
-        from sklearn_ssl.images._forms import Form  # which builds on this file
-
-        return Form(X, self, channel_order)
-
 
 class Stored:
     """Images in an array that is not in memory (HDF5, Zarr, xarray, Dask), read in slices.
@@ -260,23 +254,20 @@ def stacked(X: Any) -> Any:
     if isinstance(X, memoryview):
         return np.asarray(X)
     if isinstance(X, (list, tuple)):
-        X = _stack(X)
+        images = [unmasked(image) for image in X]
+        of_torch = any(isinstance(image, Tensor) for image in images)
+        try:
+            X = torch.stack(images) if of_torch else np.asarray(images)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise ValueError(
+                "X is a list of images of different shapes (ragged) or types; resize them to one "
+                "shape"
+            ) from error
     if isinstance(X, Tensor):
         _refuse_strange(X)
     else:
         _refuse_dates(X)
     return X
-
-
-def _stack(images: Sequence[Any]) -> Any:
-    images = [unmasked(image) for image in images]
-    of_torch = any(isinstance(image, Tensor) for image in images)
-    try:
-        return torch.stack(images) if of_torch else np.asarray(images)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            "X is a list of images of different shapes (ragged) or types; resize them to one shape"
-        ) from error
 
 
 def _refuse_strange(X: Tensor) -> None:
@@ -564,7 +555,8 @@ def read_images(
     ImageReadError
         If files cannot be read.
     """
-    if not _holds_numbers(X):
+    holds_numbers = isinstance(X, np.ndarray) and X.dtype.kind in "biuf"
+    if not (holds_numbers or isinstance(X, Tensor)):
         from sklearn_ssl.images._files import read_files  # imports this file
 
         files = read_files(X, image_shape, channel_order, fitted_shape, fitted_dtype, reading, name)
@@ -619,11 +611,6 @@ def read_images(
             warn_of_planes(X, shape)
     array = Stored(X, shape, planes) if is_stored(X) else channels_last(X, shape, planes)
     return Images(array, shape=shape)
-
-
-def _holds_numbers(X: Any) -> bool:
-    """Return whether X is an array or tensor of numbers, not files or a dataset."""
-    return isinstance(X, Tensor) or (isinstance(X, np.ndarray) and X.dtype.kind in "biuf")
 
 
 def _check_values(X: Any, estimator: Any, **options: Any) -> Any:

@@ -98,10 +98,6 @@ class Planes:
     read: Callable[[], np.ndarray]
     alpha: str | None = None
 
-    @property
-    def transparent(self) -> bool:
-        return self.alpha in ("straight", "premultiplied")
-
 
 def kind_of(mode: str) -> tuple[int, str]:
     """Return the channels (1 or 3) and dtype of images in a Pillow mode."""

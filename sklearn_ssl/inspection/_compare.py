@@ -526,12 +526,15 @@ def _of_features(plan: _Plan, name: str, method: Any, seeds: Sequence[int | None
         fitted = _reseeded(transformer, seed)
         fitted.fit(plan.images.given_to(fitted, plan.rest), None)
         seen, of_test = (
-            _flat(fitted.transform(plan.images.given_to(fitted, rows)))
+            np.asarray(fitted.transform(plan.images.given_to(fitted, rows))).reshape(len(rows), -1)
             for rows in (plan.rest, plan.test)
         )
         features = seen[np.searchsorted(plan.rest, plan.known)]
         seen = seen[rows_for_scales(np.arange(len(seen)))]
-        seconds.append(max(time.perf_counter() - began, _trained_seconds(fitted)))
+        # learners may have been trained before, or in a fit cached by memory=
+        epochs = [e for one in _learners_in(fitted) for e in getattr(one, "history_", ())]
+        trained = sum(epoch["seconds"] for epoch in epochs)
+        seconds.append(max(time.perf_counter() - began, trained))
         result.width = features.shape[1]
         for n in plan.sizes:
             right = [_probed(plan, rows, features, seen, of_test) for rows in plan.rows_of(n)]
@@ -590,12 +593,6 @@ def _is_random(estimator: Any) -> bool:
     return any(name.rpartition("__")[2] == "random_state" for name in estimator.get_params())
 
 
-def _trained_seconds(fitted: Any) -> float:
-    """Return how long learners were trained, even if before, or in a fit cached by ``memory``."""
-    histories = [getattr(learner, "history_", ()) for learner in _learners_in(fitted)]
-    return sum((epoch["seconds"] for history in histories for epoch in history), 0.0)
-
-
 def _reseeded(estimator: Any, seed: int | None) -> Any:
     copied = clone(estimator)
     if not isinstance(copied, FrozenEstimator):
@@ -604,11 +601,6 @@ def _reseeded(estimator: Any, seed: int | None) -> Any:
     if seed is not None:
         _set_random_states(copied, seed)
     return copied
-
-
-def _flat(features: Any) -> np.ndarray:
-    found = np.asarray(features)
-    return found.reshape(len(found), -1)
 
 
 # Statistics

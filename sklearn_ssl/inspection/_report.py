@@ -95,27 +95,22 @@ def layer_report(
     with naming("layers or pools"):
         pairs = learner._feature_spec_of(encoder, *map(list, zip(*asked, strict=True)))
     images = learner._read_images(X, broken="blank")
-    labels: Any = None
-    is_labeled: Any = None
-    if y is not None:
-        labels, is_labeled = read_labels(y, len(images))
+    given = None if y is None else read_labels(y, len(images))
     features = learner._features(images, pairs)
     read = read_rows(features)
-    if labels is not None:
-        labels, is_labeled = labels[read[is_labeled]], is_labeled[read]
-        check_folds(cv, labels)
     features = features[read]
-    widths = [pooled_width(encoder.layers[layer], pool) for layer, pool in pairs]
-    rows = []
-    folds, n_tested = [], 0
-    if labels is not None:
+    rows, folds, n_tested = [], [], 0
+    if given is not None:
+        labels, is_labeled = given[0][read[given[1]]], given[1][read]
+        check_folds(cv, labels)
         folds = list(check_cv(cv, labels, classifier=True).split(labels, labels))
         n_tested = len(np.unique(np.concatenate([test for _, test in folds])))
+    widths = [pooled_width(encoder.layers[layer], pool) for layer, pool in pairs]
     parts = np.split(features, np.cumsum(widths)[:-1], axis=1)
     probe = LinearProbe() if probe is None else probe
     for (layer, pool), width, mine in zip(pairs, widths, parts, strict=True):
         row: dict[str, Any] = {"layer": layer, "pool": pool, "width": width}
-        if labels is not None:
+        if given is not None:
             with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
                 scores = cross_val_score(probe, mine[is_labeled], labels, cv=folds)
             spread = scores.std(ddof=1) if len(scores) > 1 else np.nan

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import has_fit_parameter
 from torch import Tensor, nn
 
 from sklearn_ssl._utils._estimators import COUNT, POSITIVE, HasMethods, StrOptions
 from sklearn_ssl._utils._messages import lost_if_interrupted
+from sklearn_ssl._utils._saving import is_fitted
 from sklearn_ssl._utils._torch import full_precision
 from sklearn_ssl.base import ImageTransformer, PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.encoders import fixed_pool
@@ -127,9 +127,9 @@ class DistillationTask(PretextTask):
         # similarity to the teacher's features of this image and of earlier ones
         others = self.queue.vectors
         with full_precision(target.device):
-            known = torch.cat([(target * target).sum(1, keepdim=True), target @ others.T], dim=1)
-            found = torch.cat(
-                [(predicted * target).sum(1, keepdim=True), predicted @ others.T], dim=1
+            known, found = (
+                torch.cat([(z * target).sum(1, keepdim=True), z @ others.T], dim=1)
+                for z in (target, predicted)
             )
         wanted = F.softmax(known / self.teacher_temperature, dim=1)
         loss = F.cross_entropy(found / self.temperature, wanted)
@@ -231,7 +231,7 @@ class Distillation(PretextLearner):
 
     def _unseeded(self):
         unseeded, teacher = super()._unseeded(), self.teacher
-        if unseeded or not hasattr(teacher, "get_params") or _is_fitted(teacher):
+        if unseeded or not hasattr(teacher, "get_params") or is_fitted(teacher):
             return unseeded
         if isinstance(teacher, PretrainedEncoder) and teacher.weights is not None:
             return None  # no random numbers are drawn
@@ -280,7 +280,7 @@ class Distillation(PretextLearner):
         while isinstance(teacher, FrozenEstimator):
             teacher = teacher.estimator
         name = type(teacher).__name__
-        if not _is_fitted(teacher):
+        if not is_fitted(teacher):
             teacher = self._with_own_errors(clone(teacher))
             with lost_if_interrupted(self, teacher):
                 teacher = _fitted(teacher, X, X_unlabeled)
@@ -307,14 +307,6 @@ class Distillation(PretextLearner):
         if isinstance(teacher, ImageTransformer):
             teacher.set_params(on_error=self.on_error)
         return teacher
-
-
-def _is_fitted(teacher: Any) -> bool:
-    try:
-        check_is_fitted(teacher)
-    except NotFittedError:
-        return False
-    return True
 
 
 def _fitted(teacher: Any, X: Any, X_unlabeled: Any) -> Any:

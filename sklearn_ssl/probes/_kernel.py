@@ -157,8 +157,7 @@ class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
         check_is_fitted(self)
         return _KernelSum(self, self._finish()).eval()
 
-    def _finish(self) -> nn.Module:
-        return nn.Identity()
+    _finish: ClassVar[Callable[..., nn.Module]]  # defined by subclasses
 
     def _device(self) -> torch.device:
         device = resolve_device(self.device)

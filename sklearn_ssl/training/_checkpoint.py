@@ -176,14 +176,12 @@ class Checkpoints:
 
     def _take(self, net: Any, state: dict[str, Any], epochs: int, n_images: int) -> int:
         net.module_.load_state_dict(state["module"])
-        net.check_optimizer_state(state["optimizer"])
-        net.set_optimizer_state(state["optimizer"])
         done = len(state["history"]) - len(net.history)
         begun = done + (state["epoch"] is not None)
         timed = net.progress_.steps is None
         if begun > epochs:
             raise ValueError(f"they have {begun} epochs, which is more than max_epochs={epochs}")
-        net.set_history(state["history"])
+        net.restore(state)
         self.draws.set_state(state["generators"])
         for name, callback in net.callbacks_:
             if name in state["callbacks"] and _has_state(callback):

@@ -178,14 +178,6 @@ def layer_of_parameters(encoder: Any) -> tuple[dict[nn.Parameter, int], int]:
     return {p: found.get(p, n_layers - 1) for p in parameters}, n_layers
 
 
-def lr_scales(encoder: Any, layer_decay: float) -> dict[nn.Parameter, float]:
-    """Return learning-rate factors for the parameters of an encoder."""
-    if layer_decay == 1:
-        return {}
-    layers, n_layers = layer_of_parameters(encoder)
-    return {p: layer_decay ** (n_layers - row) for p, row in layers.items()}
-
-
 @contextlib.contextmanager
 def frozen_parts(
     task: Any, trainable_layers: int | None, batch_norm: bool = False
@@ -483,14 +475,6 @@ class Epoch:
         return cls(state["order"], records, state["seconds"])
 
 
-def _check_rows(order: Tensor, n_images: int) -> None:
-    """Raise ValueError unless the order consists of distinct rows of the images."""
-    if order.ndim != 1 or order.dtype != torch.int64 or len(order.unique()) != len(order):
-        raise ValueError("the order of the images does not consist of distinct rows")
-    if len(order) and not 0 <= int(order.min()) <= int(order.max()) < n_images:
-        raise ValueError(f"the order of the images has rows outside of the {n_images} images")
-
-
 class PretextNet(StateMixin, skorch.NeuralNet):
     """skorch net for a pretext task: no labels, no validation split, no sync within an epoch.
 
@@ -556,7 +540,10 @@ class PretextNet(StateMixin, skorch.NeuralNet):
         return self
 
     def initialize_optimizer(self, triggered_directly=None):
-        scales = lr_scales(self.encoder, self.layer_decay)
+        scales = {}
+        if self.layer_decay != 1:
+            layers, n_layers = layer_of_parameters(self.encoder)
+            scales = {p: self.layer_decay ** (n_layers - row) for p, row in layers.items()}
         groups = parameter_groups(self.module_, self.weight_decay, scales)
         self.optimizer_ = make_optimizer(self.optimizer, groups, self.lr, self.weight_decay)
         return self
@@ -684,9 +671,13 @@ class PretextNet(StateMixin, skorch.NeuralNet):
 
     def resume_epoch(self, state: dict[str, Any], n_images: int) -> float:
         """Prepare to resume an epoch from a checkpoint; return the seconds it took so far."""
-        self.resumed_epoch_ = Epoch.of(state, torch.device(self.device))
-        _check_rows(self.resumed_epoch_.order, n_images)
-        return self.resumed_epoch_.seconds
+        epoch = self.resumed_epoch_ = Epoch.of(state, torch.device(self.device))
+        order = epoch.order
+        if order.ndim != 1 or order.dtype != torch.int64 or len(order.unique()) != len(order):
+            raise ValueError("the order of the images does not consist of distinct rows")
+        if len(order) and not 0 <= int(order.min()) <= int(order.max()) < n_images:
+            raise ValueError(f"the order of the images has rows outside of the {n_images} images")
+        return epoch.seconds
 
     def encoder_is_frozen(self) -> bool:
         """Return whether this is one of the ``frozen_epochs``, which train only the heads."""

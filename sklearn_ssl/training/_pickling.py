@@ -245,11 +245,7 @@ class StateMixin(NeuralNet):
         """Restore what :meth:`state` returned."""
         self.check_optimizer_state(state["optimizer"])
         self.set_optimizer_state(state["optimizer"])
-        self.set_history(state["history"])
-
-    def set_history(self, rows: list[dict[str, Any]]) -> None:
-        """Set the history to rows of another net's history."""
-        self.history = type(self.history)(rows)
+        self.history = type(self.history)(state["history"])
 
     def copied(self) -> Self:
         """Copy everything except the user's optimizer and callbacks, which may hold open files."""

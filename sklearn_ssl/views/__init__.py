@@ -4,7 +4,6 @@ from sklearn_ssl.views import functional
 from sklearn_ssl.views._tiles import random_tiles
 from sklearn_ssl.views._views import (
     BYOL_VIEWS,
-    CallableViews,
     CenteredImages,
     MultiCrop,
     Views,
@@ -14,7 +13,6 @@ from sklearn_ssl.views._views import (
 
 __all__ = [
     "BYOL_VIEWS",
-    "CallableViews",
     "CenteredImages",
     "MultiCrop",
     "Views",
