@@ -178,7 +178,8 @@ def test_more_time_gives_more_parts(usual_speeds):
     assert more.plan_["parts"]["learner"].time_budget < 3
 
 
-@pytest.mark.parametrize("labels", [pytest.param(None, marks=SLOW), y[:8]])
+@pytest.mark.slow
+@pytest.mark.parametrize("labels", [None, y[:8]])
 def test_pretrained_weights_are_a_part(labels, tmp_path, monkeypatch):
     file = tmp_path / "weights.pth"
     torch.save(torchvision.models.mobilenet_v3_small().state_dict(), file)
@@ -196,13 +197,14 @@ def test_pretrained_weights_are_a_part(labels, tmp_path, monkeypatch):
     assert np.isfinite(auto.transform(X[:8])).all()
 
 
-@pytest.mark.parametrize("most", [548, pytest.param(1000, marks=SLOW), 5000])
+@pytest.mark.parametrize("most", [548, *(pytest.param(n, marks=SLOW) for n in (1000, 5000))])
 def test_no_more_features_than_asked_for(most, usual_speeds):
     auto = AutoFeatures(3.0, max_features=most, random_state=0).fit(DIGITS.images, DIGITS.target)
     assert auto.report_["width"][1:].sum() <= most
     assert most / 2.5 < auto.transform(DIGITS.images[:2]).shape[1] <= most
 
 
+@pytest.mark.slow
 def test_a_short_time_to_encode_is_kept_by_fewer_atoms(usual_speeds, monkeypatch):
     monkeypatch.setattr("sklearn_ssl.auto._plan._LEAST_SECONDS", 1e9)  # the dictionary alone
     slow, fast = (

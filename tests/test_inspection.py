@@ -69,7 +69,8 @@ def ssl():
 # Reports
 
 
-@pytest.mark.parametrize("frame", ["pandas", pytest.param("polars", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("frame", ["pandas", "polars"])
 def test_layer_report_says_what_each_layer_says(frame, ssl):
     report = layer_report(ssl, X, y, pools=("avg", 2), frame=frame)
     assert type(report).__module__.startswith(frame)

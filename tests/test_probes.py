@@ -638,6 +638,7 @@ def test_what_hardly_varies_among_few_targets_does_not_decide_about_others():
     assert found.score(features[50:], target[50:] > 0) > 0.7
 
 
+@pytest.mark.slow
 def test_more_images_by_routing():
     with config_context(enable_metadata_routing=True):
         classifier = SelfSupervisedClassifier(small(SimCLR)).set_fit_request(X_unlabeled=True)

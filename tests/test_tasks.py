@@ -828,6 +828,7 @@ def test_views_that_are_passed_are_not_changed():
         assert views.size is None
 
 
+@pytest.mark.slow
 def test_cpc_learns_from_photographs():
     pytest.importorskip("PIL")
     photos = np.stack(load_sample_images().images)  # (2, 427, 640, 3)

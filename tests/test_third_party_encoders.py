@@ -452,7 +452,9 @@ def test_parametrizations_are_refused_by_name():
 # Export
 
 
-@pytest.mark.parametrize("name", EXPORTED)
+@pytest.mark.parametrize(
+    "name", [EXPORTED[0], *(pytest.param(name, marks=pytest.mark.slow) for name in EXPORTED[1:])]
+)
 def test_fitted_encoders_are_exported(name):
     if name.startswith("timm/"):
         pytest.importorskip("timm")

@@ -119,7 +119,7 @@ class AutoFeatures(
     >>> from sklearn.datasets import load_digits
     >>> from sklearn_ssl import AutoFeatures
     >>> X = load_digits().images
-    >>> auto = AutoFeatures(time_budget=8, random_state=0)
+    >>> auto = AutoFeatures(time_budget=2, random_state=0)
     >>> len(auto.fit_transform(X))
     1797
     >>> again = AutoFeatures(plan=auto.plan_).fit_transform(X)
