@@ -889,6 +889,7 @@ def test_a_fitted_learner_gives_features(fitted):
     assert features.std(0).max() > 0
 
 
+@pytest.mark.slow
 def test_layer_and_pool_can_be_changed_on_a_fitted_learner(fitted):
     images = make_images(16, 16, 16)
     first, _, third, *_ = fitted.encoder_layers()

@@ -420,6 +420,7 @@ def test_the_best_rival_is_the_one_on_the_draws_that_both_have():
     assert (row["rival"], row["gain"]) == ("often", pytest.approx(1 / 3 - 0.3))
 
 
+@pytest.mark.slow
 def test_what_was_trained_before_has_the_seconds_of_its_training(tmp_path):
     images, labels = make_images(60), np.arange(60) % 2
     ssl = small(SimCLR, max_epochs=30, memory=str(tmp_path / "memory"))

@@ -253,7 +253,10 @@ def test_a_training_that_a_callback_ended_is_not_kept(tmp_path, log):
 # Longer trainings go on from shorter ones
 
 
-@pytest.mark.parametrize("Learner", [SimCLR, BYOL, DINO, SwAV, MoCo])
+@pytest.mark.parametrize(
+    "Learner",
+    [MoCo, *(pytest.param(other, marks=pytest.mark.slow) for other in (SimCLR, BYOL, DINO, SwAV))],
+)
 def test_a_constant_schedule_goes_on(Learner, tmp_path, log):
     params = {"schedule": "constant", "batch_size": 16}
     for max_epochs in (1, 3, 2, 5):

@@ -143,6 +143,7 @@ def test_the_recipe_is_that_of_the_arguments_set_with_it():
 
 
 @pytest.mark.parametrize("Learner", [SimCLR, MultiTask])
+@pytest.mark.slow
 def test_search_over_parameters_of_callbacks(Learner):
     stop = EarlyStopping(patience=1, threshold=1e9)  # nothing is ever good enough
     pipe = make_pipeline(small(Learner, max_epochs=6, callbacks=[("stop", stop)]))
