@@ -298,7 +298,7 @@ GRID = {
 }
 
 
-@pytest.mark.parametrize("n_jobs", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_search_pretrains_and_encodes_once_a_fold(n_jobs, tmp_path, log):
     pipe = make_pipeline(learner(tmp_path, encoder=LoggedNet), LogisticRegression())
     search = GridSearchCV(pipe, GRID, cv=3, n_jobs=n_jobs).fit(X, y)
@@ -508,6 +508,7 @@ def test_two_processes_train_once(tmp_path, log):
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_nothing_in_the_way(tmp_path, log):
     """It is killed while it writes what it learned; another one waits for it meanwhile."""
     body = """

@@ -293,6 +293,7 @@ def test_a_pool_that_is_forked_after_or_during_a_fit_works(in_thread):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="measures glibc by /proc")
+@pytest.mark.slow
 def test_memory_that_was_kept_for_the_training_is_given_back():
     """glibc keeps freed blocks of the training for the next batch; afterwards it does not."""
     code = """
@@ -490,6 +491,7 @@ def test_features_are_those_of_evaluation_after_a_fine_tuning(images):
     assert learner.encoder_.backbone.conv[1].training
 
 
+@pytest.mark.slow
 def test_workers_that_are_spawned(images, expected):
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         found = pool.apply(fit_transform, (images,))
