@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -34,15 +35,14 @@ from sklearn_ssl._utils._messages import inner_training, warn_of_interruption
 from sklearn_ssl._utils._saving import SavedMixin, packed_argument
 from sklearn_ssl._utils._storage import expanded, key_of
 from sklearn_ssl._utils._torch import draw_seed
-from sklearn_ssl.auto._begun import Begun
+from sklearn_ssl.auto._fit_checkpoint import FitCheckpoint
 from sklearn_ssl.auto._plan import Speeds, described, measured, planned
 from sklearn_ssl.auto._weighing import Labels, LeaveOneOut, usual_weights
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.exceptions import ImageReadWarning, LittleTrainingWarning, TrainingInterrupted
 from sklearn_ssl.fixed import PixelFeatures, PretrainedEncoder
-from sklearn_ssl.images import count_images, opened, pick, refuse_images
+from sklearn_ssl.images import READING, count_images, opened, pick, refuse_images
 
-_READING = ("image_shape", "channel_order", "pages", "on_error", "decoded_cache", "n_jobs")
 _DEVICE = ("precision", "device", "deterministic")
 _FLOOR = 0.01  # of the mean variance, added to that of each feature
 _JUDGED = (1024, 512, 256, 128)  # labeled images to choose weights by
@@ -52,13 +52,31 @@ _ROWS_AT_ONCE = 1024
 _RESERVE = 0.02  # of the time, for what is not measured
 
 
+@dataclass
+class _Fit:
+    """Input of one call of ``fit`` or ``fit_transform``, and what it goes on with."""
+
+    X: Any
+    X_unlabeled: Any
+    labels: Labels
+    asked: np.ndarray  # rows whose features are returned
+    began: float  # on the monotonic clock
+    bar: "_Bar"
+    checkpoint: FitCheckpoint | None
+
+    def rows(self, places: np.ndarray) -> np.ndarray:
+        """Return the rows to encode: those asked for, for scales, and of labels at some places."""
+        scales = rows_for_scales(np.arange(count_images(self.X)))
+        return np.unique(np.concatenate([self.asked, scales, self.labels.rows[places]]))
+
+
 class AutoFeatures(
     TransformerMixin,
     SavedMixin,
     DeclaredArguments,
     BaseEstimator,
     like=PretextLearner,
-    only={*_READING, *_DEVICE, "random_state"},
+    only={*READING, *_DEVICE, "random_state"},
 ):
     """Features of images, as good as a given time allows.
 
@@ -211,68 +229,180 @@ class AutoFeatures(
             Function of the speed of this machine and the number of labels: the time that is left
             for a head on the features, and the largest number of features for it.
         """
-        with config_context(transform_output="default"):
-            return self._fit_with_arrays(X, y, X_unlabeled, wanted, are_numbers, head)
-
-    def _fit_with_arrays(
-        self, X: Any, y: Any, X_unlabeled: Any, wanted: str, are_numbers: Any, head: Any
-    ) -> np.ndarray:
         self._validate_params()
         began = PretextLearner._start_clock("small_resnet", self.encoder)
         refuse_images(y, X)
         X = opened(X)
-        n = count_images(X)
-        labels = Labels(y, n, are_numbers)
-        with contextlib.closing(_Bar(self.time_budget, self.verbose)) as bar:
-            folder, speeds = None, None
+        labels, rows = Labels(y, count_images(X), are_numbers), np.arange(count_images(X))
+        asked = {"none": rows[:0], "all": rows, "labeled": labels.rows}[wanted]
+        with (
+            config_context(transform_output="default"),
+            contextlib.closing(_Bar(self.time_budget, self.verbose)) as bar,
+        ):
+            checkpoint = None
             if self.checkpoint is not None:
-                folder = Begun(
-                    expanded(self.checkpoint, "checkpoint"), self._fit_of(X, X_unlabeled, y)
-                )
-            resumes = folder is not None and folder.exists
-            if self.plan is None and not resumes:
-                bar.at("measuring")
-                speeds, mirror = self._measured(X)
-            places = labels.some(self._n_judged(speeds))  # of labels to choose weights by
-            scales = rows_for_scales(np.arange(n))
-            asked = {"none": scales[:0], "all": np.arange(n), "labeled": labels.rows}[wanted]
-            rows = np.unique(np.concatenate([asked, scales, labels.rows[places]]))
-            if folder is not None and resumes:
-                plan, deadline = folder.read()
-            elif self.plan is not None:
-                plan, deadline = _copied(self.plan), None
-            else:
-                assert speeds is not None
-                end = began + float(self.time_budget) * (1 - _RESERVE)
-                end -= speeds.of_judging(len(places))
-                most = plain(self.max_features)
-                if head is not None:
-                    seconds, most_of_head = head(speeds, len(labels.rows))
-                    end -= seconds
-                    most = min(most or most_of_head, most_of_head) if most_of_head else most
-                plan, deadline = self._plan(
-                    speeds, mirror, end, X, X_unlabeled, len(rows), len(places) > 0, most, bar
-                )
-            if folder is not None and not resumes:
-                folder.began = began
-                folder.write(plan, deadline)
-            images = X if len(rows) == n else pick(X, rows)
-            fitted, features, report, interrupted = self._fit_parts(
-                plan, X, X_unlabeled, images, deadline, bar, folder
-            )
+                path = expanded(self.checkpoint, "checkpoint")
+                checkpoint = FitCheckpoint(path, self._identity(X, X_unlabeled, y), began)
+            fit = _Fit(X, X_unlabeled, labels, asked, began, bar, checkpoint)
+            plan, deadline, places = self._plan(fit, head)
+            rows = fit.rows(places)
+            fitted, features, report, interrupted = self._fit_parts(fit, plan, deadline, rows)
             bar.at("weights")
-            read = np.logical_and.reduce([read_rows(found) for found in features.values()])
-            at, to_judge = np.searchsorted(rows, scales), np.searchsorted(rows, labels.rows[places])
-            scalers = {
-                name: StandardScaler().fit(found[at][read[at]]) for name, found in features.items()
-            }
-            ok = read[to_judge]
-            parts = {name: found[to_judge][ok] for name, found in features.items()}
-            if ok.any():
-                parts = {name: scalers[name].transform(found) for name, found in parts.items()}
-            judge = LeaveOneOut(parts, labels, labels.targets(places[ok]))
-            if "weights" not in plan:
-                plan["weights"] = judge.choose(usual_weights(fitted))
+            self._set_fitted(fit, plan, places, rows, fitted, features, report)
+            if interrupted is not None:
+                warn_of_interruption(self)
+                raise interrupted
+            if len(asked) < len(rows):
+                at = np.searchsorted(rows, asked)
+                features = {name: features[name][at] for name in self.weights_}
+            return self._joined({name: features.pop(name) for name in self.weights_})
+
+    def _plan(
+        self, fit: _Fit, head: Callable[[Speeds, int], tuple[float, int | None]] | None
+    ) -> tuple[dict[str, Any], float | None, np.ndarray]:
+        """Resume a plan, repeat a given one, or make one.
+
+        Returns
+        -------
+        plan : dict
+        deadline : float or None
+            Time of the monotonic clock when the learner has to end, if that is not in the plan.
+        places : ndarray of int
+            Places of the labels to choose weights by.
+        """
+        labels, checkpoint = fit.labels, fit.checkpoint
+        if checkpoint is not None and checkpoint.exists:
+            return *checkpoint.read(), labels.some(_JUDGED[0])
+        deadline: float | None = None
+        if self.plan is not None:
+            plan, places = _copied(self.plan), labels.some(_JUDGED[0])
+        else:
+            fit.bar.at("measuring")
+            speeds, mirror = self._measured(fit.X)
+            limit = _SHARE_TO_JUDGE * self.time_budget
+            few_enough = (n for n in _JUDGED if speeds.of_judging(n) <= limit)
+            places = labels.some(next(few_enough, _JUDGED[-1]))
+            end = fit.began + float(self.time_budget) * (1 - _RESERVE)
+            end -= speeds.of_judging(len(places))
+            most = plain(self.max_features)
+            if head is not None:
+                seconds, most_of_head = head(speeds, len(labels.rows))
+                end -= seconds
+                most = min((m for m in (most, most_of_head) if m is not None), default=None)
+            n_training, n_rows = count_images(fit.X), len(fit.rows(places))
+            if fit.X_unlabeled is not None:
+                n_training += count_images(opened(fit.X_unlabeled))
+            parts = planned(
+                speeds, mirror, end - time.monotonic(), n_training, n_rows, len(places) > 0,
+                self._frozen(), most, plain(self.max_seconds_per_image),
+            )  # fmt: skip
+            fit.bar.say(described(parts, speeds, n_training, n_rows))
+            plan = {"parts": parts, "seed": draw_seed(self.random_state)}
+            encoding = n_rows * speeds.encoding * (1 + mirror) if "learner" in parts else 0.0
+            deadline = end - encoding
+        if checkpoint is not None:
+            checkpoint.write(plan, deadline)
+        return plan, deadline, places
+
+    def _measured(self, X: Any) -> tuple[Speeds, bool]:
+        """Measure the speed of this machine, and whether images may be mirrored."""
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                return measured(X, self._common(), float(self.time_budget), self._frozen())
+        except TrainingInterrupted as error:  # nothing was learned that could be kept
+            raise KeyboardInterrupt("interrupted while the speed was measured") from error
+
+    def _identity(self, X: Any, X_unlabeled: Any, y: Any) -> dict[str, str]:
+        """Return what identifies a fit: arguments, and hashes of some images and of the labels."""
+        free = {"checkpoint", "verbose", "n_jobs", "decoded_cache", "random_state", *_DEVICE}
+        fit = {
+            name: repr(plain(getattr(self, name))) for name in self._arguments if name not in free
+        }
+        fit["time_budget"] = repr(float(self.time_budget))
+        if isinstance(seed := plain(self.random_state), int):
+            fit["random_state"] = repr(seed)
+        if self.plan is not None:
+            fit["plan"] = key_of(packed_argument(self.plan))
+        for name, given in (("X", X), ("X_unlabeled", X_unlabeled)):
+            if given is not None:
+                n = count_images(given := opened(given))
+                some = pick(given, np.unique(np.linspace(0, n - 1, min(n, _COMPARED)).astype(int)))
+                pixels = PixelFeatures(**self._common()).fit_transform(some)
+                fit[name] = f"{n} images {hashlib.sha256(pixels.tobytes()).hexdigest()[:16]}"
+        fit["y"] = hashlib.sha256(repr(np.asarray(y).tolist()).encode()).hexdigest()[:16]
+        return fit
+
+    def _frozen(self) -> PretrainedEncoder | None:
+        if self.weights is None:
+            return None
+        return PretrainedEncoder(encoder=self.encoder, weights=self.weights, pool="avg")
+
+    def _common(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in (*READING, *_DEVICE)}
+
+    def _fit_parts(
+        self, fit: _Fit, plan: dict[str, Any], deadline: float | None, rows: np.ndarray
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray], list[dict], TrainingInterrupted | None]:
+        """Fit the parts of a plan, and encode some rows; complete the plan.
+
+        Returns
+        -------
+        fitted : dict of str to transformer
+        features : dict of str to ndarray of shape (n, d)
+        report : list of dict
+        interrupted : TrainingInterrupted or None
+            Error of a learner that was interrupted.
+        """
+        images = fit.X if len(rows) == count_images(fit.X) else pick(fit.X, rows)
+        fitted: dict[str, Any] = {}
+        features, report, interrupted = {}, [], None
+        for name, part in plan["parts"].items():
+            fit.bar.at(name)
+            started = time.monotonic()
+            part = clone(part).set_params(**self._common(), random_state=plan["seed"])
+            with _told_once(fitted):
+                if isinstance(part, PretextLearner):
+                    if deadline is not None:
+                        part.time_budget = max(deadline - time.monotonic(), 0.1)
+                        plan["parts"][name] = clone(part)
+                    interrupted = _train(part, plan, fit)
+                elif fit.checkpoint is None or not fit.checkpoint.restore_part(part, name):
+                    part.fit(fit.X, X_unlabeled=fit.X_unlabeled)
+                    if fit.checkpoint is not None:
+                        fit.checkpoint.save_part(part, name)
+                        fit.checkpoint.write(plan, deadline)
+                features[name] = part.transform(images)
+            fitted[name] = part
+            seconds = time.monotonic() - started
+            report.append({"part": name, "seconds": seconds, "width": features[name].shape[1]})
+        return fitted, features, report, interrupted
+
+    def _set_fitted(
+        self,
+        fit: _Fit,
+        plan: dict[str, Any],
+        places: np.ndarray,
+        rows: np.ndarray,
+        fitted: dict[str, Any],
+        features: dict[str, np.ndarray],
+        report: list[dict],
+    ) -> None:
+        """Choose the weights of the parts, unless the plan has them, and set what was fitted."""
+        read = np.logical_and.reduce([read_rows(found) for found in features.values()])
+
+        def those_read(some: np.ndarray) -> np.ndarray:
+            at = np.searchsorted(rows, some)
+            return at[read[at]]
+
+        scales = those_read(rows_for_scales(np.arange(count_images(fit.X))))
+        scalers = {name: StandardScaler().fit(found[scales]) for name, found in features.items()}
+        places = places[read[np.searchsorted(rows, fit.labels.rows[places])]]
+        judged, parts = those_read(fit.labels.rows[places]), {}
+        if len(judged):
+            parts = {name: scalers[name].transform(f[judged]) for name, f in features.items()}
+        judge = LeaveOneOut(parts, fit.labels, fit.labels.targets(places))
+        if "weights" not in plan:
+            plan["weights"] = judge.choose(usual_weights(fitted))
         weights = {name: w for name, w in plan["weights"].items() if w > 0}
         width = sum(features[name].shape[1] for name in weights)
         for name, weight in weights.items():
@@ -291,126 +421,6 @@ class AutoFeatures(
                 setattr(self, name, getattr(first, name))
             else:
                 self.__dict__.pop(name, None)
-        if interrupted is not None:
-            warn_of_interruption(self)
-            raise interrupted
-        if not len(asked):
-            return np.empty((0, width), np.float32)
-        if len(asked) < len(rows):
-            at = np.searchsorted(rows, asked)
-            features = {name: features[name][at] for name in weights}
-        return self._joined({name: features.pop(name) for name in weights})
-
-    def _measured(self, X: Any) -> tuple[Speeds, bool]:
-        """Measure the speed of this machine, and whether images may be mirrored."""
-        try:
-            with warnings.catch_warnings(action="ignore"):
-                return measured(X, self._common(), float(self.time_budget), self._frozen())
-        except TrainingInterrupted as error:  # nothing was learned that could be kept
-            raise KeyboardInterrupt("interrupted while the speed was measured") from error
-
-    def _n_judged(self, speeds: Speeds | None) -> int:
-        """Return how many labeled images to choose weights by."""
-        if speeds is None:
-            return _JUDGED[0]
-        limit = _SHARE_TO_JUDGE * self.time_budget
-        return next((n for n in _JUDGED if speeds.of_judging(n) <= limit), _JUDGED[-1])
-
-    def _fit_of(self, X: Any, X_unlabeled: Any, y: Any) -> dict[str, str]:
-        """Return what identifies a fit: its arguments, and a hash of some images and the labels."""
-        free = {"checkpoint", "verbose", "n_jobs", "decoded_cache", *_DEVICE}
-        fit = {
-            name: repr(plain(getattr(self, name))) for name in self._arguments if name not in free
-        }
-        fit["time_budget"] = repr(float(self.time_budget))
-        if self.plan is not None:
-            fit["plan"] = key_of(packed_argument(self.plan))
-        for name, given in (("X", X), ("X_unlabeled", X_unlabeled)):
-            if given is None:
-                fit[name] = "None"
-                continue
-            n = count_images(given := opened(given))
-            some = pick(given, np.unique(np.linspace(0, n - 1, min(n, _COMPARED)).astype(int)))
-            pixels = PixelFeatures(**self._common()).fit_transform(some)
-            fit[name] = f"{n} images {hashlib.sha256(pixels.tobytes()).hexdigest()[:16]}"
-        fit["y"] = hashlib.sha256(repr(np.asarray(y).tolist()).encode()).hexdigest()[:16]
-        return fit
-
-    def _plan(
-        self,
-        speeds: Speeds,
-        mirror: bool,
-        end: float,
-        X: Any,
-        X_unlabeled: Any,
-        n_rows: int,
-        are_labeled: bool,
-        most_features: int | None,
-        bar: "_Bar",
-    ) -> tuple[dict[str, Any], float]:
-        """Return a plan that ends in time, and the time at which its learner has to end."""
-        n_training = count_images(X)
-        if X_unlabeled is not None:
-            n_training += count_images(opened(X_unlabeled))
-        parts = planned(
-            speeds, mirror, end - time.monotonic(), n_training, n_rows, are_labeled,
-            self._frozen(), most_features, plain(self.max_seconds_per_image),
-        )  # fmt: skip
-        bar.say(described(parts, speeds, n_training, n_rows))
-        plan = {"parts": parts, "seed": draw_seed(self.random_state)}
-        encoding = n_rows * speeds.encoding * (1 + mirror) if "learner" in parts else 0.0
-        return plan, end - encoding
-
-    def _frozen(self) -> PretrainedEncoder | None:
-        if self.weights is None:
-            return None
-        return PretrainedEncoder(encoder=self.encoder, weights=self.weights, pool="avg")
-
-    def _common(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in (*_READING, *_DEVICE)}
-
-    def _fit_parts(
-        self,
-        plan: dict[str, Any],
-        X: Any,
-        X_unlabeled: Any,
-        images: Any,
-        deadline: float | None,
-        bar: "_Bar",
-        folder: Begun | None,
-    ) -> tuple[dict[str, Any], dict[str, np.ndarray], list[dict], TrainingInterrupted | None]:
-        """Fit the parts of a plan, and encode images; complete the plan.
-
-        Returns
-        -------
-        fitted : dict of str to transformer
-        features : dict of str to ndarray of shape (n, d)
-        report : list of dict
-        interrupted : TrainingInterrupted or None
-            Error of a learner that was interrupted.
-        """
-        fitted: dict[str, Any] = {}
-        features, report, interrupted = {}, [], None
-        for name, part in plan["parts"].items():
-            bar.at(name)
-            started = time.monotonic()
-            part = clone(part).set_params(**self._common(), random_state=plan["seed"])
-            with _told_once(fitted):
-                if isinstance(part, PretextLearner):
-                    if deadline is not None:
-                        part.time_budget = max(deadline - time.monotonic(), 0.1)
-                        plan["parts"][name] = clone(part)
-                    interrupted = _train(part, plan, X, X_unlabeled, bar, folder)
-                elif folder is None or not folder.restore(part, name):
-                    part.fit(X, X_unlabeled=X_unlabeled)
-                    if folder is not None:
-                        folder.keep(part, name)
-                        folder.write(plan, deadline)
-                features[name] = part.transform(images)
-            fitted[name] = part
-            seconds = time.monotonic() - started
-            report.append({"part": name, "seconds": seconds, "width": features[name].shape[1]})
-        return fitted, features, report, interrupted
 
     def transform(self, X: Any) -> np.ndarray:
         """Compute the features of images.
@@ -437,7 +447,7 @@ class AutoFeatures(
         ends = np.cumsum([found.shape[1] for found in features.values()])
         joined = np.empty((len(next(iter(features.values()))), ends[-1]), np.float32)
         for (name, found), end in zip(features.items(), ends, strict=True):
-            for start in range(0, len(found), _ROWS_AT_ONCE):
+            for start in range(0, len(found), _ROWS_AT_ONCE):  # a scaled copy takes little memory
                 rows = slice(start, start + _ROWS_AT_ONCE)
                 scaled = self.scalers_[name].transform(found[rows])
                 joined[rows, end - found.shape[1] : end] = scaled
@@ -558,9 +568,7 @@ class _Bar:
         self.bar.close()
 
 
-def _train(
-    learner: Any, plan: dict[str, Any], X: Any, X_unlabeled: Any, bar: _Bar, folder: Begun | None
-) -> TrainingInterrupted | None:
+def _train(learner: Any, plan: dict[str, Any], fit: _Fit) -> TrainingInterrupted | None:
     """Train the learner of a plan, and record its steps; return the error if it is interrupted."""
     interrupted = None
     if learner.time_budget is None and "timetable" not in plan:
@@ -568,14 +576,14 @@ def _train(
             "the learner of the plan needs a time_budget, or the plan a timetable; give plan_ of a "
             "fitted AutoFeatures"
         )
-    if folder is not None:
-        folder.write(plan, None)
-        learner.checkpoint = folder.of_learner()
+    if fit.checkpoint is not None:
+        fit.checkpoint.write(plan, None)
+        learner.checkpoint = fit.checkpoint.of_learner()
     try:
         with inner_training():
             learner._fit(
-                X, X_unlabeled, epochs=0, continued=False,
-                timetable=plan.get("timetable", ()), after_step=bar.go_on,
+                fit.X, fit.X_unlabeled, epochs=0, continued=False,
+                timetable=plan.get("timetable", ()), after_step=fit.bar.go_on,
             )  # fmt: skip
     except TrainingInterrupted as error:
         interrupted = error

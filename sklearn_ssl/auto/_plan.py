@@ -1,4 +1,4 @@
-"""What fits into a time budget: the speed of this machine, and the parts that it allows."""
+"""Plan of a fit within a time budget: measure this machine, and choose the parts that fit."""
 
 import functools
 import time
@@ -18,7 +18,7 @@ from sklearn_ssl.images import count_images, pick
 from sklearn_ssl.views import Views
 
 _SAMPLE = 256  # images that speeds are measured with
-_FEWEST = 32
+_FEWEST = 32  # images that they are measured with at least
 _FEW_ATOMS, _MANY_ATOMS = 64, 512
 _ATOMS = (1600, 1200, 800, 600, 400, 200, 100, 50, 25)
 _ENCODING_SHARE = 0.4  # of the time that the learner may take to encode images
@@ -39,7 +39,7 @@ _HANDED = 0.65  # share of images told from mirror images, from which on left an
 
 @dataclass
 class Speeds:
-    """Speeds on this machine, for the images at hand.
+    """Speed of this machine for some images: seconds of what a fit does.
 
     Parameters
     ----------
@@ -110,6 +110,7 @@ def make_dictionary(shape: tuple[int, int, int], /, **params: Any) -> PatchDicti
 
 
 def _patches_an_image(shape: tuple[int, int, int]) -> int:
+    """Return the number of patches that a dictionary cuts from an image."""
     dictionary = make_dictionary(shape)
     height, width = size_for(shape[:2], dictionary.input_size)
     side = dictionary.patch_size

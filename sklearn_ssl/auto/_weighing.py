@@ -69,27 +69,23 @@ class Labels:
     Attributes
     ----------
     kind : {"none", "classes", "several", "numbers"}
-    is_labeled : ndarray of shape (n,), bool
     rows : ndarray of int
         Rows of X with a label.
     """
 
     def __init__(self, y: Any, n: int, are_numbers: bool | None = None):
-        self.kind, self.is_labeled, self.values = "none", np.zeros(n, bool), np.zeros((0, 1))
-        if y is not None:
-            if are_numbers is None:
-                are_numbers = _are_numbers(y)
-            if are_numbers:
-                values, self.is_labeled = read_targets(y, n)
-                self.kind = "numbers"
-            else:
-                values, self.is_labeled = read_labels(y, n, multilabel=True)
-                self.kind = "classes" if values.ndim == 1 else "several"
-                if self.kind == "classes":
-                    classes, values = np.unique(values, return_inverse=True)
-                    self.n_classes = len(classes)
-            self.values = values.reshape(len(values), -1)
-        self.rows = np.flatnonzero(self.is_labeled)
+        values: np.ndarray
+        if y is None:
+            self.kind, values, is_labeled = "none", np.zeros(0), np.zeros(n, bool)
+        elif _are_numbers(y) if are_numbers is None else are_numbers:
+            self.kind, (values, is_labeled) = "numbers", read_targets(y, n)
+        else:
+            values, is_labeled = read_labels(y, n, multilabel=True)
+            self.kind = "classes" if values.ndim == 1 else "several"
+        if self.kind == "classes":
+            values = np.unique(values, return_inverse=True)[1]
+        self.values = values.reshape(len(values), -1 if len(values) else 1)
+        self.rows = np.flatnonzero(is_labeled)
 
     def some(self, n: int) -> np.ndarray:
         """Return the places of at most ``n`` labels, of all kinds."""

@@ -8,6 +8,7 @@ from sklearn_ssl.images._listing import list_images
 from sklearn_ssl.images._load import load_images
 from sklearn_ssl.images._pixel_range import Extremes, PixelRange, learn_pixels
 from sklearn_ssl.images._read import (
+    READING,
     Images,
     complete_shape,
     read_images,

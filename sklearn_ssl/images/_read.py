@@ -19,6 +19,9 @@ from torch.utils.data import Dataset
 from sklearn_ssl._utils._messages import warn
 from sklearn_ssl.exceptions import ImageReadWarning, ImageShapeWarning, MemoryWarning
 
+# arguments of estimators by which images are read
+READING = ("image_shape", "channel_order", "pages", "on_error", "decoded_cache", "n_jobs")
+
 Shape = tuple[int, int, int]  # height, width, channels
 Item = TypeVar("Item")
 Result = TypeVar("Result")

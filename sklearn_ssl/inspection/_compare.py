@@ -30,7 +30,7 @@ from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.exceptions import LabelWarning
 from sklearn_ssl.fine_tuning import FineTunedClassifier
 from sklearn_ssl.fixed import PatchDictionary
-from sklearn_ssl.images import PickedArray, count_images, load_images, opened, pick
+from sklearn_ssl.images import READING, PickedArray, count_images, load_images, opened, pick
 from sklearn_ssl.inspection._given import check_columns
 from sklearn_ssl.probes import LinearProbe
 from sklearn_ssl.semi_supervised import SelfSupervisedClassifier
@@ -39,7 +39,6 @@ from sklearn_ssl.views import Views
 _USUAL_N_LABELS = (50, 250, 1000)
 _SUPERVISED = "supervised"
 # learner arguments that control how images are read
-_READING = ("image_shape", "channel_order", "on_error", "pages", "decoded_cache", "n_jobs")
 
 
 @validate_params(
@@ -357,7 +356,7 @@ def _learner_in(method: Any) -> Any:
 
 def _reading_of(learner: Any) -> dict[str, Any]:
     """Return the arguments that control how a learner reads images."""
-    return {} if learner is None else {name: getattr(learner, name) for name in _READING}
+    return {} if learner is None else {name: getattr(learner, name) for name in READING}
 
 
 def _is_trained(method: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What a fit of AutoFeatures has planned and learned so far, in a folder."""
+"""Checkpoint of a fit of AutoFeatures: a folder with its plan, its time and the fitted parts."""
 
 import time
 from pathlib import Path
@@ -16,24 +16,26 @@ _PARTS = (PatchDictionary, PixelFeatures, PretrainedEncoder, SimCLR, Views)
 _CLASSES = {cls.__name__: cls for cls in _PARTS}
 
 
-class Begun:
-    """Folder with the plan of a fit that may be resumed, the time it took, and fitted parts.
+class FitCheckpoint:
+    """Checkpoint of a fit: a folder with its plan, the time it took so far, and fitted parts.
 
     Parameters
     ----------
     path : Path
-    fit : dict of str to object
+    fit : dict of str to str
         Values that identify the fit.
+    began : float
+        Time of the monotonic clock when the fit began; earlier once a fit is resumed.
     """
 
-    def __init__(self, path: Path, fit: dict[str, Any]):
+    def __init__(self, path: Path, fit: dict[str, str], began: float):
         self.path = path
         self.fit = fit
-        self.began = time.monotonic()
+        self.began = began
 
     @property
     def exists(self) -> bool:
-        """Whether a fit has begun here."""
+        """Return whether the folder has a plan."""
         return self._file.exists()
 
     @property
@@ -75,11 +77,11 @@ class Begun:
         self.path.mkdir(parents=True, exist_ok=True)
         write_file(self._file, values)
 
-    def keep(self, part: Any, name: str) -> None:
+    def save_part(self, part: Any, name: str) -> None:
         """Write a fitted part."""
         write_file(self.path / f"{name}.safetensors", part._state())
 
-    def restore(self, part: Any, name: str) -> bool:
+    def restore_part(self, part: Any, name: str) -> bool:
         """Restore a fitted part, and return whether there is one."""
         file = self.path / f"{name}.safetensors"
         if not file.exists():
