@@ -292,8 +292,8 @@ def test_a_pool_that_is_forked_after_or_during_a_fit_works(in_thread):
     assert done.stdout.strip() == "2", done.stderr
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="measures glibc by /proc")
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has glibc's allocator and /proc")
 def test_memory_that_was_kept_for_the_training_is_given_back():
     """glibc keeps freed blocks of the training for the next batch; afterwards it does not."""
     code = """

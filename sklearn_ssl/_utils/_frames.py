@@ -8,8 +8,6 @@ def make_frame(rows: list[dict[str, Any]], library: str) -> Any:
     if library == "polars":
         import polars
 
-        if "pool" in rows[0]:  # a column has one type
-            rows = [{**row, "pool": str(row["pool"])} for row in rows]
         return polars.DataFrame(rows)
     try:
         import pandas

@@ -120,6 +120,8 @@ def layer_report(
         row["alpha_req"] = _or_nan(alpha_req, mine)
         row["uniformity"] = uniformity(mine)
         rows.append(row)
+    if frame == "polars":  # whose columns have one type
+        rows = [{**row, "pool": str(row["pool"])} for row in rows]
     return make_frame(rows, frame)
 
 
