@@ -2,6 +2,7 @@
 
 import pickle
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -303,6 +304,20 @@ def test_files_that_cannot_be_read(tmp_path):
     assert np.isfinite(np.delete(features, 3, axis=0)).all()
 
 
+def test_an_image_that_one_part_cannot_encode_has_no_features(fitted, monkeypatch):
+    transform = PatchDictionary.transform
+
+    def broken(self, images):
+        found = transform(self, images)
+        found[2] = np.nan
+        return found
+
+    monkeypatch.setattr(PatchDictionary, "transform", broken)
+    features = fitted.transform(X)
+    assert np.isnan(features[2]).all()
+    assert np.isfinite(np.delete(features, 2, axis=0)).all()
+
+
 def test_ctrl_c_keeps_what_was_learned(monkeypatch):
     auto = AutoFeatures(plan=plan(timetable=[(0, 0.0), (400, 1.0)]))
     forward, calls = TinyNet.forward, []
@@ -320,7 +335,13 @@ def test_ctrl_c_keeps_what_was_learned(monkeypatch):
     ):
         auto.fit(X)
     assert len(auto.plan_["timetable"]) == 2
-    monkeypatch.setattr(TinyNet, "forward", forward)
+
+    def limited(self, images):
+        calls.append(len(images))
+        assert len(calls) < 300, "the training does not end"
+        return forward(self, images)
+
+    monkeypatch.setattr(TinyNet, "forward", limited)
     again = AutoFeatures(plan=auto.plan_).fit(X)  # as many steps
     np.testing.assert_array_equal(again.transform(X), auto.transform(X))
 
@@ -362,6 +383,21 @@ def test_a_checkpoint_of_other_images_is_refused(tmp_path):
         with pytest.raises(ValueError, match="has another fit"):
             clone(auto).fit(images, labels, X_unlabeled=more)
     clone(auto).fit(X, y)
+
+
+def test_time_until_an_interruption_counts(tmp_path, usual_speeds, monkeypatch):
+    monkeypatch.setattr("sklearn_ssl.auto._plan._LEAST_SECONDS", 0.0)
+    auto = AutoFeatures(4.0, checkpoint=tmp_path / "fit", random_state=0)
+
+    def interrupted(self, net, images):
+        time.sleep(2.5)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PatchDictionary, "_learn", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            auto.fit(X)
+    assert auto.fit(X).plan_["parts"]["learner"].time_budget < 1.5
 
 
 def test_a_fit_that_goes_on_has_the_time_that_was_left(tmp_path, usual_speeds, monkeypatch):

@@ -246,7 +246,12 @@ class AutoFeatures(
             fit = _Fit(X, X_unlabeled, labels, asked, began, bar, checkpoint)
             plan, deadline, places = self._plan(fit, head)
             rows = fit.rows(places)
-            fitted, features, report, interrupted = self._fit_parts(fit, plan, deadline, rows)
+            try:
+                fitted, features, report, interrupted = self._fit_parts(fit, plan, deadline, rows)
+            except KeyboardInterrupt:  # not of the learner, which has a checkpoint of its own
+                if checkpoint is not None:
+                    checkpoint.write(plan, deadline)
+                raise
             bar.at("weights")
             self._set_fitted(fit, plan, places, rows, fitted, features, report)
             if interrupted is not None:

@@ -482,17 +482,16 @@ def _distances(some: Tensor, samples: Tensor) -> Tensor:
 def _kernel(some: Tensor, samples: Tensor, gamma: float) -> Tensor:
     """Compute the kernel matrix of scaled samples in double precision, a few rows at a time.
 
-    If both are the same, what is above the diagonal is copied from below.
+    If both are the same, only the blocks up to the diagonal are computed, which is all that a
+    Cholesky decomposition reads; others are 0.
     """
-    kernel = torch.empty(len(some), len(samples), dtype=torch.float64, device=some.device)
+    kernel = torch.zeros(len(some), len(samples), dtype=torch.float64, device=some.device)
     size = max(1, _PAIRS_AT_ONCE // len(samples))
     for start in range(0, len(some), size):
         rows = slice(start, start + size)
         columns = slice(0, start + size if some is samples else None)
         distances = _distances(some[rows], samples[columns])
         kernel[rows, columns] = distances.mul_(-gamma).exp_()
-        if some is samples:
-            kernel[:start, rows] = kernel[rows, :start].T
     if some is samples:
         kernel.diagonal().fill_(1)
     return kernel
