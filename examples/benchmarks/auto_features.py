@@ -86,6 +86,14 @@ def run(features, minutes, seed, images, labels, n_labels):
     return line
 
 
+def read_images(path, digits, side):
+    """Return scikit-learn's digits, or the images of a zip or folder, and labels."""
+    if not digits:
+        return load_images(path, side)
+    images, labels = load_digits(return_X_y=True)
+    return (16 * images.reshape(-1, 8, 8, 1)).clip(0, 255).astype(np.uint8), labels
+
+
 def print_times(options, images):
     """Print the time that AutoFeatures takes, for an array and for a folder of files."""
     with tempfile.TemporaryDirectory() as folder:
@@ -138,12 +146,9 @@ def main():
     if options.table:
         print_table(lines)
         return
+    images, labels = read_images(options.data, options.digits, options.side)
     if options.digits:
-        images, labels = load_digits(return_X_y=True)
-        images = (16 * images.reshape(-1, 8, 8, 1)).clip(0, 255).astype(np.uint8)
         options.name = "digits"
-    else:
-        images, labels = load_images(options.data, options.side)
     if options.gray:
         images = images.mean(3, keepdims=True).round().astype(np.uint8)
     if options.times is not None:

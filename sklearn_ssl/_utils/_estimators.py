@@ -218,13 +218,10 @@ def fill_docstring(cls: Any) -> None:
         inspect.cleandoc(base.__doc__ or "") for base in reversed(cls.__mro__[1:])
     )
     cls.__doc__ = inspect.cleandoc(cls.__doc__)
-    arguments, attributes = (
-        _describe_arguments(cls),
-        of_bases.partition("Attributes\n----------\n")[2],
-    )
+    attributes = of_bases.partition("Attributes\n----------\n")[2]
     parts = {  # placeholders that have a line of their own, and texts
         "Parameters": f"{_overview(cls)}\n\nParameters",
-        "<shared parameters>": arguments,
+        "<shared parameters>": _describe_arguments(cls),
         "<attributes>": attributes.partition("\n\n")[0],
     }
     lines = [parts.get(line, line) for line in cls.__doc__.split("\n")]

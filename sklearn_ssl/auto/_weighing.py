@@ -34,7 +34,7 @@ def usual_weights(fitted: dict[str, Any]) -> Weights:
     """Return the weights of parts without labels: a learner's grows with the images it has seen.
 
     The numbers are from CIFAR-10, digits and photographs of hands, with learners trained for 20 and
-    200 seconds.
+    200 seconds (examples/benchmarks/auto_weights.py).
     """
     share = 0.0
     if "learner" in fitted:
