@@ -18,7 +18,7 @@ from sklearn_ssl import CPC, DINO, RotationPrediction, SimCLR, Views
 from sklearn_ssl._utils._torch import isolated
 from sklearn_ssl.encoders import encoder_names, make_encoder, pool_features, pooled_width
 
-OURS = ("small_resnet", "small_vit", "resnet18")
+OURS = ("small_resnet", "small_convnet", "small_vit", "resnet18")
 POOLS = ("avg", "max", 1, 2, 3, 50, None)
 
 
@@ -71,6 +71,7 @@ def stages(stem, widths, sides, blocks=None):
     return layers
 
 
+CONV = (32, 128, 128)
 SMALL, BASIC, WIDE = (32, 64, 128, 256), (64, 128, 256, 512), (256, 512, 1024, 2048)
 
 
@@ -81,6 +82,11 @@ SMALL, BASIC, WIDE = (32, 64, 128, 256), (64, 128, 256, 512), (256, 512, 1024, 2
         ("small_resnet", 32, stages((32, 32, 32), SMALL, (32, 16, 8, 4))),
         ("small_resnet", 64, stages((32, 32, 32), SMALL, (32, 16, 8, 4))),
         ("small_resnet", 128, stages((32, 32, 32), SMALL, (32, 16, 8, 4))),
+        ("small_convnet", 8, stages((24, 8, 8), CONV, (4, 2, 1))),
+        ("small_convnet", 32, stages((24, 32, 32), CONV, (16, 8, 4))),
+        ("small_convnet", 96, stages((24, 48, 48), CONV, (24, 12, 6))),
+        ("small_convnet", 128, stages((24, 32, 32), CONV, (16, 8, 4))),
+        ("wide_convnet", 32, stages((24, 32, 32), (64, 256, 256), (16, 8, 4))),
         ("resnet18", 16, stages((64, 16, 16), BASIC, (16, 8, 4, 2), (2, 2, 2, 2))),
         ("resnet18", 64, stages((64, 32, 32), BASIC, (32, 16, 8, 4), (2, 2, 2, 2))),
         ("resnet34", 8, stages((64, 8, 8), BASIC, (8, 4, 2, 1), (3, 4, 6, 3))),
@@ -317,6 +323,15 @@ def test_images_of_another_size_can_be_given_later():
         assert found.shape[2:] == ((4, 6) if name == "small_vit" else (2, 3))
 
 
+def test_blocks_of_a_convnet_start_as_identities():
+    """Each channel of the input is passed on, pooled, as Jordan (2024) initializes them."""
+    encoder = build("small_convnet", 16, 16).eval()
+    block, x = encoder.backbone.layer1, random_batch(2, 24, height=16, width=16)
+    with torch.no_grad():
+        found = block.conv2(block.pool(block.conv1(x)))
+    torch.testing.assert_close(found[:, :24], nn.functional.max_pool2d(x, 2))
+
+
 # Default layer
 
 
@@ -328,6 +343,7 @@ def test_images_of_another_size_can_be_given_later():
         ("resnet18", (16, 16), "layer3"),
         ("small_vit", (16, 16), "block4"),
         ("small_resnet", (1, 1), "layer3"),
+        ("small_convnet", (32, 32), "layer2"),
     ],
 )
 def test_default_layer(encoder, size, layer):
@@ -447,7 +463,8 @@ def test_light_family_of_torchvision_runs(name, channels):
 
 def test_names_are_those_of_torchvision():
     assert set(FAMILIES) < set(encoder_names())
-    assert encoder_names()[:2] == ["small_resnet", "small_vit"]
+    ours = ["small_resnet", "small_convnet", "wide_convnet", "small_vit"]
+    assert encoder_names()[:4] == ours
     assert not [n for n in encoder_names() if "rcnn" in n or "deeplab" in n or "r3d" in n]
 
 

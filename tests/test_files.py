@@ -391,6 +391,55 @@ def test_the_size_without_image_shape(sizes, shape):
     assert read_images(X, estimator=SimCLR()).shape[:2] == shape
 
 
+def squares_of_bands(resize, whole=False):
+    """A wide and a tall image of three bands, red, green and blue, as they are read."""
+    bands = np.zeros((20, 60, 3), np.uint8)
+    for channel in range(3):
+        bands[:, 20 * channel : 20 * channel + 20, channel] = 255
+    X = [Image.fromarray(bands), np.ascontiguousarray(bands.swapaxes(0, 1))]
+    files = Files(X, Reading(resize=resize), (12, 12))
+    return files.whole(np.arange(2), 1.0)[0] if whole else files[np.arange(2)]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_resize_keeps_or_cuts_the_ends(whole):
+    found = {name: squares_of_bands(name, whole) for name in ("crop", "pad", "squash")}
+    if not whole:
+        assert (found["crop"][..., 1] > 150).all()  # the middle band
+        assert all(images.shape == (2, 12, 12, 3) for images in found.values())
+    for name in ("pad", "squash"):
+        for image in (found[name][0], found[name][1].swapaxes(0, 1)):
+            height, width = image.shape[:2]
+            shown = [image[height // 2, int(width * share)].argmax() for share in (0.1, 0.5, 0.9)]
+            assert shown == [0, 1, 2]
+            ends = image[[0, -1]]
+            assert (ends == 0).all() if name == "pad" else (ends.max(2) > 100).all()
+
+
+def test_padded_images_fit_exactly():
+    """Resized by Pillow to the longer side, and as far from one end as from the other."""
+    tall = smooth(40, 20)
+    loaded = load_images([Image.fromarray(tall)] * 2, (12, 12), resize="pad")
+    inner = Image.fromarray(tall).resize((6, 12), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(loaded[0, :, 3:9], np.asarray(inner))
+    assert (loaded[0, :, :3] == 0).all()
+    assert (loaded[0, :, 9:] == 0).all()
+
+
+def test_learners_resize_as_they_are_asked():
+    images = [Image.fromarray(smooth(16, 40, seed=row)) for row in range(12)]
+    X = [encoded(np.asarray(image)) for image in images]
+    learner = small(SimCLR, image_shape=(12, 12), resize="squash").fit(X)
+    loaded = load_images(X, (12, 12), resize="squash")
+    np.testing.assert_allclose(learner.transform(X), learner.transform(loaded), atol=1e-6)
+    squashed = images[3].resize((12, 12), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(loaded[3], np.asarray(squashed))
+    with pytest.raises(ValueError, match="resize"):
+        small(SimCLR, resize="stretch").fit(X)
+    with pytest.raises(ValueError, match="resize"):
+        load_images(X, resize="stretch")
+
+
 @pytest.mark.parametrize("fast", [True, False])
 def test_scaled_jpegs_look_like_whole_ones(fast, monkeypatch):
     """The tolerance that docs/images.md states: 2 of 255, on average."""
@@ -1218,15 +1267,34 @@ def test_whatever_pillow_reads(suffix, tmp_path):
     assert read_images(tmp_path, estimator=SimCLR(), min_images=1).shape[:2] == (8, 8)
 
 
+def test_heic_is_read_where_its_plugin_is_installed(tmp_path):
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    Image.fromarray(smooth(32, 32)).save(tmp_path / "0.heic", quality=95)
+    (path,) = list_images(tmp_path)
+    found = read_images([path], estimator=SimCLR(), min_images=1).take(np.arange(1))[0]
+    assert np.abs(found.permute(1, 2, 0).numpy() - smooth(32, 32).astype(float)).mean() < 8
+
+
+def test_what_an_extra_would_read_is_told(tmp_path, monkeypatch):
+    place(tmp_path, "0.png")
+    (tmp_path / "1.dcm").write_bytes(bytes(128) + b"DICM")
+    monkeypatch.setattr("sklearn_ssl.images._listing.find_spec", lambda name: None)
+    monkeypatch.setattr("sklearn_ssl.images._decoding._installed", lambda name: None)
+    with pytest.warns(ImageReadWarning, match=r"left out.*sklearn-ssl\[dicom\]' to read \.dcm"):
+        assert names_of(tmp_path) == ["0.png"]
+    with pytest.raises(ImageReadError, match=r"it is a DICOM file; pip install.*\[dicom\]"):
+        load_images([str(tmp_path / "1.dcm")])
+
+
 def test_what_is_left_out_is_counted(tmp_path):
     place(tmp_path, "0.png", "1.png")
-    for name in ("2.heic", "3.HEIC", "4", "labels.csv", "5.h5", "6.mpg"):
+    for name in ("2.ai", "3.AI", "4", "labels.csv", "5.h5", "6.mpg"):
         (tmp_path / name).write_bytes(b"")
-    message = r"5 of 8 files in .* are left out.*: \.heic \(2\), no extension \(1\), \.h5 \(1\)"
+    message = r"5 of 8 files in .* are left out.*: \.ai \(2\), no extension \(1\), \.h5 \(1\)"
     with pytest.warns(ImageReadWarning, match=message):
         assert names_of(tmp_path) == ["0.png", "1.png"]
-    with pytest.raises(FileNotFoundError, match=r"none that Pillow can read, only \.heic \(1\)"):
-        list_images(tmp_path / "2.heic")
+    with pytest.raises(FileNotFoundError, match=r"none that can be read, only \.ai \(1\)"):
+        list_images(tmp_path / "2.ai")
 
 
 @pytest.mark.parametrize("damage", ["a bit", "not an archive", "encrypted"])

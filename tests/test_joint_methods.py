@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ from sklearn_ssl import (
     BarlowTwins,
     DeepInfoMax,
     ExemplarCNN,
+    FroSSL,
     InstanceDiscrimination,
     LeJEPA,
     MoCo,
@@ -45,9 +47,13 @@ from sklearn_ssl import (
     SwAV,
     VICReg,
     Views,
+    VISReg,
 )
 from sklearn_ssl.contrastive._nnclr import nearest
 from sklearn_ssl.joint_embedding._emp_ssl import coding_rate
+from sklearn_ssl.joint_embedding._frossl import log_frobenius
+from sklearn_ssl.joint_embedding._lejepa import sigreg
+from sklearn_ssl.joint_embedding._visreg import spread_losses
 from sklearn_ssl.nn import ConvDiscriminator, Queue, frozen
 from sklearn_ssl.views import MultiCrop
 
@@ -326,7 +332,7 @@ def test_multi_crop_draws_two_large_views_and_small_crops():
     assert len(MultiCrop(views, 0, (0.1, 0.3), (80, 60))(images)) == 1
 
 
-MULTI_CROP = [BYOL, DINO, BarlowTwins, LeJEPA, SimCLR, SimSiam, SwAV, VICReg]
+MULTI_CROP = [BYOL, DINO, BarlowTwins, FroSSL, LeJEPA, SimCLR, SimSiam, SwAV, VICReg, VISReg]
 
 
 @pytest.mark.parametrize("Learner", MULTI_CROP)
@@ -551,6 +557,98 @@ def test_lejepa_loss(local_crops):
         large, local = z.unflatten(0, (-1, 6)).split((2, local_crops))
         peer = LeJEPALoss(0.3, sigreg_num_vectors=8)
         assert_same_training(task, terms["loss"], peer(global_proj=large, local_proj=local))
+
+
+# VISReg
+
+
+def naive_spread(views, directions):
+    """Means, deviations, and sorted projections against Gaussian quantiles, one by one."""
+    terms = {"center": [], "scale": [], "shape": []}
+    quantiles = [NormalDist().inv_cdf(i / 7) for i in range(1, 7)]  # 6 images
+    for z in views:
+        columns = []
+        for column in z.T:
+            mean = sum(column) / 6
+            deviation = math.sqrt(sum((x - mean) ** 2 for x in column) / 6)
+            terms["center"].append(mean**2)
+            terms["scale"].append((1 - deviation) ** 2)
+            columns.append([(x - mean) / deviation for x in column])
+        for direction in directions:
+            projected = sorted(sum(np.array(columns) * direction[:, None]))
+            pairs = zip(projected, quantiles, strict=True)
+            terms["shape"].append(np.mean([(x - q) ** 2 for x, q in pairs]))
+    return {name: np.mean(values) for name, values in terms.items()}
+
+
+@pytest.mark.parametrize("local_crops", [0, 2])
+def test_visreg_loss(local_crops):
+    weights = {"center_weight": 0.5, "scale_weight": 2.0, "shape_weight": 3.0}
+    task, images, crops = crop_task(
+        VISReg, local_crops, regularization_weight=0.3, directions=8, **weights
+    )
+    terms = run(task, images, seed=3)
+    views = arrays(task.projector(embed_all(task.encoder, crops)))
+    torch.manual_seed(3)
+    wanted = naive_spread(views, units(torch.randn(5, 8).double().numpy().T))
+    wanted["prediction"] = np.mean([((views[0] + views[1]) / 2 - view) ** 2 for view in views])
+    for name, value in wanted.items():
+        assert_is(terms[name], value)
+    spread = 0.5 * wanted["center"] + 2 * wanted["scale"] + 3 * wanted["shape"]
+    assert_is(terms["loss"], 0.7 * wanted["prediction"] + 0.3 * spread)
+
+
+def test_visreg_has_gradients_where_lejepa_has_none():
+    """Wu et al. (2026): those of SIGReg vanish as embeddings collapse."""
+    directions = F.normalize(normal(5, 64), dim=0)
+    lengths = {}
+    for size in (1.0, 1e-3):
+        for name, loss in (
+            ("sigreg", sigreg),
+            ("spread", lambda *a: sum(spread_losses(*a).values())),
+        ):
+            z = (size * normal(2, 128, 5, seed=1)).requires_grad_()
+            loss(z, directions).backward()
+            lengths[name, size] = z.grad.norm().item()
+    assert lengths["sigreg", 1e-3] < 0.05 * lengths["sigreg", 1.0]
+    assert lengths["spread", 1e-3] > lengths["spread", 1.0]
+
+
+def test_visreg_of_equal_embeddings_is_finite():
+    z = torch.ones(2, 8, 5, requires_grad=True)
+    sum(spread_losses(z, F.normalize(normal(5, 4), dim=0)).values()).backward()
+    assert z.grad.isfinite().all()
+
+
+# FroSSL
+
+
+@pytest.mark.parametrize("projection_dim", [4, 9])  # fewer and more numbers than images
+@pytest.mark.parametrize("local_crops", [0, 2])
+def test_frossl_loss(local_crops, projection_dim):
+    task, images, crops = crop_task(FroSSL, local_crops, invariance_weight=3.0)
+    task.projector = nn.Linear(task.encoder.out_shape[0], projection_dim)
+    terms = run(task, images)
+    views = arrays(task.projector(embed_all(task.encoder, crops)))
+    views = [z - z.mean(0) for z in views]
+    views = [z / np.linalg.norm(z, axis=0) for z in views]
+    entropies = []  # Skean et al. (2024), equation 4: of the shares of the eigenvalues
+    for z in views:
+        shares = np.linalg.eigvalsh(z.T @ z) / projection_dim
+        entropies.append(-np.log(sum(shares**2)))
+    mean = sum(views) / len(views)
+    distance = np.mean([(z - mean) ** 2 for z in views]) * projection_dim * len(views)
+    assert_is(terms["regularization"], -np.mean(entropies))
+    assert_is(terms["invariance"], distance)
+    assert_is(terms["loss"], 3 * distance - np.mean(entropies))
+
+
+def test_frossl_spreads_variance_evenly():
+    """The regularization is least, -log(d), for white embeddings, and 0 if they are on a line."""
+    white = torch.linalg.qr(normal(64, 8)).Q[None]
+    line = normal(64, 1)[None].expand(1, 64, 8)
+    assert_is(log_frobenius(white)[0], -np.log(8))
+    assert log_frobenius(line)[0].item() == pytest.approx(0, abs=1e-5)
 
 
 # EMP-SSL

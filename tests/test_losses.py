@@ -13,6 +13,7 @@ from sklearn_ssl.nn import (
     LARS,
     OPTIMIZERS,
     ConvDecoder,
+    Muon,
     cosine,
     info_nce,
     mlp,
@@ -20,6 +21,7 @@ from sklearn_ssl.nn import (
     parameter_groups,
     warmup_cosine,
 )
+from sklearn_ssl.nn._optimizers import orthogonalized
 
 
 def normal(*shape, seed=0):
@@ -317,9 +319,47 @@ def test_lars_steps_do_not_depend_on_the_size_of_the_gradient():
     torch.testing.assert_close(moved[2], moved[0], rtol=1e-4, atol=1e-7)
 
 
-def test_lars_calls_its_closure():
+def test_muon_is_that_of_torch_for_matrices_and_adamw_for_vectors():
+    Peer = getattr(torch.optim, "Muon", None)
+    if Peer is None:
+        pytest.skip("this torch has no Muon")
+    shapes = [(3, 5), (6, 2, 3, 3), (4,)]
+    ours = [nn.Parameter(normal(*shape)) for shape in shapes]
+    matrices = [nn.Parameter(normal(*shape).flatten(1)) for shape in shapes[:2]]
+    vector = nn.Parameter(normal(4))
+    optimizer = Muon(ours, lr=0.1, weight_decay=0.2)
+    peers = [
+        Peer(matrices, lr=0.1, weight_decay=0.2, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW([vector], lr=0.1, weight_decay=0.2),
+    ]
+    for step in range(4):
+        for number, p in enumerate(ours):
+            p.grad = normal(*p.shape, seed=10 * step + number)
+            [*matrices, vector][number].grad = p.grad.reshape([*matrices, vector][number].shape)
+        for one in (optimizer, *peers):
+            one.step()
+    for p, peer in zip(ours, [*matrices, vector], strict=True):
+        torch.testing.assert_close(p.reshape(peer.shape), peer, rtol=2e-2, atol=2e-2)  # bfloat16
+    torch.testing.assert_close(ours[2], vector)
+
+
+@pytest.mark.parametrize("shape", [(20, 50), (50, 20), (8, 8)])
+def test_orthogonalized_matrices_have_singular_values_near_1(shape):
+    matrix = normal(*shape, seed=3) * 100
+    values = torch.linalg.svdvals(orthogonalized(matrix).float())
+    assert values.min() > 0.5
+    assert values.max() < 1.4
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    along = torch.nn.functional.cosine_similarity(
+        orthogonalized(matrix).float().flatten(), (left @ right).flatten(), dim=0
+    )
+    assert along > 0.95
+
+
+@pytest.mark.parametrize("Optimizer", [LARS, Muon])
+def test_optimizers_call_their_closure(Optimizer):
     p = nn.Parameter(torch.ones(2))
-    optimizer = LARS([{"params": [p], "decays": False}], lr=0.1)
+    optimizer = Optimizer([{"params": [p], "decays": False}], lr=0.1)
 
     def closure():
         optimizer.zero_grad()
@@ -328,10 +368,12 @@ def test_lars_calls_its_closure():
         return loss
 
     assert optimizer.step(closure).item() == 2
-    torch.testing.assert_close(p.detach(), torch.full((2,), 0.8))
+    expected = 0.8 if Optimizer is LARS else 0.9  # AdamW's first step has the length of the rate
+    torch.testing.assert_close(p.detach(), torch.full((2,), expected))
 
 
-def test_lars_resumes_from_its_state():
+@pytest.mark.parametrize("Optimizer", [LARS, Muon])
+def test_optimizers_resume_from_their_state(Optimizer):
     def steps(layers, optimizer, which):
         for step in which:
             for name, gradient in layers.gradients(step).items():
@@ -339,7 +381,7 @@ def test_lars_resumes_from_its_state():
             optimizer.step()
 
     def fresh(layers):
-        return LARS(parameter_groups(layers, 0.1), lr=0.3)
+        return Optimizer(parameter_groups(layers, 0.1), lr=0.3)
 
     straight, resumed = Layers(), Layers()
     steps(straight, fresh(straight), range(4))

@@ -52,6 +52,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_ssl import (
     CPC,
+    AttentiveProbe,
     FineTunedClassifier,
     FineTunedRegressor,
     KernelProbe,
@@ -101,6 +102,7 @@ def test_scikit_learn_check(estimator, check):
 @parametrize_with_checks(
     [
         KernelRegressor(),
+        AttentiveProbe(batch_size=16, max_epochs=60),
         SelfSupervisedClassifier(small(SimCLR)),
         LinearProbe(C=[0.1, 1.0], cv=2),
         KernelProbe(alpha=0.1, gamma=1.0, class_weight="balanced"),
@@ -519,7 +521,7 @@ def test_a_kernel_probe_of_many_samples_chooses_alpha_for_all_of_them(monkeypatc
     def watched(kernel, wanted, root, alpha, some, intercept):
         found = solved(kernel, wanted, root, alpha, some, intercept)
         assert (len(kernel), len(some)) == (1000, 200)
-        is_wrong = found[2].argmax(1) != wanted[some].numpy().argmax(1)
+        is_wrong = found.left_out.argmax(1) != wanted[some].numpy().argmax(1)
         errors[round(float(np.log10(alpha)), 3)] = is_wrong.mean()
         return found
 
@@ -530,6 +532,21 @@ def test_a_kernel_probe_of_many_samples_chooses_alpha_for_all_of_them(monkeypatc
     assert {taken - 0.5, taken + 0.5} & errors.keys()  # it stopped where more was worse
     assert errors[taken] <= min(errors.values()) + 0.02
     assert probe.score(DIGITS.data[1000:], DIGITS.target[1000:]) > 0.95
+
+
+@pytest.mark.parametrize("alpha", [0.03, 1e-5, "auto"])
+@pytest.mark.parametrize("Probe", [KernelProbe, KernelRegressor])
+def test_single_precision_gives_the_same_predictions(Probe, alpha, monkeypatch):
+    """With weights, and refined; a small penalty needs double precision all the same."""
+    X, y = load_digits(return_X_y=True)
+    X, weights = X.astype(np.float32), np.random.default_rng(0).uniform(0.5, 2, 1797)
+    monkeypatch.setattr("sklearn_ssl.probes._kernel._CHOOSE_BY", 200)
+    found = []
+    for most in (2048, 100):
+        monkeypatch.setattr("sklearn_ssl.probes._kernel._MOST_IN_DOUBLE", most)
+        probe = Probe(alpha=alpha).fit(X[:1000], y[:1000], sample_weight=weights[:1000])
+        found.append(probe._predicted(X[1000:]))
+    np.testing.assert_allclose(found[1], found[0], atol=2e-4)
 
 
 @pytest.mark.parametrize("Probe", [KernelProbe, KernelRegressor])
@@ -686,6 +703,7 @@ WITH_LABELS = {
     "linear": LinearProbe(),
     "kernel": KernelProbe(),
     "neighbors": NeighborsProbe(5),
+    "attentive": AttentiveProbe(max_epochs=2),
     "few": SelfSupervisedClassifier(small(SimCLR)),
     "fine-tuned": tuned(FineTunedClassifier, max_epochs=2),
 }

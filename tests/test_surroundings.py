@@ -471,7 +471,7 @@ def test_a_warning_that_is_an_error_leaves_the_learner_as_it_was(images):
     assert not hasattr(learner, "net_")
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "lars", "sgd", torch.optim.RMSprop])
+@pytest.mark.parametrize("optimizer", ["adamw", "lars", "muon", "sgd", torch.optim.RMSprop])
 def test_a_rate_beyond_float32_diverges(optimizer, images):
     with pytest.raises(DivergenceError, match="lr=1e\\+39"):
         small(SimCLR, lr=1e39, optimizer=optimizer).fit(images)

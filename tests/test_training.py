@@ -45,7 +45,7 @@ from sklearn_ssl.exceptions import (
     DivergenceError,
     LittleTrainingWarning,
 )
-from sklearn_ssl.nn import LARS, MomentumCopy
+from sklearn_ssl.nn import LARS, MomentumCopy, Muon
 from sklearn_ssl.training import Progress
 
 
@@ -168,6 +168,7 @@ def test_a_healthy_fit_does_not_warn_of_collapse(images):
         ("adamw", torch.optim.AdamW),
         ("sgd", torch.optim.SGD),
         ("lars", LARS),
+        ("muon", Muon),
         (torch.optim.RMSprop, torch.optim.RMSprop),
     ],
 )

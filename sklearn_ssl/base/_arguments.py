@@ -34,8 +34,8 @@ class ImageArguments(DeclaredArguments):
     image_shape : tuple of int or None
         (height, width) or (height, width, channels) of images given as rows of a 2-D ``X``.
         ``None`` reads rows as squares with one or three channels, or else as strips of height 1.
-        Files are resized to cover this size and center-cropped; ``None`` keeps their size if it is
-        the same for all and at most 256 pixels per side, and resizes them to 96 x 96 otherwise.
+        Files are resized to this size (see ``resize``); ``None`` keeps their size if it is the same
+        for all and at most 256 pixels per side, and resizes them to 96 x 96 otherwise.
     channel_order : {"auto", "first", "last"}
         Position of the channels in ``X``: before height and width, or after them. ``"auto"``
         expects them first in torch tensors (n, channels, height, width), and last in arrays and in
@@ -44,6 +44,10 @@ class ImageArguments(DeclaredArguments):
         Pages or frames to read from each file: the page with this number (from 0), or all pages
         stacked as channels. ``None`` accepts files with one page, and files that declare their
         pages to be channels (ImageJ, OME). Reduced copies and masks are ignored.
+    resize : {"crop", "pad", "squash"}
+        How files whose sides have another ratio are brought to the size: ``"crop"`` resizes them to
+        cover it and cuts off what is beyond it; ``"pad"`` resizes them to fit in and fills the rest
+        with 0, so that nothing is lost; ``"squash"`` changes their proportions.
     on_error : {"raise", "skip"}
         Treatment of files that cannot be read. ``"skip"`` replaces them by other images in
         training, lists them in ``skipped_``, and returns NaN as their features. Scores and monitors
@@ -86,6 +90,7 @@ class ImageArguments(DeclaredArguments):
     image_shape: tuple[int, ...] | None = argument(tuple, list, None, group="images", default=None)
     channel_order: str = argument(StrOptions({"auto", "first", "last"}), default="auto")
     pages: int | str | None = argument(COUNT_OR_ZERO, StrOptions({"channels"}), None, default=None)
+    resize: str = argument(StrOptions({"crop", "pad", "squash"}), default="crop")
     on_error: str = argument(
         StrOptions({"raise", "skip"}), default="raise", changeable=True, trains=False
     )
@@ -133,10 +138,11 @@ class TrainingArguments(DeclaredArguments):
     Parameters
     ----------
     encoder : str, class or callable
-        Network to pretrain: ``"small_resnet"``, ``"small_vit"``, the name of a torchvision
-        classification model (``"resnet18"``), ``"timm/NAME"`` for a timm model, or a class or
-        function that builds a module, such as ``functools.partial(Net, depth=3)``. It is called
-        with ``in_channels`` and ``image_shape`` if it has arguments with these names.
+        Network to pretrain: ``"small_resnet"``; ``"small_convnet"``, which trains three times as
+        fast, or ``"wide_convnet"``; ``"small_vit"``; the name of a torchvision classification model
+        (``"resnet18"``); ``"timm/NAME"`` for a timm model; or a class or function that builds a
+        module, such as ``functools.partial(Net, depth=3)``. It is called with ``in_channels`` and
+        ``image_shape`` if it has arguments with these names.
     weights : str, path or None
         Pretrained weights to start from: the name of torchvision weights, or ``"DEFAULT"`` for
         torchvision's best ones or for those that a timm model's name ends with. Or a torch or
@@ -171,8 +177,8 @@ class TrainingArguments(DeclaredArguments):
         images.
     lr : float
         Peak learning rate. The rate rises over ``warmup`` and then falls to 0 along half a cosine.
-        The default suits ``"adamw"``; ``"sgd"`` needs about ten times and ``"lars"`` a hundred
-        times as much.
+        The default suits ``"adamw"``; ``"muon"`` needs up to ten times, ``"sgd"`` about ten times
+        and ``"lars"`` a hundred times as much.
     weight_decay : float
         Weight decay; not applied to biases and normalization layers.
     warmup : float
@@ -182,8 +188,9 @@ class TrainingArguments(DeclaredArguments):
         ``"constant"`` uses ``lr`` and the initial values throughout, without warmup, as
         :meth:`partial_fit` does. A long training run then begins with exactly the epochs of a short
         one, and with ``memory`` it resumes from the cached short run.
-    optimizer : {"adam", "adamw", "lars", "nadam", "radam", "rmsprop", "sgd"}, type or callable
-        Name of an optimizer, a torch optimizer class, or a callable with the same arguments
+    optimizer : str, type or callable
+        ``"adam"``, ``"adamw"``, ``"lars"``, ``"muon"``, ``"nadam"``, ``"radam"``, ``"rmsprop"`` or
+        ``"sgd"``; a torch optimizer class; or a callable with the same arguments
         (parameter groups, ``lr`` and ``weight_decay``), such as
         ``functools.partial(torch.optim.AdamW, betas=(0.9, 0.95))``. The defaults of all learners
         were tuned with AdamW, even where the paper uses SGD or LARS.

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
@@ -149,7 +150,7 @@ class ImageTransformer(
     def _reading(self, broken: str) -> dict[str, Any]:
         """Return options for reading files; ``broken`` applies if unreadable ones are skipped."""
         broken = broken if self.on_error == "skip" else "raise"
-        options = {"n_jobs": plain(self.n_jobs), "pages": plain(self.pages)}
+        options = {"n_jobs": plain(self.n_jobs), "pages": plain(self.pages), "resize": self.resize}
         return {**options, "broken": broken, "cache": self.decoded_cache}
 
     def _read_images(self, X: Any, broken: str = "blank") -> Images:
@@ -202,6 +203,52 @@ class ImageTransformer(
             return encoder.features(pixels, spec, mirror)
 
         return apply(self.net_, features, images, finish=finish)
+
+    def feature_maps(self, X: Any) -> np.ndarray:
+        """Compute the feature maps of ``layer``, without pooling: features for each position.
+
+        Parameters
+        ----------
+        X : array-like
+            Images of the shape seen in :meth:`fit`, in any form that it accepts.
+
+        Returns
+        -------
+        ndarray of shape (n, rows, columns, d), float32
+            Maps; those of several layers are enlarged to the finest of them, bilinearly, and
+            concatenated. With ``mirror``, they are averaged over an image and its mirror image.
+            With ``on_error="skip"``, maps of files that cannot be read are NaN.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the images are invalid.
+        ImageReadError
+            If a file cannot be read; a subclass of OSError.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_ssl import SimCLR
+        >>> X = load_digits().images[:64]
+        >>> ssl = SimCLR(max_epochs=1, layer=["layer1", "layer2"], random_state=0).fit(X)
+        >>> ssl.feature_maps(X).shape
+        (64, 8, 8, 96)
+        """
+        images, encoder, mirror = self._read_images(X), self.encoder_, self.mirror
+        layers = [layer for layer, _ in self._feature_spec(encoder)]
+        shapes = [encoder.layers[layer] for layer in layers]
+        grid = max(rows for _, rows, _ in shapes), max(columns for *_, columns in shapes)
+
+        def flat(pixels: Tensor) -> Tensor:
+            maps = encoder.maps(pixels, *layers)
+            if mirror:
+                turned = encoder.maps(pixels.flip(3), *layers)
+                maps = [(a + b.flip(3)) / 2 for a, b in zip(maps, turned, strict=True)]
+            resized = [F.interpolate(m.float(), grid, mode="bilinear") for m in maps]
+            return torch.cat(resized, 1).permute(0, 2, 3, 1).flatten(1)
+
+        return apply(self.net_, flat, images).reshape(len(images), *grid, -1)
 
     def _feature_spec(self, encoder: Encoder) -> FeatureSpec:
         """Return the layers that ``layer`` selects, each with its ``pool``."""

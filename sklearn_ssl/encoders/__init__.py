@@ -9,6 +9,7 @@ from sklearn_ssl.encoders._encoder import (
     pooled_width,
 )
 from sklearn_ssl.encoders._networks import (
+    SmallConvNet,
     SmallResNet,
     encoder_names,
     import_library,
@@ -32,6 +33,7 @@ __all__ = [
     "Encoder",
     "FeatureSpec",
     "PatchEncoder",
+    "SmallConvNet",
     "SmallResNet",
     "TokenPredictor",
     "at_positions",

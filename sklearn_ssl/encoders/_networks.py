@@ -5,8 +5,10 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -80,6 +82,60 @@ class SmallResNet(nn.Sequential):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+class _PatchStem(nn.Module):
+    """Convolution of 2x2 patches below 64 pixels, of 4x4 below 128, of 8x8 from there on.
+
+    Patches overlap by half, and there is one for each position at the resulting resolution.
+    """
+
+    def __init__(self, channels: int, width: int, image_size: tuple[int, int]):
+        super().__init__()
+        side = max(image_size)
+        stride = 1 if side < 64 else 2 if side < 128 else 4
+        self.pad = nn.ZeroPad2d((0, stride, 0, stride))
+        self.conv = nn.Conv2d(channels, width, 2 * stride, stride, bias=False)
+        self.bn = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(self.bn(self.conv(self.pad(x))))
+
+
+class _ConvBlock(nn.Module):
+    """Two 3x3 convolutions that start as identities, the first followed by max pooling."""
+
+    def __init__(self, n_in: int, n_out: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(n_in, n_out, 3, 1, 1, bias=False)
+        self.pool = nn.MaxPool2d(2, ceil_mode=True)
+        self.bn1 = nn.BatchNorm2d(n_out)
+        self.conv2 = nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(n_out)
+        for conv in (self.conv1, self.conv2):
+            nn.init.dirac_(conv.weight[: conv.in_channels])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.gelu(self.bn1(self.pool(self.conv1(x))))
+        return F.gelu(self.bn2(self.conv2(x)))
+
+
+class SmallConvNet(nn.Sequential):
+    """Three blocks of two convolutions after a stem of small patches, for fast training.
+
+    The blocks are those of Jordan (2024), 94% on CIFAR-10 in 3.29 Seconds on a Single GPU: no
+    shortcuts, but convolutions that start as identities, and pooling early in each block, so that
+    few operations are at full resolution. With 32, 128 and 128 channels it has 0.5 million
+    parameters, and trains about three times as fast as :class:`SmallResNet`.
+    """
+
+    def __init__(
+        self, channels: int, image_size: tuple[int, int], widths: Sequence[int] = (32, 128, 128)
+    ):
+        super().__init__()
+        self.stem = _PatchStem(channels, 24, image_size)
+        for i, (n_in, n_out) in enumerate(pairwise((24, *widths))):
+            self.add_module(f"layer{i + 1}", _ConvBlock(n_in, n_out))
 
 
 class TransformerBlock(nn.Module):
@@ -170,7 +226,12 @@ class SmallViT(nn.Sequential):
         self.num_prefix_tokens = 0  # timm's name for the number of class tokens
 
 
-_OWN = {"small_resnet": SmallResNet, "small_vit": SmallViT}
+_OWN: dict[str, Callable[..., nn.Module]] = {
+    "small_resnet": SmallResNet,
+    "small_convnet": SmallConvNet,
+    "wide_convnet": partial(SmallConvNet, widths=(64, 256, 256)),
+    "small_vit": SmallViT,
+}
 
 
 def encoder_names() -> list[str]:
@@ -304,9 +365,9 @@ def _build_backbone(
         if is_model_of_timm(encoder):
             hint = f" Did you mean timm's, encoder='timm/{encoder}'?"
         raise ValueError(
-            f"encoder={encoder!r} is unknown.{hint} Give 'small_resnet', 'small_vit', "
-            "the name of a torchvision classification model, 'timm/NAME' for a timm model, a "
-            "class, or a function that builds a module; "
+            f"encoder={encoder!r} is unknown.{hint} Give 'small_resnet', 'small_convnet', "
+            "'wide_convnet', 'small_vit', the name of a torchvision classification model, "
+            "'timm/NAME' for a timm model, a class, or a function that builds a module; "
             "sklearn_ssl.encoders.encoder_names() lists the names"
         )
     if weights is not None and not is_file(weights):

@@ -16,7 +16,8 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from sklearn_ssl.exceptions import ImageReadError
-from sklearn_ssl.images._listing import member_of
+from sklearn_ssl.images._dicom import is_dicom, open_dicom
+from sklearn_ssl.images._listing import hint_for, member_of, register_plugins
 from sklearn_ssl.images._read import as_array, has_planes
 from sklearn_ssl.images._targets import (
     Pages,
@@ -99,6 +100,8 @@ def named(name: str, function: Any, *arguments: Any) -> Any:
         reason = "Pillow does not recognize it as an image"
         if not _installed("tifffile") and name.lower().endswith((".tif", ".tiff")):
             reason += f"; {_MORE}"
+        if not _installed("pillow_heif"):
+            reason += hint_for([os.path.splitext(name)[1].lower()])
     except OSError as error:
         reason = error.strerror or str(error)
     except ValueError as error:
@@ -188,11 +191,16 @@ def _picture(item: Any, file: Any, pages: Pages) -> Image.Image | Planes:
                 "image.copy(), or the path of the file"
             )
         return item
+    if is_dicom(file):
+        if not _installed("pydicom"):
+            raise ValueError("it is a DICOM file; pip install 'sklearn-ssl[dicom]' to read it")
+        return open_dicom(file, pages)
     layout = layout_of(file, pages)
     if layout is not None and layout.loss:
         if not _installed("tifffile"):
             raise ValueError(_not_whole(layout.loss))
         return open_planes(file, pages)
+    register_plugins()
     try:
         image = Image.open(file)
     except UnidentifiedImageError:

@@ -41,12 +41,15 @@ class Reading:
         Folder for decoded images.
     pages : int, "channels" or None
         Pages of each file to read.
+    resize : {"crop", "pad", "squash"}
+        How images of another aspect ratio get the wanted shape.
     """
 
     n_jobs: int | None = -1
     broken: str = "raise"
     cache: str | os.PathLike | None = None
     pages: Pages = None
+    resize: str = "crop"
 
     def n_threads(self) -> int:
         backend, configured = get_active_backend()
@@ -119,7 +122,7 @@ class Files:
         dtype = dtype or next((kind for kind in ("float32", "uint16") if kind in types), "uint8")
         self.target = Target(
             height, width, channels, dtype, pages=self.pages, channel_order=channel_order,
-            of_bands=any(header.channels == 4 for header in headers),
+            of_bands=any(header.channels == 4 for header in headers), resize=reading.resize,
         )  # fmt: skip
 
     def __len__(self) -> int:

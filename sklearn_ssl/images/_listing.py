@@ -12,8 +12,10 @@ import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, lru_cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,6 +115,7 @@ def _of_zip(archive: str) -> dict[str, _Member | None]:
 
 # formats that Pillow opens but cannot decode, or only by running another program
 _NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+EXTRAS = {"dicom": (".dcm", ".dicom"), "heic": (".heic", ".heics", ".heif", ".heifs", ".hif")}
 _OF_SYSTEMS = {"__MACOSX", "@eaDir"}  # added by macOS to archives and by Synology to folders
 _EXPECTED = {  # extensions of other files that often accompany images
     *(".cls", ".csv", ".db", ".html", ".id", ".index", ".ini", ".json", ".jsonl", ".log", ".md"),
@@ -124,8 +127,8 @@ def list_images(source: Any) -> np.ndarray:
     """List the paths of all images in a folder, its subfolders, a pattern, or tar or zip archives.
 
     Split the paths with scikit-learn and give them to any learner. A file is an image if it has an
-    extension that Pillow, with its plugins, can read; a warning counts other files. Hidden files
-    and folders are ignored. Links are followed, and each folder is listed once.
+    extension that Pillow, with its plugins, or pydicom can read; a warning counts other files.
+    Hidden files and folders are ignored. Links are followed, and each folder is listed once.
 
     Parameters
     ----------
@@ -164,11 +167,7 @@ def list_images(source: Any) -> np.ndarray:
         found = [source]
     else:
         found = [path for path in set(_matches(source)) if not os.path.isdir(path)]
-    suffixes = {  # that Pillow decodes, with its registered plugins
-        suffix
-        for suffix, kind in Image.registered_extensions().items()
-        if kind in Image.OPEN and kind not in _NOT_DECODED
-    }
+    suffixes = _suffixes()
     paths: list[str] = []
     others: Counter[str] = Counter()
     for path in sorted(found):
@@ -180,15 +179,45 @@ def list_images(source: Any) -> np.ndarray:
     if not paths:
         raise FileNotFoundError(
             f"X={source!r} must be a folder, a pattern or an archive of images, but there are "
-            + (f"none that Pillow can read, only {_counted(others)}" if others else "none")
+            + (f"none that can be read, only {_counted(others)}" if others else "none")
+            + hint_for(others)
         )
     if left_out := {suffix: n for suffix, n in others.items() if suffix not in _EXPECTED}:
         warn(
             f"{sum(left_out.values())} of {len(paths) + others.total()} files in {source!r} are "
-            f"left out, because Pillow cannot read their extensions: {_counted(left_out)}",
+            f"left out, because their extensions are not those of images: {_counted(left_out)}"
+            f"{hint_for(left_out)}",
             ImageReadWarning,
         )
     return np.array(paths, dtype=object)
+
+
+@cache
+def register_plugins() -> None:
+    """Let Pillow read HEIC files, if the plugin is installed."""
+    if find_spec("pillow_heif"):
+        import_module("pillow_heif").register_heif_opener()
+
+
+def _suffixes() -> set[str]:
+    """Return the extensions of files that Pillow, with its plugins, or pydicom decodes."""
+    register_plugins()
+    suffixes = {
+        suffix
+        for suffix, kind in Image.registered_extensions().items()
+        if kind in Image.OPEN and kind not in _NOT_DECODED
+    }
+    return suffixes | set(EXTRAS["dicom"]) if find_spec("pydicom") else suffixes
+
+
+def hint_for(suffixes: Iterable[str]) -> str:
+    """Return how to read files that are left out, if an optional library reads them."""
+    hints = [
+        f"; pip install 'sklearn-ssl[{extra}]' to read {', '.join(found)}"
+        for extra, known in EXTRAS.items()
+        if (found := sorted(set(known).intersection(suffixes)))
+    ]
+    return "".join(hints)
 
 
 def _suffix(path: str) -> str:

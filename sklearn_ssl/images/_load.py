@@ -15,6 +15,7 @@ from sklearn_ssl.images._read import read_images, warn_of_files
     {
         "image_shape": [tuple, list, None],
         "pages": [COUNT_OR_ZERO, StrOptions({"channels"}), None],
+        "resize": [StrOptions({"crop", "pad", "squash"})],
         "channel_order": [StrOptions({"auto", "first", "last"})],
         "on_error": [StrOptions({"raise", "skip"})],
         "decoded_cache": [str, os.PathLike, None],
@@ -27,6 +28,7 @@ def load_images(
     *,
     channel_order: str = "auto",
     pages: int | str | None = None,
+    resize: str = "crop",
     on_error: str = "raise",
     decoded_cache: str | os.PathLike | None = None,
     n_jobs: int | None = -1,
@@ -49,6 +51,8 @@ def load_images(
         Order of the axes in ``X``, as for learners.
     pages : int, "channels" or None, default=None
         Pages or frames of a file that form its image, as for learners.
+    resize : {"crop", "pad", "squash"}, default="crop"
+        How files of other proportions are brought to ``image_shape``, as for learners.
     on_error : {"raise", "skip"}, default="raise"
         ``"skip"`` fills images that cannot be read with NaN and converts the array to float32.
     decoded_cache : str or path, optional
@@ -88,6 +92,7 @@ def load_images(
             "broken": "blank" if on_error == "skip" else "raise",
             "cache": plain(decoded_cache),
             "pages": plain(pages),
+            "resize": resize,
         },
     )
     (array,) = images.arrays

@@ -20,7 +20,9 @@ from sklearn_ssl._utils._messages import warn
 from sklearn_ssl.exceptions import ImageReadWarning, ImageShapeWarning, MemoryWarning
 
 # arguments of estimators by which images are read
-READING = ("image_shape", "channel_order", "pages", "on_error", "decoded_cache", "n_jobs")
+READING = (
+    "image_shape", "channel_order", "pages", "resize", "on_error", "decoded_cache", "n_jobs",
+)  # fmt: skip
 
 Shape = tuple[int, int, int]  # height, width, channels
 Item = TypeVar("Item")

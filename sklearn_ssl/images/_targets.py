@@ -25,7 +25,6 @@ class Target:
     Parameters
     ----------
     height, width : int
-        The image is resized to cover them and, unless it is ``whole``, center-cropped.
     channels : int
     dtype : str
         uint8, uint16 or float32.
@@ -38,6 +37,9 @@ class Target:
         Axis order of items that are arrays.
     of_bands : bool, default=False
         True if the fourth channel is not alpha, so it cannot be added to images without one.
+    resize : {"crop", "pad", "squash"}, default="crop"
+        How an image of another aspect ratio gets these sides: resized to cover them, and unless it
+        is ``whole`` center-cropped; resized to fit into them, with 0 on both sides; or stretched.
     """
 
     height: int
@@ -48,17 +50,26 @@ class Target:
     pages: Pages = None
     channel_order: str = "auto"
     of_bands: bool = False
+    resize: str = "crop"
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:
         """Return the height and width to which an image is resized."""
-        factor = max(self.height / height, self.width / width)
+        factors = self.height / height, self.width / width
+        if self.resize == "squash":
+            factor = min(1.0, max(factors)) / max(factors) if self.whole else 1.0
+            return max(1, round(self.height * factor)), max(1, round(self.width * factor))
+        factor = min(factors) if self.resize == "pad" else max(factors)
         if self.whole:
             factor = min(factor, 1.0)
         sides = max(1, round(height * factor)), max(1, round(width * factor))
-        return sides if self.whole else (max(sides[0], self.height), max(sides[1], self.width))
+        if self.whole or self.resize == "pad":
+            return sides
+        return max(sides[0], self.height), max(sides[1], self.width)
 
     def middle_of(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Return left, top, right and bottom of the part to resize, without the far ends."""
+        if self.resize != "crop":
+            return 0, 0, width, height
         factor = max(self.height / height, self.width / width)
         rows = min(height, int(_FAR * self.height / factor) + 1)
         columns = min(width, int(_FAR * self.width / factor) + 1)
@@ -66,8 +77,12 @@ class Target:
         return left, top, left + columns, top + rows
 
     def cut(self, array: np.ndarray) -> np.ndarray:
-        """Center-crop a resized image (h, w, c)."""
+        """Center-crop or pad a resized image (h, w, c)."""
         height, width = array.shape[:2]
+        if self.resize == "squash":
+            return array
+        if self.resize == "pad":
+            return self._padded(array)
         if self.whole:
             longest = int(_LONGEST * min(height, width))
             sides = min(height, longest), min(width, longest)
@@ -75,6 +90,16 @@ class Target:
             sides = self.height, self.width
         top, left = (height - sides[0]) // 2, (width - sides[1]) // 2
         return array[top : top + sides[0], left : left + sides[1]]
+
+    def _padded(self, array: np.ndarray) -> np.ndarray:
+        """Add 0 on both sides; a whole image gets the aspect ratio only, unless it is smaller."""
+        height, width, channels = array.shape
+        factor = max(height / self.height, width / self.width) if self.whole else 1.0
+        sides = max(height, round(self.height * factor)), max(width, round(self.width * factor))
+        padded = np.zeros((*sides, channels), array.dtype)
+        top, left = (sides[0] - height) // 2, (sides[1] - width) // 2
+        padded[top : top + height, left : left + width] = array
+        return padded
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,13 @@ from sklearn_ssl.joint_embedding._byol import BYOL
 from sklearn_ssl.joint_embedding._dino import DINO
 from sklearn_ssl.joint_embedding._distillation import Distillation
 from sklearn_ssl.joint_embedding._emp_ssl import EMPSSL
+from sklearn_ssl.joint_embedding._frossl import FroSSL
 from sklearn_ssl.joint_embedding._ijepa import IJEPA
 from sklearn_ssl.joint_embedding._lejepa import LeJEPA
 from sklearn_ssl.joint_embedding._simsiam import SimSiam
 from sklearn_ssl.joint_embedding._swav import SwAV
 from sklearn_ssl.joint_embedding._vicreg import VICReg
+from sklearn_ssl.joint_embedding._visreg import VISReg
 
 __all__ = [
     "BYOL",
@@ -18,8 +20,10 @@ __all__ = [
     "EMPSSL",
     "IJEPA",
     "BarlowTwins",
+    "FroSSL",
     "LeJEPA",
     "SimSiam",
     "SwAV",
     "VICReg",
+    "VISReg",
 ]

@@ -18,13 +18,11 @@ from sklearn_ssl._utils._torch import full_precision
 from sklearn_ssl.base import ImageTransformer, PretextLearner, PretextTask, TaskOutput, argument
 from sklearn_ssl.encoders import fixed_pool
 from sklearn_ssl.fixed import PretrainedEncoder
+from sklearn_ssl.images import READING
 from sklearn_ssl.nn import Queue, mlp
 from sklearn_ssl.views import Views
 
-_SHARED = (  # with a teacher that is given by name
-    *("image_shape", "channel_order", "pages", "on_error", "decoded_cache", "n_jobs"),
-    *("precision", "device"),
-)
+_SHARED = (*READING, "precision", "device")  # with a teacher that is given by name
 
 
 class EncoderTeacher(nn.Module):

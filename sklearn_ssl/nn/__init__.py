@@ -30,6 +30,7 @@ from sklearn_ssl.nn._momentum import MomentumCopy, Queue
 from sklearn_ssl.nn._optimizers import (
     LARS,
     OPTIMIZERS,
+    Muon,
     cosine,
     make_optimizer,
     parameter_groups,
@@ -44,6 +45,7 @@ __all__ = [
     "MapToVector",
     "MaskedConvContext",
     "MomentumCopy",
+    "Muon",
     "OPTIMIZERS",
     "Queue",
     "VectorDecoder",

@@ -75,10 +75,97 @@ class LARS(torch.optim.Optimizer):
         return loss
 
 
+class Muon(torch.optim.Optimizer):
+    """Momentum whose steps are orthogonal matrices, for weights; AdamW for biases and norms.
+
+    Weights of convolutions are matrices with a row for each output channel. Steps are scaled so
+    that their root mean square is that of AdamW, so the same learning rates suit.
+
+    Parameters
+    ----------
+    params : iterable
+        Parameters or groups.
+    lr : float
+    momentum : float, default=0.95
+        Nesterov momentum of the steps that are made orthogonal.
+    betas : (float, float), default=(0.9, 0.999)
+        Those of AdamW.
+    weight_decay : float, default=0.0
+
+    References
+    ----------
+    Jordan et al. (2024), Muon: An Optimizer for Hidden Layers in Neural Networks,
+    https://kellerjordan.github.io/posts/muon; Liu et al. (2025), Muon is Scalable for LLM Training,
+    equation 4, https://arxiv.org/abs/2502.16982
+    """
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
+    ):
+        defaults = {"lr": lr, "momentum": momentum, "betas": betas, "weight_decay": weight_decay}
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable | None = None):
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                update = self._adam(p, group) if p.ndim < 2 else self._orthogonal(p, group)
+                p.add_(update, alpha=-group["lr"])
+        return loss
+
+    def _orthogonal(self, p: Tensor, group: dict) -> Tensor:
+        """Return the direction of a step of a matrix, or of a convolution's weights."""
+        state = self.state[p]
+        if not state:
+            state["velocity"] = torch.zeros_like(p)
+        velocity = state["velocity"].mul_(group["momentum"]).add_(p.grad)
+        direction = p.grad.add(velocity, alpha=group["momentum"]).flatten(1)
+        scale = 0.2 * max(direction.shape) ** 0.5
+        return orthogonalized(direction).mul_(scale).to(p.dtype).view_as(p)
+
+    def _adam(self, p: Tensor, group: dict) -> Tensor:
+        """Return the direction of a step of AdamW."""
+        state, (first, second) = self.state[p], group["betas"]
+        if not state:
+            state |= {"mean": torch.zeros_like(p), "square": torch.zeros_like(p), "steps": 0}
+        state["steps"] += 1
+        mean = state["mean"].lerp_(p.grad, 1 - first) / (1 - first ** state["steps"])
+        square = state["square"].mul_(second).addcmul_(p.grad, p.grad, value=1 - second)
+        return mean / ((square / (1 - second ** state["steps"])).sqrt() + 1e-8)
+
+
+def orthogonalized(matrix: Tensor, n_iter: int = 5) -> Tensor:
+    """Move the singular values of a matrix near 1, between 0.7 and 1.2, by Newton's iteration.
+
+    It runs in bfloat16, as in Jordan et al. (2024), whose coefficients it uses.
+    """
+    x = matrix if len(matrix) <= matrix.shape[1] else matrix.T
+    x = x.bfloat16()
+    x = x / (x.norm() + 1e-7)  # no singular value is above 1
+    for _ in range(n_iter):
+        gram = x @ x.T
+        polynomial = -4.7750 * gram + 2.0315 * (gram @ gram)
+        x = 3.4445 * x + polynomial @ x
+    return x if len(matrix) <= matrix.shape[1] else x.T
+
+
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": partial(torch.optim.Adam, fused=True),
     "adamw": partial(torch.optim.AdamW, fused=True),
     "lars": LARS,
+    "muon": Muon,
     "nadam": torch.optim.NAdam,
     "radam": torch.optim.RAdam,
     "rmsprop": torch.optim.RMSprop,

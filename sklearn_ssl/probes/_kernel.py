@@ -1,6 +1,7 @@
 """Kernel ridge regression on features, on the device: for classes, several labels, or numbers."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -41,6 +42,9 @@ _ALPHAS = [10.0 ** (k / 2) for k in range(-8, 3)]  # 1e-4 to 10
 _GAMMAS = [2.0**k for k in range(-3, 3)]  # 1/8 to 4
 _USUAL_ALPHA, _USUAL_GAMMA, _USUAL_TEMPERATURE = 0.03, 0.5, 0.3  # if no sample can be left out
 _CHOOSE_BY = 1024  # samples to choose by; the eigendecomposition of more is slow
+_MOST_IN_DOUBLE = 2048  # samples, up to which the kernel is in double precision
+_REFINEMENTS, _LEAST_IN_SINGLE = 3, 1e-3  # of solutions in single precision; least alpha for it
+_ROWS_AT_ONCE = 1024
 _LARGE = 1e30  # the distance between samples this large may overflow float32
 _AUTO = StrOptions({"auto"})
 
@@ -70,10 +74,15 @@ class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
                 for part in (X, targets, np.sqrt(weights)[:, None])
             )
             alpha, gamma = self._choose(samples, wanted, root, some, loss, intercept)
-            kernel = _kernel(samples, samples, gamma).mul_(root).mul_(root.T)
+            kernel = _kernel_of_samples(samples, gamma, root)
 
-            def solved(alpha: float) -> tuple[Tensor, Tensor, np.ndarray] | None:
-                return _solved(kernel, wanted, root, alpha, some, intercept)
+            def solved(alpha: float) -> _Solution | None:
+                nonlocal kernel
+                found = _solved(kernel, wanted, root, alpha, some, intercept)
+                if found is None and kernel.dtype == torch.float32:
+                    kernel = kernel.double()
+                    found = _solved(kernel, wanted, root, alpha, some, intercept)
+                return found
 
             found = solved(alpha)
             if found is None:
@@ -82,20 +91,20 @@ class _KernelMachine(ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
                     "within rounding; give a larger alpha"
                 )
             if self.alpha == "auto" and len(X) > len(some):  # more samples may need another alpha
-                least, chosen = loss(found[2], some), alpha
+                least, chosen = loss(found.left_out, some), alpha
                 for factor in (10**-0.5, 10**0.5):
                     while (other := solved(alpha * factor)) and (
-                        less := loss(other[2], some)
+                        less := loss(other.left_out, some)
                     ) < least:
                         found, alpha, least = other, alpha * factor, less
                     if alpha != chosen:
                         break  # the other direction is worse
-            dual, offset, left_out = found
+            dual, offset = found.refined(kernel, wanted, root)
             self.dual_coef_ = (root * dual).cpu().numpy()
             self.intercept_ = offset.cpu().numpy()
         self.alpha_, self.gamma_ = alpha, gamma
         self.X_fit_, self.center_, self.scale_ = X, center, scale
-        return left_out, some
+        return found.left_out, some
 
     def _choose(
         self, samples: Tensor, wanted: Tensor, root: Tensor, some: np.ndarray, loss: Loss,
@@ -480,26 +489,79 @@ def _distances(some: Tensor, samples: Tensor) -> Tensor:
 
 
 def _kernel(some: Tensor, samples: Tensor, gamma: float) -> Tensor:
-    """Compute the kernel matrix of scaled samples in double precision, a few rows at a time.
+    """Compute the kernel of scaled samples and all others, in double precision."""
+    return _distances(some, samples).mul_(-gamma).exp_().double()
 
-    If both are the same, only the blocks up to the diagonal are computed, which is all that a
-    Cholesky decomposition reads; others are 0.
+
+def _kernel_of_samples(samples: Tensor, gamma: float, root: Tensor) -> Tensor:
+    """Compute the kernel matrix of scaled samples, with rows and columns multiplied by ``root``.
+
+    It is computed a few rows at a time, up to the diagonal, and in single precision if there are
+    many samples of that type, as it takes half the time and memory.
     """
-    kernel = torch.zeros(len(some), len(samples), dtype=torch.float64, device=some.device)
-    size = max(1, _PAIRS_AT_ONCE // len(samples))
-    for start in range(0, len(some), size):
-        rows = slice(start, start + size)
-        columns = slice(0, start + size if some is samples else None)
-        distances = _distances(some[rows], samples[columns])
-        kernel[rows, columns] = distances.mul_(-gamma).exp_()
-    if some is samples:
-        kernel.diagonal().fill_(1)
+    n = len(samples)
+    single = samples.dtype == torch.float32 and n > _MOST_IN_DOUBLE
+    dtype = torch.float32 if single else torch.float64
+    kernel = torch.empty(n, n, dtype=dtype, device=samples.device)
+    root = root.to(dtype)
+    size = max(1, _PAIRS_AT_ONCE // n)
+    for start in range(0, n, size):
+        rows, end = slice(start, start + size), start + size
+        block = _distances(samples[rows], samples[:end]).mul_(-gamma).exp_().to(dtype)
+        kernel[rows, :end] = block.mul_(root[rows]).mul_(root[:end].T)
+        kernel[:start, rows] = kernel[rows, :start].T
+    kernel.diagonal().copy_(root[:, 0].square())
     return kernel
+
+
+@dataclass
+class _Solution:
+    """Solution of kernel ridge regression for one penalty.
+
+    Parameters
+    ----------
+    alpha : float
+    factor : Tensor of shape (n, n)
+        Cholesky factor of the penalized kernel, in the kernel's precision.
+    solved : Tensor of shape (n, k + 1), float64
+        The inverse of the penalized kernel, times the weighted targets and the roots of weights.
+    left_out : ndarray of shape (m, k)
+        Leave-one-out predictions of some samples.
+    intercept : bool
+    """
+
+    alpha: float
+    factor: Tensor
+    solved: Tensor
+    left_out: np.ndarray
+    intercept: bool
+
+    def refined(self, kernel: Tensor, wanted: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
+        """Return weights of the samples and the offset, in double precision."""
+        if self.factor.dtype == torch.float32:
+            both = torch.cat([root * wanted, root], 1)
+            for _ in range(_REFINEMENTS):
+                rest = both - self.alpha * self.solved
+                for rows in torch.arange(len(kernel), device=kernel.device).split(_ROWS_AT_ONCE):
+                    rest[rows] -= kernel[rows].double() @ self.solved
+                self.solved += torch.cholesky_solve(rest.float(), self.factor)
+        return _with_offset(self.solved, wanted, root, self.intercept)
+
+
+def _with_offset(
+    solved: Tensor, wanted: Tensor, root: Tensor, intercept: bool
+) -> tuple[Tensor, Tensor]:
+    """Return weights of the samples and the offset of a solution."""
+    dual, constant = solved[:, :-1], solved[:, -1:]
+    if not intercept:
+        return dual, torch.zeros_like(wanted[0])
+    offset = (constant * root * wanted).sum(0) / (root * constant).sum()
+    return dual - constant * offset, offset
 
 
 def _solved(
     kernel: Tensor, wanted: Tensor, root: Tensor, alpha: float, some: np.ndarray, intercept: bool
-) -> tuple[Tensor, Tensor, np.ndarray] | None:
+) -> _Solution | None:
     """Solve for sample weights and offset; compute leave-one-out predictions of some samples.
 
     Return None if the penalty is too small to invert the kernel within rounding.
@@ -508,22 +570,20 @@ def _solved(
     penalized.diagonal().add_(alpha)
     failed = torch.zeros((), dtype=torch.int32, device=kernel.device)
     factor, _ = torch.linalg.cholesky_ex(penalized, out=(penalized, failed))
-    if failed:
+    least = _LEAST_IN_SINGLE * root.square().max()
+    if failed or (kernel.dtype == torch.float32 and alpha < least):
         return None
     both = torch.cat([root * wanted, root], 1)
-    solved = torch.cholesky_solve(both, factor)
-    dual, constant = solved[:, :-1], solved[:, -1:]
-    offset = torch.zeros_like(wanted[0])
-    each = torch.zeros(len(kernel), len(some), dtype=torch.float64, device=kernel.device)
+    solved = torch.cholesky_solve(both.to(kernel.dtype), factor).double()
+    each = torch.zeros(len(kernel), len(some), dtype=kernel.dtype, device=kernel.device)
     each[some, torch.arange(len(some), device=kernel.device)] = 1
-    inverse = torch.linalg.solve_triangular(factor, each, upper=False).square().sum(0)
+    inverse = torch.linalg.solve_triangular(factor, each, upper=False).square().sum(0).double()
     if intercept:
-        total = (root * constant).sum()
-        offset = (constant * root * wanted).sum(0) / total
-        dual = dual - constant * offset
-        inverse = inverse - constant[some, 0].square() / total
+        constant = solved[:, -1:]
+        inverse = inverse - constant[some, 0].square() / (root * constant).sum()
+    dual, _ = _with_offset(solved, wanted, root, intercept)
     left_out = wanted[some] - dual[some] / (inverse[:, None] * root[some])
-    return dual, offset, left_out.cpu().numpy()
+    return _Solution(alpha, factor, solved, left_out.cpu().numpy(), intercept)
 
 
 def _center_and_scale(X: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]:

@@ -1,0 +1,280 @@
+"""Maps of what is unusual in images, by distances to known patches."""
+
+from numbers import Real
+from typing import Any, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from sklearn_ssl._utils._estimators import (
+    COUNT,
+    DeclaredArguments,
+    Interval,
+    all_or_nothing,
+    argument,
+)
+from sklearn_ssl._utils._saving import SavedMixin
+from sklearn_ssl._utils._torch import own_settings
+from sklearn_ssl.dense._maps import enlarged, fitted_learner, maps_of
+from sklearn_ssl.images import opened
+
+_MOST_PATCHES = 100_000  # from which the bank is chosen
+_PROJECTED = 128  # dimensions in which it is chosen
+_PAIRS_AT_ONCE = 2**24
+
+
+class PatchCore(OutlierMixin, MetaEstimatorMixin, SavedMixin, DeclaredArguments, BaseEstimator):
+    """Detector of unusual images, with a map of where they are unusual [1]_.
+
+    Features of patches of normal images form a memory bank. Each patch of a new image is as unusual
+    as its distance to the nearest patch in the bank, and an image as unusual as its most unusual
+    patch. The bank is a core set: patches chosen greedily so that every patch is near one of them.
+
+    Features are averaged over 3 x 3 positions, as in the paper, and, unlike there, divided by their
+    standard deviations, and come from a learner that is pretrained on the same images.
+
+    Parameters
+    ----------
+    learner : PretextLearner or None, default=None
+        Learner, or another transformer with ``feature_maps``, such as :class:`PretrainedEncoder`,
+        which the paper uses; in :class:`~sklearn.frozen.FrozenEstimator` if it is fitted. ``None``
+        means :class:`SimCLR` with its three finest layers.
+    n_patches : int, default=2000
+        Size of the memory bank.
+    n_neighbors : int, default=9
+        Number of patches around the nearest one that an image's score is weighted by: the score
+        counts less where the bank is sparse. 1 leaves scores unweighted.
+    contamination : float, default=0.05
+        Share of the training images that :meth:`predict` would call outliers, if their own patches
+        were not in the bank.
+    random_state : int, RandomState instance or None, default=None
+        Seed for the core set, and for ``learner=None``.
+
+    Attributes
+    ----------
+    learner_ : estimator
+        Fitted learner.
+    bank_ : ndarray of shape (n_patches, d), float32
+        Patches of the memory bank.
+    bank_images_ : ndarray of shape (n_patches,)
+        The training image that each of them is from.
+    scale_ : ndarray of shape (d,), float32
+        Standard deviations by which features are divided.
+    offset_ : float
+        Score below which images are outliers.
+
+    References
+    ----------
+    .. [1] Roth et al. (2022), Towards Total Recall in Industrial Anomaly Detection,
+       https://arxiv.org/abs/2106.08265
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ssl import PatchCore, SimCLR
+    >>> X, y = load_digits(return_X_y=True)
+    >>> detector = PatchCore(SimCLR(max_epochs=1, random_state=0), n_patches=200, random_state=0)
+    >>> detector.fit(X[y == 1]).anomaly_maps(X[:3]).shape
+    (3, 8, 8)
+    """
+
+    learner: Any = argument(default=None, kw_only=False)
+    n_patches: int = argument(COUNT, default=2000)
+    n_neighbors: int = argument(COUNT, default=9)
+    contamination: float = argument(Interval(Real, 0, 0.5, closed="right"), default=0.05)
+    random_state: int | np.random.RandomState | None = argument("random_state", default=None)
+
+    @all_or_nothing
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Pretrain on normal images, and choose the patches of the memory bank.
+
+        Parameters
+        ----------
+        X : array-like
+            Images without what is to be found, as for the learner.
+        y : ignored
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the images are not usable, or fewer than two.
+        """
+        self._validate_params()
+        X, random_state = opened(X), check_random_state(self.random_state)
+        learner = fitted_learner(self, X)
+        maps = np.concatenate([_averaged(some) for some in maps_of(learner, X)])
+        n, d = len(maps), maps.shape[3]
+        patches = maps.reshape(-1, d)
+        images = np.repeat(np.arange(n), len(patches) // n)
+        rows = np.flatnonzero(~np.isnan(patches).any(1))
+        if len(rows) > _MOST_PATCHES:
+            rows = np.sort(random_state.permutation(rows)[:_MOST_PATCHES])
+        scale = patches[rows].std(0)
+        scale[scale == 0] = 1
+        with own_settings(learner.device_):
+            scaled = torch.from_numpy(patches[rows] / scale)
+            projected = scaled
+            if d > _PROJECTED:
+                projection = random_state.normal(size=(d, _PROJECTED)) / _PROJECTED**0.5
+                projected = scaled @ torch.from_numpy(projection.astype(np.float32))
+            first = int(random_state.randint(len(rows)))
+            chosen = core_set(projected.to(learner.device_), int(self.n_patches), first)
+        self.learner_, self.scale_ = learner, scale
+        self.bank_, self.bank_images_ = scaled[chosen].numpy(), images[rows[chosen]]
+        if len(np.unique(self.bank_images_)) < 2:
+            raise ValueError("X has to have at least two images with different patches")
+        scores = self._scores(maps, of=np.arange(n))[0]
+        self.offset_ = float(np.nanquantile(scores, self.contamination))
+        return self
+
+    def anomaly_maps(self, X: Any) -> np.ndarray:
+        """Compute how unusual each pixel is: the distance of its patch to the nearest known one.
+
+        Parameters
+        ----------
+        X : array-like
+            Images.
+
+        Returns
+        -------
+        ndarray of shape (n, height, width), float32
+            Distances, enlarged bilinearly. With ``on_error="skip"`` of the learner, NaN for images
+            that cannot be read.
+        """
+        return self._of_all(X)[1]
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Compute how normal images are: minus the weighted distance of their oddest patch.
+
+        Parameters
+        ----------
+        X : array-like
+            Images.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+        """
+        return self._of_all(X)[0]
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Compute ``score_samples(X) - offset_``: negative for outliers.
+
+        Parameters
+        ----------
+        X : array-like
+            Images.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict 1 for normal images, and -1 for outliers and images that cannot be read.
+
+        Parameters
+        ----------
+        X : array-like
+            Images.
+
+        Returns
+        -------
+        ndarray of shape (n,), int
+        """
+        return np.where(self.decision_function(X) >= 0, 1, -1)
+
+    def _of_all(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        check_is_fitted(self)
+        size = self.learner_.image_shape_[:2]
+        scores, distances = [], []
+        for maps in maps_of(self.learner_, opened(X)):
+            found = self._scores(_averaged(maps))
+            scores.append(found[0])
+            distances.append(enlarged(found[1][..., None], size)[..., 0])
+        return np.concatenate(scores), np.concatenate(distances)
+
+    def _scores(self, maps: np.ndarray, of: np.ndarray | None = None) -> tuple:
+        """Return the scores of images (n,), and the distances of patches (n, rows, columns).
+
+        ``of`` is the training image that each map is of, whose patches in the bank do not count.
+        """
+        n = len(maps)
+        device = self.learner_.device_
+        with own_settings(device), torch.no_grad():
+            bank = torch.from_numpy(self.bank_).to(device)
+            of_bank = torch.from_numpy(self.bank_images_).to(device)
+            scale = torch.from_numpy(self.scale_).to(device)
+            distances, scores = [], []
+            for i, one in enumerate(maps):
+                patches = torch.from_numpy(one).to(device).flatten(0, 1) / scale
+                apart = _distances(patches, bank)
+                if of is not None:
+                    apart = apart.masked_fill(of_bank == int(of[i]), torch.inf)
+                nearest, which = apart.min(1)
+                distances.append(nearest)
+                scores.append(self._weighted(bank, apart, nearest, which))
+        found = torch.stack(distances).reshape(n, *maps.shape[1:3]).float().cpu().numpy()
+        return -torch.stack(scores).double().cpu().numpy(), found
+
+    def _weighted(self, bank: Tensor, apart: Tensor, nearest: Tensor, which: Tensor) -> Tensor:
+        """Return the distance of the oddest patch, weighted as in the paper's equation 7."""
+        oddest = nearest.argmax()
+        k = min(int(self.n_neighbors), len(bank))
+        if k == 1:
+            return nearest[oddest]
+        around = _distances(bank[which[oddest]][None], bank)[0].topk(k, largest=False).indices
+        # 1 - softmax of the nearest one, without overflow
+        shares = torch.cat([nearest[oddest][None], apart[oddest, around]])
+        return (1 - (shares[0] - shares[1:].logsumexp(0)).exp()) * shares[0]
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "offset_")
+
+
+def core_set(points: Tensor, n: int, first: int) -> Tensor:
+    """Choose n rows greedily, each the farthest from those chosen before (k-center).
+
+    Parameters
+    ----------
+    points : Tensor of shape (m, d)
+    n : int
+        At most m rows are chosen.
+    first : int
+        Row to start with.
+
+    References
+    ----------
+    Sener and Savarese (2018), Active Learning for Convolutional Neural Networks: A Core-Set
+    Approach, algorithm 1.
+    """
+    chosen = torch.empty(min(n, len(points)), dtype=torch.long, device=points.device)
+    chosen[0] = first
+    distances = torch.full_like(points[:, 0], torch.inf)
+    for i in range(1, len(chosen)):
+        new = (points - points[chosen[i - 1]]).square().sum(1)
+        distances = torch.minimum(distances, new)
+        chosen[i] = distances.argmax()
+    return chosen.cpu()
+
+
+def _distances(rows: Tensor, others: Tensor) -> Tensor:
+    """Compute distances exactly, so that those of equal rows are 0."""
+    return torch.cdist(rows, others, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _averaged(maps: np.ndarray) -> np.ndarray:
+    """Average maps (n, rows, columns, d) over the 3 x 3 positions around each one."""
+    planes = torch.from_numpy(maps).permute(0, 3, 1, 2)
+    found = F.avg_pool2d(planes, 3, 1, 1, count_include_pad=False)
+    return found.permute(0, 2, 3, 1).contiguous().numpy()
