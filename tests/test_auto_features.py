@@ -15,6 +15,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_ssl import (
@@ -164,10 +165,15 @@ def test_digits_are_not_mirrored_and_blobs_are():
     assert measured(blobs, {}, 60.0)[1]
 
 
+def of_networks(seconds):
+    """Seconds of each network that a plan may use."""
+    return {"small_convnet": seconds, "wide_convnet": 3 * seconds}
+
+
 @pytest.fixture
 def usual_speeds(monkeypatch):
     """Plan for a machine of usual speed, whatever this one does besides."""
-    speeds = Speeds((8, 8, 1), 1e-4, 1e-6, 1e-11, 1e-3, 1e-4)
+    speeds = Speeds((8, 8, 1), 1e-4, 1e-6, 1e-11, of_networks(1e-3), of_networks(1e-4))
     monkeypatch.setattr("sklearn_ssl.auto._auto_features.measured", lambda *_: (speeds, False))
     monkeypatch.setattr("sklearn_ssl.auto._plan._LEAST_SECONDS", 0.8)
 
@@ -198,7 +204,7 @@ def test_pretrained_weights_are_a_part(labels, tmp_path, monkeypatch):
     assert np.isfinite(auto.transform(X[:8])).all()
 
 
-@pytest.mark.parametrize("most", [548, *(pytest.param(n, marks=SLOW) for n in (1000, 5000))])
+@pytest.mark.parametrize("most", [388, *(pytest.param(n, marks=SLOW) for n in (1000, 5000))])
 def test_no_more_features_than_asked_for(most, usual_speeds):
     auto = AutoFeatures(3.0, max_features=most, random_state=0).fit(DIGITS.images, DIGITS.target)
     assert auto.report_["width"][1:].sum() <= most
@@ -220,7 +226,7 @@ def test_a_short_time_to_encode_is_kept_by_fewer_atoms(usual_speeds, monkeypatch
     ("params", "part"),
     [
         ({"time_budget": 0}, "time_budget"),
-        ({"max_features": 100}, "max_features=100 must be at least 548.*PCA"),
+        ({"max_features": 100}, "max_features=100 must be at least 388.*PCA"),
         ({"plan": {"parts": 3, "seed": 0}}, "plan_ of a fitted AutoFeatures"),
         ({"plan": {"parts": {}, "colour": 0}}, "plan has the keys"),
     ],
@@ -426,8 +432,52 @@ def test_a_classifier_finds_its_features():
     assert found.score(DIGITS.images[1000:], DIGITS.target[1000:]) > 0.7
 
 
+@pytest.fixture(scope="module")
+def tuned():
+    """A classifier with a network trained on the labels, of half of the images."""
+    labels = np.where(np.arange(600) % 2, -1, DIGITS.target[:600])
+    classifier = SelfSupervisedClassifier(time_budget=6.0, fine_tune=True, random_state=0)
+    return classifier.fit(DIGITS.images[:600], labels)
+
+
+def test_a_network_is_trained_on_the_labels_and_averaged(tuned):
+    images = DIGITS.images[1000:1200]
+    network, part = tuned.network_, tuned.learner_.parts_.get("learner")
+    assert network.n_labeled_ == 300
+    own = tuned.head_.predict_proba(tuned.learner_.transform(images))
+    expected = (own + 2 * network.predict_proba(images)) / 3
+    np.testing.assert_allclose(tuned.predict_proba(images), expected, atol=1e-6)
+    np.testing.assert_array_equal(tuned.predict(images), expected.argmax(1))
+    logs = tuned.decision_function(images)
+    np.testing.assert_allclose(np.exp(logs), expected, atol=1e-5)
+    assert tuned.score(images, DIGITS.target[1000:1200]) > 0.8
+    assert part is None or network.learner.estimator is part
+
+
+def test_a_classifier_with_a_network_is_saved_and_exported(tuned, tmp_path):
+    images = DIGITS.images[1000:1010]
+    tuned.save(tmp_path / "file")
+    expected = tuned.predict_proba(images)
+    np.testing.assert_array_equal(load(tmp_path / "file").predict_proba(images), expected)
+    found = tuned.to_torch()(torch.from_numpy(images)[:, None])
+    np.testing.assert_allclose(found.numpy(), expected, atol=0.05)  # bfloat16
+
+
+def test_few_labels_and_other_heads_train_no_network(monkeypatch):
+    labels = np.where(np.arange(1797) < 1200, DIGITS.target, -1)
+    probe = SelfSupervisedClassifier(time_budget=3.0)
+    assert probe._share_of_network(labels[:1200]) > 0
+    assert probe._share_of_network(labels[:900]) == 0
+    assert probe._share_of_network(np.eye(10)[labels[:1200]]) == 0  # several labels per image
+    for params in ({"fine_tune": False}, {"head": LinearProbe()}):
+        assert SelfSupervisedClassifier(**params)._share_of_network(labels[:1200]) == 0
+    for params in ({"fine_tune": "yes"}, {"fine_tune": True, "head": LinearSVC()}):
+        with pytest.raises(ValueError, match="fine_tune"):
+            SelfSupervisedClassifier(**params).fit(X, y)
+
+
 def test_a_head_that_takes_too_long_is_linear(monkeypatch):
-    speeds = Speeds((8, 8, 3), 1e-4, 1e-6, 1e-4, 1e-3, 1e-4)  # multiplies slowly
+    speeds = Speeds((8, 8, 3), 1e-4, 1e-6, 1e-4, of_networks(1e-3), of_networks(1e-4))  # slow
     monkeypatch.setattr("sklearn_ssl.auto._auto_features.measured", lambda *_: (speeds, False))
     found = SelfSupervisedClassifier(time_budget=2.5, random_state=0).fit(X, y)
     assert isinstance(found.head_, LinearProbe)

@@ -1,6 +1,5 @@
 """The code that is shown to people runs: README, docs, and the scripts in examples/."""
 
-import functools
 import importlib
 import json
 import os
@@ -72,15 +71,14 @@ def test_minutes_benchmark(benchmarks, monkeypatch, tmp_path, capsys):
 
     images, labels = make_images(200, 16, 16), np.arange(200) % 2
     monkeypatch.setattr(minutes, "load_images", lambda *args: (images, labels))
-    few = functools.partial(minutes.PatchDictionary, n_patches=2000)
-    monkeypatch.setattr(minutes, "PatchDictionary", few)
     output = tmp_path / "minutes.jsonl"
     argv = ["minutes.py", "--output", str(output), "--seeds", "0", "--minutes", "0.02"]
-    argv += ["--supervised", "0.02", "--rivals", "PCA", "HOG"]
+    argv += ["--labels", "60", "--methods", "features", "supervised", "--rivals", "PCA", "HOG"]
     monkeypatch.setattr(sys, "argv", argv)
     minutes.main()
     lines = [json.loads(line) for line in output.read_text().splitlines()]
-    assert [line["method"] for line in lines] == ["0.02 min", "supervised, 0.02 min", "PCA", "HOG"]
+    methods = ["features, 0.02 min", "supervised, 0.02 min", "PCA", "HOG"]
+    assert [line["method"] for line in lines] == methods
     assert all(0 < line["accuracy"] <= 1 for line in lines)
     minutes.main()  # all is done
     assert len(output.read_text().splitlines()) == 4

@@ -13,6 +13,7 @@ from PIL import Image
 from scipy.stats import t as student
 from sklearn.base import clone
 from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import cosine_distances
@@ -24,10 +25,12 @@ from skorch.callbacks import Callback, EarlyStopping, TensorBoard
 
 from sklearn_ssl import (
     Autoencoder,
+    AutoFeatures,
     Colorization,
     ContextEncoder,
     FineTunedClassifier,
     LinearProbe,
+    PixelFeatures,
     SelfSupervisedClassifier,
     SimCLR,
     inspection,
@@ -39,6 +42,7 @@ from sklearn_ssl.inspection import (
     LayersDisplay,
     MeasureMonitor,
     NeighborsDisplay,
+    PartsDisplay,
     ProbeMonitor,
     ReconstructionDisplay,
     TrainingDisplay,
@@ -523,6 +527,26 @@ def test_labels():
     assert [t.get_text() for t in display.ax_.get_legend().get_texts()] == list(rivals)
 
 
+def test_parts():
+    parts = {name: PixelFeatures(input_size=side) for name, side in (("pixels", 2), ("more", 4))}
+    plan = {"parts": parts, "seed": 0, "weights": {"pixels": 1.0}}
+    auto = AutoFeatures(plan=plan).fit(X, y)
+    display = PartsDisplay.from_estimator(auto)
+    check(display)
+    assert [t.get_text() for t in display.ax_.get_yticklabels()] == ["pixels", "more"]
+    said = [text.get_text() for text in display.ax_.texts]
+    score = auto.report_["score"][0]
+    assert said[0] == f"12 features, weight 1.00, score {score:.2f} alone"
+    assert said[1].startswith("48 features, not used")
+    of_learner = SelfSupervisedClassifier(auto).fit(X, y)
+    assert PartsDisplay.from_estimator(of_learner).report.equals(of_learner.learner_.report_)
+    for wrong in (PixelFeatures().fit(X), AutoFeatures, None):
+        with pytest.raises(TypeError, match="has no report_; give a fitted AutoFeatures"):
+            PartsDisplay.from_estimator(wrong)
+    with pytest.raises(NotFittedError):
+        PartsDisplay.from_estimator(AutoFeatures())
+
+
 def test_galleries(ssl):
     check(FeatureMapDisplay.from_estimator(ssl, X[:20]))
     check(FeatureMapDisplay.from_estimator(ssl, X, reducer=PCA(2)))
@@ -658,7 +682,8 @@ _LOOKS = {
 
 
 def test_all_ways_to_look_are_above():
-    others = {"LabelsDisplay", "MeasureMonitor", "ProbeMonitor", "verdict"}  # take none
+    # take none
+    others = {"LabelsDisplay", "MeasureMonitor", "PartsDisplay", "ProbeMonitor", "verdict"}
     assert set(inspection.__all__) - others == set(_LOOKS)
 
 

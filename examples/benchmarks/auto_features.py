@@ -46,9 +46,11 @@ def methods(images, n_rows, minutes, seed):
     shape, seconds = images.shape[1:], 60 * minutes
     speeds, mirror = measured(images, {}, seconds)
     dictionary = make_dictionary(shape, n_atoms=1600, mirror=mirror, random_state=seed)
-    left = seconds - n_rows * speeds.encoding * (1 + mirror) - speeds.of_kernel(n_rows, 4000)
-    passes = left / speeds.training / len(images)
-    learner = make_learner(shape, passes >= 15, mirror=mirror, random_state=seed)
+    left = seconds - speeds.of_kernel(n_rows, 4000)
+    encoder = speeds.encoder_for(left, len(images))
+    left -= n_rows * speeds.encoding[encoder] * (1 + mirror)
+    passes = left / speeds.training[encoder] / len(images)
+    learner = make_learner(shape, encoder, passes >= 15, mirror=mirror, random_state=seed)
     learner.set_params(time_budget=max(left, seconds / 4))
     return {
         "AutoFeatures": None,

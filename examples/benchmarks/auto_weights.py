@@ -31,7 +31,7 @@ def fitted_parts(images, seconds):
     _, mirror = measured(images, {}, 300.0)
     params = {"mirror": mirror, "random_state": 0}
     dictionary = make_dictionary(images.shape[1:], n_atoms=1600, **params)
-    learner = make_learner(images.shape[1:], False, time_budget=seconds, **params)
+    learner = make_learner(images.shape[1:], "small_convnet", False, time_budget=seconds, **params)
     return {"dictionary": dictionary.fit(images), "learner": learner.fit(images)}
 
 

@@ -1,4 +1,4 @@
-"""Measure what you can get in 1, 5 or 20 minutes: one recipe for any number of minutes.
+"""Measure what you can get in 1, 5 or 20 minutes, by one line, and by rivals in the same time.
 
     python examples/benchmarks/minutes.py --data cifar10/ --output minutes.jsonl
     python examples/benchmarks/minutes.py --data imagenette/ --side 96 --name Imagenette ...
@@ -6,11 +6,18 @@
     pip install kymatio "scipy<1.17"  # for --rivals scattering
 
 The test set is a fifth of the images, at most 4,000, or, with --test, the official one. It is the
-same in every run, and no choice of the recipe was based on it; 2,000 of CIFAR-10's served to choose
-how KernelProbe chooses its parameters. For each seed, at most 10,000 of the other images are drawn
-and labeled; all of them serve for pretraining. Time is that of the whole fit: dictionary,
-pretraining, features and classifier, which is KernelProbe for all features. Networks trained on
-labels alone get the same time. Each run adds one line to the output; existing runs are skipped.
+same in every run, and no choice was based on it; 2,000 of CIFAR-10's served to choose how
+KernelProbe chooses its parameters. For each seed, at most 10,000 of the other images (--labels) are
+drawn and labeled; all of them serve for pretraining. Seconds are those of the whole fit: features
+and classifier. Methods:
+
+- features: SelfSupervisedClassifier with frozen features and the head that it chooses
+- linear: the same with a linear head
+- both: SelfSupervisedClassifier as it is, which also trains a network on the labels
+- supervised: a network trained on the labels alone, with the same settings as the one in "both"
+
+Rivals' features have the classifier that "features" chooses, KernelProbe. Each run adds one line to
+the output; existing runs are skipped.
 """
 
 import argparse
@@ -20,47 +27,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.decomposition import PCA
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from sklearn_ssl import FineTunedClassifier, KernelProbe, PatchDictionary, SimCLR, Views
+from sklearn_ssl import (
+    FineTunedClassifier,
+    KernelProbe,
+    LinearProbe,
+    SelfSupervisedClassifier,
+    Views,
+)
 
 from data import add_line, cell, lines_in, load_images  # isort: skip
 from kmeans_patches import KMeansPatches  # isort: skip
 
-N_LABELED, N_TEST = 10_000, 4000
-REST = 100  # seconds on two cores for everything but pretraining, with 10,000 labels
-
-
-def recipe(minutes, seed, side, unlabeled):
-    """Make a transformer, with standardized features, for about this many minutes.
-
-    It is a patch dictionary, which captures texture and parts; from 3 minutes on, it is combined
-    with three layers of SimCLR, which captures what the image shows, and from 15 minutes on, SimCLR
-    uses larger views. Features are averaged over an image and its mirror image.
-    """
-    dictionary = PatchDictionary(
-        n_atoms=1600,
-        patch_size=8,
-        mirror=True,
-        input_size=48 if side > 48 else None,
-        random_state=seed,
-    )
-    dictionary = make_pipeline(dictionary, StandardScaler())
-    if minutes < 3:
-        return dictionary
-    ssl = SimCLR(
-        time_budget=60 * minutes - REST,
-        views=Views(size=side // 2 if minutes < 15 else side * 5 // 8),
-        layer=["layer2", "layer3", "layer4"],
-        mirror=True,
-        random_state=seed,
-    )
-    ssl = make_pipeline(FrozenEstimator(ssl.fit(unlabeled)), StandardScaler())
-    return FeatureUnion(
-        [("dictionary", dictionary), ("ssl", ssl)], transformer_weights={"ssl": 2.0}
-    )
+N_TEST = 4000
 
 
 def flat(X):
@@ -101,30 +82,47 @@ def rivals(seed):
     }
 
 
-def split(n, seed, official):
+def split(n, seed, official, n_labels):
     """Return the rows of labeled images, of all training images, and of test images."""
     if official:  # the test images come last
         seen, test = np.arange(n - official), np.arange(n - official, n)
-        return np.random.default_rng(seed).permutation(seen)[:N_LABELED], seen, test
+        return np.random.default_rng(seed).permutation(seen)[:n_labels], seen, test
     order = np.random.default_rng(2026).permutation(n)
     n_test = min(N_TEST, n // 5)
     seen, test = order[:-n_test], order[-n_test:]
-    return np.random.default_rng(seed).permutation(seen)[:N_LABELED], seen, test
+    return np.random.default_rng(seed).permutation(seen)[:n_labels], seen, test
 
 
-def run_recipe(minutes, seed, images, labels, official):
-    train, seen, test = split(len(images), seed, official)
+METHODS = ("features", "linear", "both", "supervised")
+
+
+def methods(minutes, seed):
+    """Make the classifiers that get so many minutes."""
+    budget = {"time_budget": 60 * minutes, "random_state": seed}
+    return {
+        "features": SelfSupervisedClassifier(fine_tune=False, **budget),
+        "linear": SelfSupervisedClassifier(head=LinearProbe(), **budget),
+        "both": SelfSupervisedClassifier(**budget),
+        "supervised": FineTunedClassifier(
+            encoder="small_convnet",
+            views=Views(crop_scale=(0.8, 1.0), jitter=None, gray=0, blur=0),
+            optimizer="muon",
+            lr=0.01,
+            label_smoothing=0.2,
+            mirror=True,
+            **budget,
+        ),
+    }
+
+
+def run(classifier, rows, images, labels):
+    train, seen, test = rows
+    X, y = images[train], labels[train]
+    if isinstance(classifier, SelfSupervisedClassifier):
+        is_labeled = np.isin(seen, train)
+        X, y = images[seen], np.where(is_labeled, labels[seen], -1)
     began = time.perf_counter()
-    features = recipe(minutes, seed, images.shape[1], images[seen])
-    probe = KernelProbe().fit(features.fit_transform(images[train]), labels[train])
-    seconds = time.perf_counter() - began
-    return seconds, probe.score(features.transform(images[test]), labels[test])
-
-
-def run_classifier(classifier, seed, images, labels, official):
-    train, _, test = split(len(images), seed, official)
-    began = time.perf_counter()
-    classifier.fit(images[train], labels[train])
+    classifier.fit(X, y)
     seconds = time.perf_counter() - began
     return seconds, classifier.score(images[test], labels[test])
 
@@ -148,7 +146,8 @@ def main():
     parser.add_argument("--output", type=Path, default=Path("minutes.jsonl"))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, nargs="*", default=[1, 5, 20])
-    parser.add_argument("--supervised", type=float, nargs="*", default=[])
+    parser.add_argument("--methods", nargs="*", default=list(METHODS))
+    parser.add_argument("--labels", type=int, default=10_000)
     parser.add_argument("--rivals", nargs="*", help="default: none; without names: all")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
@@ -165,28 +164,24 @@ def main():
         labels = np.concatenate([labels, official_labels])
     if options.gray:
         images = images.mean(3, keepdims=True).round().astype(np.uint8)
+    name = options.name + (f", {options.labels:,} labels" if options.labels != 10_000 else "")
     done = {(line["data"], line["method"], line["seed"]) for line in lines}
     for seed in options.seeds:
-        runs = {f"{m:g} min": (run_recipe, m) for m in options.minutes}
-        runs |= {
-            f"supervised, {m:g} min": (
-                run_classifier,
-                FineTunedClassifier(encoder="small_resnet", time_budget=60 * m, random_state=seed),
-            )
-            for m in options.supervised
+        rows = split(len(images), seed, official, options.labels)
+        classifiers = {
+            f"{method}, {m:g} min": methods(m, seed)[method]
+            for m in options.minutes
+            for method in options.methods
         }
         if options.rivals is not None:
-            runs |= {
-                name: (run_classifier, rival)
-                for name, rival in rivals(seed).items()
-                if name in (options.rivals or [name])
-            }
-        for method, (run, what) in runs.items():
-            if (options.name, method, seed) in done:
+            known = rivals(seed)
+            classifiers |= {n: known[n] for n in known if n in (options.rivals or known)}
+        for method, classifier in classifiers.items():
+            if (name, method, seed) in done:
                 continue
-            seconds, accuracy = run(what, seed, images, labels, official)
+            seconds, accuracy = run(classifier, rows, images, labels)
             line = {
-                "data": options.name,
+                "data": name,
                 "method": method,
                 "seed": seed,
                 "seconds": round(seconds, 1),

@@ -36,7 +36,7 @@ from sklearn_ssl._utils._saving import SavedMixin, packed_argument
 from sklearn_ssl._utils._storage import expanded, key_of
 from sklearn_ssl._utils._torch import draw_seed
 from sklearn_ssl.auto._fit_checkpoint import FitCheckpoint
-from sklearn_ssl.auto._plan import Speeds, described, measured, planned
+from sklearn_ssl.auto._plan import Speeds, described, measured, planned, width_of
 from sklearn_ssl.auto._weighing import Labels, LeaveOneOut, usual_weights
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.exceptions import ImageReadWarning, LittleTrainingWarning, TrainingInterrupted
@@ -104,7 +104,7 @@ class AutoFeatures(
         Pretrained weights to use, frozen, as one more part: their name or a file, as in
         :class:`PretrainedEncoder`. ``None`` uses none.
     max_features : int or None, default=None
-        Most features to return; 548 is the smallest value that is allowed.
+        Most features to return; 388 is the smallest value that is allowed.
     max_seconds_per_image : float or None, default=None
         Most seconds per image for :meth:`transform`, averaged over many images.
     checkpoint : str, path or None, default=None
@@ -213,7 +213,7 @@ class AutoFeatures(
         *,
         wanted: str,
         are_numbers: bool | None = None,
-        head: Callable[[Speeds, int], tuple[float, int | None]] | None = None,
+        head: Callable[[Speeds, int], tuple[float, float, int | None]] | None = None,
     ) -> np.ndarray:
         """Fit, and return the features of none, all or labeled images.
 
@@ -226,11 +226,11 @@ class AutoFeatures(
         are_numbers : bool, optional
             Whether ``y`` has numeric targets; see Labels.
         head : callable, optional
-            Function of the speed of this machine and the number of labels: the time that is left
-            for a head on the features, and the largest number of features for it.
+            Function of the speed of this machine and the number of labels: the seconds that a head
+            on the features needs, at least and for each feature, and its largest number of them.
         """
         self._validate_params()
-        began = PretextLearner._start_clock("small_resnet", self.encoder)
+        began = PretextLearner._start_clock("small_convnet", self.encoder)
         refuse_images(y, X)
         X = opened(X)
         labels, rows = Labels(y, count_images(X), are_numbers), np.arange(count_images(X))
@@ -263,7 +263,7 @@ class AutoFeatures(
             return self._joined({name: features.pop(name) for name in self.weights_})
 
     def _plan(
-        self, fit: _Fit, head: Callable[[Speeds, int], tuple[float, int | None]] | None
+        self, fit: _Fit, head: Callable[[Speeds, int], tuple[float, float, int | None]] | None
     ) -> tuple[dict[str, Any], float | None, np.ndarray]:
         """Resume a plan, repeat a given one, or make one.
 
@@ -290,8 +290,9 @@ class AutoFeatures(
             end = fit.began + float(self.time_budget) * (1 - _RESERVE)
             end -= speeds.of_judging(len(places))
             most = plain(self.max_features)
+            a_feature = 0.0
             if head is not None:
-                seconds, most_of_head = head(speeds, len(labels.rows))
+                seconds, a_feature, most_of_head = head(speeds, len(labels.rows))
                 end -= seconds
                 most = min((m for m in (most, most_of_head) if m is not None), default=None)
             n_training, n_rows = count_images(fit.X), len(fit.rows(places))
@@ -299,12 +300,13 @@ class AutoFeatures(
                 n_training += count_images(opened(fit.X_unlabeled))
             parts = planned(
                 speeds, mirror, end - time.monotonic(), n_training, n_rows, len(places) > 0,
-                self._frozen(), most, plain(self.max_seconds_per_image),
+                self._frozen(), most, plain(self.max_seconds_per_image), a_feature,
             )  # fmt: skip
             fit.bar.say(described(parts, speeds, n_training, n_rows))
             plan = {"parts": parts, "seed": draw_seed(self.random_state)}
-            encoding = n_rows * speeds.encoding * (1 + mirror) if "learner" in parts else 0.0
-            deadline = end - encoding
+            deadline = end - a_feature * width_of(parts, speeds)
+            if "learner" in parts:
+                deadline -= n_rows * speeds.encoding[parts["learner"].encoder] * (1 + mirror)
         if checkpoint is not None:
             checkpoint.write(plan, deadline)
         return plan, deadline, places

@@ -23,17 +23,21 @@ _FEW_ATOMS, _MANY_ATOMS = 64, 512
 _ATOMS = (1600, 1200, 800, 600, 400, 200, 100, 50, 25)
 _ENCODING_SHARE = 0.4  # of the time that the learner may take to encode images
 _FROZEN_SHARE = 0.8  # of the time that pretrained weights may take
-_DICTIONARY_SHARE = 0.6  # of the time, at most
+_DICTIONARY_SHARE = 0.65  # of the time, at most
 _DICTIONARY_SIDE = 48  # largest side of the images that patches are cut from
 _LEARNER_SIDE = 96  # largest side of the images that the network sees
 _SIDE_OF_OBJECTS = 24  # smallest side of images of which views show a part at its own resolution
 # in units of a multiplication, measured with AVX512 and 2 threads
 _PRODUCTS_TO_CHOOSE, _PRODUCTS_OF_A_VALUE, _PRODUCTS_TO_JUDGE = 1.2e11, 6e4, 4e11
+_PRODUCTS_TO_DRAW = 8000  # a value of a patch
 _MEASURING = 0.05  # of the time, at most, for an image in each of the measurements
 _MOST_BYTES = 2**32  # of the features that a fit computes
 _LONG = 15.0  # passes over the images, from which on larger views are better
 _LEAST_SECONDS = 5.0  # of a training that is worth it
-_LAYERS, _CHANNELS = ["layer2", "layer3", "layer4"], 64 + 128 + 256
+_LAYERS = ["layer1", "layer2", "layer3"]
+_CHANNELS = {"small_convnet": 32 + 128 + 128, "wide_convnet": 64 + 256 + 256}
+_LEAST_FOR_WIDE = 120.0  # seconds of a fit that may use the wide network
+_WIDE = 3.0  # passes of the wide network over the images, from which on it is better
 _HANDED = 0.65  # share of images told from mirror images, from which on left and right matter
 
 
@@ -45,16 +49,18 @@ class Speeds:
     ----------
     image_shape : tuple of int
         Height, width and channels of the images.
+    reading : float
+        Seconds to read an image.
     an_image : float
         Seconds to read an image and encode it with no atoms.
     an_atom : float
         Seconds to encode an image with one more atom.
     a_product : float
         Seconds of a multiplication in clustering.
-    training : float
-        Seconds of a training step, per image.
-    encoding : float
-        Seconds to encode an image by the learner, not mirrored.
+    training : dict of str to float
+        Seconds of a training step, per image, by the name of the encoder.
+    encoding : dict of str to float
+        Seconds to encode an image by these encoders, not mirrored.
     frozen : float
         Seconds to encode an image by pretrained weights, if there are any.
     frozen_layer : str or None
@@ -64,11 +70,12 @@ class Speeds:
     """
 
     image_shape: tuple[int, int, int]
+    reading: float
     an_image: float
     an_atom: float
     a_product: float
-    training: float
-    encoding: float
+    training: dict[str, float]
+    encoding: dict[str, float]
     frozen: float = 0.0
     frozen_layer: str | None = None
     frozen_width: int = 0
@@ -78,18 +85,26 @@ class Speeds:
         side = dictionary.patch_size
         height, width, channels = self.image_shape
         values = channels * min(side, height) * min(side, width)
-        products = dictionary.n_patches * dictionary.n_atoms * values * dictionary.n_iter
-        reading = min(n_training, 10_000) * self.an_image
-        return products * self.a_product + reading + n_rows * self.to_respond(dictionary)
+        products = dictionary.n_atoms * dictionary.n_iter + _PRODUCTS_TO_DRAW
+        learning = dictionary.n_patches * values * products * self.a_product
+        reading = min(n_training, 10_000) * self.reading
+        return learning + reading + n_rows * self.to_respond(dictionary)
 
     def to_respond(self, dictionary: PatchDictionary) -> float:
         """Return the seconds to encode an image by a dictionary."""
         return (self.an_image + dictionary.n_atoms * self.an_atom) * (1 + dictionary.mirror)
 
+    def encoder_for(self, seconds: float, n_training: int) -> str:
+        """Return the encoder that suits a training of so many seconds."""
+        if "wide_convnet" not in self.training:
+            return "small_convnet"
+        passes = seconds / self.training["wide_convnet"] / n_training
+        return "wide_convnet" if passes >= _WIDE else "small_convnet"
+
     def of_kernel(self, n: int, width: int) -> float:
         """Return the seconds to fit a kernel probe to so many features of n images."""
         choosing = _PRODUCTS_TO_CHOOSE * (min(n, 1024) / 1024) ** 2
-        return self.a_product * (0.75 * n**2 * width + n**3 + choosing)
+        return self.a_product * (0.55 * n**2 * width + n**3 + choosing)
 
     def of_linear(self, n: int, width: int) -> float:
         """Return the seconds to fit a linear probe to so many features of n images."""
@@ -117,7 +132,7 @@ def _patches_an_image(shape: tuple[int, int, int]) -> int:
     return max(1, height - side + 1) * max(1, width - side + 1)
 
 
-def make_learner(shape: tuple[int, int, int], long: bool, /, **params: Any) -> SimCLR:
+def make_learner(shape: tuple[int, int, int], encoder: str, long: bool, /, **params: Any) -> SimCLR:
     """Make a learner for images of a shape, for a long or a short training."""
     side = min(shape[:2])
     size = side
@@ -125,6 +140,7 @@ def make_learner(shape: tuple[int, int, int], long: bool, /, **params: Any) -> S
         size = side * 5 // 8 if long else side // 2
     input_size = _LEARNER_SIDE if side > _LEARNER_SIDE else None
     return SimCLR(
+        encoder=encoder,
         views=Views(size=size, flip=0.5 if params.get("mirror") else 0.0),
         layer=_LAYERS,
         input_size=input_size,
@@ -195,6 +211,7 @@ def measured(
     n = count_images(sample)
     pixels = PixelFeatures(**common).fit(sample)
     values = pixels.transform(sample)
+    reading = _seconds(functools.partial(pixels.transform, sample)) / n
     read = np.isfinite(values).all(1)
     maps = values[read].reshape(-1, *pixels.encoder_.layers["pixels"])
     mirror = not are_handed(maps.reshape(len(maps), -1), maps[..., ::-1].reshape(len(maps), -1))
@@ -206,15 +223,21 @@ def measured(
         found = make_dictionary(shape, **params, **common).fit(sample)
         taken.append(_seconds(functools.partial(found.transform, sample)) / n)
     an_atom = max(0.0, (taken[1] - taken[0]) / max(1, many - few))
-    learner = make_learner(shape, False, mirror=mirror, random_state=0, **common)
-    learner.set_params(max_epochs=2).fit(sample)
+    training, encoding = {}, {}
+    for encoder in _CHANNELS if seconds >= _LEAST_FOR_WIDE else ["small_convnet"]:
+        learner = make_learner(shape, encoder, False, mirror=mirror, random_state=0, **common)
+        learner.set_params(max_epochs=2).fit(sample)
+        training[encoder] = 1 / learner.history_[-1]["images_per_second"]
+        encode = functools.partial(learner.transform, sample)
+        encoding[encoder] = _seconds(encode) / n / (1 + mirror)
     speeds = Speeds(
         shape,
+        reading,
         max(0.0, taken[0] - few * an_atom),
         an_atom,
         _seconds_of_a_product(resolve_device(learner.device)),
-        1 / learner.history_[-1]["images_per_second"],
-        _seconds(functools.partial(learner.transform, sample)) / n / (1 + mirror),
+        training,
+        encoding,
     )
     if frozen is not None:
         some = pick(sample, np.arange(min(n, _FEWEST)))
@@ -251,6 +274,7 @@ def planned(
     frozen: Any = None,
     most_features: int | None = None,
     most_seconds: float | None = None,
+    a_feature: float = 0.0,
 ) -> dict[str, Any]:
     """Choose the parts that fit into the time.
 
@@ -276,6 +300,8 @@ def planned(
         Largest number of features.
     most_seconds : float, optional
         Longest time to encode an image.
+    a_feature : float, default=0.0
+        Seconds that a head on the features needs for each of them.
 
     Returns
     -------
@@ -285,10 +311,10 @@ def planned(
     shape: tuple[int, int, int] = speeds.image_shape
     fits = max(_MOST_BYTES // (4 * max(n_rows, 1)), 1000)
     most_features = fits if most_features is None else min(most_features, fits)
-    pool, width = _pool(most_features)
+    pool = _pool(most_features)
     pixels = _pixels_within(shape, most_features)
     parts: dict[str, Any] = {"pixels": pixels} if are_labeled else {}
-    left = seconds - n_rows * speeds.an_image * are_labeled
+    left = seconds - 2 * n_rows * speeds.reading * are_labeled
     per_image = np.inf if most_seconds is None else most_seconds
     if (
         frozen is not None
@@ -297,24 +323,32 @@ def planned(
         and speeds.frozen_width <= most_features
     ):
         parts["frozen"] = clone(frozen).set_params(layer=speeds.frozen_layer)
-        left -= n_rows * speeds.frozen
+        left -= n_rows * speeds.frozen + a_feature * speeds.frozen_width
         per_image -= speeds.frozen
         most_features -= speeds.frozen_width
-    encoding = speeds.encoding * (1 + mirror)
-    learns = (
-        encoding < per_image
-        and width <= most_features
-        and n_rows * encoding <= _ENCODING_SHARE * left
-    )
-    if learns:
-        left -= n_rows * encoding
-        per_image -= encoding
-        most_features -= width
+    encoder = None
+    for name in reversed(speeds.encoding):  # the widest that is worth it
+        encoding = speeds.encoding[name] * (1 + mirror)
+        width = _CHANNELS[name] * pool**2
+        taken = n_rows * encoding + a_feature * width
+        for_training = (1 - _DICTIONARY_SHARE) * (left - taken)
+        if (
+            encoding < per_image
+            and width <= most_features
+            and taken <= _ENCODING_SHARE * left
+            and name in (speeds.encoder_for(for_training, n_training), "small_convnet")
+        ):
+            encoder = name
+            left -= taken
+            per_image -= encoding
+            most_features -= width
+            break
     dictionary = make_dictionary(shape, mirror=mirror, pool=pool)
     for n_atoms in _ATOMS:
         dictionary.set_params(n_atoms=n_atoms)
         taken = speeds.of_dictionary(dictionary, n_training, n_rows)
-        share = _DICTIONARY_SHARE if learns and left > 2 * _LEAST_SECONDS else 1.0
+        taken += a_feature * n_atoms * pool**2
+        share = _DICTIONARY_SHARE if encoder and left > 2 * _LEAST_SECONDS else 1.0
         if (
             taken <= share * left
             and n_atoms <= n_training * _patches_an_image(shape) / 2
@@ -324,11 +358,21 @@ def planned(
             parts["dictionary"] = dictionary
             left -= taken
             break
-    if learns and left >= _LEAST_SECONDS:
-        passes = left / speeds.training / n_training
-        learner = make_learner(shape, passes >= _LONG, mirror=mirror, pool=pool)
+    if encoder and left >= _LEAST_SECONDS:
+        passes = left / speeds.training[encoder] / n_training
+        learner = make_learner(shape, encoder, passes >= _LONG, mirror=mirror, pool=pool)
         parts["learner"] = learner.set_params(time_budget=left)
     return parts or {"pixels": pixels}
+
+
+def width_of(parts: dict[str, Any], speeds: Speeds) -> int:
+    """Return the number of features of planned parts other than pixels."""
+    width = speeds.frozen_width if "frozen" in parts else 0
+    if "dictionary" in parts:
+        width += parts["dictionary"].n_atoms * parts["dictionary"].pool ** 2
+    if "learner" in parts:
+        width += _CHANNELS[parts["learner"].encoder] * parts["learner"].pool ** 2
+    return width
 
 
 def _pixels_within(shape: tuple[int, int, int], most: int) -> PixelFeatures:
@@ -341,15 +385,15 @@ def _pixels_within(shape: tuple[int, int, int], most: int) -> PixelFeatures:
     return pixels
 
 
-def _pool(most_features: int) -> tuple[int, int]:
-    """Return the side of the grid that features are pooled over, and the learner's features."""
+def _pool(most_features: int) -> int:
+    """Return the side of the grid that features are pooled over."""
+    channels = _CHANNELS["small_convnet"] + 100  # with a small dictionary
     for pool in (3, 2, 1):
-        width = _CHANNELS * pool**2
-        if width + 100 * pool**2 <= most_features:
-            return pool, width
+        if channels * pool**2 <= most_features:
+            return pool
     raise ValueError(
-        f"max_features={most_features} must be at least {_CHANNELS + 100}; for fewer features, put "
-        "a PCA behind AutoFeatures"
+        f"max_features={most_features} must be at least {channels}; for fewer features, put a PCA "
+        "behind AutoFeatures"
     )
 
 
@@ -363,9 +407,10 @@ def described(parts: dict[str, Any], speeds: Speeds, n_training: int, n_rows: in
         found.append(f"a dictionary of {parts['dictionary'].n_atoms} patches ({seconds:.0f} s)")
     if "learner" in parts:
         seconds = parts["learner"].time_budget
-        n_seen = seconds / speeds.training
+        encoder = parts["learner"].encoder
+        n_seen = seconds / speeds.training[encoder]
         found.append(
-            f"{type(parts['learner']).__name__} ({seconds:.0f} s, some {n_seen:,.0f} images, "
-            f"{n_seen / n_training:.1f} passes)"
+            f"{type(parts['learner']).__name__} of a {encoder} ({seconds:.0f} s, some "
+            f"{n_seen:,.0f} images, {n_seen / n_training:.1f} passes)"
         )
     return f"{', '.join(found)}; features of {n_rows:,} images"

@@ -1,6 +1,7 @@
 """Classifiers and regressors that fine-tune an encoder end to end."""
 
 import copy
+import functools
 import math
 from collections.abc import Callable
 from numbers import Real
@@ -58,7 +59,7 @@ from sklearn_ssl.views import Views
 _EPOCHS, _STEPS = 20, 600  # minimum of each by default
 
 
-_NOT_SHARED = {"layer", "memory", "mirror", "pool", "warm_start"}
+_NOT_SHARED = {"layer", "memory", "pool", "warm_start"}
 
 
 class FineTuned(
@@ -240,7 +241,7 @@ class FineTuned(
 
         def measure(net: Any, *_: Any) -> float:
             images = net.read_(X_held_out)
-            outputs = apply(net, net.module_.task.predicted, images)
+            outputs = apply(net, self._predicted(net), images)
             read = read_rows(outputs, "images that early_stopping=True holds out")
             return self._quality(outputs[read], wanted[read])
 
@@ -281,8 +282,11 @@ class FineTuned(
 
     def _outputs(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        task = self.learner_.net_.module_.task
-        return apply(self.learner_.net_, task.predicted, self.learner_._read_images(X))
+        net = self.learner_.net_
+        return apply(net, self._predicted(net), self.learner_._read_images(X))
+
+    def _predicted(self, net: Any) -> Callable[[Tensor], Tensor]:
+        return functools.partial(net.module_.task.predicted, mirror=self.mirror)
 
     # Torch modules
 
@@ -300,7 +304,8 @@ class FineTuned(
         pooled: FeatureSpec = [(learner.encoder_.last_layer, "avg")]
         with own_settings(torch.device("cpu")):
             head = copy.deepcopy(task.head).requires_grad_(False).cpu()
-            extractor = learner._extractor(pooled, mirror=False, size=task.size)
+            # the head is linear: averaging features averages outputs
+            extractor = learner._extractor(pooled, mirror=self.mirror, size=task.size)
             return nn.Sequential(extractor, head, self._finish()).eval()
 
     def _example(self) -> tuple[Tensor, str]:

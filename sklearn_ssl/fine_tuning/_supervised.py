@@ -33,9 +33,14 @@ class SupervisedTask(PretextTask):
         """Compute outputs (n, n_outputs) for images (n, c, h, w) of the size of the views."""
         return self.head(self.encoder.embed(images)).float()
 
-    def predicted(self, images: Tensor) -> Tensor:
-        """Compute outputs for whole images, resized to the size of the training views."""
-        return self.outputs(resize_images(images, self.size))
+    def predicted(self, images: Tensor, mirror: bool) -> Tensor:
+        """Compute outputs for whole images, resized to the size of the training views.
+
+        With ``mirror``, they are averaged over an image and its mirror image.
+        """
+        images = resize_images(images, self.size)
+        outputs = self.outputs(images)
+        return (outputs + self.outputs(images.flip(3))) / 2 if mirror else outputs
 
 
 class Supervised(PretextLearner):

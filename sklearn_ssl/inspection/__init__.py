@@ -1,7 +1,12 @@
 """Inspection of learners: reports, comparisons, pictures, and training monitors."""
 
 from sklearn_ssl.inspection._compare import compare, verdict
-from sklearn_ssl.inspection._curves import LabelsDisplay, LayersDisplay, TrainingDisplay
+from sklearn_ssl.inspection._curves import (
+    LabelsDisplay,
+    LayersDisplay,
+    PartsDisplay,
+    TrainingDisplay,
+)
 from sklearn_ssl.inspection._galleries import (
     FeatureMapDisplay,
     NeighborsDisplay,
@@ -16,6 +21,7 @@ __all__ = [
     "LayersDisplay",
     "MeasureMonitor",
     "NeighborsDisplay",
+    "PartsDisplay",
     "ProbeMonitor",
     "ReconstructionDisplay",
     "TrainingDisplay",

@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 from typing import Any, Self
 
 import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ssl._utils._messages import did_you_mean
 from sklearn_ssl.inspection._compare import verdict
@@ -278,3 +280,68 @@ class LabelsDisplay(Display):
         ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
         lines = [textwrap.fill(line, 75) for line in self.verdict.splitlines()]
         ax.set_title("\n".join(lines), loc="left", fontsize="small")
+
+
+class PartsDisplay(Display):
+    """Parts of :class:`AutoFeatures`: the seconds that each took, its weight and its score.
+
+    Parameters
+    ----------
+    report : DataFrame
+        ``report_`` of a fitted :class:`AutoFeatures`.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+    """
+
+    def __init__(self, report: Any):
+        self.report = report
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, *, ax: Any = None) -> Self:
+        """Draw the parts of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : AutoFeatures, or an estimator that has one as ``learner_``
+            Fitted estimator.
+        ax : matplotlib Axes, optional
+            Axes to draw on; by default those of a new figure.
+
+        Returns
+        -------
+        PartsDisplay
+        """
+        if isinstance(estimator, BaseEstimator):
+            check_is_fitted(estimator)
+        holder = getattr(estimator, "learner_", estimator)
+        if isinstance(estimator, type) or not hasattr(holder, "report_"):
+            raise TypeError(
+                f"estimator={estimator!r} has no report_; give a fitted AutoFeatures, or "
+                "SelfSupervisedClassifier(time_budget=...)"
+            )
+        return cls(holder.report_).plot(ax)
+
+    def _check(self) -> None:
+        check_columns(self.report, "report", ["part", "seconds", "width", "weight", "score"])
+
+    def _draw(self, ax: Any) -> None:
+        columns = {name: list(self.report[name]) for name in self.report.columns}
+        places = np.arange(len(columns["part"]))
+        ax.barh(places, columns["seconds"], color="tab:blue")
+        for place, width, weight, score in zip(
+            places, columns["width"], columns["weight"], columns["score"], strict=True
+        ):
+            said = [f"{width:,} features", f"weight {weight:.2f}" if weight else "not used"]
+            if not np.isnan(score):
+                said.append(f"score {score:.2f} alone")
+            at = columns["seconds"][place]
+            ax.annotate(
+                ", ".join(said), (at, place), (4, 0), textcoords="offset points", va="center"
+            )
+        ax.set(yticks=places, yticklabels=columns["part"], xlabel="seconds")
+        ax.set_xlim(0, 2.2 * max(columns["seconds"]))
+        ax.invert_yaxis()
+        ax.spines[["top", "right"]].set_visible(False)

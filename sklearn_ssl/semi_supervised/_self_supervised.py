@@ -1,10 +1,12 @@
 """Classifiers and regressors on the features of a learner that is pretrained on all images."""
 
+import time
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import RidgeCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -24,20 +26,31 @@ from sklearn_ssl._labeled._mixins import (
     rows_of,
 )
 from sklearn_ssl._labeled._to_torch import ExportMixin, as_module
-from sklearn_ssl._utils._estimators import POSITIVE, DeclaredArguments, all_or_nothing, argument
+from sklearn_ssl._utils._estimators import (
+    POSITIVE,
+    DeclaredArguments,
+    StrOptions,
+    all_or_nothing,
+    argument,
+)
 from sklearn_ssl._utils._messages import inner_training, lost_if_interrupted, warn_of_interruption
 from sklearn_ssl._utils._saving import SavedMixin
 from sklearn_ssl.auto import AutoFeatures
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.exceptions import TrainingInterrupted
+from sklearn_ssl.fine_tuning import FineTunedClassifier
 from sklearn_ssl.images import count_images, opened, pick
 from sklearn_ssl.probes import KernelProbe, KernelRegressor, LinearProbe
+from sklearn_ssl.views import Views
 
 _SECONDS = 300.0  # of learner=None without a time_budget
 _MOST_FOR_KERNEL = 10_000  # labels; a kernel of more takes long and much memory
-_USUAL_WIDTH = 18_000  # of AutoFeatures
 _SHARE_OF_HEAD = 0.6  # of the time, at most
 _LEAST_WIDTH = 2000  # of features, however long the head takes
+_SHARE_OF_NETWORK = 0.4  # of the time, to train a network on labels
+_WEIGHT_OF_NETWORK = 2 / 3  # in the average of its probabilities with those of the head
+_LEAST_SHARE = 1e-9  # probability, so that logs are finite
+_LEAST_LABELS = 1000  # that a network is trained on
 
 
 class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
@@ -111,20 +124,27 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
         self, X: Any, y: Any, labels: np.ndarray, is_labeled: np.ndarray, X_unlabeled: Any
     ) -> Self:
         """Fit AutoFeatures, and a head to the features of labeled images, within the time."""
+        began = time.monotonic()
         learner = AutoFeatures(self.time_budget or _SECONDS, random_state=self.random_state)
         budget, head = learner.time_budget, self._make_head(labels)
+        of_network = self._share_of_network(labels) * budget
 
-        def seconds_and_width(speeds: Any, n: int) -> tuple[float, int | None]:
-            """Choose the head by the time, if it is free; return its seconds and most features."""
+        def needs_of_head(speeds: Any, n: int) -> tuple[float, float, int | None]:
+            """Choose the head by the time, if it is free.
+
+            Return its seconds, with those of training a network on the labels, its seconds for a
+            feature, and the largest number of features.
+            """
             nonlocal head
-            limit, take = _SHARE_OF_HEAD * budget, speeds.of_linear
-            if n <= _MOST_FOR_KERNEL and speeds.of_kernel(n, _LEAST_WIDTH) <= limit:
+            limit, take = _SHARE_OF_HEAD * (budget - of_network), speeds.of_linear
+            few = n <= _MOST_FOR_KERNEL and speeds.of_kernel(n, _LEAST_WIDTH) <= limit
+            if self.head is None and few:
                 take = speeds.of_kernel
             elif self.head is None:
                 head = self._usual_head(labels)
             fixed, a_feature = take(n, 0), take(n, 1) - take(n, 0)
             width = max(_LEAST_WIDTH, int((limit - fixed) / a_feature))
-            return take(n, min(width, _USUAL_WIDTH)), width
+            return fixed + of_network, a_feature, width
 
         try:
             with inner_training():
@@ -134,13 +154,23 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
                     X_unlabeled,
                     wanted="labeled",
                     are_numbers=isinstance(self, LabeledRegressorMixin),
-                    head=seconds_and_width,
+                    head=needs_of_head,
                 )
         except TrainingInterrupted:
             self._fit_head(learner, head, learner.transform(rows_of(X, is_labeled)), labels)
             warn_of_interruption(learner, kept_by=self)
             raise
-        return self._fit_head(learner, head, features, labels)
+        self._fit_head(learner, head, features, labels)
+        if of_network:
+            self._fit_network(rows_of(X, is_labeled), labels, began + budget - time.monotonic())
+        return self
+
+    def _share_of_network(self, labels: np.ndarray) -> float:
+        """Return the share of the time to train a network on the labels; 0 for none."""
+        return 0.0
+
+    def _fit_network(self, X: Any, labels: np.ndarray, seconds: float) -> None:
+        """Train a network on labeled images, for so many seconds."""
 
     def _fit_head(self, learner: Any, head: Any, features: Any, labels: Any, **more: Any) -> Self:
         """Fit the head to the features of labeled images that were read; store both."""
@@ -148,6 +178,7 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
         if not read.all():
             features, labels = _safe_indexing(features, np.flatnonzero(read)), labels[read]
         head.fit(features, labels, **more)
+        self.__dict__.pop("network_", None)
         self.learner_, self.head_, self.n_labeled_ = learner, head, len(labels)
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(learner, name):
@@ -288,11 +319,17 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
         Seconds that the whole fit may take, with ``learner=None``; by default 300.
     random_state : int, RandomState instance or None, default=None
         Seed, with ``learner=None``.
+    fine_tune : bool or "auto", default="auto"
+        With ``learner=None``, whether to train a network on the labels, too, from where the
+        pretraining ended. Its probabilities, twice, and those of the head are averaged.
+        ``"auto"`` does so with at least 1,000 labels, one per image, and no other ``head``.
 
     Attributes
     ----------
     learner_, head_ : estimators
         Fitted learner and classifier.
+    network_ : FineTunedClassifier
+        Network trained on the labels, if there is one.
     classes_ : ndarray of shape (n_classes,)
     n_labeled_ : int
         Number of images that the classifier was fitted to.
@@ -309,6 +346,8 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
     >>> bool(classifier.score(digits.images[1000:], digits.target[1000:]) > 0.5)
     True
     """
+
+    fine_tune: bool | str = argument("boolean", StrOptions({"auto"}), default="auto")
 
     _multilabel: ClassVar[bool] = True
 
@@ -339,7 +378,29 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
         -------
         ndarray of shape (n, n_classes)
         """
-        return self._of_read("predict_proba", X)
+        shares = self._of_read("predict_proba", X)
+        if self._network is None:
+            return shares
+        own = 1 - _WEIGHT_OF_NETWORK
+        return own * shares + _WEIGHT_OF_NETWORK * self._network.predict_proba(X)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the class of images.
+
+        Parameters
+        ----------
+        X : array-like
+            Images.
+
+        Returns
+        -------
+        ndarray of shape (n,), or (n, n_labels)
+            If the learner has ``on_error="skip"``, None for files that cannot be read.
+        """
+        if self._network is None:
+            return super().predict(X)
+        best = self.predict_proba(X).argmax(1)
+        return self.classes_[best]
 
     @if_head_has("decision_function")
     def decision_function(self, X: Any) -> np.ndarray:
@@ -354,12 +415,84 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
         -------
         ndarray of shape (n, n_classes), or (n,) for two classes
         """
-        return self._of_read("decision_function", X)
+        if self._network is None:
+            return self._of_read("decision_function", X)
+        logs = np.log(np.maximum(self.predict_proba(X), _LEAST_SHARE))
+        return logs[:, 1] - logs[:, 0] if logs.shape[1] == 2 else logs
+
+    def to_torch(self) -> nn.Module:
+        """Return the classifier as one plain torch module.
+
+        Returns
+        -------
+        nn.Module
+            Maps pixels (n, channels, height, width), in the range of the fit and of any type, to
+            class scores (n, n_classes), float32. The scores are probabilities if the head is a
+            logistic regression, or from this package.
+
+        Raises
+        ------
+        TypeError
+            If a step cannot be converted to a torch module.
+        """
+        module = super().to_torch()
+        return (
+            module
+            if self._network is None
+            else _WithNetwork(module, self._network.to_torch()).eval()
+        )
+
+    @property
+    def _network(self) -> FineTunedClassifier | None:
+        return getattr(self, "network_", None)
+
+    def _share_of_network(self, labels: np.ndarray) -> float:
+        if labels.ndim == 2 or self.fine_tune is False:
+            return 0.0
+        if self.fine_tune is True and not hasattr(self._make_head(labels), "predict_proba"):
+            raise ValueError(
+                f"fine_tune=True averages probabilities, but head={self.head!r} has no "
+                "predict_proba; give another head, or fine_tune=False"
+            )
+        enough = len(labels) >= _LEAST_LABELS and self.head is None
+        return _SHARE_OF_NETWORK if enough or self.fine_tune is True else 0.0
+
+    def _fit_network(self, X: Any, labels: np.ndarray, seconds: float) -> None:
+        part = self.learner_.parts_.get("learner")
+        mirror = all(getattr(one, "mirror", True) for one in self.learner_.parts_.values())
+        views = Views(crop_scale=(0.8, 1.0), flip=mirror / 2, jitter=None, gray=0, blur=0)
+        start = {"encoder": "small_convnet"} if part is None else {"learner": FrozenEstimator(part)}
+        network = FineTunedClassifier(
+            **start,
+            views=views,
+            label_smoothing=0.2,
+            optimizer="muon",
+            lr=0.01,
+            time_budget=max(seconds, 1.0),
+            mirror=mirror,
+            random_state=self.random_state,
+        )
+        self.network_ = network
+        with inner_training():
+            network.fit(X, labels)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = tags.target_tags.multi_output
         return tags
+
+
+class _WithNetwork(nn.Module):
+    """Module that averages the probabilities of features and head, and of a network."""
+
+    def __init__(self, head: nn.Module, network: nn.Module):
+        super().__init__()
+        self.head = head
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        shares = (1 - _WEIGHT_OF_NETWORK) * self.head(pixels)
+        return shares + _WEIGHT_OF_NETWORK * self.network(pixels)
 
 
 class SelfSupervisedRegressor(LabeledRegressorMixin, SelfSupervised):
