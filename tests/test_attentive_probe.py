@@ -125,6 +125,7 @@ def test_saved_exported_and_repeated(fitted, tmp_path):
         ({}, lambda maps: np.where(maps > 3, np.nan, maps), "NaN"),
         ({}, lambda maps: maps[:50], "50 rows, but y has 60"),
         ({"lr": 0}, lambda maps: maps, "lr"),
+        ({"n_channels": 6}, lambda maps: maps, "12 features at each position, but 6"),
     ],
 )
 def test_unusable_input(params, change, message):
@@ -135,6 +136,17 @@ def test_unusable_input(params, change, message):
     assert not hasattr(probe, "weights_")
 
 
+def test_a_probe_of_maps_is_exported(fitted, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    fitted.export_onnx(tmp_path / "probe.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "probe.onnx")
+    maps, _ = marked(7)
+    (found,) = session.run(["scores"], {session.get_inputs()[0].name: maps.reshape(7, 25, -1)})
+    np.testing.assert_allclose(found, fitted.predict_proba(maps), atol=1e-5)
+
+
 def test_maps_of_another_size_are_refused(fitted):
+    with pytest.raises(ValueError, match="3 features at each position, but 12"):
+        fitted.predict(np.zeros((2, 100, 3)))
     with pytest.raises(ValueError, match="expecting 300 features"):
         fitted.predict(marked(5, side=4)[0])

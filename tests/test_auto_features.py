@@ -33,7 +33,12 @@ from sklearn_ssl import (
 )
 from sklearn_ssl.auto._plan import Speeds, measured
 from sklearn_ssl.auto._weighing import Labels
-from sklearn_ssl.exceptions import ImageReadWarning, InterruptionWarning, TrainingInterrupted
+from sklearn_ssl.exceptions import (
+    ImageReadWarning,
+    InterruptionWarning,
+    LittleTrainingWarning,
+    TrainingInterrupted,
+)
 from sklearn_ssl.training import PretextNet
 
 X = make_images(60)
@@ -173,7 +178,7 @@ def of_networks(seconds):
 @pytest.fixture
 def usual_speeds(monkeypatch):
     """Plan for a machine of usual speed, whatever this one does besides."""
-    speeds = Speeds((8, 8, 1), 1e-4, 1e-6, 1e-11, of_networks(1e-3), of_networks(1e-4))
+    speeds = Speeds((8, 8, 1), 1e-5, 1e-4, 1e-6, 1e-11, of_networks(1e-3), of_networks(1e-4))
     monkeypatch.setattr("sklearn_ssl.auto._auto_features.measured", lambda *_: (speeds, False))
     monkeypatch.setattr("sklearn_ssl.auto._plan._LEAST_SECONDS", 0.8)
 
@@ -207,8 +212,8 @@ def test_pretrained_weights_are_a_part(labels, tmp_path, monkeypatch):
 @pytest.mark.parametrize("most", [388, *(pytest.param(n, marks=SLOW) for n in (1000, 5000))])
 def test_no_more_features_than_asked_for(most, usual_speeds):
     auto = AutoFeatures(3.0, max_features=most, random_state=0).fit(DIGITS.images, DIGITS.target)
-    assert auto.report_["width"][1:].sum() <= most
-    assert most / 2.5 < auto.transform(DIGITS.images[:2]).shape[1] <= most
+    assert most / 2.5 < auto.report_["width"][1:].sum() <= most
+    assert auto.transform(DIGITS.images[:2]).shape[1] <= most
 
 
 @pytest.mark.slow
@@ -234,6 +239,12 @@ def test_a_short_time_to_encode_is_kept_by_fewer_atoms(usual_speeds, monkeypatch
 def test_bad_arguments(params, part):
     with pytest.raises(ValueError, match=part):
         AutoFeatures(**params).fit(X)
+
+
+def test_several_processes_need_a_plan(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RuntimeError, match=r"2 were started together.*plan=auto\.plan_"):
+        AutoFeatures(1.0).fit(X)
 
 
 def test_images_given_as_labels_are_refused():
@@ -469,15 +480,27 @@ def test_few_labels_and_other_heads_train_no_network(monkeypatch):
     assert probe._share_of_network(labels[:1200]) > 0
     assert probe._share_of_network(labels[:900]) == 0
     assert probe._share_of_network(np.eye(10)[labels[:1200]]) == 0  # several labels per image
+    probe.learner_ = AutoFeatures(100.0)
+    with pytest.warns(
+        LittleTrainingWarning, match="no network was trained.* 9.0 of 100 s are left"
+    ):
+        probe._fit_network(X, y, 9.0)
+    assert not hasattr(probe, "network_")
     for params in ({"fine_tune": False}, {"head": LinearProbe()}):
         assert SelfSupervisedClassifier(**params)._share_of_network(labels[:1200]) == 0
-    for params in ({"fine_tune": "yes"}, {"fine_tune": True, "head": LinearSVC()}):
+    bad = [
+        ({"fine_tune": "yes"}, y),
+        ({"fine_tune": True, "head": LinearSVC()}, y),
+        ({"fine_tune": True}, np.eye(3, dtype=int)[y]),
+        ({"fine_tune": True, "learner": SimCLR()}, y),
+    ]
+    for params, targets in bad:
         with pytest.raises(ValueError, match="fine_tune"):
-            SelfSupervisedClassifier(**params).fit(X, y)
+            SelfSupervisedClassifier(**params).fit(X, targets)
 
 
 def test_a_head_that_takes_too_long_is_linear(monkeypatch):
-    speeds = Speeds((8, 8, 3), 1e-4, 1e-6, 1e-4, of_networks(1e-3), of_networks(1e-4))  # slow
+    speeds = Speeds((8, 8, 3), 1e-5, 1e-4, 1e-6, 1e-4, of_networks(1e-3), of_networks(1e-4))  # slow
     monkeypatch.setattr("sklearn_ssl.auto._auto_features.measured", lambda *_: (speeds, False))
     found = SelfSupervisedClassifier(time_budget=2.5, random_state=0).fit(X, y)
     assert isinstance(found.head_, LinearProbe)

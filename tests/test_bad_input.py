@@ -32,6 +32,7 @@ from sklearn_ssl import (
     FineTunedClassifier,
     FineTunedRegressor,
     InstanceDiscrimination,
+    PatchCore,
     PatchDictionary,
     PretrainedEncoder,
     SelfSupervisedClassifier,
@@ -713,18 +714,24 @@ SOME_OF_ALL = {
     ),
     "PatchDictionary": PatchDictionary(n_atoms=8, patch_size=3),
     "PretrainedEncoder": PretrainedEncoder(encoder=TinyNet, weights=None),
+    "PatchCore": PatchCore(small(SimCLR), n_patches=20),
     "SelfSupervisedClassifier": SelfSupervisedClassifier(small(SimCLR)),
     "SelfSupervisedRegressor": SelfSupervisedRegressor(small(SimCLR)),
 }
+OF_PIXELS = {"DenseClassifier": None}  # labels of another shape: see test_dense.py
 SOME_OF_ALL |= {
     name: Estimator()
     for name, Estimator in all_estimators(None)
-    if hasattr(Estimator, "fit") and name not in {**SOME_OF_ALL, **dict(LEARNERS)}
+    if hasattr(Estimator, "fit") and name not in {**SOME_OF_ALL, **dict(LEARNERS), **OF_PIXELS}
 }
 
 
 def takes_one_class(name, estimator):
-    return name == "NeighborsProbe" or not hasattr(estimator, "predict") or is_regressor(estimator)
+    return (
+        name in ("NeighborsProbe", "PatchCore")
+        or not hasattr(estimator, "predict")
+        or is_regressor(estimator)
+    )
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,25 @@ def test_probabilities_sum_to_1_and_agree_with_predictions(scenes, classifier):
     np.testing.assert_array_equal(shares.argmax(3), classifier.predict(scenes[0][:4]))
 
 
+def test_images_that_cannot_be_read_are_left_out(scenes, learner):
+    """Even if the only pixels of a class are in them."""
+    X = [Image.fromarray(image) for image in scenes[0][:10]] + [b"no image"]
+    y = scribbles(scenes[1], 8)[:11]
+    y[10, 0, 0] = 2
+    dense = DenseClassifier(FrozenEstimator(clone_with(learner, on_error="skip")))
+    with pytest.warns(ImageReadWarning):
+        dense.fit(X, y)
+    with pytest.warns(ImageReadWarning):
+        predicted = dense.predict(X)
+    with pytest.warns(ImageReadWarning):
+        score = dense.score(X, np.concatenate([scenes[1][:10], scenes[1][:1]]))
+    assert dense.classes_.tolist() == [0, 1]
+    assert (predicted[10] == -1).all()
+    assert score == pytest.approx(dense.score(X[:10], scenes[1][:10]))
+    with pytest.raises(ValueError, match="no labeled pixel"):
+        dense.score(X[:2], np.full((2, SIDE, SIDE), -1))
+
+
 def test_score_is_the_mean_intersection_over_union(scenes, classifier):
     X, masks = scenes[0][:4], scenes[1][:4].copy()
     masks[0] = -1
@@ -175,6 +194,17 @@ def test_labels_of_another_size_are_of_the_same_image(scenes, learner):
     assert (dense.predict(X) == masks).mean() > 0.9
 
 
+def test_a_failed_refit_leaves_it_as_it_was(scenes, learner):
+    X, masks = scenes
+    dense = DenseClassifier(FrozenEstimator(learner)).fit(X, scribbles(masks, 8))
+    before, given = dict(vars(dense)), dense.predict(X[:3])
+    for images, labels in ((X, np.minimum(scribbles(masks, 8), 0)), (X[:, 1:], masks[:, 1:])):
+        with pytest.raises(ValueError, match="classes|proportions"):
+            dense.fit(images, labels)
+        assert vars(dense) == before
+    np.testing.assert_array_equal(dense.predict(X[:3]), given)
+
+
 def test_saved_and_loaded(scenes, classifier, tmp_path):
     classifier.save(tmp_path / "dense.st")
     loaded = sklearn_ssl.load(tmp_path / "dense.st", learner=classifier.learner)
@@ -197,8 +227,10 @@ def test_drawn_pixels_are_balanced():
         ({}, lambda y: y[:, 0], ValueError, r"must be \(n, height, width\) for 24 images"),
         ({}, lambda y: y[:5], ValueError, "for 24 images"),
         ({}, lambda y: y + 0.5, ValueError, "must be integers"),
-        ({}, lambda y: np.minimum(y, 0), ValueError, "of 1 classes"),
-        ({}, lambda y: np.full_like(y, -1), ValueError, "of 0 classes"),
+        ({}, lambda y: np.minimum(y, 0), ValueError, "pixels of 1 classes"),
+        ({}, lambda y: np.full_like(y, -1), ValueError, "pixels of 0 classes"),
+        ({"max_pixels": 1}, lambda y: y, ValueError, "are drawn of 1 classes"),
+        ({}, lambda y: y.repeat(2, 1), ValueError, "resize='squash', or labels of the same"),
         ({"head": LinearSVC()}, lambda y: y, TypeError, "with predict_proba"),
         ({"learner": LogisticRegression()}, lambda y: y, TypeError, "has no feature maps"),
         ({"max_pixels": 0}, lambda y: y, ValueError, "max_pixels"),
@@ -281,6 +313,7 @@ def test_the_threshold_is_that_of_images_whose_own_patches_do_not_count(spotted)
     detector = PatchCore(learner, n_patches=10**6, contamination=0.2, random_state=0).fit(X)
     assert (detector.anomaly_maps(X).max((1, 2)) < 1e-2).all()
     assert detector.offset_ < -0.01
+    assert (PatchCore(learner, contamination=0.2, random_state=0).fit_predict(X) == -1).sum() == 4
     assert (detector.predict(X) == 1).all()
 
 

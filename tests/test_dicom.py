@@ -90,6 +90,13 @@ def test_colors_are_rgb():
     np.testing.assert_array_equal(read(dicom(colors)), colors)
 
 
+def test_colors_of_more_bits_keep_their_brightness():
+    colors = np.random.default_rng(0).integers(0, 4096, (8, 10, 3), dtype=np.uint16)
+    tags = {"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3, "PlanarConfiguration": 0}
+    content = dicom(colors, Rows=8, Columns=10, **tags)
+    np.testing.assert_array_equal(read(content), (colors * (255 / 4095)).round())
+
+
 def test_frames_are_told_and_chosen():
     frames = np.stack([VALUES, VALUES[::-1]])
     content = dicom(frames, NumberOfFrames=2)

@@ -58,7 +58,7 @@ def test_code_in_the_docs_runs(block, monkeypatch, tmp_path):
     }
     quick = re.sub(r"max_epochs=\d+", "max_epochs=1", block)
     quick = re.sub(r"time_budget=\d+", "time_budget=2", quick)
-    quick = quick.replace("n_atoms=1600, patch_size=8", "n_atoms=40, patch_size=3")
+    quick = quick.replace("n_atoms=400, patch_size=8", "n_atoms=40, patch_size=3")
     assert quick != block or "SimCLR(" not in block
     # Ray's workers wait for all else that runs, and Dask leaves in it what it sets for its own
     with mock.patch.dict(os.environ, {"RAY_worker_niceness": "0"}):

@@ -649,6 +649,9 @@ def test_frossl_spreads_variance_evenly():
     line = normal(64, 1)[None].expand(1, 64, 8)
     assert_is(log_frobenius(white)[0], -np.log(8))
     assert log_frobenius(line)[0].item() == pytest.approx(0, abs=1e-5)
+    equal = torch.zeros(1, 8, 3, requires_grad=True)
+    log_frobenius(equal).sum().backward()
+    assert equal.grad.isfinite().all()
 
 
 # EMP-SSL

@@ -1,5 +1,6 @@
 """What is fitted to features, and to images of which few have labels."""
 
+import copy
 import pickle
 import warnings
 
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from conftest import TinyNet, WholeNet, make_images, small
 from joblib import Parallel, delayed
 from PIL import Image
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 from scipy.stats import norm
 from skimage.feature import hog
 from sklearn import config_context
@@ -932,6 +933,18 @@ def test_images_are_predicted_at_the_size_of_the_views_that_were_trained_on():
         known = task.eval().outputs(small_ones).softmax(1).numpy()
     np.testing.assert_allclose(classifier.predict_proba(images), known, atol=0.02)
     np.testing.assert_allclose(classifier.to_torch()(pixels).numpy(), known, atol=0.02)
+
+
+def test_outputs_are_averaged_over_mirror_images():
+    once = tuned(FineTunedClassifier, small(SimCLR, precision="float32"), max_epochs=2).fit(X, y)
+    both = copy.copy(once).set_params(mirror=True)
+    turned = np.ascontiguousarray(X[:, :, ::-1])
+    shares = both.predict_proba(X)
+    np.testing.assert_allclose(both.predict_proba(turned), shares, atol=1e-5)
+    logs = [np.log(once.predict_proba(images)) for images in (X, turned)]
+    np.testing.assert_allclose(softmax((logs[0] + logs[1]) / 2, axis=1), shares, atol=1e-4)
+    module = both.to_torch()(torch.from_numpy(X).permute(0, 3, 1, 2))
+    np.testing.assert_allclose(module.numpy(), shares, atol=1e-3)
 
 
 def test_layers_learn_at_their_rate():

@@ -34,7 +34,7 @@ from sklearn_ssl._utils._frames import make_frame
 from sklearn_ssl._utils._messages import inner_training, warn_of_interruption
 from sklearn_ssl._utils._saving import SavedMixin, packed_argument
 from sklearn_ssl._utils._storage import expanded, key_of
-from sklearn_ssl._utils._torch import draw_seed
+from sklearn_ssl._utils._torch import draw_seed, n_processes
 from sklearn_ssl.auto._fit_checkpoint import FitCheckpoint
 from sklearn_ssl.auto._plan import Speeds, described, measured, planned, width_of
 from sklearn_ssl.auto._weighing import Labels, LeaveOneOut, usual_weights
@@ -179,6 +179,8 @@ class AutoFeatures(
         ------
         ValueError, TypeError
             If an argument, the images or the labels are invalid; the message says what is valid.
+        RuntimeError
+            If several processes were started together and there is no ``plan``.
         TrainingInterrupted
             After Ctrl-C; it is a KeyboardInterrupt. If the learner was training, the features are
             those that it has learned so far.
@@ -230,6 +232,11 @@ class AutoFeatures(
             on the features needs, at least and for each feature, and its largest number of them.
         """
         self._validate_params()
+        if self.plan is None and n_processes() > 1:
+            raise RuntimeError(
+                f"AutoFeatures plans by the clock of one process, but {n_processes()} were started "
+                "together; fit it in one process, and give plan=auto.plan_ here"
+            )
         began = PretextLearner._start_clock("small_convnet", self.encoder)
         refuse_images(y, X)
         X = opened(X)

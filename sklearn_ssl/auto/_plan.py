@@ -24,6 +24,7 @@ _ATOMS = (1600, 1200, 800, 600, 400, 200, 100, 50, 25)
 _ENCODING_SHARE = 0.4  # of the time that the learner may take to encode images
 _FROZEN_SHARE = 0.8  # of the time that pretrained weights may take
 _DICTIONARY_SHARE = 0.65  # of the time, at most
+_ENOUGH_ATOMS, _SHARE_OF_MORE = 400, 0.1  # of the time, for a dictionary of more atoms than that
 _DICTIONARY_SIDE = 48  # largest side of the images that patches are cut from
 _LEARNER_SIDE = 96  # largest side of the images that the network sees
 _SIDE_OF_OBJECTS = 24  # smallest side of images of which views show a part at its own resolution
@@ -278,8 +279,9 @@ def planned(
 ) -> dict[str, Any]:
     """Choose the parts that fit into the time.
 
-    The dictionary has as many atoms as fit into a part of the time; the learner gets what is left,
-    if that is enough to learn anything. Labels may show that pixels are enough.
+    The dictionary has as many atoms as fit into a part of the time, and more than 400 only if they
+    fit into a small part; the learner gets what is left, if that is enough to learn anything.
+    Labels may show that pixels are enough.
 
     Parameters
     ----------
@@ -331,7 +333,7 @@ def planned(
         encoding = speeds.encoding[name] * (1 + mirror)
         width = _CHANNELS[name] * pool**2
         taken = n_rows * encoding + a_feature * width
-        for_training = (1 - _DICTIONARY_SHARE) * (left - taken)
+        for_training = left - taken
         if (
             encoding < per_image
             and width <= most_features
@@ -348,7 +350,9 @@ def planned(
         dictionary.set_params(n_atoms=n_atoms)
         taken = speeds.of_dictionary(dictionary, n_training, n_rows)
         taken += a_feature * n_atoms * pool**2
-        share = _DICTIONARY_SHARE if encoder and left > 2 * _LEAST_SECONDS else 1.0
+        share = 1.0
+        if encoder and left > 2 * _LEAST_SECONDS:
+            share = _DICTIONARY_SHARE if n_atoms <= _ENOUGH_ATOMS else _SHARE_OF_MORE
         if (
             taken <= share * left
             and n_atoms <= n_training * _patches_an_image(shape) / 2

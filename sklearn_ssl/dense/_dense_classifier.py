@@ -9,11 +9,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ssl._utils._estimators import COUNT, DeclaredArguments, all_or_nothing, argument
 from sklearn_ssl._utils._saving import SavedMixin
-from sklearn_ssl.dense._maps import enlarged, fitted_learner, maps_of
+from sklearn_ssl.dense._maps import at_pixels, enlarged, fitted_learner, maps_of
 from sklearn_ssl.images import count_images, opened, pick
 from sklearn_ssl.probes import LinearProbe
 
 _UNLABELED = -1
+_ROUNDING = 0.02  # of the ratio of two sides
 
 
 class DenseClassifier(
@@ -74,8 +75,9 @@ class DenseClassifier(
         X : array-like
             Images, as for the learner.
         y : array-like of int, of shape (n, height, width)
-            Class of each pixel; -1 marks pixels without one. Any height and width will do: labels
-            are for the same image at another resolution.
+            Class of each pixel; -1 marks pixels without one. Height and width may be those of
+            another resolution. Labels of files are for the whole image with ``resize="squash"``,
+            and otherwise for what is left of it, or what it is filled up to.
 
         Returns
         -------
@@ -93,21 +95,21 @@ class DenseClassifier(
         random_state = check_random_state(self.random_state)
         images, rows, columns = np.nonzero(labels != _UNLABELED)
         codes = labels[images, rows, columns]
-        self.classes_ = np.unique(codes)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"y has labels of {len(self.classes_)} classes; give pixels of at least two"
-            )
+        _check_classes(codes)
         learner = fitted_learner(self, X)
+        _check_proportions(labels, learner)
         some = _drawn(codes, int(self.max_pixels), random_state)
         features, labeled = [], np.unique(images[some])
         of_each = (one for maps in maps_of(learner, pick(X, labeled)) for one in maps)
         for image, one in zip(labeled, of_each, strict=True):
             here = some[images[some] == image]
-            features.append(enlarged(one[None], labels.shape[1:])[0, rows[here], columns[here]])
+            features.append(at_pixels(one, rows[here], columns[here], labels.shape[1:]))
         read = ~np.isnan(found := np.concatenate(features)).any(1)
-        head.fit(found[read], codes[some][read])
-        self.learner_, self.head_, self.n_labeled_ = learner, head, int(read.sum())
+        codes = codes[some][read]
+        _check_classes(codes, " that can be read and are drawn")
+        head.fit(found[read], codes)
+        self.learner_, self.head_, self.n_labeled_ = learner, head, len(codes)
+        self.classes_ = np.unique(codes)
         return self
 
     def _make_head(self) -> Any:
@@ -173,14 +175,17 @@ class DenseClassifier(
         Returns
         -------
         float
-            Mean over the classes that are in ``y`` or predicted for labeled pixels.
+            Mean over the classes that are in ``y`` or predicted for labeled pixels. Images that
+            cannot be read are left out.
         """
         check_is_fitted(self)
         predicted = self.predict(X)
         labels = _labels(y, len(predicted))
         if labels.shape != predicted.shape:
             raise ValueError(f"y has shape {labels.shape}, but predictions have {predicted.shape}")
-        known = labels != _UNLABELED
+        known = (labels != _UNLABELED) & (predicted != _UNLABELED)
+        if not known.any():
+            raise ValueError("y has no labeled pixel in images that can be read")
         labels, predicted = labels[known], predicted[known]
         shares = []
         for one in np.union1d(labels, predicted):
@@ -205,6 +210,23 @@ def _labels(y: Any, n: int) -> np.ndarray:
             f"y has dtype {labels.dtype}; classes of pixels must be integers, -1 for none"
         )
     return labels.astype(np.int64)
+
+
+def _check_classes(codes: np.ndarray, which: str = "") -> None:
+    """Raise ValueError if labels are of fewer than two classes."""
+    if (n := len(np.unique(codes))) < 2:
+        raise ValueError(f"y has pixels{which} of {n} classes; label pixels of at least two")
+
+
+def _check_proportions(labels: np.ndarray, learner: Any) -> None:
+    """Raise ValueError if labels have other proportions than images, which are not stretched."""
+    (height, width), (rows, columns) = learner.image_shape_[:2], labels.shape[1:]
+    if learner.resize != "squash" and abs(rows * width / (columns * height) - 1) > _ROUNDING:
+        raise ValueError(
+            f"y has {rows} x {columns} pixels, but the learner sees images of {height} x {width}; "
+            f"with resize={learner.resize!r}, these are not the whole files. Give the learner "
+            "resize='squash', or labels of the same proportions"
+        )
 
 
 def _drawn(codes: np.ndarray, most: int, random_state: np.random.RandomState) -> np.ndarray:

@@ -56,6 +56,22 @@ def enlarged(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return F.interpolate(planes, size, mode="bilinear").permute(0, 2, 3, 1).numpy()
 
 
+def at_pixels(
+    one: np.ndarray, rows: np.ndarray, columns: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """Return the features (m, d) of a map (rows, columns, d) at pixels of an image of a size.
+
+    They are those of the map enlarged to the image, without enlarging all of it.
+    """
+    plane = torch.from_numpy(np.ascontiguousarray(one)).permute(2, 0, 1)[None]
+    places = [
+        2 * (at + 0.5) / side - 1 for at, side in zip((columns, rows), size[::-1], strict=True)
+    ]
+    grid = torch.from_numpy(np.stack(places, 1).astype(np.float32))[None, None]
+    options = {"mode": "bilinear", "padding_mode": "border", "align_corners": False}
+    return F.grid_sample(plane, grid, **options)[0, :, 0].T.numpy()
+
+
 def maps_of(learner: ImageTransformer, X: Any) -> Iterator[np.ndarray]:
     """Yield feature maps (n, rows, columns, d) of all images, some at a time."""
     n = count_images(X)

@@ -21,11 +21,11 @@ from sklearn_ssl._utils._estimators import (
 from sklearn_ssl._utils._saving import SavedMixin
 from sklearn_ssl._utils._torch import own_settings
 from sklearn_ssl.dense._maps import enlarged, fitted_learner, maps_of
-from sklearn_ssl.images import opened
+from sklearn_ssl.exceptions import ImageReadError
+from sklearn_ssl.images import count_images, opened
 
 _MOST_PATCHES = 100_000  # from which the bank is chosen
 _PROJECTED = 128  # dimensions in which it is chosen
-_PAIRS_AT_ONCE = 2**24
 
 
 class PatchCore(OutlierMixin, MetaEstimatorMixin, SavedMixin, DeclaredArguments, BaseEstimator):
@@ -111,30 +111,42 @@ class PatchCore(OutlierMixin, MetaEstimatorMixin, SavedMixin, DeclaredArguments,
         self._validate_params()
         X, random_state = opened(X), check_random_state(self.random_state)
         learner = fitted_learner(self, X)
-        maps = np.concatenate([_averaged(some) for some in maps_of(learner, X)])
-        n, d = len(maps), maps.shape[3]
-        patches = maps.reshape(-1, d)
-        images = np.repeat(np.arange(n), len(patches) // n)
-        rows = np.flatnonzero(~np.isnan(patches).any(1))
-        if len(rows) > _MOST_PATCHES:
-            rows = np.sort(random_state.permutation(rows)[:_MOST_PATCHES])
-        scale = patches[rows].std(0)
+        patches, images = _some_patches(learner, X, random_state)
+        scale = patches.std(0)
         scale[scale == 0] = 1
         with own_settings(learner.device_):
-            scaled = torch.from_numpy(patches[rows] / scale)
+            scaled = torch.from_numpy(patches / scale)
             projected = scaled
-            if d > _PROJECTED:
+            if (d := scaled.shape[1]) > _PROJECTED:
                 projection = random_state.normal(size=(d, _PROJECTED)) / _PROJECTED**0.5
                 projected = scaled @ torch.from_numpy(projection.astype(np.float32))
-            first = int(random_state.randint(len(rows)))
+            first = int(random_state.randint(len(scaled)))
             chosen = core_set(projected.to(learner.device_), int(self.n_patches), first)
         self.learner_, self.scale_ = learner, scale
-        self.bank_, self.bank_images_ = scaled[chosen].numpy(), images[rows[chosen]]
+        self.bank_, self.bank_images_ = scaled[chosen].numpy(), images[chosen]
         if len(np.unique(self.bank_images_)) < 2:
             raise ValueError("X has to have at least two images with different patches")
-        scores = self._scores(maps, of=np.arange(n))[0]
-        self.offset_ = float(np.nanquantile(scores, self.contamination))
+        self._own_scores = self._of_all(X, in_bank=True)[0]
+        self.offset_ = float(np.nanquantile(self._own_scores, self.contamination))
         return self
+
+    def fit_predict(self, X: Any, y: Any = None) -> np.ndarray:
+        """Fit, and predict which of the same images are outliers among the others.
+
+        Patches of an image in the memory bank do not count for its own score.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as for :meth:`fit`.
+        y : ignored
+
+        Returns
+        -------
+        ndarray of shape (n,), int
+            1 for normal images, and -1 for outliers.
+        """
+        return np.where(self.fit(X)._own_scores >= self.offset_, 1, -1)
 
     def anomaly_maps(self, X: Any) -> np.ndarray:
         """Compute how unusual each pixel is: the distance of its patch to the nearest known one.
@@ -150,6 +162,7 @@ class PatchCore(OutlierMixin, MetaEstimatorMixin, SavedMixin, DeclaredArguments,
             Distances, enlarged bilinearly. With ``on_error="skip"`` of the learner, NaN for images
             that cannot be read.
         """
+        check_is_fitted(self)
         return self._of_all(X)[1]
 
     def score_samples(self, X: Any) -> np.ndarray:
@@ -164,6 +177,7 @@ class PatchCore(OutlierMixin, MetaEstimatorMixin, SavedMixin, DeclaredArguments,
         -------
         ndarray of shape (n,), float64
         """
+        check_is_fitted(self)
         return self._of_all(X)[0]
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -194,12 +208,14 @@ class PatchCore(OutlierMixin, MetaEstimatorMixin, SavedMixin, DeclaredArguments,
         """
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
-    def _of_all(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        check_is_fitted(self)
-        size = self.learner_.image_shape_[:2]
+    def _of_all(self, X: Any, in_bank: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores (n,) and maps (n, height, width); images may be those of the bank."""
+        size, start = self.learner_.image_shape_[:2], 0
         scores, distances = [], []
         for maps in maps_of(self.learner_, opened(X)):
-            found = self._scores(_averaged(maps))
+            of = np.arange(start, start + len(maps)) if in_bank else None
+            found = self._scores(_averaged(maps), of)
+            start += len(maps)
             scores.append(found[0])
             distances.append(enlarged(found[1][..., None], size)[..., 0])
         return np.concatenate(scores), np.concatenate(distances)
@@ -230,16 +246,38 @@ class PatchCore(OutlierMixin, MetaEstimatorMixin, SavedMixin, DeclaredArguments,
     def _weighted(self, bank: Tensor, apart: Tensor, nearest: Tensor, which: Tensor) -> Tensor:
         """Return the distance of the oddest patch, weighted as in the paper's equation 7."""
         oddest = nearest.argmax()
-        k = min(int(self.n_neighbors), len(bank))
-        if k == 1:
+        counts = apart[oddest].isfinite()  # not those of the image itself
+        k = min(int(self.n_neighbors), int(counts.sum()))
+        if k <= 1:
             return nearest[oddest]
-        around = _distances(bank[which[oddest]][None], bank)[0].topk(k, largest=False).indices
+        around = _distances(bank[which[oddest]][None], bank)[0].masked_fill(~counts, torch.inf)
+        around = around.topk(k, largest=False).indices
         # 1 - softmax of the nearest one, without overflow
         shares = torch.cat([nearest[oddest][None], apart[oddest, around]])
         return (1 - (shares[0] - shares[1:].logsumexp(0)).exp()) * shares[0]
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "offset_")
+
+
+def _some_patches(
+    learner: Any, X: Any, random_state: np.random.RandomState
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return patches (m, d) of images, about equally many of each, and the image of each patch."""
+    n = count_images(X)
+    each = -(-_MOST_PATCHES // n)
+    patches, images, start = [], [], 0
+    for maps in maps_of(learner, X):
+        for image, one in enumerate(_averaged(maps), start):
+            rows = one.reshape(-1, one.shape[2])
+            if np.isfinite(rows).all():
+                some = np.sort(random_state.permutation(len(rows))[:each])
+                patches.append(rows[some])
+                images.append(np.full(len(some), image))
+        start += len(maps)
+    if not patches:
+        raise ImageReadError(f"none of the {n} images in X can be read")
+    return np.concatenate(patches), np.concatenate(images)
 
 
 def core_set(points: Tensor, n: int, first: int) -> Tensor:

@@ -43,9 +43,11 @@ def _read(header: Any, frame: int, gray: bool) -> np.ndarray:
     pixels = import_module("pydicom.pixels")
     array = pixels.pixel_array(header, index=frame)  # color as RGB
     if not gray:
+        bits = int(header.BitsStored)
         if array.ndim == 2:
             array = pixels.apply_color_lut(array, header)
-        return array if array.dtype == np.uint8 else (array // 257).astype(np.uint8)
+            bits = 8 * array.itemsize
+        return array if bits == 8 else (array * (255 / (2**bits - 1))).round().astype(np.uint8)
     values = pixels.apply_modality_lut(array, header).astype(np.float32)
     shown = _shown(pixels, array, values, header)
     if header.PhotometricInterpretation == _INVERTED:

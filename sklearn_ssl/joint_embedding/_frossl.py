@@ -11,6 +11,8 @@ from sklearn_ssl.base import MultiCropArguments, PretextLearner, PretextTask, Ta
 from sklearn_ssl.nn import gather, mlp
 from sklearn_ssl.views import BYOL_VIEWS, Views
 
+_LEAST = 1e-12  # squared norm, so that its log is finite for equal embeddings
+
 
 def log_frobenius(z: Tensor) -> Tensor:
     """Compute the log of the squared Frobenius norm of z.T z, divided by its trace.
@@ -21,7 +23,8 @@ def log_frobenius(z: Tensor) -> Tensor:
     rows = z if z.shape[1] <= z.shape[2] else z.mT  # z z.T and z.T z have the same norm
     with full_precision(z.device):
         gram = rows @ rows.mT
-    return gram.square().sum((1, 2)).log() - 2 * z.square().sum((1, 2)).log()
+    norm, trace = gram.square().sum((1, 2)), z.square().sum((1, 2))
+    return norm.clamp(min=_LEAST).log() - 2 * trace.clamp(min=_LEAST**0.5).log()
 
 
 class FroSSLTask(PretextTask):
@@ -49,7 +52,8 @@ class FroSSL(MultiCropArguments, PretextLearner):
     regularization insensitive to the number of dimensions, and gradients large while few dimensions
     are used; it takes the smaller of two matrix products, of images or of dimensions.
 
-    The loss is that of the paper's multi-view form, divided by the number of views.
+    The loss is that of the authors' code that normalizes dimensions, divided by the number of
+    views.
 
     Parameters
     ----------

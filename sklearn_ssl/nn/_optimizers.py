@@ -76,10 +76,11 @@ class LARS(torch.optim.Optimizer):
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose steps are orthogonal matrices, for weights; AdamW for biases and norms.
+    """Momentum whose steps are orthogonal matrices, for weights; AdamW for all else.
 
     Weights of convolutions are matrices with a row for each output channel. Steps are scaled so
-    that their root mean square is that of AdamW, so the same learning rates suit.
+    that their root mean square is that of AdamW. Biases, norms and single vectors, such as class
+    tokens, are left to AdamW; unlike in Jordan et al., first and last layers are not.
 
     Parameters
     ----------
@@ -121,7 +122,8 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is None:
                     continue
                 p.mul_(1 - group["lr"] * group["weight_decay"])
-                update = self._adam(p, group) if p.ndim < 2 else self._orthogonal(p, group)
+                is_matrix = p.ndim > 1 and len(p) > 1
+                update = self._orthogonal(p, group) if is_matrix else self._adam(p, group)
                 p.add_(update, alpha=-group["lr"])
         return loss
 

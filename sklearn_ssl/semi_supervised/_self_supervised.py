@@ -32,12 +32,18 @@ from sklearn_ssl._utils._estimators import (
     StrOptions,
     all_or_nothing,
     argument,
+    plain,
 )
-from sklearn_ssl._utils._messages import inner_training, lost_if_interrupted, warn_of_interruption
+from sklearn_ssl._utils._messages import (
+    inner_training,
+    lost_if_interrupted,
+    warn,
+    warn_of_interruption,
+)
 from sklearn_ssl._utils._saving import SavedMixin
 from sklearn_ssl.auto import AutoFeatures
 from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.exceptions import TrainingInterrupted
+from sklearn_ssl.exceptions import LittleTrainingWarning, TrainingInterrupted
 from sklearn_ssl.fine_tuning import FineTunedClassifier
 from sklearn_ssl.images import count_images, opened, pick
 from sklearn_ssl.probes import KernelProbe, KernelRegressor, LinearProbe
@@ -50,6 +56,7 @@ _LEAST_WIDTH = 2000  # of features, however long the head takes
 _SHARE_OF_NETWORK = 0.4  # of the time, to train a network on labels
 _WEIGHT_OF_NETWORK = 2 / 3  # in the average of its probabilities with those of the head
 _LEAST_SHARE = 1e-9  # probability, so that logs are finite
+_LEAST_SHARE_LEFT = 0.25  # of the network's time, without which it is not trained
 _LEAST_LABELS = 1000  # that a network is trained on
 
 
@@ -95,6 +102,10 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
             raise ValueError(
                 f"time_budget={self.time_budget:g} is for learner=None, which finds features by "
                 "itself; set time_budget of the learner"
+            )
+        if self.learner is not None and plain(getattr(self, "fine_tune", "auto")) is True:
+            raise ValueError(
+                "fine_tune=True is for learner=None; give FineTunedClassifier the learner instead"
             )
         if self.learner is not None and not hasattr(self.learner, "transform"):
             raise TypeError(
@@ -320,9 +331,10 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
     random_state : int, RandomState instance or None, default=None
         Seed, with ``learner=None``.
     fine_tune : bool or "auto", default="auto"
-        With ``learner=None``, whether to train a network on the labels, too, from where the
-        pretraining ended. Its probabilities, twice, and those of the head are averaged.
-        ``"auto"`` does so with at least 1,000 labels, one per image, and no other ``head``.
+        With ``learner=None``, whether to train a network on the labels, too, from where its
+        pretraining ended, if there was time for any. Its probabilities, twice, and those of the
+        head are averaged. ``"auto"`` does so with at least 1,000 labels, one per image, and no
+        other ``head``.
 
     Attributes
     ----------
@@ -447,28 +459,38 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
         return getattr(self, "network_", None)
 
     def _share_of_network(self, labels: np.ndarray) -> float:
-        if labels.ndim == 2 or self.fine_tune is False:
-            return 0.0
-        if self.fine_tune is True and not hasattr(self._make_head(labels), "predict_proba"):
+        if plain(self.fine_tune) is True and labels.ndim == 2:
+            raise ValueError("fine_tune=True needs one label per image, but y has several")
+        if plain(self.fine_tune) is True and not hasattr(self._make_head(labels), "predict_proba"):
             raise ValueError(
                 f"fine_tune=True averages probabilities, but head={self.head!r} has no "
                 "predict_proba; give another head, or fine_tune=False"
             )
-        enough = len(labels) >= _LEAST_LABELS and self.head is None
-        return _SHARE_OF_NETWORK if enough or self.fine_tune is True else 0.0
+        enough = labels.ndim == 1 and len(labels) >= _LEAST_LABELS and self.head is None
+        wanted = enough if self.fine_tune == "auto" else self.fine_tune
+        return _SHARE_OF_NETWORK if wanted else 0.0
 
     def _fit_network(self, X: Any, labels: np.ndarray, seconds: float) -> None:
-        part = self.learner_.parts_.get("learner")
-        mirror = all(getattr(one, "mirror", True) for one in self.learner_.parts_.values())
-        views = Views(crop_scale=(0.8, 1.0), flip=mirror / 2, jitter=None, gray=0, blur=0)
-        start = {"encoder": "small_convnet"} if part is None else {"learner": FrozenEstimator(part)}
+        if seconds < _LEAST_SHARE_LEFT * _SHARE_OF_NETWORK * self.learner_.time_budget:
+            warn(
+                f"no network was trained on the labels, as {max(seconds, 0.0):.1f} of "
+                f"{self.learner_.time_budget:g} s are left; is the machine busy?",
+                LittleTrainingWarning,
+            )
+            return
+        parts = self.learner_.plan_["parts"]
+        mirror = any(part.mirror for part in parts.values())  # pixels are never mirrored
+        start: dict[str, Any] = {"encoder": "small_convnet"}
+        if "learner" in self.learner_.parts_:
+            start = {"learner": FrozenEstimator(self.learner_.parts_["learner"])}
         network = FineTunedClassifier(
             **start,
-            views=views,
+            image_shape=next(iter(self.learner_.parts_.values())).image_shape_,
+            views=Views(crop_scale=(0.8, 1.0), flip=mirror / 2, jitter=None, gray=0, blur=0),
             label_smoothing=0.2,
             optimizer="muon",
             lr=0.01,
-            time_budget=max(seconds, 1.0),
+            time_budget=seconds,
             mirror=mirror,
             random_state=self.random_state,
         )
