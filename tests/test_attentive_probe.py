@@ -24,8 +24,8 @@ def marked(n, seed=0, side=5, width=12):
 
 @pytest.fixture(scope="module")
 def fitted():
-    maps, y = marked(1000)
-    return AttentiveProbe(n_queries=5, weight_decay=0.1, max_epochs=40).fit(maps, y)
+    maps, y = marked(800)
+    return AttentiveProbe(n_queries=5, weight_decay=0.1, max_epochs=25).fit(maps, y)
 
 
 def test_it_finds_the_position_that_matters(fitted):
@@ -84,8 +84,8 @@ def test_in_a_pipeline():
 
 def test_weight_decay_is_chosen_by_held_out_samples():
     """Noise needs much; a class with one sample leaves nothing to hold out."""
-    maps, y = marked(300)
-    noise = AttentiveProbe(max_epochs=60).fit(maps, np.random.default_rng(0).permutation(y))
+    maps, y = marked(200)
+    noise = AttentiveProbe(max_epochs=40).fit(maps, np.random.default_rng(0).permutation(y))
     assert noise.weight_decay_ == 1.0
     y = np.arange(60)
     assert AttentiveProbe(max_epochs=1).fit(maps[:60], y).weight_decay_ == 1.0
@@ -107,14 +107,14 @@ def test_class_weights_and_missing_labels():
 
 
 def test_saved_exported_and_repeated(fitted, tmp_path):
-    maps, y = marked(1000)
+    maps, y = marked(800)
     fitted.save(tmp_path / "probe.st")
     loaded = sklearn_ssl.load(tmp_path / "probe.st")
     np.testing.assert_array_equal(loaded.predict_proba(maps), fitted.predict_proba(maps))
     again = sklearn_ssl.AttentiveProbe(**fitted.get_params()).fit(maps, y)
     np.testing.assert_array_equal(again.predict_proba(maps), fitted.predict_proba(maps))
     module = fitted.to_torch()
-    tokens = torch.from_numpy(maps.reshape(1000, 25, -1))
+    tokens = torch.from_numpy(maps.reshape(800, 25, -1))
     np.testing.assert_allclose(module(tokens).numpy(), fitted.predict_proba(maps), atol=1e-5)
 
 

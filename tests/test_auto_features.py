@@ -447,7 +447,7 @@ def test_a_classifier_finds_its_features():
 def tuned():
     """A classifier with a network trained on the labels, of half of the images."""
     labels = np.where(np.arange(600) % 2, -1, DIGITS.target[:600])
-    classifier = SelfSupervisedClassifier(time_budget=6.0, fine_tune=True, random_state=0)
+    classifier = SelfSupervisedClassifier(time_budget=4.0, fine_tune=True, random_state=0)
     return classifier.fit(DIGITS.images[:600], labels)
 
 

@@ -199,7 +199,7 @@ def test_a_failed_refit_leaves_it_as_it_was(scenes, learner):
     dense = DenseClassifier(FrozenEstimator(learner)).fit(X, scribbles(masks, 8))
     before, given = dict(vars(dense)), dense.predict(X[:3])
     for images, labels in ((X, np.minimum(scribbles(masks, 8), 0)), (X[:, 1:], masks[:, 1:])):
-        with pytest.raises(ValueError, match="classes|proportions"):
+        with pytest.raises(ValueError, match=r"classes|proportions"):
             dense.fit(images, labels)
         assert vars(dense) == before
     np.testing.assert_array_equal(dense.predict(X[:3]), given)

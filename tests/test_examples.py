@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from pathlib import Path
 from unittest import mock
 
@@ -143,6 +144,26 @@ def test_costs_say_what_no_gpu_was_measured_for(benchmarks, monkeypatch, tmp_pat
         assert ("has no GPU measurements" in said) == (not of_gpu)
         assert ("speedup" in said) == bool(of_gpu)
     assert "| 1 | 256 | 230 ms | 26 ms | 0 ms | 1,000 | 1.0 | GPU |" in said
+
+
+@pytest.mark.slow
+def test_encoders_benchmark(benchmarks, monkeypatch, tmp_path, capsys):
+    import encoders
+
+    images, labels = make_images(200, 16, 16), np.arange(200) % 2
+    monkeypatch.setattr(encoders, "load_images", lambda path: (images, labels))
+    output = tmp_path / "encoders.jsonl"
+    argv = ["encoders.py", "--output", str(output), "--seeds", "0", "--seconds", "0.1"]
+    argv += ["--encoders", "small_resnet", "small_convnet"]
+    monkeypatch.setattr(sys, "argv", argv)
+    with warnings.catch_warnings(action="ignore"):
+        encoders.main()
+    monkeypatch.setattr(sys, "argv", [*argv, "--table"])
+    capsys.readouterr()
+    encoders.main()
+    table = capsys.readouterr().out.splitlines()
+    assert [row.split("`")[1] for row in table[2:]] == ["small_resnet", "small_convnet"]
+    assert "nan" not in "".join(table)
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from sklearn_ssl.views import Views
 _SAMPLE = 256  # images that speeds are measured with
 _FEWEST = 32  # images that they are measured with at least
 _FEW_ATOMS, _MANY_ATOMS = 64, 512
+_PATCHES_AN_ATOM = 75  # to find each atom by
 _ATOMS = (1600, 1200, 800, 600, 400, 200, 100, 50, 25)
 _ENCODING_SHARE = 0.4  # of the time that the learner may take to encode images
 _FROZEN_SHARE = 0.8  # of the time that pretrained weights may take
@@ -105,7 +106,8 @@ class Speeds:
     def of_kernel(self, n: int, width: int) -> float:
         """Return the seconds to fit a kernel probe to so many features of n images."""
         choosing = _PRODUCTS_TO_CHOOSE * (min(n, 1024) / 1024) ** 2
-        return self.a_product * (0.55 * n**2 * width + n**3 + choosing)
+        cubes = 0.5 * n**3 + 1.4 * min(n, 4096) ** 3  # of the solution, and of adjusting alpha
+        return self.a_product * (0.55 * n**2 * width + cubes + choosing)
 
     def of_linear(self, n: int, width: int) -> float:
         """Return the seconds to fit a linear probe to so many features of n images."""
@@ -347,7 +349,8 @@ def planned(
             break
     dictionary = make_dictionary(shape, mirror=mirror, pool=pool)
     for n_atoms in _ATOMS:
-        dictionary.set_params(n_atoms=n_atoms)
+        n_patches = min(100_000, max(10_000, _PATCHES_AN_ATOM * n_atoms))
+        dictionary.set_params(n_atoms=n_atoms, n_patches=n_patches)
         taken = speeds.of_dictionary(dictionary, n_training, n_rows)
         taken += a_feature * n_atoms * pool**2
         share = 1.0
