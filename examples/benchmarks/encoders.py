@@ -25,7 +25,7 @@ N_JUDGED = 4000
 
 
 def run(encoder, seconds, seed, images, labels):
-    train, seen, _ = split(len(images), seed, 0, 10_000)
+    train, seen, _ = split(len(images), seed, 0, min(10_000, len(images) // 4))
     judged = np.setdiff1d(seen, train)[:: max(1, (len(seen) - len(train)) // N_JUDGED)]
     names = ["layer2", "layer3", "layer4"]
     if encoder != "small_resnet":

@@ -331,16 +331,18 @@ def planned(
         per_image -= speeds.frozen
         most_features -= speeds.frozen_width
     encoder = None
-    for name in reversed(speeds.encoding):  # the widest that is worth it
+    for name in reversed(speeds.encoding):  # the widest that is worth it, and leaves time
         encoding = speeds.encoding[name] * (1 + mirror)
         width = _CHANNELS[name] * pool**2
         taken = n_rows * encoding + a_feature * width
-        for_training = left - taken
+        is_worth_it = (
+            name == speeds.encoder_for(left - taken, n_training) and encoding <= per_image / 2
+        )
         if (
             encoding < per_image
             and width <= most_features
             and taken <= _ENCODING_SHARE * left
-            and name in (speeds.encoder_for(for_training, n_training), "small_convnet")
+            and (is_worth_it or name == "small_convnet")
         ):
             encoder = name
             left -= taken

@@ -68,8 +68,8 @@ def at_pixels(
         2 * (at + 0.5) / side - 1 for at, side in zip((columns, rows), size[::-1], strict=True)
     ]
     grid = torch.from_numpy(np.stack(places, 1).astype(np.float32))[None, None]
-    options = {"mode": "bilinear", "padding_mode": "border", "align_corners": False}
-    return F.grid_sample(plane, grid, **options)[0, :, 0].T.numpy()
+    found = F.grid_sample(plane, grid, "bilinear", "border", align_corners=False)
+    return found[0, :, 0].T.numpy()
 
 
 def maps_of(learner: ImageTransformer, X: Any) -> Iterator[np.ndarray]:

@@ -123,28 +123,29 @@ class Muon(torch.optim.Optimizer):
                     continue
                 p.mul_(1 - group["lr"] * group["weight_decay"])
                 is_matrix = p.ndim > 1 and len(p) > 1
-                update = self._orthogonal(p, group) if is_matrix else self._adam(p, group)
+                step = self._orthogonal if is_matrix else self._adam
+                update = step(p, p.grad, group)
                 p.add_(update, alpha=-group["lr"])
         return loss
 
-    def _orthogonal(self, p: Tensor, group: dict) -> Tensor:
+    def _orthogonal(self, p: Tensor, gradient: Tensor, group: dict) -> Tensor:
         """Return the direction of a step of a matrix, or of a convolution's weights."""
         state = self.state[p]
         if not state:
             state["velocity"] = torch.zeros_like(p)
-        velocity = state["velocity"].mul_(group["momentum"]).add_(p.grad)
-        direction = p.grad.add(velocity, alpha=group["momentum"]).flatten(1)
+        velocity = state["velocity"].mul_(group["momentum"]).add_(gradient)
+        direction = gradient.add(velocity, alpha=group["momentum"]).flatten(1)
         scale = 0.2 * max(direction.shape) ** 0.5
         return orthogonalized(direction).mul_(scale).to(p.dtype).view_as(p)
 
-    def _adam(self, p: Tensor, group: dict) -> Tensor:
+    def _adam(self, p: Tensor, gradient: Tensor, group: dict) -> Tensor:
         """Return the direction of a step of AdamW."""
         state, (first, second) = self.state[p], group["betas"]
         if not state:
             state |= {"mean": torch.zeros_like(p), "square": torch.zeros_like(p), "steps": 0}
         state["steps"] += 1
-        mean = state["mean"].lerp_(p.grad, 1 - first) / (1 - first ** state["steps"])
-        square = state["square"].mul_(second).addcmul_(p.grad, p.grad, value=1 - second)
+        mean = state["mean"].lerp_(gradient, 1 - first) / (1 - first ** state["steps"])
+        square = state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
         return mean / ((square / (1 - second ** state["steps"])).sqrt() + 1e-8)
 
 

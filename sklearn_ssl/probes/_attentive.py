@@ -175,7 +175,8 @@ class AttentiveProbe(
 
     def _positions(self, X: Any, reset: bool) -> np.ndarray:
         """Check X, and return features (n, positions, d)."""
-        shape = np.shape(X)
+        X = X if hasattr(X, "shape") else np.asarray(X)
+        shape = X.shape
         are_maps = len(shape) in (3, 4)
         with naming("X"):
             flat = np.reshape(X, (shape[0], -1)) if are_maps else X
