@@ -476,8 +476,9 @@ def test_a_classifier_with_a_network_is_saved_and_exported(tuned, tmp_path):
 
 def test_few_labels_and_other_heads_train_no_network(monkeypatch):
     labels = np.where(np.arange(1797) < 1200, DIGITS.target, -1)
-    probe = SelfSupervisedClassifier(time_budget=3.0)
+    probe = SelfSupervisedClassifier(time_budget=300.0)
     assert probe._share_of_network(labels[:1200]) > 0
+    assert SelfSupervisedClassifier(time_budget=60.0)._share_of_network(labels[:1200]) == 0
     assert probe._share_of_network(labels[:900]) == 0
     assert probe._share_of_network(np.eye(10)[labels[:1200]]) == 0  # several labels per image
     probe.learner_ = AutoFeatures(100.0)

@@ -13,7 +13,7 @@ and classifier. Methods:
 
 - features: SelfSupervisedClassifier with frozen features and the head that it chooses
 - linear: the same with a linear head
-- both: SelfSupervisedClassifier as it is, which also trains a network on the labels
+- both: SelfSupervisedClassifier that also trains a network on the labels
 - supervised: a network trained on the labels alone, with the same settings as the one in "both"
 
 Rivals' features have the classifier that "features" chooses, KernelProbe. Each run adds one line to
@@ -102,7 +102,7 @@ def methods(minutes, seed):
     return {
         "features": SelfSupervisedClassifier(fine_tune=False, **budget),
         "linear": SelfSupervisedClassifier(head=LinearProbe(), **budget),
-        "both": SelfSupervisedClassifier(**budget),
+        "both": SelfSupervisedClassifier(fine_tune=True, **budget),
         "supervised": FineTunedClassifier(
             encoder="small_convnet",
             views=Views(crop_scale=(0.8, 1.0), jitter=None, gray=0, blur=0),

@@ -57,6 +57,7 @@ _SHARE_OF_NETWORK = 0.4  # of the time, to train a network on labels
 _WEIGHT_OF_NETWORK = 2 / 3  # in the average of its probabilities with those of the head
 _LEAST_SHARE = 1e-9  # probability, so that logs are finite
 _LEAST_SHARE_LEFT = 0.25  # of the network's time, without which it is not trained
+_LEAST_SECONDS_OF_NETWORK = 60.0  # in less, it makes predictions worse
 _LEAST_LABELS = 1000  # that a network is trained on
 
 
@@ -333,8 +334,8 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
     fine_tune : bool or "auto", default="auto"
         With ``learner=None``, whether to train a network on the labels, too, from where its
         pretraining ended, if there was time for any. Its probabilities, twice, and those of the
-        head are averaged. ``"auto"`` does so with at least 1,000 labels, one per image, and no
-        other ``head``.
+        head are averaged. ``"auto"`` does so with at least 1,000 labels, one per image, at least
+        150 seconds, and no other ``head``.
 
     Attributes
     ----------
@@ -466,7 +467,9 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
                 f"fine_tune=True averages probabilities, but head={self.head!r} has no "
                 "predict_proba; give another head, or fine_tune=False"
             )
+        seconds = _SHARE_OF_NETWORK * (self.time_budget or _SECONDS)
         enough = labels.ndim == 1 and len(labels) >= _LEAST_LABELS and self.head is None
+        enough = enough and seconds >= _LEAST_SECONDS_OF_NETWORK
         wanted = enough if self.fine_tune == "auto" else self.fine_tune
         return _SHARE_OF_NETWORK if wanted else 0.0
 
