@@ -103,7 +103,7 @@ def test_scikit_learn_check(estimator, check):
 @parametrize_with_checks(
     [
         KernelRegressor(),
-        AttentiveProbe(batch_size=16, max_epochs=60),
+        AttentiveProbe(weight_decay=0.01, batch_size=16, max_epochs=20, lr=0.01),
         SelfSupervisedClassifier(small(SimCLR)),
         LinearProbe(C=[0.1, 1.0], cv=2),
         KernelProbe(alpha=0.1, gamma=1.0, class_weight="balanced"),
