@@ -455,6 +455,7 @@ def test_a_network_is_trained_on_the_labels_and_averaged(tuned):
     images = DIGITS.images[1000:1200]
     network, part = tuned.network_, tuned.learner_.parts_.get("learner")
     assert network.n_labeled_ == 300
+    assert (network.views.flip, network.mirror) == (0, False)  # digits are not to be mirrored
     own = tuned.head_.predict_proba(tuned.learner_.transform(images))
     expected = (own + 2 * network.predict_proba(images)) / 3
     np.testing.assert_allclose(tuned.predict_proba(images), expected, atol=1e-6)

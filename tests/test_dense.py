@@ -317,6 +317,15 @@ def test_the_threshold_is_that_of_images_whose_own_patches_do_not_count(spotted)
     assert (detector.predict(X) == 1).all()
 
 
+def test_own_scores_are_those_of_a_bank_without_the_image(spotted, detector):
+    X = spotted[0][:20]
+    others = copy.copy(detector)
+    kept = detector.bank_images_ != 3
+    others.bank_, others.bank_images_ = detector.bank_[kept], detector.bank_images_[kept]
+    assert detector._own_scores[3] == pytest.approx(others.score_samples(X[3:4])[0], rel=1e-5)
+    assert not kept.all()
+
+
 def test_core_set_against_a_naive_loop():
     points = np.random.default_rng(0).normal(size=(60, 3))
     chosen = [7]

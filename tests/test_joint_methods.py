@@ -614,6 +614,16 @@ def test_visreg_has_gradients_where_lejepa_has_none():
     assert lengths["spread", 1e-3] > lengths["spread", 1.0]
 
 
+def test_the_shape_of_visreg_gives_deviations_no_gradient():
+    z, directions = normal(1, 9, 5).requires_grad_(), F.normalize(normal(5, 4), dim=0)
+    (found,) = torch.autograd.grad(spread_losses(z, directions)["shape"], z)
+    constants = z.detach().std(1, keepdim=True, correction=0)
+    projected = ((z - z.mean(1, keepdim=True)) / constants @ directions).sort(1).values
+    quantiles = torch.tensor([NormalDist().inv_cdf(i / 10) for i in range(1, 10)])[:, None]
+    (expected,) = torch.autograd.grad((projected - quantiles).square().mean(), z)
+    torch.testing.assert_close(found, expected)
+
+
 def test_visreg_of_equal_embeddings_is_finite():
     z = torch.ones(2, 8, 5, requires_grad=True)
     sum(spread_losses(z, F.normalize(normal(5, 4), dim=0)).values()).backward()

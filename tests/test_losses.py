@@ -319,17 +319,18 @@ def test_lars_steps_do_not_depend_on_the_size_of_the_gradient():
     torch.testing.assert_close(moved[2], moved[0], rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.optim, "Muon"),
+    reason="torch has Muon to compare with from 2.9 on; the package supports 2.6",
+)
 def test_muon_is_that_of_torch_for_matrices_and_adamw_for_vectors():
-    Peer = getattr(torch.optim, "Muon", None)
-    if Peer is None:
-        pytest.skip("this torch has no Muon")
     shapes = [(3, 5), (6, 2, 3, 3), (4,)]
     ours = [nn.Parameter(normal(*shape)) for shape in shapes]
     matrices = [nn.Parameter(normal(*shape).flatten(1)) for shape in shapes[:2]]
     vector = nn.Parameter(normal(4))
     optimizer = Muon(ours, lr=0.1, weight_decay=0.2)
     peers = [
-        Peer(matrices, lr=0.1, weight_decay=0.2, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.Muon(matrices, lr=0.1, weight_decay=0.2, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW([vector], lr=0.1, weight_decay=0.2),
     ]
     for step in range(4):
@@ -339,7 +340,7 @@ def test_muon_is_that_of_torch_for_matrices_and_adamw_for_vectors():
         for one in (optimizer, *peers):
             one.step()
     for p, peer in zip(ours, [*matrices, vector], strict=True):
-        torch.testing.assert_close(p.reshape(peer.shape), peer, rtol=2e-2, atol=2e-2)  # bfloat16
+        torch.testing.assert_close(p.reshape(peer.shape), peer, rtol=0, atol=1e-2)  # bfloat16
     torch.testing.assert_close(ours[2], vector)
 
 

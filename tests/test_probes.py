@@ -557,6 +557,20 @@ def test_single_precision_gives_the_same_predictions(Probe, alpha, monkeypatch):
     np.testing.assert_allclose(found[1], found[0], atol=2e-4)
 
 
+def test_solutions_in_single_precision_are_refined(monkeypatch):
+    from sklearn_ssl.probes import _kernel
+
+    monkeypatch.setattr(_kernel, "_MOST_IN_DOUBLE", 100)
+    samples = torch.randn(300, 5, generator=torch.Generator().manual_seed(0))
+    root, wanted = torch.ones(300, 1).double(), samples[:, :2].sign().double()
+    kernel = _kernel._kernel_of_samples(samples, 0.1, root)
+    assert kernel.dtype == torch.float32
+    found = _kernel._solved(kernel, wanted, root, 0.01, np.arange(3), intercept=False)
+    dual, _ = found.refined(kernel, wanted, root)
+    rest = kernel.double() @ dual + 0.01 * dual - wanted
+    assert rest.norm() < 1e-9 * wanted.norm()
+
+
 @pytest.mark.parametrize("Probe", [KernelProbe, KernelRegressor])
 def test_a_kernel_machine_does_not_depend_on_the_unit_of_weights(Probe):
     features, labels = DIGITS.data[:200], DIGITS.target[:200]

@@ -177,7 +177,7 @@ class TrainingArguments(DeclaredArguments):
         images.
     lr : float
         Peak learning rate. The rate rises over ``warmup`` and then falls to 0 along half a cosine.
-        The default suits ``"adamw"``; ``"muon"`` needs up to ten times, ``"sgd"`` about ten times
+        The default suits ``"adamw"``; ``"muon"`` needs up to five times, ``"sgd"`` about ten times
         and ``"lars"`` a hundred times as much.
     weight_decay : float
         Weight decay; not applied to biases and normalization layers.

@@ -1,5 +1,6 @@
 """Maps of what is unusual in images, by distances to known patches."""
 
+from collections.abc import Iterator
 from numbers import Real
 from typing import Any, Self
 
@@ -126,7 +127,7 @@ class PatchCore(OutlierMixin, MetaEstimatorMixin, SavedMixin, DeclaredArguments,
         self.bank_, self.bank_images_ = scaled[chosen].numpy(), images[chosen]
         if len(np.unique(self.bank_images_)) < 2:
             raise ValueError("X has to have at least two images with different patches")
-        self._own_scores = self._of_all(X, in_bank=True)[0]
+        self._own_scores = np.concatenate([s for s, _ in self._judged(X, in_bank=True)])
         self.offset_ = float(np.nanquantile(self._own_scores, self.contamination))
         return self
 
@@ -163,7 +164,8 @@ class PatchCore(OutlierMixin, MetaEstimatorMixin, SavedMixin, DeclaredArguments,
             that cannot be read.
         """
         check_is_fitted(self)
-        return self._of_all(X)[1]
+        size = self.learner_.image_shape_[:2]
+        return np.concatenate([enlarged(d[..., None], size)[..., 0] for _, d in self._judged(X)])
 
     def score_samples(self, X: Any) -> np.ndarray:
         """Compute how normal images are: minus the weighted distance of their oddest patch.
@@ -178,7 +180,7 @@ class PatchCore(OutlierMixin, MetaEstimatorMixin, SavedMixin, DeclaredArguments,
         ndarray of shape (n,), float64
         """
         check_is_fitted(self)
-        return self._of_all(X)[0]
+        return np.concatenate([scores for scores, _ in self._judged(X)])
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Compute ``score_samples(X) - offset_``: negative for outliers.
@@ -208,17 +210,13 @@ class PatchCore(OutlierMixin, MetaEstimatorMixin, SavedMixin, DeclaredArguments,
         """
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
-    def _of_all(self, X: Any, in_bank: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Return scores (n,) and maps (n, height, width); images may be those of the bank."""
-        size, start = self.learner_.image_shape_[:2], 0
-        scores, distances = [], []
+    def _judged(self, X: Any, in_bank: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield scores and distances of patches, some images at a time; they may be in the bank."""
+        start = 0
         for maps in maps_of(self.learner_, opened(X)):
             of = np.arange(start, start + len(maps)) if in_bank else None
-            found = self._scores(_averaged(maps), of)
+            yield self._scores(_averaged(maps), of)
             start += len(maps)
-            scores.append(found[0])
-            distances.append(enlarged(found[1][..., None], size)[..., 0])
-        return np.concatenate(scores), np.concatenate(distances)
 
     def _scores(self, maps: np.ndarray, of: np.ndarray | None = None) -> tuple:
         """Return the scores of images (n,), and the distances of patches (n, rows, columns).

@@ -100,8 +100,7 @@ def named(name: str, function: Any, *arguments: Any) -> Any:
         reason = "Pillow does not recognize it as an image"
         if not _installed("tifffile") and name.lower().endswith((".tif", ".tiff")):
             reason += f"; {_MORE}"
-        if not _installed("pillow_heif"):
-            reason += hint_for([os.path.splitext(name)[1].lower()])
+        reason += hint_for([os.path.splitext(name)[1].lower()])
     except OSError as error:
         reason = error.strerror or str(error)
     except ValueError as error:

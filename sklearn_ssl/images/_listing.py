@@ -115,7 +115,10 @@ def _of_zip(archive: str) -> dict[str, _Member | None]:
 
 # formats that Pillow opens but cannot decode, or only by running another program
 _NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-EXTRAS = {"dicom": (".dcm", ".dicom"), "heic": (".heic", ".heics", ".heif", ".heifs", ".hif")}
+EXTRAS = {  # the library that each installs, and the extensions of files that it reads
+    "dicom": ("pydicom", (".dcm", ".dicom")),
+    "heic": ("pillow_heif", (".heic", ".heics", ".heif", ".heifs", ".hif")),
+}
 _OF_SYSTEMS = {"__MACOSX", "@eaDir"}  # added by macOS to archives and by Synology to folders
 _EXPECTED = {  # extensions of other files that often accompany images
     *(".cls", ".csv", ".db", ".html", ".id", ".index", ".ini", ".json", ".jsonl", ".log", ".md"),
@@ -207,15 +210,15 @@ def _suffixes() -> set[str]:
         for suffix, kind in Image.registered_extensions().items()
         if kind in Image.OPEN and kind not in _NOT_DECODED
     }
-    return suffixes | set(EXTRAS["dicom"]) if find_spec("pydicom") else suffixes
+    return suffixes | set(EXTRAS["dicom"][1]) if find_spec("pydicom") else suffixes
 
 
 def hint_for(suffixes: Iterable[str]) -> str:
-    """Return how to read files that are left out, if an optional library reads them."""
+    """Return how to read files, if an optional library that is not installed reads them."""
     hints = [
         f"; pip install 'sklearn-ssl[{extra}]' to read {', '.join(found)}"
-        for extra, known in EXTRAS.items()
-        if (found := sorted(set(known).intersection(suffixes)))
+        for extra, (library, known) in EXTRAS.items()
+        if not find_spec(library) and (found := sorted(set(known).intersection(suffixes)))
     ]
     return "".join(hints)
 

@@ -36,8 +36,8 @@ def spread_losses(z: Tensor, directions: Tensor) -> dict[str, Tensor]:
     dict of str to Tensor
         ``center``, the mean square of the means; ``scale``, that of the differences between 1 and
         the standard deviations; ``shape``, the squared Wasserstein distance of the standardized
-        embeddings from a Gaussian, averaged over directions. The standardization has no gradient,
-        so that the shape does not change the scale.
+        embeddings from a Gaussian, averaged over directions. As in the authors' code, standard
+        deviations get no gradient from it.
     """
     z = gather(z.float(), 1)
     mean = z.mean(1, keepdim=True)
