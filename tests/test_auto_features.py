@@ -37,6 +37,7 @@ from sklearn_ssl.exceptions import (
     ImageReadWarning,
     InterruptionWarning,
     LittleTrainingWarning,
+    MemoryWarning,
     TrainingInterrupted,
 )
 from sklearn_ssl.training import PretextNet
@@ -423,6 +424,53 @@ def test_a_fit_that_goes_on_has_the_time_that_was_left(tmp_path, usual_speeds, m
     again = clone(auto).fit(X)  # the time is over
     np.testing.assert_array_equal(again.transform(X), auto.transform(X))
     assert again.plan_["timetable"] == auto.plan_["timetable"]
+
+
+@pytest.mark.parametrize("most_bytes", [0, 2**30])
+def test_an_equal_fit_comes_from_the_cache(most_bytes, tmp_path, usual_speeds, monkeypatch):
+    monkeypatch.setattr("sklearn_ssl.auto._fit_cache._MOST_BYTES", most_bytes)
+    auto = AutoFeatures(1.0, memory=tmp_path, random_state=0)
+    features = auto.fit_transform(X, y)
+
+    def fitted_anew(*args):
+        raise AssertionError("fitted anew")
+
+    monkeypatch.setattr(AutoFeatures, "_fit_now", fitted_anew)
+    again = clone(auto)
+    again.left_over_ = "of another fit"
+    np.testing.assert_array_equal(again.fit_transform(X.copy(), y), features)
+    assert vars(again).keys() == vars(auto).keys()
+    assert again.report_.equals(auto.report_)
+    assert repr(again.plan_) == repr(auto.plan_)
+    np.testing.assert_array_equal(again.transform(X), auto.transform(X))
+    others = [
+        (clone(auto).set_params(time_budget=2.0), X, y, None),
+        (clone(auto).set_params(random_state=1), X, y, None),
+        (auto, X[::-1], y, None),
+        (auto, X, HALF, None),
+        (auto, X, y, X),
+    ]
+    for other, images, labels, more in others:
+        with pytest.raises(AssertionError, match="fitted anew"):
+            other.fit_transform(images, labels, X_unlabeled=more)
+    with pytest.raises(AssertionError, match="fitted anew"):
+        auto.fit(X, y)  # another plan, as no features are asked for
+
+
+def test_a_damaged_cache_is_written_anew(tmp_path, usual_speeds):
+    auto = AutoFeatures(plan=plan(), memory=tmp_path)
+    features = auto.fit_transform(X)
+    (file,) = tmp_path.rglob("fit.joblib")
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.warns(MemoryWarning, match="cannot be read"):
+        np.testing.assert_array_equal(clone(auto).fit_transform(X), features)
+    np.testing.assert_array_equal(clone(auto).fit_transform(X), features)
+
+
+def test_a_fit_without_a_seed_is_not_cached(tmp_path, usual_speeds):
+    with pytest.warns(MemoryWarning, match="integer as random_state"):
+        AutoFeatures(1.0, memory=tmp_path).fit(X)
+    assert not list(tmp_path.rglob("*.joblib"))
 
 
 def test_progress_is_shown(capsys):

@@ -1,16 +1,19 @@
 """A transformer that finds good features of images within a time budget."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, Self
 
 import numpy as np
 import torch
+from joblib import Memory
 from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.preprocessing import StandardScaler
@@ -31,17 +34,25 @@ from sklearn_ssl._utils._estimators import (
 )
 from sklearn_ssl._utils._export import write_onnx
 from sklearn_ssl._utils._frames import make_frame
-from sklearn_ssl._utils._messages import inner_training, warn_of_interruption
-from sklearn_ssl._utils._saving import SavedMixin, packed_argument
+from sklearn_ssl._utils._messages import inner_training, warn, warn_of_interruption
+from sklearn_ssl._utils._saving import SavedMixin
 from sklearn_ssl._utils._storage import expanded, key_of
 from sklearn_ssl._utils._torch import draw_seed, n_processes
+from sklearn_ssl.auto._fit_cache import cached_fit
 from sklearn_ssl.auto._fit_checkpoint import FitCheckpoint
 from sklearn_ssl.auto._plan import Speeds, described, measured, planned, width_of
 from sklearn_ssl.auto._weighing import Labels, LeaveOneOut, usual_weights
 from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.exceptions import ImageReadWarning, LittleTrainingWarning, TrainingInterrupted
+from sklearn_ssl.base._cache import describe, is_on
+from sklearn_ssl.base._learner import read_training_images
+from sklearn_ssl.exceptions import (
+    ImageReadWarning,
+    LittleTrainingWarning,
+    MemoryWarning,
+    TrainingInterrupted,
+)
 from sklearn_ssl.fixed import PixelFeatures, PretrainedEncoder
-from sklearn_ssl.images import READING, count_images, opened, pick, refuse_images
+from sklearn_ssl.images import READING, count_images, image_digest, opened, pick, refuse_images
 
 _DEVICE = ("precision", "device", "deterministic")
 _FLOOR = 0.01  # of the mean variance, added to that of each feature
@@ -110,6 +121,10 @@ class AutoFeatures(
     checkpoint : str, path or None, default=None
         Folder for what was planned and learned so far. If a fit was interrupted, the same call
         resumes it, with the time that was left.
+    memory : str, path, joblib.Memory or None, default=None
+        Folder for a cache of fits, shared by all processes: the same images, labels, arguments and
+        ``random_state`` give the same fitted parts, without a fit, and ``fit_transform`` the same
+        features.
     verbose : int, default=0
         1 shows a progress bar over the time, and what is planned.
     <shared parameters>
@@ -153,6 +168,9 @@ class AutoFeatures(
     max_seconds_per_image: float | None = argument(POSITIVE, None, default=None)
     checkpoint: str | os.PathLike | None = argument(
         str, os.PathLike, None, default=None, writes=True
+    )
+    memory: str | os.PathLike | Memory | None = argument(
+        str, os.PathLike, Memory, None, default=None, writes=True
     )
     verbose: int = argument("verbose", default=0)
 
@@ -251,23 +269,59 @@ class AutoFeatures(
                 path = expanded(self.checkpoint, "checkpoint")
                 checkpoint = FitCheckpoint(path, self._identity(X, X_unlabeled, y), began)
             fit = _Fit(X, X_unlabeled, labels, asked, began, bar, checkpoint)
-            plan, deadline, places = self._plan(fit, head)
-            rows = fit.rows(places)
-            try:
-                fitted, features, report, interrupted = self._fit_parts(fit, plan, deadline, rows)
-            except KeyboardInterrupt:  # not of the learner, which has a checkpoint of its own
-                if checkpoint is not None:
-                    checkpoint.write(plan, deadline)
-                raise
-            bar.at("weights")
-            self._set_fitted(fit, plan, places, rows, fitted, features, report)
-            if interrupted is not None:
-                warn_of_interruption(self)
-                raise interrupted
-            if len(asked) < len(rows):
-                at = np.searchsorted(rows, asked)
-                features = {name: features[name][at] for name in self.weights_}
-            return self._joined({name: features.pop(name) for name in self.weights_})
+            if not self._caches_fits():
+                return self._fit_now(fit, head)
+            images = read_training_images(
+                PixelFeatures(**self._common()), X, X_unlabeled, continued=False
+            )
+            what = {
+                "class": type(self).__name__,
+                "version": version("sklearn-ssl"),
+                "digest": image_digest(images),
+                "wanted": [wanted, head is not None, are_numbers],
+                **{name: str(getattr(self, name)) for name in _DEVICE},
+                **self._identity(X, X_unlabeled, y),
+            }
+            return cached_fit(
+                self,
+                self.memory,
+                what,
+                functools.partial(self._fit_now, fit, head),
+                lambda: self.transform(pick(X, asked)),
+            )
+
+    def _caches_fits(self) -> bool:
+        """Return whether fits are cached; warn if they are not for lack of a seed."""
+        is_seeded = self.plan is not None or isinstance(plain(self.random_state), int)
+        if is_on(self.memory) and not is_seeded:
+            warn(
+                "memory= caches nothing, because without an integer as random_state every fit is "
+                "a new one; give one to fit only once",
+                MemoryWarning,
+            )
+        return is_on(self.memory) and is_seeded
+
+    def _fit_now(
+        self, fit: _Fit, head: Callable[[Speeds, int], tuple[float, float, int | None]] | None
+    ) -> np.ndarray:
+        """Plan, fit the parts, choose their weights, and return the features that are asked for."""
+        plan, deadline, places = self._plan(fit, head)
+        rows, asked = fit.rows(places), fit.asked
+        try:
+            fitted, features, report, interrupted = self._fit_parts(fit, plan, deadline, rows)
+        except KeyboardInterrupt:  # not of the learner, which has a checkpoint of its own
+            if fit.checkpoint is not None:
+                fit.checkpoint.write(plan, deadline)
+            raise
+        fit.bar.at("weights")
+        self._set_fitted(fit, plan, places, rows, fitted, features, report)
+        if interrupted is not None:
+            warn_of_interruption(self)
+            raise interrupted
+        if len(asked) < len(rows):
+            at = np.searchsorted(rows, asked)
+            features = {name: features[name][at] for name in self.weights_}
+        return self._joined({name: features.pop(name) for name in self.weights_})
 
     def _plan(
         self, fit: _Fit, head: Callable[[Speeds, int], tuple[float, float, int | None]] | None
@@ -328,7 +382,8 @@ class AutoFeatures(
 
     def _identity(self, X: Any, X_unlabeled: Any, y: Any) -> dict[str, str]:
         """Return what identifies a fit: arguments, and hashes of some images and of the labels."""
-        free = {"checkpoint", "verbose", "n_jobs", "decoded_cache", "random_state", *_DEVICE}
+        free = {"checkpoint", "memory", "verbose", "n_jobs", "decoded_cache", "random_state"}
+        free |= set(_DEVICE)
         fit = {
             name: repr(plain(getattr(self, name))) for name in self._arguments if name not in free
         }
@@ -336,7 +391,11 @@ class AutoFeatures(
         if isinstance(seed := plain(self.random_state), int):
             fit["random_state"] = repr(seed)
         if self.plan is not None:
-            fit["plan"] = key_of(packed_argument(self.plan))
+            parts = {
+                name: {n: describe(v) for n, v in part.get_params(deep=False).items()}
+                for name, part in _copied(self.plan)["parts"].items()
+            }
+            fit["plan"] = key_of({**describe(self.plan), "parts": parts})
         for name, given in (("X", X), ("X_unlabeled", X_unlabeled)):
             if given is not None:
                 n = count_images(given := opened(given))

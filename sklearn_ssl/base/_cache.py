@@ -168,7 +168,7 @@ _POOLS: tuple[str | int, ...] = ("avg", "max", 1, 2, 3, 4)  # those that a searc
 _BYTES_AT_MOST = 2**30  # of features computed ahead of a request
 
 
-def _is_on(memory: Any) -> bool:
+def is_on(memory: Any) -> bool:
     """Return whether anything is cached; ``joblib.Memory(None)`` caches nothing."""
     return (memory.location if isinstance(memory, Memory) else memory) is not None
 
@@ -176,8 +176,8 @@ def _is_on(memory: Any) -> bool:
 def caches_trainings(learner: Any) -> bool:
     """Return whether training runs are cached; warn if they are not for lack of a seed."""
     unseeded = learner._unseeded()
-    if not _is_on(learner.memory) or unseeded is None:
-        return _is_on(learner.memory)
+    if not is_on(learner.memory) or unseeded is None:
+        return is_on(learner.memory)
     warn(
         f"memory= caches features but not training, because with {unseeded}=None every fit is a "
         "new training run; give a random_state to train only once",
@@ -266,7 +266,7 @@ def cached_features(
     Features missing from the cache are computed in one pass, ``encode(pairs)``, together with
     those that a search is likely to request next, if these are not too large.
     """
-    if not _is_on(learner.memory):
+    if not is_on(learner.memory):
         return encode(spec)
     encoder, pixels = learner.encoder_, learner.net_.module_.pixels
     what = {
