@@ -33,6 +33,7 @@ from sklearn_ssl import (
     PixelFeatures,
     SelfSupervisedClassifier,
     SimCLR,
+    Views,
     inspection,
 )
 from sklearn_ssl.exceptions import ImageReadWarning, LabelWarning, PixelRangeWarning
@@ -51,7 +52,15 @@ from sklearn_ssl.inspection import (
     layer_report,
     verdict,
 )
-from sklearn_ssl.inspection._compare import _gain, _Result, _rows, _sizes, _usual_rivals
+from sklearn_ssl.inspection._compare import (
+    _from_scratch,
+    _gain,
+    _named,
+    _Result,
+    _rows,
+    _sizes,
+    _usual_rivals,
+)
 from sklearn_ssl.metrics import alpha_req, feature_spread, rank_me, uniformity
 
 X = make_images(60)
@@ -287,6 +296,38 @@ def test_a_learner_alone_is_compared_with_its_usual_rivals():
     display = LabelsDisplay.from_table(table)
     check(display)
     assert "SimCLR" in display.ax_.get_title(loc="left")
+
+
+def test_auto_features_is_a_learner_with_a_fast_supervised_rival(monkeypatch):
+    images = make_images(64, 16, 16)
+    labels = (images.mean((1, 2, 3)) > np.median(images.mean((1, 2, 3)))).astype(int)
+    made = []
+    monkeypatch.setattr(FineTunedClassifier, "fit", lambda self, *args: made.append(self))
+    monkeypatch.setattr(FineTunedClassifier, "predict", lambda self, X: np.zeros(len(X)))
+    table = compare(AutoFeatures(2.0, random_state=0), images, labels, n_splits=1, n_fits=1)
+    assert table["method"].tolist()[-2:] == ["supervised", "AutoFeatures"]
+    assert table["kind"].tolist() == ["rival"] * (len(table) - 1) + ["learner"]
+    (network,) = made
+    assert network.encoder == "small_convnet"
+    assert network.optimizer == "muon"
+    assert network.time_budget == max(1.0, table["seconds"].iloc[-1])
+    names = [name for name, _ in _named(AutoFeatures(weights="a file"), images)]
+    assert "frozen weights" in names
+
+
+@pytest.mark.parametrize(
+    ("learner", "encoder", "flip"),
+    [
+        (None, "small_convnet", 0.5),
+        (SimCLR(views=Views(flip=0)), "small_convnet", 0),
+        (SimCLR(encoder=TinyNet, views=Views(flip=0)), TinyNet, 0),
+    ],
+)
+def test_a_supervised_network_is_that_of_the_learner_or_a_faster_one(learner, encoder, flip):
+    network = _from_scratch(learner, 5.0)
+    assert network.encoder is encoder or network.encoder == encoder
+    assert network.views.flip == flip
+    assert network.time_budget == 5.0
 
 
 def test_files_are_compared_as_the_images_that_learners_read(tmp_path):

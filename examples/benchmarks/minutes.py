@@ -31,12 +31,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sklearn_ssl import (
-    FineTunedClassifier,
     KernelProbe,
     LinearProbe,
     SelfSupervisedClassifier,
-    Views,
 )
+from sklearn_ssl.fine_tuning._fine_tuned import quick_classifier
 
 from data import add_line, cell, lines_in, load_images  # isort: skip
 from kmeans_patches import KMeansPatches  # isort: skip
@@ -103,15 +102,7 @@ def methods(minutes, seed):
         "features": SelfSupervisedClassifier(fine_tune=False, **budget),
         "linear": SelfSupervisedClassifier(head=LinearProbe(), **budget),
         "both": SelfSupervisedClassifier(fine_tune=True, **budget),
-        "supervised": FineTunedClassifier(
-            encoder="small_convnet",
-            views=Views(crop_scale=(0.8, 1.0), jitter=None, gray=0, blur=0),
-            optimizer="muon",
-            lr=0.01,
-            label_smoothing=0.2,
-            mirror=True,
-            **budget,
-        ),
+        "supervised": quick_classifier(mirror=True, **budget),
     }
 
 

@@ -484,6 +484,25 @@ class FineTunedClassifier(LabeledClassifierMixin, FineTuned):
         return tags
 
 
+def quick_classifier(
+    learner: Any = None, flip: float = 0.5, rotate: bool = False, **params: Any
+) -> FineTunedClassifier:
+    """Make a classifier that learns the most in a few minutes on a CPU, from scratch or a learner.
+
+    Jordan 2024 has the network, the optimizer and the smoothing of labels
+    (examples/benchmarks/minutes.py).
+    """
+    start = {"encoder": "small_convnet"} if learner is None else {"learner": learner}
+    return FineTunedClassifier(
+        **start,
+        views=Views(crop_scale=(0.8, 1.0), flip=flip, rotate=rotate, jitter=None, gray=0, blur=0),
+        label_smoothing=0.2,
+        optimizer="muon",
+        lr=0.01,
+        **params,
+    )
+
+
 class FineTunedRegressor(LabeledRegressorMixin, FineTuned):
     """Encoder and linear regression, both trained on images with targets.
 

@@ -26,10 +26,12 @@ from sklearn_ssl._utils._estimators import COUNT, HasMethods, Interval, StrOptio
 from sklearn_ssl._utils._frames import make_frame
 from sklearn_ssl._utils._labels import is_absent, read_labels
 from sklearn_ssl._utils._messages import warn
+from sklearn_ssl.auto import AutoFeatures
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.exceptions import LabelWarning
 from sklearn_ssl.fine_tuning import FineTunedClassifier
-from sklearn_ssl.fixed import PatchDictionary
+from sklearn_ssl.fine_tuning._fine_tuned import quick_classifier
+from sklearn_ssl.fixed import PatchDictionary, PretrainedEncoder
 from sklearn_ssl.images import READING, PickedArray, count_images, load_images, opened, pick
 from sklearn_ssl.inspection._given import check_columns
 from sklearn_ssl.probes import LinearProbe
@@ -38,7 +40,7 @@ from sklearn_ssl.views import Views
 
 _USUAL_N_LABELS = (50, 250, 1000)
 _SUPERVISED = "supervised"
-# learner arguments that control how images are read
+_LEARNERS = (PretextLearner, AutoFeatures)
 
 
 @validate_params(
@@ -79,12 +81,14 @@ def compare(
     ----------
     transformers : estimator, dict of str to estimator, or list of pairs
         A single learner is compared with its usual rivals: pixels, PCA, HOG (if scikit-image is
-        installed), its encoder before training, a :class:`PatchDictionary`, and the same kind of
-        network trained from scratch on the labels. In a dict, ``"passthrough"`` stands for pixels
-        and ``"supervised"`` for that network. For each draw of labels, it trains for as long as one
-        fit of the slowest learner takes (a minute if there is no learner), so its accuracy depends
-        on the speed of the machine. A ``FunctionTransformer`` gets images, as for HOG; other
-        scikit-learn transformers get each image as a row. Image classifiers, such as
+        installed), its encoder before training, a :class:`PatchDictionary`, and a network trained
+        from scratch on the labels. :class:`AutoFeatures` is a learner, too; its pretrained weights
+        are a rival of their own. In a dict, ``"passthrough"`` stands for pixels and
+        ``"supervised"`` for that network. It has the learner's encoder, but in place of
+        "small_resnet" the faster "small_convnet". For each draw of labels, it trains for as long
+        as one fit of the slowest learner takes (a minute if there is no learner), so its accuracy
+        depends on the speed of the machine. A ``FunctionTransformer`` gets images, as for HOG;
+        other scikit-learn transformers get each image as a row. Image classifiers, such as
         :class:`FineTunedClassifier`, are fitted to the labeled images only, and so are pipelines
         that end in a classifier: to pretrain on all images, pass the learner itself.
         :class:`SelfSupervisedClassifier`, and a ``FineTunedClassifier`` of a learner, also get the
@@ -318,7 +322,11 @@ def _usual_rivals(learner: Any, X: Any) -> Iterator[tuple[str, Any]]:
     patches = max(1, math.isqrt(values // 3) - dictionary.patch_size + 1) ** 2  # of an image
     n_atoms = min(dictionary.n_atoms, max(1, patches * count_images(X) // 2))
     yield "patches", dictionary.set_params(n_atoms=n_atoms)
-    if found is not None:
+    if isinstance(found, AutoFeatures):
+        if found.weights is not None:
+            given = {name: getattr(found, name) for name in ("encoder", "weights", *READING)}
+            yield "frozen weights", PretrainedEncoder(pool="avg", **given)
+    elif found is not None:
         untrained = "random encoder" if found.weights is None else "frozen weights"
         yield untrained, clone(found).set_params(max_epochs=0, time_budget=None)
     yield _SUPERVISED, _SUPERVISED
@@ -342,12 +350,12 @@ def _hog(images: np.ndarray) -> np.ndarray:
 
 def _learners_in(method: Any) -> list[Any]:
     """Return the pretext learners in a method."""
-    if isinstance(method, PretextLearner):
+    if isinstance(method, _LEARNERS):
         return [method]
     if isinstance(method, (str, type)) or not hasattr(method, "get_params"):
         return []
     parts = [part for part in method.get_params(deep=True).values() if part is not method]
-    return [part for part in parts if isinstance(part, PretextLearner)]
+    return [part for part in parts if isinstance(part, _LEARNERS)]
 
 
 def _learner_in(method: Any) -> Any:
@@ -362,7 +370,9 @@ def _reading_of(learner: Any) -> dict[str, Any]:
 def _is_trained(method: Any) -> bool:
     """Return True if a method contains a learner that is trained."""
     learner = _learner_in(method)
-    return learner is not None and (learner.max_epochs != 0 or learner.time_budget is not None)
+    if learner is None or isinstance(learner, AutoFeatures):
+        return learner is not None
+    return learner.max_epochs != 0 or learner.time_budget is not None
 
 
 def _is_classifier(method: Any) -> bool:
@@ -370,22 +380,20 @@ def _is_classifier(method: Any) -> bool:
 
 
 def _from_scratch(learner: Any, seconds: float) -> FineTunedClassifier:
-    """Make a network like the learner's, to train on labels."""
+    """Make a network to train on labels; it has the learner's flips and rotations."""
+    params: dict[str, Any] = {"time_budget": max(seconds, 1.0), "random_state": 0}
     if learner is None:
-        return FineTunedClassifier(time_budget=max(seconds, 1.0), random_state=0)
-    views = None
-    if isinstance(learner.views, Views):  # use the learner's flips and rotations
-        views = FineTunedClassifier()._default_views()
-        views.set_params(flip=learner.views.flip, rotate=learner.views.rotate)
-    return FineTunedClassifier(
-        encoder=learner.encoder,
-        views=views,
-        time_budget=max(seconds, 1.0),
-        random_state=0,
-        device=learner.device,
-        precision=learner.precision,
-        **_reading_of(learner),
-    )
+        return quick_classifier(**params)
+    for name in ("device", "precision", *READING):
+        params[name] = getattr(learner, name)
+    views = getattr(learner, "views", None)
+    kept: dict[str, Any] = {}
+    if isinstance(views, Views):
+        kept = {"flip": views.flip, "rotate": views.rotate}
+    if isinstance(learner, AutoFeatures) or learner.encoder == "small_resnet":
+        return quick_classifier(**kept, **params)
+    views = FineTunedClassifier()._default_views().set_params(**kept)
+    return FineTunedClassifier(encoder=learner.encoder, views=views, **params)
 
 
 # Images and labels
@@ -412,7 +420,7 @@ class _Images:
     def given_to(self, method: Any, rows: np.ndarray) -> Any:
         """Return rows in the form that a method expects."""
         first = _first_step(method)
-        if hasattr(first, "encoder_layers") or hasattr(first, "learner"):
+        if hasattr(first, "encoder_layers") or hasattr(first, "learner") or _learners_in(first):
             return pick(self.X, rows)
         some = pick(self.arrays, rows)
         if isinstance(some, PickedArray):
@@ -531,7 +539,8 @@ def _of_features(plan: _Plan, name: str, method: Any, seeds: Sequence[int | None
         features = seen[np.searchsorted(plan.rest, plan.known)]
         seen = seen[rows_for_scales(np.arange(len(seen)))]
         # learners may have been trained before, or in a fit cached by memory=
-        epochs = [e for one in _learners_in(fitted) for e in getattr(one, "history_", ())]
+        those = _learners_in(fitted)
+        epochs = [e for one in those for e in getattr(one, "history_", getattr(one, "_report", ()))]
         trained = sum(epoch["seconds"] for epoch in epochs)
         seconds.append(max(time.perf_counter() - began, trained))
         result.width = features.shape[1]

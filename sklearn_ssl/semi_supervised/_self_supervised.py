@@ -45,9 +45,9 @@ from sklearn_ssl.auto import AutoFeatures
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.exceptions import LittleTrainingWarning, TrainingInterrupted
 from sklearn_ssl.fine_tuning import FineTunedClassifier
+from sklearn_ssl.fine_tuning._fine_tuned import quick_classifier
 from sklearn_ssl.images import count_images, opened, pick
 from sklearn_ssl.probes import KernelProbe, KernelRegressor, LinearProbe
-from sklearn_ssl.views import Views
 
 _SECONDS = 300.0  # of learner=None without a time_budget
 _MOST_FOR_KERNEL = 10_000  # labels; a kernel of more takes long and much memory
@@ -483,16 +483,11 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
             return
         parts = self.learner_.plan_["parts"]
         mirror = any(part.mirror for part in parts.values())  # pixels are never mirrored
-        start: dict[str, Any] = {"encoder": "small_convnet"}
-        if "learner" in self.learner_.parts_:
-            start = {"learner": FrozenEstimator(self.learner_.parts_["learner"])}
-        network = FineTunedClassifier(
-            **start,
+        start = self.learner_.parts_.get("learner")
+        network = quick_classifier(
+            None if start is None else FrozenEstimator(start),
+            flip=mirror / 2,
             image_shape=next(iter(self.learner_.parts_.values())).image_shape_,
-            views=Views(crop_scale=(0.8, 1.0), flip=mirror / 2, jitter=None, gray=0, blur=0),
-            label_smoothing=0.2,
-            optimizer="muon",
-            lr=0.01,
             time_budget=seconds,
             mirror=mirror,
             random_state=self.random_state,
