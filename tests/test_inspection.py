@@ -315,6 +315,16 @@ def test_auto_features_is_a_learner_with_a_fast_supervised_rival(monkeypatch):
     assert "frozen weights" in names
 
 
+def test_a_comparison_shows_its_progress(capsys):
+    images, labels = make_images(60, 8, 8), np.arange(60) % 2
+    supervised = FineTunedClassifier(encoder=TinyNet, max_epochs=1, random_state=0)
+    methods = {"network": supervised, "pixels": "passthrough", "ssl": small(SimCLR)}
+    compare(methods, images, labels, n_labels=[20, 45], n_splits=2, n_fits=3, verbose=1)
+    shown = capsys.readouterr().err
+    assert "compare: network" in shown
+    assert "9/9" in shown  # 2 draws and all labels 3 times, pixels once, 3 seeds
+
+
 @pytest.mark.parametrize(
     ("learner", "encoder", "flip"),
     [

@@ -20,6 +20,7 @@ from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_random_state
+from tqdm.auto import tqdm
 
 from sklearn_ssl._labeled._mixins import rows_for_scales
 from sklearn_ssl._utils._estimators import COUNT, HasMethods, Interval, StrOptions, validate_params
@@ -52,6 +53,7 @@ _LEARNERS = (PretextLearner, AutoFeatures)
         "probe": [HasMethods(["fit", "predict", "get_params"]), None],
         "random_state": ["random_state"],
         "frame": [StrOptions({"pandas", "polars"})],
+        "verbose": ["verbose"],
     }
 )
 def compare(
@@ -66,6 +68,7 @@ def compare(
     probe: Any = None,
     random_state: Any = 0,
     frame: str = "pandas",
+    verbose: int = 0,
 ) -> Any:
     """Compare image features by the accuracy of one classifier, for few and many labels.
 
@@ -117,6 +120,8 @@ def compare(
         Determines the test set, the draws of labels, and the seeds of further fits.
     frame : {"pandas", "polars"}, default="pandas"
         Library of the data frame that is returned.
+    verbose : int, default=0
+        1 shows a progress bar over all fits.
 
     Returns
     -------
@@ -184,13 +189,16 @@ def compare(
 
     plan = _Plan(images, codes, known, test, rest, sizes, draws, probe)
     results: dict[str, _Result] = {}
-    for name, method in methods:
-        if not _is_classifier(method):
-            results[name] = _of_features(plan, name, method, seeds)
-    slowest = max((r.seconds for r in results.values() if r.is_learner), default=60.0)
-    for name, method in methods:
-        if _is_classifier(method):
-            results[name] = _of_classifier(plan, name, method, seeds, slowest)
+    n_all = sum(plan.n_fits(method, seeds) for _, method in methods)
+    with tqdm(total=n_all, desc="compare", unit="fit", disable=not verbose) as bar:
+        plan.bar = bar
+        for name, method in methods:
+            if not _is_classifier(method):
+                results[name] = _of_features(plan, name, method, seeds)
+        slowest = max((r.seconds for r in results.values() if r.is_learner), default=60.0)
+        for name, method in methods:
+            if _is_classifier(method):
+                results[name] = _of_classifier(plan, name, method, seeds, slowest)
     in_order = [results[name] for name, _ in methods]
     where = None if groups is None else np.asarray(groups)[test]
     return make_frame([row for one in in_order for row in _rows(one, in_order, where)], frame)
@@ -506,6 +514,20 @@ class _Plan:
     sizes: list[int]
     draws: list[np.ndarray]
     probe: Any
+    bar: Any = None
+
+    def n_fits(self, method: Any, seeds: Sequence[int | None]) -> int:
+        """Return how often a method is fitted."""
+        if _is_classifier(method):
+            return sum(len(self.draws_of(n, method, seeds)) for n in self.sizes)
+        return len(seeds) if _is_random(method) else 1
+
+    def draws_of(self, n: int, method: Any, seeds: Sequence[int | None]) -> list[np.ndarray]:
+        """Return rows of ``n`` known images for each fit of a classifier."""
+        draws = self.rows_of(n)
+        if len(draws) == 1 and _is_random(method):  # fit a single draw with each seed
+            draws *= len(seeds)
+        return draws[: len(seeds)]
 
     def rows_of(self, n: int) -> list[np.ndarray]:
         """Return ``n`` rows of known images for each draw of labels; all of them are one draw."""
@@ -528,7 +550,8 @@ def _of_features(plan: _Plan, name: str, method: Any, seeds: Sequence[int | None
     transformer = FunctionTransformer() if isinstance(method, str) else method
     found: dict[int, list[list[np.ndarray]]] = {n: [] for n in plan.sizes}
     seconds = []
-    for seed in seeds if _is_random(transformer) else seeds[:1]:
+    for seed in seeds[: plan.n_fits(transformer, seeds)]:
+        plan.bar.set_description(f"compare: {name}")
         began = time.perf_counter()
         fitted = _reseeded(transformer, seed)
         fitted.fit(plan.images.given_to(fitted, plan.rest), None)
@@ -547,6 +570,7 @@ def _of_features(plan: _Plan, name: str, method: Any, seeds: Sequence[int | None
         for n in plan.sizes:
             right = [_probed(plan, rows, features, seen, of_test) for rows in plan.rows_of(n)]
             found[n].append(right)
+        plan.bar.update()
     result.right = {n: np.array(values) for n, values in found.items()}
     result.seconds = float(np.mean(seconds))
     return result
@@ -578,11 +602,9 @@ def _of_classifier(
     took = []
     for n in plan.sizes:
         each = []
-        draws = plan.rows_of(n)
-        is_one = len(draws) == 1
-        if is_one and _is_random(method):  # fit a single draw with each seed
-            draws *= len(seeds)
-        for rows, seed in zip(draws, seeds, strict=False):
+        is_one = len(plan.rows_of(n)) == 1
+        for rows, seed in zip(plan.draws_of(n, method, seeds), seeds, strict=False):
+            plan.bar.set_description(f"compare: {name}")
             began = time.perf_counter()
             classifier, some = _reseeded(method, seed), plan.known[rows]
             seen = plan.rest if pretrains else some
@@ -592,12 +614,15 @@ def _of_classifier(
                 predicted = classifier.predict(plan.images.given_to(classifier, plan.test))
             each.append(predicted == plan.codes[plan.test])
             took.append(time.perf_counter() - began)
+            plan.bar.update()
         result.right[n] = np.expand_dims(each, 1 if is_one else 0)
     result.seconds = float(np.mean(took))
     return result
 
 
 def _is_random(estimator: Any) -> bool:
+    if isinstance(estimator, str):
+        return estimator == _SUPERVISED
     return any(name.rpartition("__")[2] == "random_state" for name in estimator.get_params())
 
 
