@@ -7,7 +7,7 @@ from sklearn_ssl.auto import AutoFeatures
 from sklearn_ssl.contrastive import CPC, NNCLR, DeepInfoMax, InstanceDiscrimination, MoCo, SimCLR
 from sklearn_ssl.dense import DenseClassifier, PatchCore
 from sklearn_ssl.fine_tuning import FineTunedClassifier, FineTunedRegressor
-from sklearn_ssl.fixed import PatchDictionary, PixelFeatures, PretrainedEncoder
+from sklearn_ssl.fixed import ColorHistogram, PatchDictionary, PixelFeatures, PretrainedEncoder
 from sklearn_ssl.generative import (
     Autoencoder,
     BiGAN,
@@ -55,7 +55,7 @@ from sklearn_ssl.views import Views
 __version__ = "0.1.0"
 __all__ = [
     "AttentiveProbe", "AutoFeatures", "Autoencoder", "BYOL", "BarlowTwins", "BiGAN", "CPC",
-    "CheckpointFolder", "Colorization", "ContextEncoder", "DINO", "DeepInfoMax",
+    "CheckpointFolder", "ColorHistogram", "Colorization", "ContextEncoder", "DINO", "DeepInfoMax",
     "DenoisingAutoencoder", "DenseClassifier", "Distillation", "EMPSSL", "ExemplarCNN",
     "FineTunedClassifier", "FineTunedRegressor", "FroSSL", "IJEPA", "InstanceDiscrimination",
     "Jigsaw", "KernelProbe", "KernelRegressor", "LeJEPA", "LearningToCount", "LinearProbe",

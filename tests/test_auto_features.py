@@ -20,6 +20,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_ssl import (
     AutoFeatures,
+    ColorHistogram,
     KernelProbe,
     LinearProbe,
     PatchDictionary,
@@ -133,6 +134,23 @@ def test_a_part_that_tells_nothing_gets_no_weight():
     scores = dict(zip(auto.report_["part"], auto.report_["score"], strict=True))
     assert scores["pixels"] > 0.99
     assert scores["dictionary"] < 0.7
+
+
+def test_colors_get_a_weight_where_they_matter():
+    rng = np.random.default_rng(0)
+    shape, color = rng.integers(0, 2, (2, 400))
+    stripes = np.where(np.arange(8) % 2, 30, -30) + np.zeros((8, 8))
+    images = np.where(shape[:, None, None], stripes, stripes.T) + 25 * color[:, None, None]
+    images = (images + rng.normal(100, 10, images.shape))[..., None]
+    parts = {
+        "colors": ColorHistogram(n_colors=8),
+        "dictionary": PatchDictionary(n_atoms=20, patch_size=3),
+    }
+    auto = AutoFeatures(plan={"parts": parts, "seed": 0})
+    images = images.clip(0, 255).astype(np.uint8)
+    auto.fit(images, np.where(np.arange(400) < 300, 2 * shape + color, -1))
+    assert 0.1 <= auto.weights_["colors"] < 0.4
+    assert auto.fit(images).weights_ == {"dictionary": 1.0}
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from typing import Any
 from sklearn_ssl._utils._saving import packed_argument, unpacked_argument
 from sklearn_ssl._utils._storage import read_file, write_file
 from sklearn_ssl.contrastive import SimCLR
-from sklearn_ssl.fixed import PatchDictionary, PixelFeatures, PretrainedEncoder
+from sklearn_ssl.fixed import ColorHistogram, PatchDictionary, PixelFeatures, PretrainedEncoder
 from sklearn_ssl.training import CheckpointFolder
 from sklearn_ssl.views import Views
 
 _SECONDS = 60.0  # between two checkpoints of a learner
-_PARTS = (PatchDictionary, PixelFeatures, PretrainedEncoder, SimCLR, Views)
+_PARTS = (ColorHistogram, PatchDictionary, PixelFeatures, PretrainedEncoder, SimCLR, Views)
 _CLASSES = {cls.__name__: cls for cls in _PARTS}
 
 

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn_ssl._utils._torch import own_settings, resolve_device
 from sklearn_ssl.contrastive import SimCLR
 from sklearn_ssl.encoders import size_for
-from sklearn_ssl.fixed import PatchDictionary, PixelFeatures
+from sklearn_ssl.fixed import ColorHistogram, PatchDictionary, PixelFeatures
 from sklearn_ssl.images import count_images, pick
 from sklearn_ssl.views import Views
 
@@ -30,7 +30,7 @@ _DICTIONARY_SIDE = 48  # largest side of the images that patches are cut from
 _LEARNER_SIDE = 96  # largest side of the images that the network sees
 _SIDE_OF_OBJECTS = 24  # smallest side of images of which views show a part at its own resolution
 # in units of a multiplication, measured with AVX512 and 2 threads
-_PRODUCTS_TO_CHOOSE, _PRODUCTS_OF_A_VALUE, _PRODUCTS_TO_JUDGE = 1.2e11, 6e4, 4e11
+_PRODUCTS_TO_CHOOSE, _PRODUCTS_OF_A_VALUE, _PRODUCTS_TO_JUDGE = 1.2e11, 6e4, 4.8e11
 _PRODUCTS_TO_DRAW = 8000  # a value of a patch
 _MEASURING = 0.05  # of the time, at most, for an image in each of the measurements
 _MOST_BYTES = 2**32  # of the features that a fit computes
@@ -38,6 +38,7 @@ _LONG = 15.0  # passes over the images, from which on larger views are better
 _LEAST_SECONDS = 5.0  # of a training that is worth it
 _LAYERS = ["layer1", "layer2", "layer3"]
 _CHANNELS = {"small_convnet": 32 + 128 + 128, "wide_convnet": 64 + 256 + 256}
+_LEAST_FEATURES = _CHANNELS["small_convnet"] + 100  # with a small dictionary
 _LEAST_FOR_WIDE = 120.0  # seconds of a fit that may use the wide network
 _WIDE = 3.0  # passes of the wide network over the images, from which on it is better
 _HANDED = 0.65  # share of images told from mirror images, from which on left and right matter
@@ -69,6 +70,8 @@ class Speeds:
         Last layer of their network.
     frozen_width : int
         Number of its features.
+    counting : float
+        Seconds to read an image and count its colors.
     """
 
     image_shape: tuple[int, int, int]
@@ -81,6 +84,7 @@ class Speeds:
     frozen: float = 0.0
     frozen_layer: str | None = None
     frozen_width: int = 0
+    counting: float = 0.0
 
     def of_dictionary(self, dictionary: PatchDictionary, n_training: int, n_rows: int) -> float:
         """Return the seconds to fit a dictionary and to encode some images."""
@@ -233,6 +237,7 @@ def measured(
         training[encoder] = 1 / learner.history_[-1]["images_per_second"]
         encode = functools.partial(learner.transform, sample)
         encoding[encoder] = _seconds(encode) / n / (1 + mirror)
+    histogram = ColorHistogram(n_iter=1, random_state=0, **common).fit(sample)
     speeds = Speeds(
         shape,
         reading,
@@ -241,6 +246,7 @@ def measured(
         _seconds_of_a_product(resolve_device(learner.device)),
         training,
         encoding,
+        counting=_seconds(functools.partial(histogram.transform, sample)) / n,
     )
     if frozen is not None:
         some = pick(sample, np.arange(min(n, _FEWEST)))
@@ -320,6 +326,13 @@ def planned(
     parts: dict[str, Any] = {"pixels": pixels} if are_labeled else {}
     left = seconds - 2 * n_rows * speeds.reading * are_labeled
     per_image = np.inf if most_seconds is None else most_seconds
+    colors = ColorHistogram()
+    if are_labeled and most_features >= _LEAST_FEATURES + colors.n_colors:
+        parts["colors"] = colors
+        left -= (n_rows + min(n_training, 10_000)) * speeds.counting
+        left -= a_feature * colors.n_colors
+        per_image -= speeds.counting
+        most_features -= colors.n_colors
     if (
         frozen is not None
         and n_rows * speeds.frozen <= _FROZEN_SHARE * left
@@ -396,19 +409,18 @@ def _pixels_within(shape: tuple[int, int, int], most: int) -> PixelFeatures:
 
 def _pool(most_features: int) -> int:
     """Return the side of the grid that features are pooled over."""
-    channels = _CHANNELS["small_convnet"] + 100  # with a small dictionary
     for pool in (3, 2, 1):
-        if channels * pool**2 <= most_features:
+        if _LEAST_FEATURES * pool**2 <= most_features:
             return pool
     raise ValueError(
-        f"max_features={most_features} must be at least {channels}; for fewer features, put a PCA "
-        "behind AutoFeatures"
+        f"max_features={most_features} must be at least {_LEAST_FEATURES}; for fewer features, "
+        "put a PCA behind AutoFeatures"
     )
 
 
 def described(parts: dict[str, Any], speeds: Speeds, n_training: int, n_rows: int) -> str:
     """Describe a plan in a line."""
-    found = ["pixels"] if "pixels" in parts else []
+    found: list[str] = [name for name in ("pixels", "colors") if name in parts]
     if "frozen" in parts:
         found.append(f"pretrained weights ({n_rows * speeds.frozen:.0f} s)")
     if "dictionary" in parts:

@@ -20,6 +20,7 @@ from sklearn_ssl._utils._labels import read_labels, read_targets
 _GAMMAS = (0.25, 0.5, 1.0, 2.0)
 _ALPHAS = [10.0 ** (k / 2) for k in range(-6, 2)]  # 1e-3 to 3
 _SHARES = (0.2, 0.35, 0.5, 0.65, 0.8)  # of the first of two parts
+_SHARES_OF_COLORS = (0.1, 0.2, 0.35)  # beside other parts
 _CLEARLY = 0.5  # standard errors by which other weights must be better than the usual ones
 
 _LITTLE_TRAINING = 20_000  # images seen, after which a learner's usual share is small
@@ -40,8 +41,8 @@ def usual_weights(fitted: dict[str, Any]) -> Weights:
     if "learner" in fitted:
         threefolds = np.log(max(fitted["learner"].n_images_seen_, 1) / _LITTLE_TRAINING) / np.log(3)
         share = float(np.clip(_SMALL_SHARE + _SHARE_OF_THREEFOLD * threefolds, 0.1, _LARGE_SHARE))
-    other = next((name for name in ("dictionary", "pixels") if name in fitted), None)
-    if other is None or (other == "pixels" and len(fitted) > 1):
+    other = next((name for name in ("dictionary", "pixels", "colors") if name in fitted), None)
+    if other is None or (other != "dictionary" and {"learner", "frozen"} & fitted.keys()):
         shares = {"learner": 1.0} if share else {}
     else:
         shares = {other: 1 - share} | ({"learner": share} if share else {})
@@ -177,13 +178,22 @@ class LeaveOneOut:
         if not self.distances:
             return usual
         least, gamma, _ = self._judged(usual)
-        error = np.sqrt(max(least * (1 - least), 0.0) / len(self.targets))
-        limit, best = least - _CLEARLY * error, usual
+        limit, best = least - _CLEARLY * self._error(least), usual
         for weights in self._candidates(usual):
             near = tuple(g for g in _GAMMAS if 0.5 <= g / gamma <= 2)
             if (loss := self._judged(weights, near)[0]) < limit:
                 limit, best = loss, weights
+        if best is usual or "colors" in best:
+            return best
+        limit, unmixed = limit - _CLEARLY * self._error(limit), best
+        for weights in self._with_colors(unmixed):
+            if (loss := self._judged(weights, (gamma,))[0]) < limit:
+                limit, best = loss, weights
         return best
+
+    def _error(self, loss: float) -> float:
+        """Return the standard error of an error rate."""
+        return float(np.sqrt(max(loss * (1 - loss), 0.0) / len(self.targets)))
 
     def _candidates(self, usual: Weights) -> Iterator[Weights]:
         for name in self.distances:
@@ -191,11 +201,18 @@ class LeaveOneOut:
         for first, second in combinations(usual, 2):
             for share in _SHARES:
                 yield {first: share, second: 1 - share}
+        yield from self._with_colors(usual)
         if len(usual) > 2:
             for name, own in usual.items():
                 for share in _SHARES:
                     rest = (1 - share) / (1 - own)
                     yield {n: share if n == name else rest * w for n, w in usual.items()}
+
+    def _with_colors(self, weights: Weights) -> Iterator[Weights]:
+        if "colors" in self.distances and "colors" not in weights:
+            for share in _SHARES_OF_COLORS:
+                rest = {name: (1 - share) * weight for name, weight in weights.items()}
+                yield {**rest, "colors": share}
 
     def _judged(
         self, weights: Weights, gammas: tuple[float, ...] = _GAMMAS
