@@ -523,7 +523,9 @@ def test_a_network_is_trained_on_the_labels_and_averaged(tuned):
     assert network.n_labeled_ == 300
     assert (network.views.flip, network.mirror) == (0, False)  # digits are not to be mirrored
     own = tuned.head_.predict_proba(tuned.learner_.transform(images))
-    expected = (own + 2 * network.predict_proba(images)) / 3
+    weight = tuned.network_weight_
+    assert 0.25 <= weight <= 1.0
+    expected = (1 - weight) * own + weight * network.predict_proba(images)
     np.testing.assert_allclose(tuned.predict_proba(images), expected, atol=1e-6)
     np.testing.assert_array_equal(tuned.predict(images), expected.argmax(1))
     logs = tuned.decision_function(images)
@@ -541,21 +543,57 @@ def test_a_classifier_with_a_network_is_saved_and_exported(tuned, tmp_path):
     np.testing.assert_allclose(found.numpy(), expected, atol=0.05)  # bfloat16
 
 
-def test_few_labels_and_other_heads_train_no_network(monkeypatch):
-    labels = np.where(np.arange(1797) < 1200, DIGITS.target, -1)
-    probe = SelfSupervisedClassifier(time_budget=300.0)
-    assert probe._share_of_network(labels[:1200]) > 0
-    assert SelfSupervisedClassifier(time_budget=60.0)._share_of_network(labels[:1200]) == 0
-    assert probe._share_of_network(labels[:900]) == 0
-    assert probe._share_of_network(np.eye(10)[labels[:1200]]) == 0  # several labels per image
+@pytest.mark.parametrize("informed", ["features", "pixels"])
+def test_a_network_has_the_weight_that_is_best_for_held_out_images(informed):
+    """Images tell the class and features do not, or the other way around."""
+    labels = np.arange(90) % 3
+    rng = np.random.default_rng(0)
+    images, features = rng.normal(100, 5, (90, 8, 8, 1)), rng.normal(size=(90, 4))
+    if informed == "features":
+        features[np.arange(90), labels] += 5
+    else:
+        images[np.arange(90), 3 * labels] += 100
+    classifier = SelfSupervisedClassifier(fine_tune="auto", random_state=0)
+    parts = {"pixels": PixelFeatures()}
+    classifier.learner_ = AutoFeatures(4.0, plan={"parts": parts, "seed": 0})
+    images = images.astype(np.uint8)
+    classifier.learner_.fit(images)
+    classifier.head_ = KernelProbe().fit(features, labels)
+    classifier._fit_network(images, features, labels, 4.0)
+    if informed == "features":
+        assert not hasattr(classifier, "network_")
+        classifier.fine_tune = True  # it gets some weight
+        assert classifier._tried_weight(images, features, labels, 1.0) == 0.25
+    else:
+        assert classifier.network_weight_ >= 0.8
+        assert classifier.network_.score(images, labels) > 0.9
+
+
+def test_when_a_network_is_tried():
+    def share(seconds, labels, **params):
+        classifier = SelfSupervisedClassifier(time_budget=seconds, **params)
+        return classifier._share_of_network(labels)
+
+    few, many = np.arange(100) % 10, np.arange(5000) % 10
+    assert share(60.0, few) > 0
+    assert share(20.0, few) == 0
+    assert share(60.0, few[:15]) == 0
+    assert share(60.0, np.r_[few, 10]) == 0  # a class with one label cannot be held out
+    assert share(60.0, many) == 0
+    assert share(300.0, many) > 0
+    assert share(60.0, np.eye(10)[few]) == 0  # several labels per image
+    for params in ({"fine_tune": False}, {"head": LinearProbe()}):
+        assert share(60.0, few, **params) == 0
+
+
+def test_a_network_needs_time_and_probabilities():
+    probe = SelfSupervisedClassifier()
     probe.learner_ = AutoFeatures(100.0)
     with pytest.warns(
         LittleTrainingWarning, match="no network was trained.* 9.0 of 100 s are left"
     ):
-        probe._fit_network(X, y, 9.0)
+        probe._fit_network(X, X, y, 9.0)
     assert not hasattr(probe, "network_")
-    for params in ({"fine_tune": False}, {"head": LinearProbe()}):
-        assert SelfSupervisedClassifier(**params)._share_of_network(labels[:1200]) == 0
     bad = [
         ({"fine_tune": "yes"}, y),
         ({"fine_tune": True, "head": LinearSVC()}, y),

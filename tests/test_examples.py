@@ -67,6 +67,27 @@ def test_code_in_the_docs_runs(block, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
+def test_auto_features_benchmark(benchmarks, monkeypatch, tmp_path, capsys):
+    import auto_features
+
+    images, labels = make_images(200, 16, 16), np.arange(200) % 2
+    monkeypatch.setattr(auto_features, "load_images", lambda *args: (images, labels))
+    output = tmp_path / "auto.jsonl"
+    argv = ["auto_features.py", "--output", str(output), "--seeds", "0", "--minutes", "0.03"]
+    monkeypatch.setattr(sys, "argv", [*argv, "--labels", "50"])
+    auto_features.main()
+    lines = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [line["method"] for line in lines] == list(auto_features.NAMES)
+    assert all(0 < line["accuracy"] <= 1 for line in lines)
+    auto_features.main()  # all is done
+    assert len(output.read_text().splitlines()) == len(lines)
+    monkeypatch.setattr(sys, "argv", [*argv, "--table"])
+    capsys.readouterr()
+    auto_features.main()
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.slow
 def test_minutes_benchmark(benchmarks, monkeypatch, tmp_path, capsys):
     import minutes
 

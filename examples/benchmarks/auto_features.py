@@ -9,7 +9,8 @@
 The test set is a fifth of the images, at most 4,000, the same in every run. Of the other images,
 some are labeled, drawn for each seed, at most 10,000; all of them serve for pretraining. Each
 method has the time for everything but imports, a KernelProbe on its features included; those that
-need less end earlier. "supervised" is a network trained on the labels alone. "linear" is a
+need less end earlier. "supervised" is a network trained on the labels alone,
+"classifier" a SelfSupervisedClassifier, which averages features and network. "linear" is a
 LinearProbe on the features of AutoFeatures, outside of the time. Each run adds one line to the
 output; existing runs are skipped.
 """
@@ -41,7 +42,7 @@ from data import add_line, cell, lines_in, load_images  # isort: skip
 from minutes import gradients  # isort: skip
 
 N_TEST, MOST_LABELS = 4000, 10_000
-NAMES = ("AutoFeatures", "dictionary", "learner", "HOG", "pixels", "supervised")
+NAMES = ("AutoFeatures", "dictionary", "learner", "HOG", "pixels", "supervised", "classifier")
 
 
 def methods(images, n_rows, minutes, seed):
@@ -68,6 +69,7 @@ def methods(images, n_rows, minutes, seed):
         "supervised": quick_classifier(
             flip=mirror / 2, mirror=mirror, time_budget=seconds, random_state=seed
         ),
+        "classifier": SelfSupervisedClassifier(time_budget=seconds, random_state=seed),
     }
 
 
@@ -87,10 +89,14 @@ def run(features, minutes, seed, images, labels, n_labels):
         method.fit(images[seen], y)
         features, probe = method.learner_, method.head_
     elif is_classifier(features):
-        features.fit(*few)
+        is_whole = isinstance(features, SelfSupervisedClassifier)
+        features.fit(*((images[seen], y) if is_whole else few))
         seconds = time.perf_counter() - began
         accuracy = features.score(images[test], labels[test])
-        return {"seconds": round(seconds, 1), "accuracy": accuracy}
+        line = {"seconds": round(seconds, 1), "accuracy": accuracy}
+        if is_whole:
+            line["weight_of_network"] = round(getattr(features, "network_weight_", 0.0), 2)
+        return line
     else:  # scales are learned from as many images as in AutoFeatures
         scaler = StandardScaler().fit(features.fit(images[seen]).transform(images[seen[:2000]]))
         features = make_pipeline(FrozenEstimator(features), FrozenEstimator(scaler))

@@ -1,6 +1,7 @@
 """Classifiers and regressors on the features of a learner that is pretrained on all images."""
 
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
@@ -8,6 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import StratifiedKFold
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
@@ -54,11 +56,16 @@ _MOST_FOR_KERNEL = 10_000  # labels; a kernel of more takes long and much memory
 _SHARE_OF_HEAD = 0.6  # of the time, at most
 _LEAST_WIDTH = 2000  # of features, however long the head takes
 _SHARE_OF_NETWORK = 0.4  # of the time, to train a network on labels
-_WEIGHT_OF_NETWORK = 2 / 3  # in the average of its probabilities with those of the head
-_LEAST_SHARE = 1e-9  # probability, so that logs are finite
 _LEAST_SHARE_LEFT = 0.25  # of the network's time, without which it is not trained
-_LEAST_SECONDS_OF_NETWORK = 60.0  # in less, it makes predictions worse
-_LEAST_LABELS = 1000  # that a network is trained on
+_MOST_TO_TRY = 4000  # labels; with more, a trial costs more than it can gain
+_LEAST_TO_TRY = 20  # labels
+_LEAST_SECONDS = 12.0  # of a network and its trial
+_LEAST_SECONDS_UNTRIED = 60.0  # with less, a network without a trial makes predictions worse
+_SHARE_OF_TRIAL = 0.3  # of the network's time
+_FOLDS, _ENOUGH_FOR_ONE_FOLD = 3, 1000  # labels
+_WEIGHTS = (0.0, 0.25, 0.5, 2 / 3, 0.8, 1.0)  # of a network, beside the head
+_WEIGHT_UNTRIED = 2 / 3
+_LEAST_SHARE = 1e-9  # probability, so that logs are finite
 
 
 class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArguments, BaseEstimator):
@@ -174,15 +181,18 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
             raise
         self._fit_head(learner, head, features, labels)
         if of_network:
-            self._fit_network(rows_of(X, is_labeled), labels, began + budget - time.monotonic())
+            left = began + budget - time.monotonic()
+            self._fit_network(rows_of(X, is_labeled), features, labels, left)
         return self
 
     def _share_of_network(self, labels: np.ndarray) -> float:
         """Return the share of the time to train a network on the labels; 0 for none."""
         return 0.0
 
-    def _fit_network(self, X: Any, labels: np.ndarray, seconds: float) -> None:
-        """Train a network on labeled images, for so many seconds."""
+    def _fit_network(
+        self, X: Any, features: np.ndarray, labels: np.ndarray, seconds: float
+    ) -> None:
+        """Train a network on labeled images, if it helps, within so many seconds."""
 
     def _fit_head(self, learner: Any, head: Any, features: Any, labels: Any, **more: Any) -> Self:
         """Fit the head to the features of labeled images that were read; store both."""
@@ -190,7 +200,8 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
         if not read.all():
             features, labels = _safe_indexing(features, np.flatnonzero(read)), labels[read]
         head.fit(features, labels, **more)
-        self.__dict__.pop("network_", None)
+        for name in ("network_", "network_weight_"):
+            self.__dict__.pop(name, None)
         self.learner_, self.head_, self.n_labeled_ = learner, head, len(labels)
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(learner, name):
@@ -333,9 +344,11 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
         Seed, with ``learner=None``.
     fine_tune : bool or "auto", default="auto"
         With ``learner=None``, whether to train a network on the labels, too, from where its
-        pretraining ended, if there was time for any. Its probabilities, twice, and those of the
-        head are averaged. ``"auto"`` does so with at least 1,000 labels, one per image, at least
-        150 seconds, and no other ``head``.
+        pretraining ended, if there was time for any. Its probabilities and those of the head are
+        averaged; with up to 4,000 labels, the weight is that with the best predictions of held-out
+        images, and the network is left out if that is 0. ``"auto"`` does so with at least 20
+        labels, one per image, at least 30 seconds (150 with more than 4,000 labels), and no other
+        ``head``.
 
     Attributes
     ----------
@@ -343,6 +356,8 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
         Fitted learner and classifier.
     network_ : FineTunedClassifier
         Network trained on the labels, if there is one.
+    network_weight_ : float
+        Its share in the average of probabilities.
     classes_ : ndarray of shape (n_classes,)
     n_labeled_ : int
         Number of images that the classifier was fitted to.
@@ -394,8 +409,8 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
         shares = self._of_read("predict_proba", X)
         if self._network is None:
             return shares
-        own = 1 - _WEIGHT_OF_NETWORK
-        return own * shares + _WEIGHT_OF_NETWORK * self._network.predict_proba(X)
+        weight = self.network_weight_
+        return (1 - weight) * shares + weight * self._network.predict_proba(X)
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict the class of images.
@@ -452,7 +467,7 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
         return (
             module
             if self._network is None
-            else _WithNetwork(module, self._network.to_torch()).eval()
+            else _WithNetwork(module, self._network.to_torch(), self.network_weight_).eval()
         )
 
     @property
@@ -468,12 +483,14 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
                 "predict_proba; give another head, or fine_tune=False"
             )
         seconds = _SHARE_OF_NETWORK * (self.time_budget or _SECONDS)
-        enough = labels.ndim == 1 and len(labels) >= _LEAST_LABELS and self.head is None
-        enough = enough and seconds >= _LEAST_SECONDS_OF_NETWORK
-        wanted = enough if self.fine_tune == "auto" else self.fine_tune
+        enough = labels.ndim == 1 and len(labels) >= _LEAST_TO_TRY and self.head is None
+        least = _LEAST_SECONDS if _can_try(labels) else _LEAST_SECONDS_UNTRIED
+        wanted = enough and seconds >= least if self.fine_tune == "auto" else self.fine_tune
         return _SHARE_OF_NETWORK if wanted else 0.0
 
-    def _fit_network(self, X: Any, labels: np.ndarray, seconds: float) -> None:
+    def _fit_network(
+        self, X: Any, features: np.ndarray, labels: np.ndarray, seconds: float
+    ) -> None:
         if seconds < _LEAST_SHARE_LEFT * _SHARE_OF_NETWORK * self.learner_.time_budget:
             warn(
                 f"no network was trained on the labels, as {max(seconds, 0.0):.1f} of "
@@ -481,10 +498,45 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
                 LittleTrainingWarning,
             )
             return
+        ends, weight = time.monotonic() + seconds, _WEIGHT_UNTRIED
+        if _can_try(labels):
+            weight = self._tried_weight(X, features, labels, _SHARE_OF_TRIAL * seconds)
+        if weight:
+            network = self._make_network(ends - time.monotonic())
+            self.network_, self.network_weight_ = network, weight
+            with inner_training():
+                network.fit(X, labels)
+
+    def _tried_weight(
+        self, X: Any, features: np.ndarray, labels: np.ndarray, seconds: float
+    ) -> float:
+        """Return the weight of a network that is best for images that it was not trained on."""
+        folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # on rare classes
+            splits = list(folds.split(features, labels))
+        splits = splits[: 1 if len(labels) >= _ENOUGH_FOR_ONE_FOLD else None]
+        shares = []  # of the true class, by the head and by the network
+        for train, test in splits:
+            network = self._make_network(seconds / len(splits))
+            with inner_training():
+                network.fit(pick(X, train), labels[train])
+            head = clone(self.head_).fit(features[train], labels[train])
+            of_class = np.searchsorted(self.classes_, labels[test])
+            both = head.predict_proba(features[test]), network.predict_proba(pick(X, test))
+            shares.append([found[np.arange(len(test)), of_class] for found in both])
+        own, others = np.concatenate(shares, axis=1)
+
+        def loss(weight: float) -> float:
+            mixed = (1 - weight) * own + weight * others
+            return -float(np.log(np.maximum(mixed, _LEAST_SHARE)).mean())
+
+        return min(_WEIGHTS[plain(self.fine_tune) is True :], key=loss)
+
+    def _make_network(self, seconds: float) -> FineTunedClassifier:
         parts = self.learner_.plan_["parts"]
         mirror = any(part.mirror for part in parts.values())  # pixels are never mirrored
         start = self.learner_.parts_.get("learner")
-        network = quick_classifier(
+        return quick_classifier(
             None if start is None else FrozenEstimator(start),
             flip=mirror / 2,
             image_shape=next(iter(self.learner_.parts_.values())).image_shape_,
@@ -492,9 +544,6 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
             mirror=mirror,
             random_state=self.random_state,
         )
-        self.network_ = network
-        with inner_training():
-            network.fit(X, labels)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -502,17 +551,24 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
         return tags
 
 
+def _can_try(labels: np.ndarray) -> bool:
+    """Return whether a network can be tried on some of the labels, in reasonable time."""
+    if labels.ndim > 1 or len(labels) > _MOST_TO_TRY:
+        return False
+    return bool(np.unique(labels, return_counts=True)[1].min() > 1)
+
+
 class _WithNetwork(nn.Module):
     """Module that averages the probabilities of features and head, and of a network."""
 
-    def __init__(self, head: nn.Module, network: nn.Module):
+    def __init__(self, head: nn.Module, network: nn.Module, weight: float):
         super().__init__()
         self.head = head
         self.network = network
+        self.weight = weight
 
     def forward(self, pixels: Tensor) -> Tensor:
-        shares = (1 - _WEIGHT_OF_NETWORK) * self.head(pixels)
-        return shares + _WEIGHT_OF_NETWORK * self.network(pixels)
+        return (1 - self.weight) * self.head(pixels) + self.weight * self.network(pixels)
 
 
 class SelfSupervisedRegressor(LabeledRegressorMixin, SelfSupervised):
