@@ -63,7 +63,8 @@ _LEAST_SECONDS = 12.0  # of a network and its trial
 _LEAST_SECONDS_UNTRIED = 60.0  # with less, a network without a trial makes predictions worse
 _SHARE_OF_TRIAL = 0.3  # of the network's time
 _FOLDS, _ENOUGH_FOR_ONE_FOLD = 3, 1000  # labels
-_WEIGHTS = (0.0, 0.25, 0.5, 2 / 3, 0.8, 1.0)  # of a network, beside the head
+_WEIGHTS = (0.25, 0.5, 2 / 3, 0.8, 1.0)  # of a network, beside the head
+_CLEARLY = 2.0  # standard errors by which a network must lower the loss
 _WEIGHT_UNTRIED = 2 / 3
 _LEAST_SHARE = 1e-9  # probability, so that logs are finite
 
@@ -510,7 +511,7 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
     def _tried_weight(
         self, X: Any, features: np.ndarray, labels: np.ndarray, seconds: float
     ) -> float:
-        """Return the weight of a network that is best for images that it was not trained on."""
+        """Return the weight of a network that is best for held-out images, or 0."""
         folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # on rare classes
             splits = list(folds.split(features, labels))
@@ -526,11 +527,15 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
             shares.append([found[np.arange(len(test)), of_class] for found in both])
         own, others = np.concatenate(shares, axis=1)
 
-        def loss(weight: float) -> float:
+        def gains(weight: float) -> np.ndarray:
+            """Return by how much the network lowers the log loss of each image."""
             mixed = (1 - weight) * own + weight * others
-            return -float(np.log(np.maximum(mixed, _LEAST_SHARE)).mean())
+            return np.log(np.maximum(mixed, _LEAST_SHARE) / np.maximum(own, _LEAST_SHARE))
 
-        return min(_WEIGHTS[plain(self.fine_tune) is True :], key=loss)
+        best = max(_WEIGHTS, key=lambda weight: gains(weight).mean())
+        error = gains(best).std() / np.sqrt(len(own))
+        is_better = plain(self.fine_tune) is True or gains(best).mean() > _CLEARLY * error
+        return best if is_better else 0.0
 
     def _make_network(self, seconds: float) -> FineTunedClassifier:
         parts = self.learner_.plan_["parts"]
