@@ -464,13 +464,25 @@ def mobilenet_v2(tmp_path, monkeypatch):
     return file
 
 
+def test_the_last_layer_averaged_is_the_default(images, mobilenet_v2):
+    frozen = PretrainedEncoder(
+        encoder="mobilenet_v2", weights="IMAGENET1K_V1", input_size=None, precision="float32"
+    ).fit(images)
+    found = frozen.transform(images[:4])
+    assert found.shape[1] == 1280
+    with torch.no_grad():
+        network = models.mobilenet_v2()
+        network.load_state_dict(torch.load(mobilenet_v2, weights_only=True))
+        scaled = frozen.net_.module_.pixels(torch.from_numpy(images[:4]).permute(0, 3, 1, 2))
+        expected = network.eval().features(frozen.encoder_.standardize(scaled)).mean((2, 3))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_real_weights_know_what_is_in_a_picture(mobilenet_v2):
     from sklearn.datasets import load_sample_images
 
     X = np.stack(load_sample_images().images)
-    frozen = PretrainedEncoder(
-        encoder="mobilenet_v2", weights="IMAGENET1K_V1", layer="features.18", pool="avg"
-    )
+    frozen = PretrainedEncoder(encoder="mobilenet_v2", weights="IMAGENET1K_V1")
     features = torch.from_numpy(frozen.fit_transform(X))
     state = torch.load(mobilenet_v2, weights_only=True)
     logits = features @ state["classifier.1.weight"].T + state["classifier.1.bias"]

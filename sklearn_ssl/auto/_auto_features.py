@@ -408,7 +408,7 @@ class AutoFeatures(
     def _frozen(self) -> PretrainedEncoder | None:
         if self.weights is None:
             return None
-        return PretrainedEncoder(encoder=self.encoder, weights=self.weights, pool="avg")
+        return PretrainedEncoder(encoder=self.encoder, weights=self.weights)
 
     def _common(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in (*READING, *_DEVICE)}

@@ -23,6 +23,14 @@ class PretrainedEncoder(FrozenTransformer, like=PretextLearner, only=_NETWORK):
     ----------
     random_state : int, RandomState instance or None, default=None
         Seed of the random network that ``weights=None`` uses, as a baseline.
+    layer : str, list of str or None, default=None
+        Layer whose features :meth:`transform` returns; see :meth:`encoder_layers`. ``None`` uses
+        the last one, which is the best of a network that was trained on labels. The features of
+        several layers, or of ``"all"``, are computed in one pass and concatenated.
+    pool : {"avg", "max"}, int, None or list of them, default="avg"
+        Pooling of a feature map to a vector: the mean or maximum over all positions, means over a
+        grid of ``pool`` x ``pool`` cells, or ``None`` for the whole map. A list has one entry per
+        layer. ``layer``, ``pool`` and ``mirror`` can be changed once it is fitted.
     <shared parameters>
 
     Attributes
@@ -67,13 +75,17 @@ class PretrainedEncoder(FrozenTransformer, like=PretextLearner, only=_NETWORK):
     ...     file = Path(folder, "weights.pth")
     ...     torch.save(torchvision.models.mobilenet_v3_small().state_dict(), file)
     ...     frozen = PretrainedEncoder(encoder="mobilenet_v3_small", weights=file).fit(X)
-    >>> frozen.set_params(layer="features.12", pool="avg").transform(X).shape
+    >>> frozen.transform(X).shape
     (2, 576)
     """
 
     encoder: Any = "resnet18"
     weights: str | os.PathLike | None = "DEFAULT"
     input_size: str | int | Sequence[int] | None = "auto"
+    pool: str | int | Sequence[str | int | None] | None = "avg"
     random_state: int | np.random.RandomState | None = argument("random_state", default=None)
 
     _make_encoder = FrozenTransformer._make_network
+
+    def _feature_spec_of(self, encoder, layer, pool):
+        return super()._feature_spec_of(encoder, layer or encoder.last_layer, pool)

@@ -333,7 +333,7 @@ def _usual_rivals(learner: Any, X: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(found, AutoFeatures):
         if found.weights is not None:
             given = {name: getattr(found, name) for name in ("encoder", "weights", *READING)}
-            yield "frozen weights", PretrainedEncoder(pool="avg", **given)
+            yield "frozen weights", PretrainedEncoder(**given)
     elif found is not None:
         untrained = "random encoder" if found.weights is None else "frozen weights"
         yield untrained, clone(found).set_params(max_epochs=0, time_budget=None)

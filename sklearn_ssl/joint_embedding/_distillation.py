@@ -274,7 +274,7 @@ class Distillation(PretextLearner):
         teacher = self.teacher
         if isinstance(teacher, str):
             shared = {name: getattr(self, name) for name in _SHARED}
-            teacher = PretrainedEncoder(encoder=teacher, pool="avg", **shared)
+            teacher = PretrainedEncoder(encoder=teacher, **shared)
         while isinstance(teacher, FrozenEstimator):
             teacher = teacher.estimator
         name = type(teacher).__name__
