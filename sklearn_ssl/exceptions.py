@@ -6,6 +6,7 @@ __all__ = [
     "BusyMachineWarning",
     "CheckpointWarning",
     "CollapseWarning",
+    "CrossValidationWarning",
     "DivergenceError",
     "EncoderWarning",
     "FileFormatWarning",
@@ -58,6 +59,10 @@ class InterruptionWarning(UserWarning):
 
 class CollapseWarning(UserWarning):
     """Warning that the encoder returns (nearly) the same features for every image."""
+
+
+class CrossValidationWarning(UserWarning):
+    """Warning that a cross-validation may do something else than what was meant."""
 
 
 class EncoderWarning(UserWarning):

@@ -583,7 +583,6 @@ REFIT_FAILURES = {
     "error in the network": ({"encoder": fails_in_forward}, RuntimeError, "out of memory"),
     "unknown layer": ({"layer": "conv9"}, ValueError, "conv9"),
     "unknown device": ({"device": "nonsense"}, ValueError, "nonsense"),
-    "batch too large": ({"batch_size": 49}, ValueError, "batch_size=49"),
 }
 
 

@@ -7,6 +7,7 @@ import pickle
 import random
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from torch import nn
 
 import sklearn_ssl
 from sklearn_ssl import DenoisingAutoencoder, SimCLR
-from sklearn_ssl.exceptions import DivergenceError
+from sklearn_ssl.exceptions import DivergenceError, LittleTrainingWarning
 from sklearn_ssl.images import read_images
 from sklearn_ssl.training import Batches, PretextNet, ProgressBar
 from sklearn_ssl.training._pickling import module_from_bytes, module_to_bytes
@@ -656,3 +657,13 @@ def test_any_state_of_an_optimizer_survives_a_pickle(images):
     assert isinstance(state["shape"], torch.Size)
     assert state["at"][1].tolist() == [1, 1]
     learner.partial_fit(images)
+
+
+def test_a_batch_larger_than_the_images_is_cut(images):
+    with pytest.warns(LittleTrainingWarning, match="batch_size=100 is larger.*it is 48 here"):
+        cut = small(SimCLR, batch_size=100).fit(images)
+    whole = small(SimCLR, batch_size=48).fit(images)
+    np.testing.assert_array_equal(cut.transform(images), whole.transform(images))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        small(SimCLR, batch_size=100, max_epochs=0).fit(images)

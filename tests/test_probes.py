@@ -69,7 +69,7 @@ from sklearn_ssl import (
     load,
 )
 from sklearn_ssl._labeled._leave_one_out import leave_one_out
-from sklearn_ssl.exceptions import DivergenceError, LabelWarning
+from sklearn_ssl.exceptions import CrossValidationWarning, DivergenceError, LabelWarning
 from sklearn_ssl.inspection import ProbeMonitor
 from sklearn_ssl.training._loop import layer_of_parameters
 
@@ -675,6 +675,32 @@ def test_what_hardly_varies_among_few_targets_does_not_decide_about_others():
     classes = np.where(np.arange(400) < 50, target > 0, -1)
     found = SelfSupervisedClassifier(FunctionTransformer()).fit(features, classes)
     assert found.score(features[50:], target[50:] > 0) > 0.7
+
+
+@pytest.mark.parametrize("n_more", [60, 61])
+def test_unlabeled_images_that_a_cross_validation_cuts(n_more):
+    with config_context(enable_metadata_routing=True):
+        learner = small(SimCLR, max_epochs=0).set_fit_request(X_unlabeled=True)
+        pipe = make_pipeline(learner, LogisticRegression())
+        more = {"X_unlabeled": make_images(n_more, seed=5)}
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            cross_validate(pipe, X, y, cv=2, params=more)
+            pipe.fit(X, y, **more)  # that is whole
+    found = [str(w.message) for w in caught if w.category is CrossValidationWarning]
+    assert len(found) == (2 if n_more == len(X) else 0)
+    assert all("both have 30 images" in message for message in found)
+
+
+def test_fine_tuning_in_a_cross_validation_starts_from_a_fitted_learner():
+    ssl = small(SimCLR, max_epochs=0).fit(X)
+    for learner, n_warnings in ((ssl, 2), (FrozenEstimator(ssl), 0)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            cross_validate(tuned(FineTunedClassifier, learner, max_epochs=1), X, y, cv=2)
+        found = [str(w.message) for w in caught if w.category is CrossValidationWarning]
+        assert len(found) == n_warnings
+        assert all("give FrozenEstimator(learner)" in message for message in found)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import difflib
 import os
 import re
 import sys
+import types
 import warnings
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
@@ -23,6 +24,17 @@ def warn(message: str, category: type[Warning]) -> None:
     ):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
+
+
+def in_cross_validation() -> bool:
+    """Return whether this is a fit in a fold of scikit-learn's cross-validation or search."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_globals.get("__name__"), frame.f_code.co_name
+        if name == ("sklearn.model_selection._validation", "_fit_and_score"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def did_you_mean(given: Any, known: Iterable[str]) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sklearn_ssl._utils._estimators import all_or_nothing, plain
-from sklearn_ssl._utils._messages import naming, warn, warn_of_interruption
+from sklearn_ssl._utils._messages import in_cross_validation, naming, warn, warn_of_interruption
 from sklearn_ssl._utils._torch import (
     OwnRandomNumbers,
     current_processes,
@@ -42,6 +42,7 @@ from sklearn_ssl.base._transformer import ImageTransformer, read_for
 from sklearn_ssl.encoders import Encoder, import_library
 from sklearn_ssl.exceptions import (
     CollapseWarning,
+    CrossValidationWarning,
     LittleTrainingWarning,
     StaleFeaturesWarning,
     TrainingInterrupted,
@@ -593,13 +594,15 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
         wanted, n_processes = plain(self.batch_size), current_processes().size
         if wanted is None:
             size = min(self._usual_batch_size, max(2, n_images // 4))
-        elif wanted > n_images and not cut:
-            raise ValueError(
-                f"batch_size={wanted} is larger than the number of images, {n_images}; give a "
-                "smaller one, or None for a default"
-            )
         else:
             size = min(wanted, n_images)
+            trains = plain(self.max_epochs) != 0 or self.time_budget is not None
+            if size < wanted and trains and not cut:
+                warn(
+                    f"batch_size={wanted} is larger than the number of images; it is {n_images} "
+                    "here, which affects methods that compare the images of a batch",
+                    LittleTrainingWarning,
+                )
         if size % n_processes:
             raise ValueError(
                 f"batch_size={wanted}, which is {size} for {n_images} images, cannot be split "
@@ -815,6 +818,13 @@ def read_training_images(learner: Any, X: Any, X_unlabeled: Any, continued: bool
                 fitted_dtype=images.dtype,
                 min_images=1,
                 name="X_unlabeled",
+            )
+        if len(more) == len(images) and in_cross_validation():
+            warn(
+                f"X and X_unlabeled both have {len(images)} images in this fold. scikit-learn's "
+                "cross-validation cuts an array that is as long as X to the fold's rows: if "
+                "X_unlabeled was to be used whole, give one image more or less",
+                CrossValidationWarning,
             )
         if more.is_uint8 != images.is_uint8:
             raise ValueError(

@@ -37,6 +37,7 @@ from sklearn_ssl._utils._estimators import (
     plain,
 )
 from sklearn_ssl._utils._messages import (
+    in_cross_validation,
     inner_training,
     lost_if_interrupted,
     warn,
@@ -46,7 +47,7 @@ from sklearn_ssl._utils._saving import SavedMixin
 from sklearn_ssl._utils._torch import draw_seed, own_settings
 from sklearn_ssl.base import PretextLearner, apply
 from sklearn_ssl.encoders import FeatureSpec
-from sklearn_ssl.exceptions import LabelWarning, TrainingInterrupted
+from sklearn_ssl.exceptions import CrossValidationWarning, LabelWarning, TrainingInterrupted
 from sklearn_ssl.fine_tuning._supervised import (
     ClassificationLoss,
     IndicatorLoss,
@@ -210,6 +211,13 @@ class FineTuned(
             )
         if not given.__sklearn_is_fitted__():
             given = clone(given)
+            if in_cross_validation() and given.memory is None:
+                warn(
+                    f"{type(given).__name__} is pretrained anew in this fold, as cross-validation "
+                    "fits clones. To start from one that is fitted, give FrozenEstimator(learner); "
+                    "to pretrain once per fold in a search, set memory= of the learner",
+                    CrossValidationWarning,
+                )
             with lost_if_interrupted(self, given):
                 given.fit(X)
         return given
