@@ -50,17 +50,20 @@ sphinx_gallery_conf = {
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"{project} {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_logo = html_favicon = "_static/logo.svg"
 html_theme_options = {
+    "logo": {"text": project},
     "show_nav_level": 1,
     "navigation_with_keys": False,
-    "header_links_before_dropdown": 4,
+    "header_links_before_dropdown": 5,  # all sections
     "show_prev_next": True,
     "secondary_sidebar_items": ["page-toc"],
 }
 if versions := os.environ.get("DOCS_VERSIONS"):
     short = ".".join(version.split(".")[:2])
     html_theme_options["switcher"] = {"json_url": versions, "version_match": short}
-    html_theme_options["header_links_before_dropdown"] = 3  # the menu needs room
     html_theme_options["check_switcher"] = False  # it is not there when the first site is built
     html_theme_options["navbar_end"] = ["version-switcher", "theme-switcher", "navbar-icon-links"]
 html_show_sourcelink = False
