@@ -2,7 +2,7 @@
 
 import os
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from sklearn.base import BaseEstimator
 
@@ -11,6 +11,16 @@ from sklearn_ssl._utils._saving import FORMAT, unpacked_arguments
 from sklearn_ssl._utils._storage import DAMAGED, expanded, read_file
 from sklearn_ssl.encoders import is_elsewhere
 from sklearn_ssl.views import Views
+
+_Loaded = TypeVar("_Loaded")
+
+
+@overload
+def load(path: str | os.PathLike, *, learner_class: type[_Loaded], **params: Any) -> _Loaded: ...
+
+
+@overload
+def load(path: str | os.PathLike, *, learner_class: None = None, **params: Any) -> Any: ...
 
 
 def load(path: str | os.PathLike, *, learner_class: type | None = None, **params: Any) -> Any:

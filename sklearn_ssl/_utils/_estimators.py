@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from numbers import Integral, Real
 from types import MappingProxyType
-from typing import Any, ClassVar, cast, dataclass_transform
+from typing import Any, ClassVar, TypeVar, cast, dataclass_transform
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from sklearn_ssl.exceptions import TrainingInterrupted
 
 # what these functions call does not check its arguments again
 validate_params = functools.partial(_validate_params, prefer_skip_nested_validation=True)
+
+_Method = TypeVar("_Method", bound=Callable)
 
 COUNT = Interval(Integral, 1, None, closed="left")
 COUNT_OR_ZERO = Interval(Integral, 0, None, closed="left")
@@ -267,7 +269,7 @@ def name_of_code(value: Any) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def all_or_nothing(method: Callable) -> Callable:
+def all_or_nothing(method: _Method) -> _Method:
     """Decorate a fit so that a failure, even in its last line, leaves the estimator unchanged.
 
     An out-of-memory error of torch on a CPU becomes a MemoryError.
@@ -294,4 +296,4 @@ def all_or_nothing(method: Callable) -> Callable:
                 raise MemoryError(f"{error}; try {less}") from error
             raise
 
-    return fit
+    return cast(_Method, fit)

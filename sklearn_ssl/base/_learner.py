@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -63,14 +63,15 @@ from sklearn_ssl.views import MultiCrop, Views, as_views
 if TYPE_CHECKING:
     from sklearn_ssl.training import PretextNet
 
-if TYPE_CHECKING or find_spec("sklearn.callback"):  # experimental, since scikit-learn 1.9
+if not TYPE_CHECKING and find_spec("sklearn.callback"):  # experimental, since scikit-learn 1.9
     from sklearn.callback import CallbackSupportMixin, with_callbacks
 else:
+    _Method = TypeVar("_Method")
 
     class CallbackSupportMixin:
         pass
 
-    def with_callbacks(method):
+    def with_callbacks(method: _Method) -> _Method:
         return method
 
 
@@ -173,7 +174,17 @@ class PretextTask(nn.Module, ABC):
                 part.reset()
 
 
-class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
+class LearnedAttributes:
+    """Types of the attributes that a fit sets; no arguments, so not declared in the learner."""
+
+    history_: list[dict[str, Any]]
+    n_epochs_: int
+    n_images_seen_: int
+    device_: torch.device
+    image_shape_: tuple[int, int, int]
+
+
+class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer, LearnedAttributes):
     """Base of all learners, including your own.
 
     A learner declares the arguments of its method as annotated attributes, and makes its task in
