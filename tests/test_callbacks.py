@@ -105,3 +105,10 @@ def test_what_the_net_leaves_to_its_learner_says_so(method, images):
     net = small(SimCLR).fit(images).net_
     with pytest.raises(TypeError, match="use the learner's fit"):
         getattr(net, method)(images)
+
+
+def test_a_schedule_as_a_callback_is_said_to_have_no_effect(images):
+    from skorch.callbacks import LRScheduler
+
+    with pytest.warns(UserWarning, match="LRScheduler has no effect.*schedule="):
+        small(SimCLR, callbacks=[LRScheduler()]).fit(images)

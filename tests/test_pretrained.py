@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import copy
 import os
 import pickle
 import warnings
@@ -503,3 +504,22 @@ def test_a_fit_from_weights_does_not_warn_of_its_own_images(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", PixelRangeWarning)
         assert learner.fit(X).history_[-1]["moved"] > 0
+
+
+def test_a_module_is_taken_as_it_is(images, tmp_path):
+    torch.manual_seed(0)
+    network = TinyNet(3)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    frozen = PretrainedEncoder(encoder=network).fit(images)
+    expected = PretrainedEncoder(encoder=lambda: copy.deepcopy(network), weights=None).fit(images)
+    features = frozen.transform(images)
+    np.testing.assert_array_equal(features, expected.transform(images))
+    np.testing.assert_array_equal(clone(frozen).fit_transform(images), features)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(frozen)).transform(images), features)
+    frozen.save(tmp_path / "file.safetensors")
+    loaded = load(tmp_path / "file.safetensors", encoder=TinyNet(3))  # the file has the weights
+    np.testing.assert_array_equal(loaded.transform(images), features)
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    with pytest.raises(TypeError, match="give it to PretrainedEncoder"):
+        SimCLR(encoder=network).fit(images)

@@ -366,6 +366,12 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer, 
                 raise TypeError(
                     f"callbacks contains {given!r}; give skorch callbacks or (name, callback) pairs"
                 )
+            if type(callback).__name__ == "LRScheduler":  # skorch is not imported for this
+                warn(
+                    "the callback LRScheduler has no effect, because the learning rate is set in "
+                    "every step; use schedule=, warmup= and lr= of the learner",
+                    UserWarning,
+                )
         if isinstance(self.views, type):
             raise TypeError(f"'views' is a class; give an instance: {self.views.__name__}()")
         if isinstance(self.views, Views):

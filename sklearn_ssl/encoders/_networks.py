@@ -353,7 +353,9 @@ def _build_backbone(
     if isinstance(encoder, nn.Module):
         raise TypeError(
             f"encoder is an instance of {type(encoder).__name__}; pass the class itself or a "
-            "function that builds it, so that clones of the learner start from fresh weights"
+            "function that builds it, so that clones of the learner start from fresh weights. To "
+            "start from the weights that it has, pass encoder=lambda: copy.deepcopy(module); to "
+            "use it as it is, give it to PretrainedEncoder"
         )
     if isinstance(encoder, str) and encoder not in _OWN:
         if encoder.startswith("timm/"):

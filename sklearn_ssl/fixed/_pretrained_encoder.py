@@ -1,10 +1,13 @@
 """Pretrained networks, used without further training."""
 
+import copy
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from sklearn_ssl._utils._estimators import argument
 from sklearn_ssl.base import FrozenTransformer, PretextLearner
@@ -31,6 +34,10 @@ class PretrainedEncoder(FrozenTransformer, like=PretextLearner, only=_NETWORK):
         Pooling of a feature map to a vector: the mean or maximum over all positions, means over a
         grid of ``pool`` x ``pool`` cells, or ``None`` for the whole map. A list has one entry per
         layer. ``layer``, ``pool`` and ``mirror`` can be changed once it is fitted.
+    encoder : str, class, callable or Module, default="resnet18"
+        Network: the name of a torchvision model, ``"timm/NAME"``, or a class or function that
+        builds one, which gets ``in_channels`` or ``image_shape`` if it has arguments of these
+        names. A module is copied with the weights that it has.
     <shared parameters>
 
     Attributes
@@ -85,7 +92,13 @@ class PretrainedEncoder(FrozenTransformer, like=PretextLearner, only=_NETWORK):
     pool: str | int | Sequence[str | int | None] | None = "avg"
     random_state: int | np.random.RandomState | None = argument("random_state", default=None)
 
-    _make_encoder = FrozenTransformer._make_network
+    def _make_encoder(self, image_shape, mean, std):
+        if not isinstance(self.encoder, nn.Module):
+            return self._make_network(image_shape, mean, std)
+        used = copy.copy(self)
+        used.encoder = functools.partial(copy.deepcopy, self.encoder)
+        used.weights = None if self.weights == "DEFAULT" else self.weights
+        return used._make_network(image_shape, mean, std)
 
     def _feature_spec_of(self, encoder, layer, pool):
         return super()._feature_spec_of(encoder, layer or encoder.last_layer, pool)
