@@ -667,3 +667,20 @@ def test_a_batch_larger_than_the_images_is_cut(images):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         small(SimCLR, batch_size=100, max_epochs=0).fit(images)
+
+
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize(("n", "small"), [(1, 8), (8, 8), (9, 64), (65, None)])
+def test_a_few_images_take_a_small_chunk_if_bits_are_the_same(n, small, same, monkeypatch):
+    X = make_images(100)
+    ssl = SimCLR(encoder=TinyNet, max_epochs=0, random_state=0).fit(X)
+    expected = ssl.transform(X)
+    if not same:
+        monkeypatch.setattr(torch, "equal", lambda *_: False)
+    ssl.transform(X[:n])  # tries it
+    sizes = []
+    ssl.encoder_.backbone.conv.register_forward_hook(
+        lambda _, images, __: sizes.append(len(images[0]))
+    )
+    np.testing.assert_array_equal(ssl.transform(X[:n]), expected[:n])
+    assert sizes == [small if same and small else 512]

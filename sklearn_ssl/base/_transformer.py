@@ -6,6 +6,7 @@ from abc import ABCMeta, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ from sklearn_ssl.images import Extremes, Images, complete_shape, read_images, wa
 from sklearn_ssl.metrics import rank_me
 
 _FILES_AT_ONCE = 128
+_SMALL_CHUNKS = (8, 64)  # of images, for a few of them
+_same_bits: WeakKeyDictionary[Any, dict[Any, bool]] = WeakKeyDictionary()
 
 
 class ImageTransformer(
@@ -202,7 +205,7 @@ class ImageTransformer(
         def features(pixels: Tensor) -> Tensor:
             return encoder.features(pixels, spec, mirror)
 
-        return apply(self.net_, features, images, finish=finish)
+        return apply(self.net_, features, images, finish=finish, shown_by=(features, spec, mirror))
 
     def feature_maps(self, X: Any) -> np.ndarray:
         """Compute the feature maps of ``layer``, without pooling: features for each position.
@@ -495,11 +498,13 @@ def apply(
     *arguments: np.ndarray,
     finish: Callable[[np.ndarray], np.ndarray] | None = None,
     checked: bool = True,
+    shown_by: tuple[Any, ...] | None = None,
 ) -> np.ndarray:
     """Apply a function of images in [0, 1] to all images, and collect the results in an array.
 
     All chunks have the same size, the last one padded, and the network is in evaluation mode, so
-    the result for an image does not depend, bit for bit, on the other images. Warns if the value
+    the result for an image does not depend, bit for bit, on the other images. A few images are
+    computed in a smaller chunk if that was shown to give the same bits. Warns if the value
     range differs from that of the fit, or if files cannot be read: their rows are NaN, or 0 in
     integer results.
 
@@ -516,6 +521,9 @@ def apply(
         Function applied to the results of each chunk, as an array.
     checked : bool, default=True
         Raise an error for results that are not finite, and warn of images in another range.
+    shown_by : tuple, optional
+        Function of images by which chunks of different sizes may be compared, and what it depends
+        on besides the net; without it, all chunks are large.
 
     Returns
     -------
@@ -541,6 +549,9 @@ def apply(
         deterministic_kernels(device, net.deterministic),
         evaluation(net.module_),
     ):
+        if shown_by is not None and len(images) <= max(_SMALL_CHUNKS):
+            with autocast(device, net.precision):
+                size = _small_chunk(net, *shown_by, images=images, size=size)
         for start, batch in zip(range(0, len(images), size), _chunks(images, size), strict=True):
             stop = min(start + size, len(images))
             rows = np.minimum(np.arange(start, start + size), len(images) - 1)
@@ -567,6 +578,31 @@ def apply(
     if watch and seen.n:
         pixels.compare(seen, images.dtype)
     return results
+
+
+def _small_chunk(
+    net: Any, function: Callable[[Tensor], Tensor], *depends: Any, images: Images, size: int
+) -> int:
+    """Return the smallest chunk for a few images that gives the same bits as one of ``size``.
+
+    Sums have another order for some numbers of images: with 8 or more it is usually the same, with
+    one it is not. So this is tried with noise, once for each net, layer and number of threads.
+    """
+    height, width, channels = images.shape
+    noise = None
+    for small in (chunk for chunk in _SMALL_CHUNKS if len(images) <= chunk < size):
+        known = _same_bits.setdefault(net, {})
+        key = (*map(str, depends), small, size, torch.get_num_threads(), net.precision, net.device)
+        if key not in known:
+            if noise is None:
+                generator = torch.Generator().manual_seed(0)
+                noise = torch.rand((size, height, width, channels), generator=generator)
+                noise = noise.permute(0, 3, 1, 2).to(net.device)
+                large = function(noise)
+            known[key] = torch.equal(function(noise[:small]), large[:small])
+        if known[key]:
+            return small
+    return size
 
 
 def _chunks(images: Images, size: int) -> Iterator[Tensor]:

@@ -298,7 +298,12 @@ class PatchDictionary(FrozenTransformer):
             flat.append((pixels.amax((2, 3)) == pixels.amin((2, 3))).all(1))
             return encoder.features(pixels, wanted, mirror)
 
-        found = apply(self.net_, features, images, finish=finish)
+        def compared(pixels: Tensor) -> Tensor:
+            return encoder.features(pixels, wanted, mirror)
+
+        found = apply(
+            self.net_, features, images, finish=finish, shown_by=(compared, wanted, mirror)
+        )
         if flat and torch.cat(flat).all():
             _warn_of_no_contrast(len(images))
         return found
