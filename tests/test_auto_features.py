@@ -21,6 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn_ssl import (
     AutoFeatures,
     ColorHistogram,
+    FineTunedClassifier,
     KernelProbe,
     LinearProbe,
     PatchDictionary,
@@ -543,9 +544,16 @@ def test_a_classifier_with_a_network_is_saved_and_exported(tuned, tmp_path):
     np.testing.assert_allclose(found.numpy(), expected, atol=0.05)  # bfloat16
 
 
+def trained_by_epochs(self, seconds):
+    """A network whose training does not depend on how busy the machine is."""
+    views = Views(crop_scale=None, flip=0, jitter=None, gray=0, blur=0)
+    return FineTunedClassifier(encoder=TinyNet, views=views, max_epochs=30, lr=1e-2, random_state=0)
+
+
 @pytest.mark.parametrize("informed", ["features", "pixels"])
-def test_a_network_has_the_weight_that_is_best_for_held_out_images(informed):
+def test_a_network_has_the_weight_that_is_best_for_held_out_images(informed, monkeypatch):
     """Images tell the class and features do not, or the other way around."""
+    monkeypatch.setattr(SelfSupervisedClassifier, "_make_network", trained_by_epochs)
     labels = np.arange(90) % 3
     rng = np.random.default_rng(0)
     images, features = rng.normal(100, 5, (90, 8, 8, 1)), rng.normal(size=(90, 4))
@@ -563,10 +571,25 @@ def test_a_network_has_the_weight_that_is_best_for_held_out_images(informed):
     if informed == "features":
         assert not hasattr(classifier, "network_")
         classifier.fine_tune = True  # it gets some weight
-        assert classifier._tried_weight(images, features, labels, 1.0) == 0.25
+        assert classifier._tried_weight(images, features, labels, 1.0, False)[0] == 0.25
     else:
         assert classifier.network_weight_ >= 0.8
         assert classifier.network_.score(images, labels) > 0.9
+
+
+def test_with_many_labels_the_network_that_is_tried_is_kept(monkeypatch):
+    monkeypatch.setattr("sklearn_ssl.semi_supervised._self_supervised._ENOUGH_TO_HOLD_OUT", 240)
+    labels = np.arange(240) % 3
+    images = np.random.default_rng(0).normal(100, 5, (240, 8, 8, 1)).astype(np.uint8)
+    images[np.arange(240), 3 * labels] += 100
+    classifier = SelfSupervisedClassifier(random_state=0)
+    classifier.learner_ = AutoFeatures(3.0, plan={"parts": {"pixels": PixelFeatures()}, "seed": 0})
+    noise = np.random.default_rng(1).normal(size=(240, 4))
+    classifier.learner_.fit(images)
+    classifier.head_ = KernelProbe().fit(noise, labels)
+    classifier._fit_network(images, noise, labels, 3.0)
+    assert classifier.network_.n_labeled_ == 192  # of five folds, four
+    assert classifier.network_weight_ >= 0.8
 
 
 def test_when_a_network_is_tried():

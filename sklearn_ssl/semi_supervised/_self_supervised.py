@@ -61,8 +61,9 @@ _MOST_TO_TRY = 4000  # labels; with more, a trial costs more than it can gain
 _LEAST_TO_TRY = 20  # labels
 _LEAST_SECONDS = 12.0  # of a network and its trial
 _LEAST_SECONDS_UNTRIED = 60.0  # with less, a network without a trial makes predictions worse
-_SHARE_OF_TRIAL = 0.3  # of the network's time
-_FOLDS, _ENOUGH_FOR_ONE_FOLD = 3, 1000  # labels
+_SHARE_OF_TRIAL = 0.3  # of the network's time, with few labels
+_FOLDS = 3  # of few labels
+_ENOUGH_TO_HOLD_OUT = 1000  # labels, some of which the network can do without
 _WEIGHTS = (0.25, 0.5, 2 / 3, 0.8, 1.0)  # of a network, beside the head
 _CLEARLY = 2.0  # standard errors by which a network must lower the loss
 _WEIGHT_UNTRIED = 2 / 3
@@ -500,42 +501,55 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
             )
             return
         ends, weight = time.monotonic() + seconds, _WEIGHT_UNTRIED
+        network: FineTunedClassifier | None = None
         if _can_try(labels):
-            weight = self._tried_weight(X, features, labels, _SHARE_OF_TRIAL * seconds)
-        if weight:
+            is_kept = len(labels) >= _ENOUGH_TO_HOLD_OUT
+            share = 1.0 if is_kept else _SHARE_OF_TRIAL
+            weight, tried = self._tried_weight(X, features, labels, share * seconds, is_kept)
+            network = tried if is_kept else None
+        if not weight:
+            return
+        if network is None:
             network = self._make_network(ends - time.monotonic())
-            self.network_, self.network_weight_ = network, weight
             with inner_training():
                 network.fit(X, labels)
+        self.network_, self.network_weight_ = network, weight
 
     def _tried_weight(
-        self, X: Any, features: np.ndarray, labels: np.ndarray, seconds: float
-    ) -> float:
-        """Return the weight of a network that is best for held-out images, or 0."""
-        folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
+        self, X: Any, features: np.ndarray, labels: np.ndarray, seconds: float, is_kept: bool
+    ) -> tuple[float, FineTunedClassifier]:
+        """Return the weight that is best for held-out images, or 0, and the network.
+
+        A network that ``is_kept`` is trained once, on most images, for all of the time. Others are
+        trained on folds of the images, as few must not be wasted.
+        """
+        ends = time.monotonic() + seconds
+        n_folds = max(5, len(labels) // 500) if is_kept else _FOLDS
+        folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # on rare classes
-            splits = list(folds.split(features, labels))
-        splits = splits[: 1 if len(labels) >= _ENOUGH_FOR_ONE_FOLD else None]
-        shares = []  # of the true class, by the head and by the network
+            splits = list(folds.split(features, labels))[: 1 if is_kept else None]
+        own, others = [], []  # probabilities of the true class, by the head and by the network
+        of_class = np.searchsorted(self.classes_, labels)
         for train, test in splits:
-            network = self._make_network(seconds / len(splits))
+            head = clone(self.head_).fit(features[train], labels[train])
+            own.append(head.predict_proba(features[test])[np.arange(len(test)), of_class[test]])
+        for left, (train, test) in zip(range(len(splits), 0, -1), splits, strict=True):
+            network = self._make_network(max(ends - time.monotonic(), 0.1) / left)
             with inner_training():
                 network.fit(pick(X, train), labels[train])
-            head = clone(self.head_).fit(features[train], labels[train])
-            of_class = np.searchsorted(self.classes_, labels[test])
-            both = head.predict_proba(features[test]), network.predict_proba(pick(X, test))
-            shares.append([found[np.arange(len(test)), of_class] for found in both])
-        own, others = np.concatenate(shares, axis=1)
+            found = network.predict_proba(pick(X, test))
+            others.append(found[np.arange(len(test)), of_class[test]])
 
         def gains(weight: float) -> np.ndarray:
             """Return by how much the network lowers the log loss of each image."""
-            mixed = (1 - weight) * own + weight * others
-            return np.log(np.maximum(mixed, _LEAST_SHARE) / np.maximum(own, _LEAST_SHARE))
+            before = np.maximum(np.concatenate(own), _LEAST_SHARE)
+            mixed = (1 - weight) * before + weight * np.concatenate(others)
+            return np.log(np.maximum(mixed, _LEAST_SHARE) / before)
 
         best = max(_WEIGHTS, key=lambda weight: gains(weight).mean())
-        error = gains(best).std() / np.sqrt(len(own))
+        error = gains(best).std() / np.sqrt(len(gains(best)))
         is_better = plain(self.fine_tune) is True or gains(best).mean() > _CLEARLY * error
-        return best if is_better else 0.0
+        return (best if is_better else 0.0), network
 
     def _make_network(self, seconds: float) -> FineTunedClassifier:
         parts = self.learner_.plan_["parts"]
