@@ -835,3 +835,14 @@ def test_encoders_of_several_networks_have_no_one_state(images):
 
 def test_own_methods_can_be_saved():
     assert PretextLearner.save is SimCLR.save
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_module_of_half_precision(dtype):
+    images = make_images(20)
+    module = small(SimCLR).fit(images).to_torch()
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+    expected = module(pixels)
+    found = module.to(dtype)(pixels)
+    assert found.dtype == torch.float32
+    assert 0 < (found - expected).abs().max() < 0.05 * expected.abs().max()

@@ -585,6 +585,9 @@ class BackboneEncoder(Encoder):
     def maps(self, images: Tensor, *layers: str) -> list[Tensor]:
         """Compute feature maps (n, d, gh, gw) of several layers in one pass."""
         images = self.prepare(images)
+        weight = next(self.backbone.parameters(), images)
+        if weight.dtype in (torch.float16, torch.bfloat16):  # a module converted by .half()
+            images = images.to(weight.dtype)
         outputs = self.reader.read(self.backbone, images, list(layers))
         if missed := [repr(name) for name in layers if name not in outputs]:
             raise ValueError(f"the backbone's forward pass never reached layer {', '.join(missed)}")
