@@ -6,6 +6,7 @@ So a new learner has a page. They are written in each build, and not in git.
 import importlib
 import inspect
 import pkgutil
+import re
 import shutil
 import types
 from pathlib import Path
@@ -64,9 +65,15 @@ def entry(name, item):
     return f".. auto{kind}:: {name}\n" + ("" if kind == "function" else "   :no-value:\n") + "\n"
 
 
-def table(names):
-    rows = "".join(f"   {name}\n" for name in names)
-    return f".. autosummary::\n   :nosignatures:\n\n{rows}\n"
+def table(items):
+    """A table of objects, by full name, and their summaries without references to papers."""
+    rows = ""
+    for name, item in items.items():
+        has_own = inspect.isclass(item) or inspect.isroutine(item)
+        summary = (inspect.getdoc(item) or "").partition("\n\n")[0] if has_own else ""
+        summary = re.sub(r" *\[[0-9]+\]_", "", summary.replace("\n", " "))
+        rows += f"   * - :py:obj:`~{name}`\n     - {summary}\n"
+    return f".. list-table::\n   :widths: 35 65\n\n{rows}\n"
 
 
 def toctree(pages, options="   :hidden:\n"):
@@ -99,7 +106,7 @@ def write(folder):
             members = [n for n, e in found.items() if name in ("", family(e))]
             if name:
                 index += title(name.replace("_", " ").capitalize(), "~")
-            index += table(f"sklearn_ssl.{n}" for n in members)
+            index += table({f"sklearn_ssl.{n}": found[n] for n in members})
             index += toctree(f"sklearn_ssl.{n}" for n in members)
         for name, item in found.items():
             documented[id(item)] = f"sklearn_ssl.{name}"
@@ -122,9 +129,12 @@ def write(folder):
             page += entry(full, item)
         head = title(module_name) + f".. module:: {module_name}\n\n"
         head += inspect.getdoc(module) + "\n\n"
-        names = [name.removeprefix(f"{module_name}.") for name in own + others]
-        names = [n for n in names if not isinstance(items.get(n), types.GenericAlias)]
-        head += table(names) if names else ""
+        listed = {
+            name: items[name.rpartition(".")[2]]
+            for name in own + others
+            if not isinstance(items[name.rpartition(".")[2]], types.GenericAlias)
+        }
+        head += table(listed) if listed else ""
         (folder / f"{module_name}.rst").write_text(head + page)
         pages.append(module_name)
     index += title("Modules", "-") + toctree(pages, "   :maxdepth: 1\n")

@@ -19,7 +19,6 @@ extensions = [
     "api_pages",
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "numpydoc",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
@@ -28,7 +27,6 @@ exclude_patterns = ["_build", "Thumbs.db"]
 
 myst_heading_anchors = 3
 
-autosummary_generate = False  # the pages are those of api_pages
 autodoc_typehints = "none"  # the docstrings say it in words
 autodoc_inherit_docstrings = False
 numpydoc_show_class_members = False
