@@ -62,7 +62,7 @@ class CollapseWarning(UserWarning):
 
 
 class CrossValidationWarning(UserWarning):
-    """Warning that a cross-validation may do something else than what was meant."""
+    """Warning that a cross-validation may do something other than intended."""
 
 
 class EncoderWarning(UserWarning):

@@ -1,10 +1,12 @@
 """Features within a time budget, and what is chosen for them."""
 
 import pickle
+import shutil
 import signal
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torchvision
@@ -33,7 +35,7 @@ from sklearn_ssl import (
     Views,
     load,
 )
-from sklearn_ssl.auto._plan import Speeds, measured
+from sklearn_ssl.auto._plan import Speeds, measured, planned
 from sklearn_ssl.auto._weighing import Labels
 from sklearn_ssl.exceptions import (
     ImageReadWarning,
@@ -234,6 +236,16 @@ def test_no_more_features_than_asked_for(most, usual_speeds):
     auto = AutoFeatures(3.0, max_features=most, random_state=0).fit(DIGITS.images, DIGITS.target)
     assert most / 2.5 < auto.report_["width"][1:].sum() <= most
     assert auto.transform(DIGITS.images[:2]).shape[1] <= most
+
+
+@pytest.mark.parametrize(("counting", "is_there"), [(1e-5, True), (1e-3, False)])
+def test_colors_must_not_take_the_time_of_other_parts(counting, is_there):
+    speeds = Speeds((8, 8, 3), 1e-5, 1e-4, 1e-6, 1e-11, of_networks(1e-3), of_networks(1e-4))
+    speeds.counting = counting
+    for seconds, most in ((1000.0, 3e-3), (10.0, None)):
+        parts = planned(speeds, False, seconds, 5000, 5000, True, None, None, most)
+        assert ("colors" in parts) == is_there
+        assert "dictionary" in parts
 
 
 @pytest.mark.slow
@@ -476,6 +488,51 @@ def test_an_equal_fit_comes_from_the_cache(most_bytes, tmp_path, usual_speeds, m
         auto.fit(X, y)  # another plan, as no features are asked for
 
 
+def test_settings_and_names_are_not_those_of_a_cached_fit(tmp_path):
+    auto = AutoFeatures(plan=plan(), memory=tmp_path)
+    table = pd.DataFrame(X[..., 0].reshape(60, -1)).add_prefix("a")
+    auto.set_params(plan={"parts": {"pixels": PixelFeatures(input_size=2)}, "seed": 0})
+    assert isinstance(clone(auto).fit_transform(table), np.ndarray)
+    as_frame = clone(auto).set_output(transform="pandas")
+    assert isinstance(as_frame.fit(table).transform(table), pd.DataFrame)
+    assert isinstance(clone(auto).fit(table).transform(table), np.ndarray)
+    other = table.rename(columns=lambda name: name.replace("a", "b"))
+    assert clone(auto).fit(other).feature_names_in_[0] == "b0"
+
+
+def test_labels_and_weights_of_a_fit_are_in_its_key(tmp_path):
+    auto = AutoFeatures(plan=plan(), memory=tmp_path)
+    masks = [np.arange(60) % 2 == part for part in (0, 1)]
+    scores = [clone(auto).fit(X, np.ma.masked_array(y, mask)).report_["score"] for mask in masks]
+    assert not scores[0].equals(scores[1])
+    file = tmp_path / "weights.pth"
+    frozen = PretrainedEncoder(encoder=TinyNet, weights=file)
+    auto.set_params(plan={"parts": {"frozen": frozen}, "seed": 0})
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        torch.save(TinyNet(3).state_dict(), file)
+        found.append(clone(auto).fit_transform(X))
+    assert not np.array_equal(*found)
+
+
+def test_a_cache_that_cannot_be_written_loses_nothing(tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.write_text("not a folder")
+    with pytest.warns(MemoryWarning, match="cannot be written"):
+        features = AutoFeatures(plan=plan(), memory=file).fit_transform(X)
+    fit_now = AutoFeatures._fit_now
+
+    def deleted(self, *args):
+        shutil.rmtree(tmp_path / "joblib")
+        return fit_now(self, *args)
+
+    monkeypatch.setattr(AutoFeatures, "_fit_now", deleted)
+    with pytest.warns(MemoryWarning, match="cannot be written"):
+        again = AutoFeatures(plan=plan(), memory=tmp_path).fit_transform(X)
+    np.testing.assert_array_equal(again, features)
+
+
 def test_a_damaged_cache_is_written_anew(tmp_path, usual_speeds):
     auto = AutoFeatures(plan=plan(), memory=tmp_path)
     features = auto.fit_transform(X)
@@ -577,6 +634,32 @@ def test_a_network_has_the_weight_that_is_best_for_held_out_images(informed, mon
         assert classifier.network_.score(images, labels) > 0.9
 
 
+def test_a_network_is_tried_with_two_labels_of_each_class(monkeypatch):
+    monkeypatch.setattr(SelfSupervisedClassifier, "_make_network", trained_by_epochs)
+    labels = np.arange(20) // 2
+    images = make_images(20)
+    classifier = SelfSupervisedClassifier(fine_tune=True)
+    classifier.learner_ = AutoFeatures(3.0, plan={"parts": {"pixels": PixelFeatures()}, "seed": 0})
+    features = classifier.learner_.fit_transform(images)
+    classifier.head_ = KernelProbe().fit(features, labels)
+    classifier._fit_network(images, features, labels, 3.0)
+    assert classifier.network_weight_ > 0
+
+
+def test_an_interrupted_network_leaves_features_and_head(monkeypatch):
+    def interrupted(*args):
+        raise TrainingInterrupted
+
+    monkeypatch.setattr(SelfSupervisedClassifier, "_fit_network", interrupted)
+    classifier = SelfSupervisedClassifier(time_budget=3.0, fine_tune=True, random_state=0)
+    with (
+        pytest.warns(InterruptionWarning, match="the head are complete"),
+        pytest.raises(TrainingInterrupted),
+    ):
+        classifier.fit(X, y)
+    assert classifier.predict(X).shape == (60,)
+
+
 def test_with_many_labels_the_network_that_is_tried_is_kept(monkeypatch):
     monkeypatch.setattr("sklearn_ssl.semi_supervised._self_supervised._ENOUGH_TO_HOLD_OUT", 240)
     labels = np.arange(240) % 3
@@ -601,7 +684,7 @@ def test_when_a_network_is_tried():
     assert share(60.0, few) > 0
     assert share(20.0, few) == 0
     assert share(60.0, few[:15]) == 0
-    assert share(60.0, np.r_[few, 10]) == 0  # a class with one label cannot be held out
+    assert share(300.0, np.r_[few, 10]) == 0  # a class with one label cannot be held out
     assert share(60.0, many) == 0
     assert share(300.0, many) > 0
     assert share(60.0, np.eye(10)[few]) == 0  # several labels per image

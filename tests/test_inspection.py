@@ -55,6 +55,8 @@ from sklearn_ssl.inspection import (
 from sklearn_ssl.inspection._compare import (
     _from_scratch,
     _gain,
+    _is_random,
+    _is_trained,
     _named,
     _Result,
     _rows,
@@ -313,6 +315,12 @@ def test_auto_features_is_a_learner_with_a_fast_supervised_rival(monkeypatch):
     assert network.time_budget == max(1.0, table["seconds"].iloc[-1])
     names = [name for name, _ in _named(AutoFeatures(weights="a file"), images)]
     assert "frozen weights" in names
+
+
+def test_a_classifier_that_finds_its_features_is_a_learner_and_a_plan_is_fitted_once():
+    assert _is_trained(SelfSupervisedClassifier(time_budget=30.0))
+    assert not _is_random(AutoFeatures(plan={"parts": {}, "seed": 0}))
+    assert _is_random(AutoFeatures())
 
 
 def test_a_comparison_shows_its_progress(capsys):

@@ -660,7 +660,7 @@ def test_any_state_of_an_optimizer_survives_a_pickle(images):
 
 
 def test_a_batch_larger_than_the_images_is_cut(images):
-    with pytest.warns(LittleTrainingWarning, match="batch_size=100 is larger.*it is 48 here"):
+    with pytest.warns(LittleTrainingWarning, match="batch_size=100 is larger.*it is reduced to 48"):
         cut = small(SimCLR, batch_size=100).fit(images)
     whole = small(SimCLR, batch_size=48).fit(images)
     np.testing.assert_array_equal(cut.transform(images), whole.transform(images))

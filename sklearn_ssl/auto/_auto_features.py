@@ -43,7 +43,7 @@ from sklearn_ssl.auto._fit_checkpoint import FitCheckpoint
 from sklearn_ssl.auto._plan import Speeds, described, measured, planned, width_of
 from sklearn_ssl.auto._weighing import Labels, LeaveOneOut, usual_weights
 from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.base._cache import describe, is_on
+from sklearn_ssl.base._cache import describe, described_arguments, is_on
 from sklearn_ssl.base._learner import read_training_images
 from sklearn_ssl.exceptions import (
     ImageReadWarning,
@@ -93,7 +93,8 @@ class AutoFeatures(
 
     A fit measures the speed of this machine with a few of the images, plans which parts fit into
     the time, and fits them: a :class:`PatchDictionary`, which captures textures and parts, a
-    :class:`SimCLR` learner, which captures what images show, and pretrained weights if given.
+    :class:`SimCLR` learner, which captures what images show, pretrained weights if given, and, if
+    there are labels to choose by, a :class:`ColorHistogram` and :class:`PixelFeatures`.
     Features are those of all parts, standardized and weighted. With labels, weights are chosen by
     leave-one-out predictions, unless the usual ones are about as good; a part that does not help
     gets none. Whether images may be mirrored is tested, too: in text, digits or hands, left and
@@ -267,20 +268,20 @@ class AutoFeatures(
             checkpoint = None
             if self.checkpoint is not None:
                 path = expanded(self.checkpoint, "checkpoint")
-                checkpoint = FitCheckpoint(path, self._identity(X, X_unlabeled, y), began)
+                checkpoint = FitCheckpoint(path, self._identity(X, X_unlabeled, labels), began)
             fit = _Fit(X, X_unlabeled, labels, asked, began, bar, checkpoint)
             if not self._caches_fits():
                 return self._fit_now(fit, head)
-            images = read_training_images(
-                PixelFeatures(**self._common()), X, X_unlabeled, continued=False
-            )
+            reader = PixelFeatures(**self._common())
+            images = read_training_images(reader, X, X_unlabeled, continued=False)
             what = {
                 "class": type(self).__name__,
                 "version": version("sklearn-ssl"),
                 "digest": image_digest(images),
+                "names": [str(name) for name in getattr(reader, "feature_names_in_", ())],
                 "wanted": [wanted, head is not None, are_numbers],
                 **{name: str(getattr(self, name)) for name in _DEVICE},
-                **self._identity(X, X_unlabeled, y),
+                **self._identity(X, X_unlabeled, labels),
             }
             return cached_fit(
                 self,
@@ -380,21 +381,21 @@ class AutoFeatures(
         except TrainingInterrupted as error:  # nothing was learned that could be kept
             raise KeyboardInterrupt("interrupted while the speed was measured") from error
 
-    def _identity(self, X: Any, X_unlabeled: Any, y: Any) -> dict[str, str]:
+    def _identity(self, X: Any, X_unlabeled: Any, labels: Labels) -> dict[str, str]:
         """Return what identifies a fit: arguments, and hashes of some images and of the labels."""
         free = {"checkpoint", "memory", "verbose", "n_jobs", "decoded_cache", "random_state"}
         free |= set(_DEVICE)
         fit = {
-            name: repr(plain(getattr(self, name))) for name in self._arguments if name not in free
+            name: str(value)
+            for name, value in described_arguments(self).items()
+            if name not in free
         }
         fit["time_budget"] = repr(float(self.time_budget))
         if isinstance(seed := plain(self.random_state), int):
             fit["random_state"] = repr(seed)
         if self.plan is not None:
-            parts = {
-                name: {n: describe(v) for n, v in part.get_params(deep=False).items()}
-                for name, part in _copied(self.plan)["parts"].items()
-            }
+            parts = _copied(self.plan)["parts"].items()
+            parts = {name: described_arguments(part) for name, part in parts}
             fit["plan"] = key_of({**describe(self.plan), "parts": parts})
         for name, given in (("X", X), ("X_unlabeled", X_unlabeled)):
             if given is not None:
@@ -402,7 +403,8 @@ class AutoFeatures(
                 some = pick(given, np.unique(np.linspace(0, n - 1, min(n, _COMPARED)).astype(int)))
                 pixels = PixelFeatures(**self._common()).fit_transform(some)
                 fit[name] = f"{n} images {hashlib.sha256(pixels.tobytes()).hexdigest()[:16]}"
-        fit["y"] = hashlib.sha256(repr(np.asarray(y).tolist()).encode()).hexdigest()[:16]
+        values = labels.kind, labels.rows.tolist(), labels.values.tolist()
+        fit["y"] = hashlib.sha256(repr(values).encode()).hexdigest()[:16]
         return fit
 
     def _frozen(self) -> PretrainedEncoder | None:

@@ -38,37 +38,49 @@ def cached_fit(
     encode : callable
         Returns the same features once the estimator is fitted.
     """
-    with opened_result(memory, key_of(what)) as folder:
-        found = _read(folder / _FILE)
+    with contextlib.ExitStack() as stack:
+        folder = None
+        with _warned_of("written", OSError):  # for example, the folder cannot be created
+            folder = stack.enter_context(opened_result(memory, key_of(what)))
+        found = None if folder is None else _read(folder / _FILE)
         if found is None:
             features = fit()
-            fitted = {n: v for n, v in vars(estimator).items() if n not in estimator._arguments}
-            few = features if features.nbytes <= _MOST_BYTES else None
-            with _warned_of("be written"), replaced(folder / _FILE, synced=False) as beside:
-                joblib.dump((fitted, few), beside)
+            # files that cannot be read now may be readable next time
+            if folder is not None and np.isfinite(features).all():
+                few = features if features.nbytes <= _MOST_BYTES else None
+                with (
+                    _warned_of("written", *DAMAGED, OSError),
+                    replaced(folder / _FILE, synced=False) as beside,
+                ):
+                    joblib.dump((_fitted(estimator), few), beside)
             return features
-    for name in [n for n in vars(estimator) if n not in estimator._arguments]:
+    for name in _fitted(estimator):
         delattr(estimator, name)
     vars(estimator).update(found[0])
     return encode() if found[1] is None else found[1]
 
 
+def _fitted(estimator: Any) -> dict[str, Any]:
+    """Return what a fit sets: no arguments, and no settings such as those of ``set_output``."""
+    others = {*estimator._arguments, "_sklearn_output_config", "_metadata_request"}
+    return {name: value for name, value in vars(estimator).items() if name not in others}
+
+
 def _read(file: Path) -> Any:
     """Read a fit; return None if there is none, or with a warning if it is damaged."""
-    with _warned_of("be read"), contextlib.suppress(FileNotFoundError):
+    errors = (OSError, EOFError, pickle.PickleError, *DAMAGED)
+    with _warned_of("read", *errors), contextlib.suppress(FileNotFoundError):
         return joblib.load(file)
     return None
 
 
 @contextlib.contextmanager
-def _warned_of(failing: str) -> Iterator[None]:
+def _warned_of(failing: str, *errors: type[Exception]) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError:
-        raise
-    except (OSError, EOFError, pickle.PickleError, *DAMAGED) as error:
+    except errors as error:
         warn(
-            f"the fit cached in memory= cannot {failing} ({type(error).__name__}: {error}); it "
-            "is fitted anew when it is needed",
+            f"the cache of fits, memory=, cannot be {failing} ({type(error).__name__}: {error}); "
+            "AutoFeatures is fitted anew when it is needed",
             MemoryWarning,
         )

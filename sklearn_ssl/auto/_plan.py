@@ -41,6 +41,7 @@ _CHANNELS = {"small_convnet": 32 + 128 + 128, "wide_convnet": 64 + 256 + 256}
 _LEAST_FEATURES = _CHANNELS["small_convnet"] + 100  # with a small dictionary
 _LEAST_FOR_WIDE = 120.0  # seconds of a fit that may use the wide network
 _WIDE = 3.0  # passes of the wide network over the images, from which on it is better
+_SHARE_OF_COLORS = 0.2  # of the time, at most
 _HANDED = 0.65  # share of images told from mirror images, from which on left and right matter
 
 
@@ -327,10 +328,16 @@ def planned(
     left = seconds - 2 * n_rows * speeds.reading * are_labeled
     per_image = np.inf if most_seconds is None else most_seconds
     colors = ColorHistogram()
-    if are_labeled and most_features >= _LEAST_FEATURES + colors.n_colors:
+    counting = (n_rows + min(n_training, 10_000)) * speeds.counting
+    counting += a_feature * colors.n_colors
+    if (
+        are_labeled
+        and most_features >= _LEAST_FEATURES + colors.n_colors
+        and speeds.counting <= _SHARE_OF_COLORS * per_image
+        and counting <= _SHARE_OF_COLORS * left
+    ):
         parts["colors"] = colors
-        left -= (n_rows + min(n_training, 10_000)) * speeds.counting
-        left -= a_feature * colors.n_colors
+        left -= counting
         per_image -= speeds.counting
         most_features -= colors.n_colors
     if (

@@ -192,7 +192,9 @@ class LeaveOneOut:
         return best
 
     def _error(self, loss: float) -> float:
-        """Return the standard error of an error rate."""
+        """Return the standard error of a loss: an error rate, or a mean of squares."""
+        if self.labels.kind == "numbers":
+            return float(loss * np.sqrt(2 / len(self.targets)))
         return float(np.sqrt(max(loss * (1 - loss), 0.0) / len(self.targets)))
 
     def _candidates(self, usual: Weights) -> Iterator[Weights]:

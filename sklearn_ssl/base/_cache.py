@@ -49,16 +49,21 @@ def identity_of(learner: Any, images: Images) -> dict[str, Any]:
 
 def training_arguments(learner: Any) -> dict[str, Any]:
     """Return the arguments that affect training, as plain values."""
+    return {
+        name: value
+        for name, value in described_arguments(learner).items()
+        if learner._arguments[name]["trains"]
+    }
+
+
+def described_arguments(learner: Any) -> dict[str, Any]:
+    """Return all arguments as plain values, with files of weights by their content."""
     params = learner.get_params(deep=False)
     weights = params.get("weights")
     if is_file(weights) and expanded(weights).is_file():  # identified by its content
         with contextlib.suppress(OSError), open(expanded(weights), "rb") as file:
             params["weights"] = hashlib.file_digest(file, "blake2b").hexdigest()
-    return {
-        name: describe(value)
-        for name, value in params.items()
-        if learner._arguments[name]["trains"]
-    }
+    return {name: describe(value) for name, value in params.items()}
 
 
 def describe(value: Any) -> Any:

@@ -616,8 +616,8 @@ class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer, 
             trains = plain(self.max_epochs) != 0 or self.time_budget is not None
             if size < wanted and trains and not cut:
                 warn(
-                    f"batch_size={wanted} is larger than the number of images; it is {n_images} "
-                    "here, which affects methods that compare the images of a batch",
+                    f"batch_size={wanted} is larger than the number of images; it is reduced to "
+                    f"{n_images}, which weakens methods that compare the images of a batch",
                     LittleTrainingWarning,
                 )
         if size % n_processes:

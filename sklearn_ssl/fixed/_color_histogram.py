@@ -68,8 +68,8 @@ class HistogramEncoder(Encoder):
 class ColorHistogram(FrozenTransformer):
     """Shares of the colors of a learned palette in an image [1]_.
 
-    The palette are the k-means centers of the colors of pixels. Features are the square roots of
-    shares, whose distances suit histograms better. It ignores shapes. Learners and
+    The palette consists of the k-means centers of the colors of pixels. Features are the square
+    roots of shares, whose distances suit histograms better. It ignores shapes. Learners and
     :class:`PatchDictionary` ignore brightness and, in part, color: where these matter, as in
     stained tissue or satellite images, it complements them. Channels may be of any kind: with one,
     it is a histogram of intensities.

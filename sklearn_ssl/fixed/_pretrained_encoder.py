@@ -37,7 +37,9 @@ class PretrainedEncoder(FrozenTransformer, like=PretextLearner, only=_NETWORK):
     encoder : str, class, callable or Module, default="resnet18"
         Network: the name of a torchvision model, ``"timm/NAME"``, or a class or function that
         builds one, which gets ``in_channels`` or ``image_shape`` if it has arguments of these
-        names. A module is copied with the weights that it has.
+        names. A module is copied with the weights that it has; as nothing says what input these
+        expect, images are standardized by their own statistics and keep their size, unless
+        ``normalization`` and ``input_size`` are given.
     <shared parameters>
 
     Attributes

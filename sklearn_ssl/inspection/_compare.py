@@ -362,6 +362,8 @@ def _learners_in(method: Any) -> list[Any]:
         return [method]
     if isinstance(method, (str, type)) or not hasattr(method, "get_params"):
         return []
+    if isinstance(method, SelfSupervisedClassifier) and method.learner is None:
+        return [AutoFeatures(method.time_budget or 300.0)]
     parts = [part for part in method.get_params(deep=True).values() if part is not method]
     return [part for part in parts if isinstance(part, _LEARNERS)]
 
@@ -623,6 +625,8 @@ def _of_classifier(
 def _is_random(estimator: Any) -> bool:
     if isinstance(estimator, str):
         return estimator == _SUPERVISED
+    if isinstance(estimator, AutoFeatures) and estimator.plan is not None:
+        return False
     return any(name.rpartition("__")[2] == "random_state" for name in estimator.get_params())
 
 

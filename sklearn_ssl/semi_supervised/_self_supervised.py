@@ -45,7 +45,7 @@ from sklearn_ssl._utils._messages import (
 from sklearn_ssl._utils._saving import SavedMixin
 from sklearn_ssl.auto import AutoFeatures
 from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.exceptions import LittleTrainingWarning, TrainingInterrupted
+from sklearn_ssl.exceptions import InterruptionWarning, LittleTrainingWarning, TrainingInterrupted
 from sklearn_ssl.fine_tuning import FineTunedClassifier
 from sklearn_ssl.fine_tuning._fine_tuned import quick_classifier
 from sklearn_ssl.images import count_images, opened, pick
@@ -184,7 +184,15 @@ class SelfSupervised(MetaEstimatorMixin, ExportMixin, SavedMixin, DeclaredArgume
         self._fit_head(learner, head, features, labels)
         if of_network:
             left = began + budget - time.monotonic()
-            self._fit_network(rows_of(X, is_labeled), features, labels, left)
+            try:
+                self._fit_network(rows_of(X, is_labeled), features, labels, left)
+            except TrainingInterrupted:
+                warn(
+                    "the training of a network on the labels was interrupted; the features and "
+                    "the head are complete",
+                    InterruptionWarning,
+                )
+                raise
         return self
 
     def _share_of_network(self, labels: np.ndarray) -> float:
@@ -349,8 +357,8 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
         pretraining ended, if there was time for any. Its probabilities and those of the head are
         averaged; with up to 4,000 labels, the weight is that with the best predictions of held-out
         images, and the network is left out if that is 0. ``"auto"`` does so with at least 20
-        labels, one per image, at least 30 seconds (150 with more than 4,000 labels), and no other
-        ``head``.
+        labels, one per image and two per class, at least 30 seconds, and no other ``head``; with
+        more than 4,000 labels, it needs 150 seconds, and the network has a weight of 2/3.
 
     Attributes
     ----------
@@ -486,8 +494,10 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
             )
         seconds = _SHARE_OF_NETWORK * (self.time_budget or _SECONDS)
         enough = labels.ndim == 1 and len(labels) >= _LEAST_TO_TRY and self.head is None
-        least = _LEAST_SECONDS if _can_try(labels) else _LEAST_SECONDS_UNTRIED
-        wanted = enough and seconds >= least if self.fine_tune == "auto" else self.fine_tune
+        can_try = _can_try(labels)
+        least = _LEAST_SECONDS if can_try else _LEAST_SECONDS_UNTRIED
+        enough = enough and seconds >= least and (can_try or len(labels) > _MOST_TO_TRY)
+        wanted = enough if self.fine_tune == "auto" else self.fine_tune
         return _SHARE_OF_NETWORK if wanted else 0.0
 
     def _fit_network(
@@ -524,12 +534,13 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
         trained on folds of the images, as few must not be wasted.
         """
         ends = time.monotonic() + seconds
+        of_class = np.searchsorted(self.classes_, labels)
         n_folds = max(5, len(labels) // 500) if is_kept else _FOLDS
+        n_folds = min(n_folds, np.bincount(of_class).max())  # 2 at least, see _can_try
         folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # on rare classes
             splits = list(folds.split(features, labels))[: 1 if is_kept else None]
         own, others = [], []  # probabilities of the true class, by the head and by the network
-        of_class = np.searchsorted(self.classes_, labels)
         for train, test in splits:
             head = clone(self.head_).fit(features[train], labels[train])
             own.append(head.predict_proba(features[test])[np.arange(len(test)), of_class[test]])
