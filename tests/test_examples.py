@@ -84,7 +84,9 @@ def test_auto_features_benchmark(benchmarks, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "argv", [*argv, "--table"])
     capsys.readouterr()
     auto_features.main()
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 5
+    assert "points from its best part on average" in shown[-1]
 
 
 @pytest.mark.slow

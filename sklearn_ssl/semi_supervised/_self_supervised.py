@@ -59,8 +59,7 @@ _SHARE_OF_NETWORK = 0.4  # of the time, to train a network on labels
 _LEAST_SHARE_LEFT = 0.25  # of the network's time, without which it is not trained
 _MOST_TO_TRY = 4000  # labels; with more, a trial costs more than it can gain
 _LEAST_TO_TRY = 20  # labels
-_LEAST_SECONDS = 12.0  # of a network and its trial
-_LEAST_SECONDS_UNTRIED = 60.0  # with less, a network without a trial makes predictions worse
+_LEAST_SECONDS = 60.0  # of a network and its trial; with less, predictions become worse
 _SHARE_OF_TRIAL = 0.3  # of the network's time, with few labels
 _FOLDS = 3  # of few labels
 _ENOUGH_TO_HOLD_OUT = 1000  # labels, some of which the network can do without
@@ -357,8 +356,8 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
         pretraining ended, if there was time for any. Its probabilities and those of the head are
         averaged; with up to 4,000 labels, the weight is that with the best predictions of held-out
         images, and the network is left out if that is 0. ``"auto"`` does so with at least 20
-        labels, one per image and two per class, at least 30 seconds, and no other ``head``; with
-        more than 4,000 labels, it needs 150 seconds, and the network has a weight of 2/3.
+        labels, one per image and two per class, at least 150 seconds, and no other ``head``. With
+        more than 4,000 labels, the weight of the network is 2/3.
 
     Attributes
     ----------
@@ -494,9 +493,8 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
             )
         seconds = _SHARE_OF_NETWORK * (self.time_budget or _SECONDS)
         enough = labels.ndim == 1 and len(labels) >= _LEAST_TO_TRY and self.head is None
-        can_try = _can_try(labels)
-        least = _LEAST_SECONDS if can_try else _LEAST_SECONDS_UNTRIED
-        enough = enough and seconds >= least and (can_try or len(labels) > _MOST_TO_TRY)
+        enough = enough and seconds >= _LEAST_SECONDS
+        enough = enough and (len(labels) > _MOST_TO_TRY or _can_try(labels))
         wanted = enough if self.fine_tune == "auto" else self.fine_tune
         return _SHARE_OF_NETWORK if wanted else 0.0
 
