@@ -36,7 +36,7 @@ from sklearn_ssl import (
     SelfSupervisedClassifier,
 )
 from sklearn_ssl.auto._plan import make_dictionary, make_learner, measured
-from sklearn_ssl.fine_tuning._fine_tuned import quick_classifier
+from sklearn_ssl.fine_tuning import quick_classifier
 
 from data import add_line, cell, lines_in, load_images  # isort: skip
 from minutes import gradients  # isort: skip

@@ -35,7 +35,7 @@ from sklearn_ssl import (
     LinearProbe,
     SelfSupervisedClassifier,
 )
-from sklearn_ssl.fine_tuning._fine_tuned import quick_classifier
+from sklearn_ssl.fine_tuning import quick_classifier
 
 from data import add_line, cell, lines_in, load_images  # isort: skip
 from kmeans_patches import KMeansPatches  # isort: skip

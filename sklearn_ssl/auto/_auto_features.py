@@ -42,9 +42,13 @@ from sklearn_ssl.auto._fit_cache import cached_fit
 from sklearn_ssl.auto._fit_checkpoint import FitCheckpoint
 from sklearn_ssl.auto._plan import Speeds, described, measured, planned, width_of
 from sklearn_ssl.auto._weighing import Labels, LeaveOneOut, usual_weights
-from sklearn_ssl.base import PretextLearner
-from sklearn_ssl.base._cache import describe, described_arguments, is_on
-from sklearn_ssl.base._learner import read_training_images
+from sklearn_ssl.base import (
+    PretextLearner,
+    describe,
+    described_arguments,
+    is_on,
+    read_training_images,
+)
 from sklearn_ssl.exceptions import (
     ImageReadWarning,
     LittleTrainingWarning,

@@ -69,7 +69,13 @@ else:
     _Method = TypeVar("_Method")
 
     class CallbackSupportMixin:
-        pass
+        """In its place for older versions, and for type checkers, to which it says more."""
+
+        history_: list[dict[str, Any]]
+        n_epochs_: int
+        n_images_seen_: int
+        device_: torch.device
+        image_shape_: tuple[int, int, int]
 
     def with_callbacks(method: _Method) -> _Method:
         return method
@@ -174,17 +180,7 @@ class PretextTask(nn.Module, ABC):
                 part.reset()
 
 
-class LearnedAttributes:
-    """Types of the attributes that a fit sets; no arguments, so not declared in the learner."""
-
-    history_: list[dict[str, Any]]
-    n_epochs_: int
-    n_images_seen_: int
-    device_: torch.device
-    image_shape_: tuple[int, int, int]
-
-
-class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer, LearnedAttributes):
+class PretextLearner(TrainingArguments, CallbackSupportMixin, ImageTransformer):
     """Base of all learners, including your own.
 
     A learner declares the arguments of its method as annotated attributes, and makes its task in

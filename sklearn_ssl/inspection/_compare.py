@@ -30,8 +30,7 @@ from sklearn_ssl._utils._messages import warn
 from sklearn_ssl.auto import AutoFeatures
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.exceptions import LabelWarning
-from sklearn_ssl.fine_tuning import FineTunedClassifier
-from sklearn_ssl.fine_tuning._fine_tuned import quick_classifier
+from sklearn_ssl.fine_tuning import FineTunedClassifier, quick_classifier
 from sklearn_ssl.fixed import PatchDictionary, PretrainedEncoder
 from sklearn_ssl.images import READING, PickedArray, count_images, load_images, opened, pick
 from sklearn_ssl.inspection._given import check_columns

@@ -46,8 +46,7 @@ from sklearn_ssl._utils._saving import SavedMixin
 from sklearn_ssl.auto import AutoFeatures
 from sklearn_ssl.base import PretextLearner
 from sklearn_ssl.exceptions import InterruptionWarning, LittleTrainingWarning, TrainingInterrupted
-from sklearn_ssl.fine_tuning import FineTunedClassifier
-from sklearn_ssl.fine_tuning._fine_tuned import quick_classifier
+from sklearn_ssl.fine_tuning import FineTunedClassifier, quick_classifier
 from sklearn_ssl.images import count_images, opened, pick
 from sklearn_ssl.probes import KernelProbe, KernelRegressor, LinearProbe
 
