@@ -517,7 +517,7 @@ class SelfSupervisedClassifier(LabeledClassifierMixin, SelfSupervised):
         if not weight:
             return
         if network is None:
-            network = self._make_network(ends - time.monotonic())
+            network = self._make_network(max(ends - time.monotonic(), 0.1))
             with inner_training():
                 network.fit(X, labels)
         self.network_, self.network_weight_ = network, weight
