@@ -54,11 +54,15 @@ def main():
 
     features = auto.set_params(verbose=1).fit_transform(X)
     some = np.random.default_rng(0).permutation(len(X))
-    figure, axes = plt.subplots(1, 3, figsize=(21, 6.5), width_ratios=(5, 6, 7))
+    figure, axes = plt.subplots(
+        1, 3, figsize=(21, 6.5), width_ratios=(8, 6, 7), layout="constrained"
+    )
+    shown = ("brick", "chelsea", "china", "coffee", "gravel", "immunohistochemistry", "page")
+    queries = [np.flatnonzero(y == name)[0] for name in shown]
     LabelsDisplay.from_table(table, ax=axes[0])
-    NeighborsDisplay.from_features(features, X, some[:8], n_neighbors=7, ax=axes[1])
+    NeighborsDisplay.from_features(features, X, queries, n_neighbors=7, ax=axes[1])
     FeatureMapDisplay.from_features(features[some[:600]], X[some[:600]], y[some[:600]], ax=axes[2])
-    axes[1].set_title("tiles (left) and those with the nearest features")
+    axes[1].set_title("tiles (left) and those with the nearest features", pad=20)
     axes[2].set_title("map of the tiles by their features, learned without labels")
     path = Path(__file__).with_suffix(".png")
     figure.savefig(path, dpi=110, bbox_inches="tight")
