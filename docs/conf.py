@@ -23,7 +23,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "Thumbs.db"]
+exclude_patterns = ["_build", "paper", "Thumbs.db"]
 
 myst_heading_anchors = 3
 

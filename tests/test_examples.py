@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+import time
 import warnings
 from pathlib import Path
 from unittest import mock
@@ -110,6 +111,60 @@ def test_minutes_benchmark(benchmarks, monkeypatch, tmp_path, capsys):
     capsys.readouterr()
     minutes.main()
     assert len(capsys.readouterr().out.splitlines()) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "row", ["simclr-200", "byol-200", "moco-200", "emp-ssl-1", "resnet50-224", "patches-triangle"]
+)
+def test_published_figures(row, benchmarks, monkeypatch, tmp_path, capsys):
+    """Each kind of row runs, with 200 images."""
+    import published
+
+    images, labels = make_images(250, 32, 32), np.arange(250) % 2
+    images[labels == 1, ..., 1] //= 4
+    monkeypatch.setattr(published, "load_images", lambda *args: (images, labels))
+    for i in range(120):
+        Image.fromarray(images[i]).save(tmp_path / f"{i}.jpg")
+    output = tmp_path / "published.jsonl"
+    argv = ["published.py", "--output", str(output)]
+    run = [row, "--data", str(tmp_path), "--dry-run", "--checkpoint", str(tmp_path / "runs")]
+    monkeypatch.setattr(sys, "argv", [*argv, *run])
+    published.main()
+    line = json.loads(output.read_text())
+    assert line["row"] == row
+    assert all(line[probe] > 0.9 for probe in ("linear", "SVM") if probe in line)
+    monkeypatch.setattr(sys, "argv", [*argv, "--table"])
+    capsys.readouterr()
+    published.main()
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"| {row} | ")
+
+
+@pytest.mark.slow
+def test_published_rows_continue(benchmarks, monkeypatch, tmp_path):
+    import published
+
+    images, options = make_images(100, 16, 16), {"encoder": "small_convnet", "batch_size": 25}
+    options |= {"max_epochs": 400, "checkpoint": tmp_path, "random_state": 0}
+    assert published.train(published.SimCLR(**options), images, 0.5) is None
+    learner = published.SimCLR(**options)
+    began = time.perf_counter()
+    assert published.train(learner, images, None) > time.perf_counter() - began
+    assert learner.n_epochs_ == 400
+
+
+def test_squared_hinge_svm(benchmarks):
+    """It finds what liblinear finds."""
+    from published import SquaredHingeSVM
+    from sklearn.svm import LinearSVC
+
+    X, y = load_digits(return_X_y=True)
+    X = ((X - X.mean(0)) / (X.std(0) + 1)).astype(np.float32)
+    X, others = X[:800], X[800:]
+    ours = SquaredHingeSVM(0.01).fit(X, y[:800])
+    theirs = LinearSVC(C=0.01, intercept_scaling=100).fit(X, y[:800])
+    np.testing.assert_allclose(ours.coef_.numpy().T, theirs.coef_, atol=2e-3)
+    assert (ours.predict(others) == theirs.predict(others)).mean() > 0.995
 
 
 @pytest.mark.parametrize(

@@ -50,11 +50,53 @@ def methods():
     return figure
 
 
+MARKERS = {  # method: marker, fill, edge, label
+    "pixels": ("s", "#bbbbbb", "#888888", "pixels"),
+    "HOG": ("^", "#bbbbbb", "#888888", "HOG"),
+    "supervised": ("D", "#ff7f0e", "#ff7f0e", "network trained on the labels"),
+    "best part": ("o", "white", "#1f77b4", "best part: dictionary or learner"),
+    "AutoFeatures": ("o", "#1f77b4", "#1f77b4", "AutoFeatures"),
+}
+
+
+def auto_features(minutes=1):
+    """Plot AutoFeatures beside its parts, pixels, HOG and a network trained on the labels."""
+    lines = [x for x in lines_in(HERE / "auto_features.jsonl") if x["minutes"] == minutes]
+    names = list(dict.fromkeys(line["data"] for line in lines))[::-1]
+    figure = Figure((11, 3.6), layout="constrained")
+    panels = figure.subplots(1, 3, sharey=True)
+    for axes, labels in zip(panels, ("50", "1,000", "all, at most 10,000"), strict=True):
+        for row, name in enumerate(names):
+            some = [line for line in lines if line["data"] == name]
+            most = max(line["n_labels"] for line in some)
+            count = {"50": 50, "1,000": 1000}.get(labels, most)
+            found = {
+                method: np.mean(accuracies(some, method=method, n_labels=count))
+                for method in {line["method"] for line in some if line["n_labels"] == count}
+            }
+            if labels.startswith("all") and count == 1000:
+                continue  # more are not run yet
+            found["best part"] = max(found.get(part, 0) for part in ("dictionary", "learner"))
+            axes.axhline(row, color="#eeeeee", zorder=0)
+            for method, (marker, color, edge, _) in MARKERS.items():
+                style = {"marker": marker, "color": color, "edgecolor": edge, "s": 45}
+                axes.scatter(found[method], row, zorder=2, **style)
+        axes.set(title=f"{labels} labels", xlabel="accuracy, %", xlim=(10, 102))
+        axes.set(yticks=range(len(names)), yticklabels=names, ylim=(-0.6, len(names) - 0.4))
+        axes.grid(axis="x", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    for method, (marker, color, edge, label) in MARKERS.items():
+        panels[0].scatter([], [], marker=marker, color=color, edgecolor=edge, s=45, label=label)
+    figure.legend(loc="outside lower center", ncols=len(MARKERS), frameon=False)
+    return figure
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("docs/images"))
     options = parser.parse_args()
-    methods().savefig(options.output / "methods.png", dpi=90)
+    methods().savefig(options.output / "methods.png", dpi=160)
+    auto_features().savefig(options.output / "auto_features.png", dpi=160)
 
 
 if __name__ == "__main__":
