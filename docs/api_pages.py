@@ -11,7 +11,10 @@ import shutil
 import types
 from pathlib import Path
 
+from docutils import nodes
+
 import sklearn_ssl
+from sklearn_ssl._utils._estimators import arguments_by_group
 
 FIRST = ["contrastive", "joint_embedding", "generative", "predictive", "multitask"]
 KINDS = [
@@ -141,7 +144,51 @@ def write(folder):
     (folder / "index.rst").write_text(index)
 
 
+SHARED = "Shared parameters"
+
+
+def shared_arguments(item):
+    """Names of the arguments that a class shares with others; none if it has only such."""
+    groups = arguments_by_group(item) if hasattr(item, "_arguments") else {}
+    own = groups.pop("the method", [])
+    return {name for names in groups.values() for name in names} if own else set()
+
+
+def shorten_signature(app, what, name, item, options, signature, returns):
+    """Show the arguments of the method itself."""
+    if what == "class" and (shared := shared_arguments(item)):
+        shown = [p for p in inspect.signature(item).parameters.values() if p.name not in shared]
+        shown = [p.replace(annotation=p.empty) for p in shown]
+        shown.append(inspect.Parameter("shared", inspect.Parameter.VAR_KEYWORD))
+        signature = str(inspect.Signature(shown))
+    return signature, returns
+
+
+def split_parameters(app, what, name, item, options, lines):
+    """Give the arguments that a class shares with others a field of their own."""
+    shared = shared_arguments(item) if what == "class" else set()
+    for i, line in enumerate(lines):
+        found = re.match(r" +\*\*(\w+)\*\* : ", line)
+        if found and found[1] in shared:
+            lines[i:i] = [f":{SHARED}:", ""]
+            return
+
+
+def fold_shared(app, doctree, name):
+    """Fold the shared arguments of a class."""
+    for field in doctree.findall(nodes.field):
+        if field[0].astext() == SHARED:
+            summary = "images, features, device, encoder and training"
+            start = f"<details><summary>{summary}</summary>"
+            field[1].insert(0, nodes.raw("", start, format="html"))
+            field[1].append(nodes.raw("", "</details>", format="html"))
+
+
 def setup(app):
     """Called by Sphinx."""
+    app.setup_extension("sphinx.ext.autodoc")
+    app.connect("autodoc-process-docstring", split_parameters, priority=900)  # after numpydoc
+    app.connect("autodoc-process-signature", shorten_signature)
+    app.connect("doctree-resolved", fold_shared)
     app.connect("builder-inited", lambda app: write(Path(app.srcdir) / "api" / "generated"))
     return {"parallel_read_safe": True}

@@ -32,6 +32,7 @@ autodoc_inherit_docstrings = False
 numpydoc_show_class_members = False
 python_maximum_signature_line_length = 88
 add_module_names = False
+toc_object_entries_show_parents = "hide"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 

@@ -63,7 +63,7 @@ def auto_features(minutes=1):
     """Plot AutoFeatures beside its parts, pixels, HOG and a network trained on the labels."""
     lines = [x for x in lines_in(HERE / "auto_features.jsonl") if x["minutes"] == minutes]
     names = list(dict.fromkeys(line["data"] for line in lines))[::-1]
-    figure = Figure((11, 3.6), layout="constrained")
+    figure = Figure((8, 3.4), layout="constrained")
     panels = figure.subplots(1, 3, sharey=True)
     for axes, labels in zip(panels, ("50", "1,000", "all, at most 10,000"), strict=True):
         for row, name in enumerate(names):
@@ -79,15 +79,15 @@ def auto_features(minutes=1):
             found["best part"] = max(found.get(part, 0) for part in ("dictionary", "learner"))
             axes.axhline(row, color="#eeeeee", zorder=0)
             for method, (marker, color, edge, _) in MARKERS.items():
-                style = {"marker": marker, "color": color, "edgecolor": edge, "s": 45}
+                style = {"marker": marker, "color": color, "edgecolor": edge, "s": 36}
                 axes.scatter(found[method], row, zorder=2, **style)
         axes.set(title=f"{labels} labels", xlabel="accuracy, %", xlim=(10, 102))
         axes.set(yticks=range(len(names)), yticklabels=names, ylim=(-0.6, len(names) - 0.4))
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     for method, (marker, color, edge, label) in MARKERS.items():
-        panels[0].scatter([], [], marker=marker, color=color, edgecolor=edge, s=45, label=label)
-    figure.legend(loc="outside lower center", ncols=len(MARKERS), frameon=False)
+        panels[0].scatter([], [], marker=marker, color=color, edgecolor=edge, s=36, label=label)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

@@ -169,6 +169,7 @@ class DeclaredArguments:
         cls._parameter_constraints = {
             name: known["constraints"] or "no_validation" for name, known in cls._arguments.items()
         }
+        _order_signature(cls)
         super().__init_subclass__(**kwargs)
 
 
@@ -231,8 +232,8 @@ def fill_docstring(cls: Any) -> None:
     cls.__doc__ = "\n".join(lines).replace("<_usual_batch_size>", usual)
 
 
-def _overview(cls: Any) -> str:
-    """List the arguments by group; those without a group are specific to the method."""
+def arguments_by_group(cls: Any) -> dict[str, list[str]]:
+    """Return the names of arguments; those without a group are specific to the method."""
     groups: dict[str, list[str]] = {"the method": []}
     for base in reversed(cls.__mro__):
         group = "the method"
@@ -241,6 +242,23 @@ def _overview(cls: Any) -> str:
                 group = cls._arguments[name]["group"] or group
                 if not any(name in names for names in groups.values()):
                     groups.setdefault(group, []).append(name)
+    return groups
+
+
+def _order_signature(cls: Any) -> None:
+    """Show the method's own arguments first in the signature."""
+    signature = inspect.signature(cls.__init__)
+    names = [name for names in arguments_by_group(cls).values() for name in names]
+    parameters = sorted(
+        signature.parameters.values(),
+        key=lambda p: (p.kind, names.index(p.name) if p.name in names else -1),
+    )
+    cls.__init__.__signature__ = signature.replace(parameters=parameters)
+
+
+def _overview(cls: Any) -> str:
+    """List the arguments by group."""
+    groups = arguments_by_group(cls)
     lines = [f"- {group}: {', '.join(names)}" for group, names in groups.items() if names]
     return "Arguments by group:\n\n" + "\n".join(
         textwrap.fill(line, 96, subsequent_indent="  ") for line in lines
