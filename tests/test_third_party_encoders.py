@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from sklearn_ssl import SimCLR
+from sklearn_ssl import PretrainedEncoder, SimCLR
 from sklearn_ssl.encoders import make_encoder
 from sklearn_ssl.exceptions import EncoderWarning
 
@@ -370,7 +370,7 @@ class Main(nn.Module):
     [
         (lambda x: (x, x), "tuple"),
         (lambda x: {"maps": x}, "dict"),
-        (lambda x: SimpleNamespace(last_hidden_state=x), "SimpleNamespace"),
+        (lambda x: SimpleNamespace(logits=x), "SimpleNamespace"),
         (lambda x: x[:, None], "tensor of 5 dimensions"),
     ],
 )
@@ -577,3 +577,28 @@ def test_without_the_hub(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match="needs timm"):
         build("timm/resnet10t")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kind", ["Dinov2", "DINOv3ViT", pytest.param("CLIPVision", id="CLIP"), "ResNet"]
+)
+def test_models_of_transformers(kind):
+    """Features are the mean of the last layer's patches, without class and register tokens."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 48, "image_size": 28, "patch_size": 7}
+    if kind == "ResNet":
+        sizes = {"depths": [1, 1], "hidden_sizes": [8, 16], "embedding_size": 8}
+        sizes["layer_type"] = "basic"
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{kind}Model")(getattr(transformers, f"{kind}Config")(**sizes))
+    images, mean, std = make_images(5, 28, 28), [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
+    frozen = PretrainedEncoder(encoder=model, normalization=(mean, std), precision="float32")
+    with warnings.catch_warnings(action="error"):  # as of a mask token that is not used
+        features = frozen.fit_transform(images)
+    scaled = (torch.from_numpy(images) / 255 - torch.tensor(mean)) / torch.tensor(std)
+    with torch.no_grad():
+        last = model.eval()(scaled.permute(0, 3, 1, 2)).last_hidden_state
+    patches = last.flatten(2).mT if last.ndim == 4 else last[:, -16:]
+    np.testing.assert_allclose(features, patches.mean(1), atol=1e-4)

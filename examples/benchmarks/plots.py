@@ -85,7 +85,7 @@ def auto_features(minutes=1):
         axes.set(yticks=range(len(names)), yticklabels=names, ylim=(-0.6, len(names) - 0.4))
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    for method, (marker, color, edge, label) in MARKERS.items():
+    for marker, color, edge, label in MARKERS.values():
         panels[0].scatter([], [], marker=marker, color=color, edgecolor=edge, s=36, label=label)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure

@@ -59,9 +59,7 @@ SIMCLR = {**LIGHTLY, "hidden_dim": 512, "projection_dim": 128, "temperature": 0.
 WIDE = {"hidden_dim": 2048, "projection_dim": 2048}
 LEARNERS = {
     "simclr-200": SimCLR(max_epochs=200, **SIMCLR),
-    "byol-200": BYOL(
-        max_epochs=200, hidden_dim=1024, projection_dim=256, momentum=0.99, **LIGHTLY
-    ),
+    "byol-200": BYOL(max_epochs=200, hidden_dim=1024, projection_dim=256, momentum=0.99, **LIGHTLY),
     "barlow-200": BarlowTwins(max_epochs=200, **WIDE, **LIGHTLY),
     "moco-200": MoCo(max_epochs=200, temperature=0.1, final_momentum=0.99, **LIGHTLY),
     "simsiam-200": SimSiam(max_epochs=200, prediction_dim=512, **WIDE, **LIGHTLY),
@@ -88,7 +86,9 @@ EMP = {
 }
 LEARNERS |= {f"emp-ssl-{n}": EMPSSL(max_epochs=n, **EMP) for n in (1, 2)}
 DICTIONARIES = {
-    "patches-triangle": PatchDictionary(n_atoms=4000, activation="triangle", pool=2, n_patches=400_000),
+    "patches-triangle": PatchDictionary(
+        n_atoms=4000, activation="triangle", pool=2, n_patches=400_000
+    ),
     "patches-threshold": PatchDictionary(n_atoms=6000, pool=2, n_patches=400_000),
 }
 ROWS = (*LEARNERS, "resnet50-224", *DICTIONARIES)
@@ -288,13 +288,13 @@ def print_table(lines):
     print("| row | published | ours: kNN / linear / SVM | seed | images/s | minutes | device |")
     print("|---|---|---|---|---|---|---|")
     for line in lines:
-        published = "–"
+        published = "-"
         if line["row"] in PUBLISHED:
             published = "{:.1f} {}, {}".format(*PUBLISHED[line["row"]])
         ours = [f"{100 * line[p]:.1f} {p}" for p in ("kNN", "linear", "SVM") if p in line]
         if "ratio" in line:
             ours = [f"{line['ratio']:.2f} of a bare loop"]
-        minutes = f"{line['seconds'] / 60:.1f}" if "seconds" in line else "–"
+        minutes = f"{line['seconds'] / 60:.1f}" if "seconds" in line else "-"
         print(
             f"| {line['row']} | {published} | {' / '.join(ours)} | {line['seed']} | "
             f"{line['images_per_second']:,} | {minutes} | {line['machine']['device']} |"

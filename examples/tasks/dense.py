@@ -2,77 +2,59 @@
 A class for each pixel
 ======================
 
-Classes of pixels: features of each position, and a classifier on few of them.
-
-::
-
-    python examples/tasks/dense.py
-
-.. image:: /images/tasks/dense.png
-    :alt: Images of two parts, the true classes of their pixels, and those predicted
+``DenseClassifier`` predicts the class of every pixel from a few labeled images: features of each
+position, and a linear classifier.
 """
 
-# sphinx_gallery_thumbnail_path = 'images/tasks/dense.png'
-
-import argparse
-
+import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_sample_images
 
 from sklearn_ssl import DenseClassifier, SimCLR
 
+# %%
+# Each image consists of parts of two photographs, with a border at a random place. The classifier
+# has to tell which pixel is from which.
+
 SIDE = 32
+rng = np.random.default_rng(0)
+photographs = load_sample_images().images
 
 
-def make_scenes(n, seed=0):
-    """Parts of two photographs side by side, with a border anywhere; and which is where."""
-    rng = np.random.default_rng(seed)
-    photos = load_sample_images().images
-    images, masks = [], []
-    for _ in range(n):
-        parts = []
-        for photo in photos:
-            top, left = (int(rng.integers(s - 2 * SIDE)) for s in photo.shape[:2])
-            parts.append(photo[top : top + 2 * SIDE : 2, left : left + 2 * SIDE : 2])
-        border = int(rng.integers(SIDE // 4, SIDE * 3 // 4))
-        mask = np.zeros((SIDE, SIDE), int)
-        mask[:, border:] = 1
-        if rng.random() < 0.5:
-            mask = mask.T
-        images.append(np.where(mask[..., None], parts[1], parts[0]))
-        masks.append(mask)
-    return np.stack(images), np.stack(masks)
+def part_of(photograph):
+    top, left = (rng.integers(length - 2 * SIDE) for length in photograph.shape[:2])
+    return photograph[top : top + 2 * SIDE : 2, left : left + 2 * SIDE : 2]
 
 
-def main(n_images=1500, n_labeled=20, n_test=200, max_epochs=15, picture=None):
-    X, masks = make_scenes(n_images + n_test)
-    y = np.full_like(masks[:n_images], -1)  # no label
-    y[:n_labeled] = masks[:n_labeled]
-    found = {}
-    for name, epochs in {"random encoder": 0, "SimCLR": max_epochs}.items():
-        ssl = SimCLR(max_epochs=epochs, layer="layer2", random_state=0)
-        classifier = DenseClassifier(ssl, random_state=0).fit(X[:n_images], y)
-        predicted = classifier.predict(X[n_images:])
-        found[name] = np.mean(predicted == masks[n_images:])
-        print(f"{name}: {100 * found[name]:.1f} % of the pixels are told right")
-    if picture:
-        draw({"image": X[n_images:], "true": masks[n_images:], "predicted": predicted}, picture)
-    return found
+def scene():
+    mask = np.zeros((SIDE, SIDE), int)
+    mask[:, rng.integers(SIDE // 4, SIDE * 3 // 4) :] = 1
+    mask = mask.T if rng.random() < 0.5 else mask
+    temple, flower = map(part_of, photographs)
+    return np.where(mask[..., None], flower, temple), mask
 
 
-def draw(rows, picture):
-    from matplotlib.figure import Figure  # needed for a picture only
+X, masks = map(np.stack, zip(*(scene() for _ in range(1200)), strict=True))
+X, X_test, masks, masks_test = X[:1000], X[1000:], masks[:1000], masks[1000:]
 
-    figure = Figure(figsize=(4, 2.8), dpi=125, layout="constrained")
-    for axes, (name, images) in zip(figure.subplots(3, 4), rows.items(), strict=True):
-        axes[0].set_ylabel(name)
-        for ax, image in zip(axes, images[:4], strict=True):
-            ax.imshow(image, vmin=0, vmax=1)
-            ax.set(xticks=[], yticks=[])
-    figure.savefig(picture)
+# %%
+# Twenty images are labeled; -1 marks pixels without a label. The encoder is trained on all images.
 
+y = np.full_like(masks, -1)
+y[:20] = masks[:20]
+for name, epochs in {"untrained encoder": 0, "SimCLR": 10}.items():
+    ssl = SimCLR(encoder="small_convnet", layer="layer2", max_epochs=epochs, random_state=0)
+    classifier = DenseClassifier(ssl, random_state=0).fit(X, y)
+    predicted = classifier.predict(X_test)
+    print(f"{name}: {100 * np.mean(predicted == masks_test):.1f} % of the pixels")
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--picture", help="a file to save a picture to")
-    main(picture=parser.parse_args().picture)
+# %%
+# Test images, the true classes of their pixels, and the predicted ones.
+
+figure, axes = plt.subplots(3, 8, figsize=(8, 3.1), layout="constrained")
+rows = {"image": X_test, "true": masks_test, "predicted": predicted}
+for row, (name, images) in zip(axes, rows.items(), strict=True):
+    row[0].set_ylabel(name)
+    for ax, image in zip(row, images, strict=False):
+        ax.imshow(image, vmin=0, vmax=1)
+        ax.set(xticks=[], yticks=[])

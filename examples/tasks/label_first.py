@@ -2,80 +2,78 @@
 Which images to label first
 ===========================
 
-Which images to label first: one of each cluster of features, instead of any.
-
-::
-
-    python examples/tasks/label_first.py
-
-.. image:: /images/tasks/label_first.png
-    :alt: The digits chosen at random and from clusters, and what a probe on them gets right
+Twenty labels go further if the labeled images differ: choose one from the middle of each cluster of
+features, instead of twenty at random.
 """
 
-# sphinx_gallery_thumbnail_path = 'images/tasks/label_first.png'
-
-import argparse
-
+import matplotlib.pyplot as plt
 import numpy as np
+from skimage import data
+from skimage.color import gray2rgb
+from skimage.util import view_as_blocks
 from sklearn.cluster import KMeans
-from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import pairwise_distances_argmin
+from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
-from sklearn_ssl import SimCLR, Views
+from sklearn_ssl import LinearProbe, SimCLR
 
+# %%
+# Tiles of ten photographs, many of some and few of others, as in practice.
 
-def main(n_train=1300, n_labels=20, max_epochs=40, n_draws=10, picture=None):
-    digits = load_digits()
-    X, y = digits.images, digits.target
-    ssl = SimCLR(max_epochs=max_epochs, views=Views(flip=0), random_state=0).fit(X[:n_train])
-    scale = make_pipeline(StandardScaler(), Normalizer())
-    features = scale.fit_transform(ssl.transform(X[:n_train]))
-    tested = scale.transform(ssl.transform(X[n_train:]))
+PHOTOGRAPHS = ("brick", "grass", "gravel", "page", "hubble_deep_field", "immunohistochemistry")
+PHOTOGRAPHS += ("chelsea", "retina", "astronaut", "coffee")
+tiles = []
+for i, name in enumerate(PHOTOGRAPHS):
+    photograph = getattr(data, name)()
+    photograph = gray2rgb(photograph) if photograph.ndim == 2 else photograph
+    rows, columns = (length // 32 * 32 for length in photograph.shape[:2])
+    blocks = view_as_blocks(photograph[:rows, :columns].copy(), (32, 32, 3))
+    blocks = np.random.default_rng(0).permutation(blocks.reshape(-1, 32, 32, 3))
+    tiles.append(blocks[: 30 + 20 * i])
+X = np.concatenate(tiles)
+y = np.repeat(PHOTOGRAPHS, [len(some) for some in tiles])
+X, X_test, y, y_test = train_test_split(X, y, test_size=0.3, stratify=y, random_state=0)
 
-    def accuracy(rows):
-        if len(np.unique(y[rows])) < 2:
-            return 0.0
-        probe = LogisticRegression(C=10.0, max_iter=1000).fit(features[rows], y[rows])
-        return probe.score(tested, y[n_train:])
+# %%
+# Train on all images without labels.
 
-    rng = np.random.default_rng(0)
-    chosen = {"at random": [], "middles of clusters": []}
-    for seed in range(n_draws):
-        chosen["at random"].append(rng.choice(n_train, n_labels, replace=False))
-        clusters = KMeans(n_labels, n_init=3, random_state=seed).fit(features)
-        middles = pairwise_distances_argmin(clusters.cluster_centers_, features)
-        chosen["middles of clusters"].append(middles)
-    found = {name: float(np.mean([accuracy(r) for r in draws])) for name, draws in chosen.items()}
-    for name, value in found.items():
-        print(f"{n_labels} labels, {name}: {100 * value:.1f} %")
-    if picture:
-        draw(X, y, {name: draws[0] for name, draws in chosen.items()}, found, picture)
-    return found
+ssl = SimCLR(encoder="small_convnet", max_epochs=20, random_state=0).fit(X)
+scale = make_pipeline(StandardScaler(), Normalizer())
+features = scale.fit_transform(ssl.transform(X))
+tested = scale.transform(ssl.transform(X_test))
 
+# %%
+# Choose twenty images both ways, ten times each.
 
-def draw(X, y, chosen, found, picture):
-    from matplotlib.figure import Figure  # needed for a picture only
+rng = np.random.default_rng(0)
+chosen = {"at random": [], "middles of clusters": []}
+for seed in range(10):
+    chosen["at random"].append(rng.choice(len(X), 20, replace=False))
+    kmeans = KMeans(20, n_init=3, random_state=seed).fit(features)
+    chosen["middles of clusters"].append(
+        pairwise_distances_argmin(kmeans.cluster_centers_, features)
+    )
+accuracies = {
+    way: [LinearProbe().fit(features[rows], y[rows]).score(tested, y_test) for rows in draws]
+    for way, draws in chosen.items()
+}
+for way, values in accuracies.items():
+    kinds = np.mean([len(np.unique(y[rows])) for rows in chosen[way]])
+    print(f"{way}: {100 * np.mean(values):.0f} %, of {kinds:.1f} photographs on average")
 
-    figure = Figure(figsize=(4, 2.8), dpi=125, layout="constrained")
-    *walls, bars = figure.subplots(1, 3)
-    for ax, name, color in zip(walls, chosen, ("Blue", "Orange"), strict=True):
-        for digit in range(10):  # its images in a row, which is empty where none was chosen
-            rows = chosen[name][y[chosen[name]] == digit]
-            for column, i in enumerate(rows):
-                extent = column, column + 0.9, digit + 0.4, digit - 0.4
-                ax.imshow(X[i], f"{color}s", extent=extent, interpolation="nearest")
-        ax.set(title=name.replace(" of", "\nof"), xlim=(0, 5), ylim=(9.5, -0.5))
-        ax.set(xticks=[], yticks=range(10))
-        bar = bars.bar(name, 100 * found[name], color=f"tab:{color.lower()}")
-        bars.bar_label(bar, fmt="%.0f %%")
-    bars.set(title="accuracy", ylim=(0, 100), xticks=[], yticks=[])
-    figure.savefig(picture)
+# %%
+# The tiles of one draw, and the accuracies of all ten.
 
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--picture", help="a file to save a picture to")
-    main(picture=parser.parse_args().picture)
+figure = plt.figure(figsize=(8, 3), layout="constrained")
+left, right = figure.subfigures(1, 2, width_ratios=(2, 1))
+for part, way in zip(left.subfigures(2, 1), chosen, strict=True):
+    part.suptitle(way, fontsize="medium")
+    for ax, i in zip(part.subplots(2, 10).flat, chosen[way][0], strict=True):
+        ax.imshow(X[i])
+        ax.set_axis_off()
+ax = right.subplots()
+ax.boxplot([100 * np.array(values) for values in accuracies.values()])
+ax.set_xticks([1, 2], labels=["random", "clusters"])
+ax.set_ylabel("accuracy, %")

@@ -1,71 +1,71 @@
 """
-Outliers
-========
+Unusual images
+==============
 
-Outliers among images: digits that a detector has never seen, by the distance to what it knows.
-
-::
-
-    python examples/tasks/outliers.py
-
-.. image:: /images/tasks/outliers.png
-    :alt: Distances of known and of new digits, and those nearest and farthest
+A detector knows only normal images: tiles of bricks, gravel and grass. Anything else should be far
+from all of them in feature space.
 """
 
-# sphinx_gallery_thumbnail_path = 'images/tasks/outliers.png'
-
-import argparse
-
+import matplotlib.pyplot as plt
 import numpy as np
-from sklearn.datasets import load_digits
+from skimage import data
+from skimage.color import rgb2gray
+from skimage.util import img_as_ubyte, view_as_blocks
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
-from sklearn_ssl import SimCLR, Views
+from sklearn_ssl import SimCLR
+
+# %%
+# All tiles are gray, so that color gives nothing away.
 
 
-def main(n_images=1797, max_epochs=40, picture=None):
-    digits = load_digits()
-    X, y = digits.images[:n_images], digits.target[:n_images]
-    known = y < 5
-    n_train = int(0.7 * known.sum())
-    train, tested = X[known][:n_train], np.concatenate([X[known][n_train:], X[~known]])
-    is_outlier = np.arange(len(tested)) >= known.sum() - n_train
-    ssl = SimCLR(max_epochs=max_epochs, views=Views(flip=0), random_state=0).fit(train)
-    found = {}
-    for name, transform in {
-        "pixels": lambda X: X.reshape(len(X), -1),
-        "SimCLR": ssl.transform,
-    }.items():
-        scale = make_pipeline(StandardScaler(), Normalizer()).fit(transform(train))
-        index = NearestNeighbors(n_neighbors=5).fit(scale.transform(transform(train)))
-        distances, _ = index.kneighbors(scale.transform(transform(tested)))
-        found[name] = roc_auc_score(is_outlier, distances.mean(1))
-        print(f"{name}: area under the ROC curve {found[name]:.2f}")
-    if picture:
-        draw(tested, is_outlier, distances.mean(1), picture)
-    return found
+def tiles_of(name, side=32):
+    photograph = getattr(data, name)()
+    if photograph.ndim == 3:
+        photograph = img_as_ubyte(rgb2gray(photograph))
+    rows, columns = (length // side * side for length in photograph.shape)
+    blocks = view_as_blocks(photograph[:rows, :columns].copy(), (side, side))
+    return np.random.default_rng(0).permutation(blocks.reshape(-1, side, side))[:200]
 
 
-def draw(images, is_outlier, distances, picture):
-    from matplotlib.figure import Figure  # needed for a picture only
+known = np.random.default_rng(0).permutation(
+    np.concatenate([tiles_of(name) for name in ("brick", "gravel", "grass")])
+)
+train, normal = known[:400], known[400:]
+strange = np.concatenate([tiles_of(name)[:50] for name in ("page", "coins", "moon", "chelsea")])
+tested = np.concatenate([normal, strange])
+is_strange = np.arange(len(tested)) >= len(normal)
 
-    figure = Figure(figsize=(4, 2.8), dpi=125, layout="constrained")
-    axes = figure.subplot_mosaic("aa;bc", height_ratios=(3, 1))
-    for name, of_these in {"known: 0 to 4": ~is_outlier, "new: 5 to 9": is_outlier}.items():
-        axes["a"].hist(distances[of_these], 30, density=True, alpha=0.6, label=name)
-    axes["a"].set(xlabel="distance to known digits", yticks=[])
-    axes["a"].legend()
-    order = np.argsort(distances)
-    for ax, name, rows in (axes["b"], "nearest", order[:5]), (axes["c"], "farthest", order[-5:]):
-        ax.imshow(np.hstack(images[rows]), "Greys")
-        ax.set(xlabel=name, xticks=[], yticks=[])
-    figure.savefig(picture)
+# %%
+# Train on normal tiles alone. The mean distance to the five nearest of them is the score.
+
+ssl = SimCLR(encoder="small_convnet", max_epochs=40, random_state=0).fit(train)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--picture", help="a file to save a picture to")
-    main(picture=parser.parse_args().picture)
+def flat(X):
+    return X.reshape(len(X), -1)
+
+
+for name, transform in {"pixels": flat, "SimCLR": ssl.transform}.items():
+    scale = make_pipeline(StandardScaler(), Normalizer()).fit(transform(train))
+    index = NearestNeighbors(n_neighbors=5).fit(scale.transform(transform(train)))
+    distances = index.kneighbors(scale.transform(transform(tested)))[0].mean(1)
+    print(f"{name}: area under the ROC curve {roc_auc_score(is_strange, distances):.2f}")
+
+# %%
+# Distances in ``SimCLR``'s feature space, and the most and least usual tiles.
+
+figure = plt.figure(figsize=(8, 3.4), layout="constrained")
+top, bottom = figure.subfigures(2, 1, height_ratios=(2, 1))
+ax = top.subplots()
+for name, rows in {"bricks, gravel, grass": ~is_strange, "other photographs": is_strange}.items():
+    ax.hist(distances[rows], 30, density=True, alpha=0.6, label=name)
+ax.set(xlabel="distance to normal tiles", yticks=[])
+ax.legend()
+order = np.argsort(distances)
+for ax, i in zip(bottom.subplots(1, 16), (*order[:8], *order[-8:]), strict=True):
+    ax.imshow(tested[i], "gray", vmin=0, vmax=255)
+    ax.set_axis_off()

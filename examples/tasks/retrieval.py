@@ -1,66 +1,67 @@
 """
-Retrieval of similar images
-===========================
+Find similar images
+===================
 
-Images like this one: the share of the ten nearest that show the same digit.
-
-::
-
-    python examples/tasks/retrieval.py
-
-.. image:: /images/tasks/retrieval.png
-    :alt: Digits and the images nearest to each
+Index the features of many images, and look up those most similar to a new one. No labels are used;
+here they only measure how often the ten nearest tiles come from the same photograph as the query.
 """
 
-# sphinx_gallery_thumbnail_path = 'images/tasks/retrieval.png'
-
-import argparse
-
+import matplotlib.pyplot as plt
 import numpy as np
-from sklearn.datasets import load_digits
+from skimage import data
+from skimage.util import view_as_blocks
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
-from sklearn_ssl import SimCLR, Views
+from sklearn_ssl import SimCLR
+
+# %%
+# Tiles of 32 x 32 pixels from seven photographs. One in ten is a query, which training does not
+# see.
+
+PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "hubble_deep_field", "immunohistochemistry")
+PHOTOGRAPHS += ("retina", "rocket")
 
 
-def search(features, n_queries):
-    """The ten images nearest to each query, by cosine."""
-    index = NearestNeighbors(n_neighbors=10).fit(normalize(features[n_queries:]))
-    return n_queries + index.kneighbors(normalize(features[:n_queries]), return_distance=False)
+def tiles_of(photograph, side=32):
+    rows, columns = (length // side * side for length in photograph.shape[:2])
+    blocks = view_as_blocks(photograph[:rows, :columns].copy(), (side, side, 3))
+    return blocks.reshape(-1, side, side, 3)
 
 
-def main(n_images=1797, n_queries=300, max_epochs=40, picture=None):
-    digits = load_digits()
-    X, y = digits.images[:n_images], digits.target[:n_images]
-    ssl = SimCLR(max_epochs=max_epochs, views=Views(flip=0), random_state=0)
-    ssl.fit(X[n_queries:])  # what is searched; queries come later
-    found = {}
-    for name, features in {"pixels": X.reshape(len(X), -1), "SimCLR": ssl.transform(X)}.items():
-        nearest = search(features, n_queries)
-        found[name] = float(np.mean(y[nearest] == y[:n_queries, None]))
-        print(f"{name}: {100 * found[name]:.1f} % of the ten nearest show the same digit")
-    if picture:
-        draw(X, y, nearest, picture)
-    return found
+tiles = [tiles_of(getattr(data, name)()) for name in PHOTOGRAPHS]
+X = np.concatenate(tiles)
+source = np.repeat(PHOTOGRAPHS, [len(some) for some in tiles])
+is_query = np.random.default_rng(0).random(len(X)) < 0.1
+print(f"{len(X)} tiles, {is_query.sum()} queries")
+
+# %%
+# Train without labels, and search by cosine similarity.
+
+ssl = SimCLR(encoder="small_convnet", max_epochs=12, random_state=0).fit(X[~is_query])
 
 
-def draw(X, y, nearest, picture):
-    from matplotlib.figure import Figure  # needed for a picture only
-
-    figure = Figure(figsize=(4, 2.8), dpi=125, layout="constrained")
-    figure.suptitle("A digit and the nearest to it (red: wrong)")
-    for query, axes in enumerate(figure.subplots(5, 8)):
-        for ax, i in zip(axes, (query, *nearest[query]), strict=False):
-            ax.imshow(X[i], "Greys")
-            ax.set(xticks=[], yticks=[])
-            # the query in blue, and another digit than that in red
-            color = "tab:blue" if i == query else "lightgray" if y[i] == y[query] else "red"
-            ax.spines[:].set(color=color, linewidth=2)
-    figure.savefig(picture)
+def nearest(features):
+    features = normalize(features)
+    index = NearestNeighbors(n_neighbors=10).fit(features[~is_query])
+    return np.flatnonzero(~is_query)[index.kneighbors(features[is_query], return_distance=False)]
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--picture", help="a file to save a picture to")
-    main(picture=parser.parse_args().picture)
+for name, features in {"pixels": X.reshape(len(X), -1), "SimCLR": ssl.transform(X)}.items():
+    found = nearest(features)
+    share = np.mean(source[found] == source[is_query][:, None])
+    print(f"{name}: {100 * share:.0f} % of the ten nearest are from the same photograph")
+
+# %%
+# Each row shows a query on the left, and its ten nearest tiles. Tiles from another photograph have
+# a red frame.
+
+figure, axes = plt.subplots(7, 11, figsize=(8, 5.2), layout="constrained")
+queries = np.flatnonzero(is_query)
+for row, name in zip(axes, PHOTOGRAPHS, strict=True):
+    i = np.flatnonzero(source[queries] == name)[0]
+    for ax, tile in zip(row, (queries[i], *found[i]), strict=True):
+        ax.imshow(X[tile])
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set(color="red" if source[tile] != name else "white", linewidth=2)
+    row[0].spines[:].set(color="tab:blue")

@@ -223,6 +223,7 @@ class _HookReader:
         def note(name: str, _module: nn.Module, _args: Any, output: Any) -> None:
             if get_ident() != thread or name in found:  # of repeated calls, the first counts
                 return
+            output = getattr(output, "last_hidden_state", output)  # as in Hugging Face transformers
             found[name] = _as_it_is_now(output)
             if len(found) == len(wanted):
                 raise _AllReached
@@ -388,6 +389,12 @@ class Probe:
             )
             body = {name: p for name, p in parameters.items() if not name.startswith(heads)}
         unused = {name: p for name, p in body.items() if id(p) not in used}
+        is_most = 2 * sum(p.numel() for p in unused.values()) > sum(
+            p.numel() for p in body.values()
+        )
+        if not is_most:  # parts in use may hold more, such as the mask token of DINOv2's embeddings
+            in_use = {name.rpartition(".")[0] for name in body.keys() - unused.keys()} - {""}
+            unused = {n: p for n, p in unused.items() if n.rpartition(".")[0] not in in_use}
         if not used or not unused:  # all weights are frozen, or all are trained
             return
         message = (
@@ -395,7 +402,7 @@ class Probe:
             f"{', '.join(dict.fromkeys(repr(name.partition('.')[0]) for name in unused))}, which "
             "pretext tasks therefore do not train"
         )
-        if 2 * sum(p.numel() for p in unused.values()) > sum(p.numel() for p in body.values()):
+        if is_most:
             hint = "Use another model" if self.reader.gives_maps else _WANTED
             raise ValueError(f"{message}; this is most of the network. {hint}")
         if not self.reader.gives_maps:  # in timm, it is the norm or convolution before the head
