@@ -389,10 +389,9 @@ class Probe:
             )
             body = {name: p for name, p in parameters.items() if not name.startswith(heads)}
         unused = {name: p for name, p in body.items() if id(p) not in used}
-        is_most = 2 * sum(p.numel() for p in unused.values()) > sum(
-            p.numel() for p in body.values()
-        )
-        if not is_most:  # parts in use may hold more, such as the mask token of DINOv2's embeddings
+        n_unused, n_weights = (sum(p.numel() for p in some.values()) for some in (unused, body))
+        is_most = 2 * n_unused > n_weights
+        if not is_most:  # parts in use may hold more, such as a mask token
             in_use = {name.rpartition(".")[0] for name in body.keys() - unused.keys()} - {""}
             unused = {n: p for n, p in unused.items() if n.rpartition(".")[0] not in in_use}
         if not used or not unused:  # all weights are frozen, or all are trained
