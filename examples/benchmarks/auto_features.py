@@ -9,7 +9,8 @@
 The test set is a fifth of the images, at most 4,000, the same in every run. Of the other images,
 some are labeled, drawn for each seed, at most 10,000; all of them serve for pretraining. Each
 method has the time for everything but imports, a KernelProbe on its features included; those that
-need less end earlier. "supervised" is a network trained on the labels alone,
+need less end earlier. "frozen weights" is MobileNetV2 with torchvision's ImageNet weights, at 224
+pixels, which takes the time that it takes. "supervised" is a network trained on the labels alone,
 "classifier" a SelfSupervisedClassifier, which averages features and network. "linear" is a
 LinearProbe on the features of AutoFeatures, outside of the time. Each run adds one line to the
 output; existing runs are skipped.
@@ -33,6 +34,7 @@ from sklearn_ssl import (
     KernelProbe,
     LinearProbe,
     PixelFeatures,
+    PretrainedEncoder,
     SelfSupervisedClassifier,
 )
 from sklearn_ssl.auto._plan import make_dictionary, make_learner, measured
@@ -40,10 +42,11 @@ from sklearn_ssl.fine_tuning import quick_classifier
 
 from data import add_line, cell, lines_in, load_images  # isort: skip
 from minutes import gradients  # isort: skip
+from weights import find_weights  # isort: skip
 
 N_TEST, MOST_LABELS = 4000, 10_000
 PARTS = ("dictionary", "learner", "HOG", "pixels")
-NAMES = ("AutoFeatures", *PARTS, "supervised", "classifier")
+NAMES = ("AutoFeatures", *PARTS, "supervised", "classifier", "frozen weights")
 
 
 def methods(images, n_rows, minutes, seed):
@@ -71,6 +74,7 @@ def methods(images, n_rows, minutes, seed):
             flip=mirror / 2, mirror=mirror, time_budget=seconds, random_state=seed
         ),
         "classifier": SelfSupervisedClassifier(time_budget=seconds, random_state=seed),
+        "frozen weights": PretrainedEncoder(encoder="mobilenet_v2", weights="IMAGENET1K_V1"),
     }
 
 
@@ -180,6 +184,7 @@ def main():
     if options.table:
         print_table(lines)
         return
+    find_weights()
     images, labels = read_images(options.data, options.digits, options.side)
     if options.digits:
         options.name = "digits"
