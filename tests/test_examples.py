@@ -5,7 +5,6 @@ import os
 import re
 import sys
 import tempfile
-import time
 import warnings
 from pathlib import Path
 from unittest import mock
@@ -104,15 +103,15 @@ def test_minutes_benchmark(benchmarks, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "argv", argv)
     minutes.main()
     lines = [json.loads(line) for line in output.read_text().splitlines()]
-    methods = ["features, 0.02 min", "supervised, 0.02 min", "PCA", "HOG"]
+    methods = ["features, 0.02 min", "linear, 0.02 min", "supervised, 0.02 min", "PCA", "HOG"]
     assert [line["method"] for line in lines] == methods
     assert all(0 < line["accuracy"] <= 1 for line in lines)
     minutes.main()  # all is done
-    assert len(output.read_text().splitlines()) == 4
+    assert len(output.read_text().splitlines()) == 5
     monkeypatch.setattr(sys, "argv", [*argv, "--table"])
     capsys.readouterr()
     minutes.main()
-    assert len(capsys.readouterr().out.splitlines()) == 6
+    assert len(capsys.readouterr().out.splitlines()) == 7
 
 
 @pytest.mark.slow
@@ -151,12 +150,11 @@ def test_published_rows_continue(benchmarks, monkeypatch, tmp_path):
     import published
 
     images, options = make_images(100, 16, 16), {"encoder": "small_convnet", "batch_size": 25}
-    options |= {"max_epochs": 400, "checkpoint": tmp_path, "random_state": 0}
-    assert published.train(published.SimCLR(**options), images, 0.5) is None
+    options |= {"max_epochs": 30, "checkpoint": tmp_path, "random_state": 0}
+    assert published.train(published.SimCLR(**options), images, 1.5) is None
     learner = published.SimCLR(**options)
-    began = time.perf_counter()
-    assert published.train(learner, images, None) > time.perf_counter() - began
-    assert learner.n_epochs_ == 400
+    assert published.train(learner, images, None) > 0
+    assert learner.n_epochs_ == 30
 
 
 def test_squared_hinge_svm(benchmarks):

@@ -40,7 +40,6 @@ from sklearn_ssl import (
     Views,
     list_images,
 )
-from sklearn_ssl.exceptions import TrainingInterrupted
 from sklearn_ssl.views.functional import crop_resize
 
 from data import add_line, lines_in, load_images  # isort: skip
@@ -156,7 +155,7 @@ def train(learner, images, part):
     timer.start()
     try:
         learner.fit(images)
-    except TrainingInterrupted:
+    except KeyboardInterrupt:  # TrainingInterrupted, once it has begun
         return None
     finally:
         timer.cancel()
@@ -342,7 +341,7 @@ def run_photographs(files, options):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    float(loss)
+    float(loss.detach())
     bare_speed = steps * batch / (time.perf_counter() - began)
     speed = learner.history_[-1]["images_per_second"]
     return {
