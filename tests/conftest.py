@@ -1,6 +1,8 @@
 """Small learners and images that all tests share."""
 
 import os
+import subprocess
+from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers side by side have one thread each
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -16,6 +18,29 @@ import sklearn_ssl
 def pytest_runtest_setup(item):
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("marked gpu, and there is no CUDA device")
+
+
+def untracked_files():
+    """Return the files in this repository that git neither knows nor ignores; none without git."""
+    command = ["git", "ls-files", "--others", "--exclude-standard"]
+    root = Path(__file__).parents[1]
+    try:
+        found = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return set()
+    return set(found.stdout.splitlines())
+
+
+def pytest_sessionstart(session):
+    session.untracked_before = untracked_files()
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Tests must leave no files behind."""
+    left = untracked_files() - session.untracked_before
+    if left and not hasattr(session.config, "workerinput"):  # the workers' files are seen here
+        session.config.get_terminal_writer().line(f"\ntests left files behind: {sorted(left)}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 class TinyNet(nn.Sequential):

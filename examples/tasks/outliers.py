@@ -11,12 +11,13 @@ import numpy as np
 from skimage import data
 from skimage.color import rgb2gray
 from skimage.util import img_as_ubyte, view_as_blocks
+from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import Normalizer, StandardScaler
+from sklearn.preprocessing import StandardScaler
 
-from sklearn_ssl import SimCLR
+from sklearn_ssl import PatchDictionary, PixelFeatures
 
 # %%
 # All tiles are gray, so that color gives nothing away.
@@ -40,23 +41,19 @@ tested = np.concatenate([normal, strange])
 is_strange = np.arange(len(tested)) >= len(normal)
 
 # %%
-# Train on normal tiles alone. The mean distance to the five nearest of them is the score.
+# Learn patches of the normal tiles, and average them over each tile: what counts is the texture, not
+# where it is. The score is the mean distance to the five nearest normal tiles, in which all
+# directions count equally (``whiten``).
 
-ssl = SimCLR(encoder="small_convnet", max_epochs=40, random_state=0).fit(train)
-
-
-def flat(X):
-    return X.reshape(len(X), -1)
-
-
-for name, transform in {"pixels": flat, "SimCLR": ssl.transform}.items():
-    scale = make_pipeline(StandardScaler(), Normalizer()).fit(transform(train))
-    index = NearestNeighbors(n_neighbors=5).fit(scale.transform(transform(train)))
-    distances = index.kneighbors(scale.transform(transform(tested)))[0].mean(1)
+dictionary = PatchDictionary(n_atoms=200, pool="avg", random_state=0)
+for name, features in {"pixels": PixelFeatures(), "PatchDictionary": dictionary}.items():
+    whiten = make_pipeline(features, StandardScaler(), PCA(30, whiten=True, random_state=0))
+    index = NearestNeighbors(n_neighbors=5).fit(whiten.fit_transform(train))
+    distances = index.kneighbors(whiten.transform(tested))[0].mean(1)
     print(f"{name}: area under the ROC curve {roc_auc_score(is_strange, distances):.2f}")
 
 # %%
-# Distances in ``SimCLR``'s feature space, and the most and least usual tiles.
+# Distances in the space of the dictionary's features, and the most and least usual tiles.
 
 figure = plt.figure(figsize=(8, 3.4), layout="constrained")
 top, bottom = figure.subfigures(2, 1, height_ratios=(2, 1))

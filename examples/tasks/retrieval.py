@@ -26,7 +26,8 @@ PHOTOGRAPHS += ("retina", "rocket")
 def tiles_of(photograph, side=32):
     rows, columns = (length // side * side for length in photograph.shape[:2])
     blocks = view_as_blocks(photograph[:rows, :columns].copy(), (side, side, 3))
-    return blocks.reshape(-1, side, side, 3)
+    blocks = blocks.reshape(-1, side, side, 3)
+    return blocks[blocks.std((1, 2, 3)) > 8]  # none of a single color
 
 
 tiles = [tiles_of(getattr(data, name)()) for name in PHOTOGRAPHS]
@@ -56,7 +57,7 @@ for name, features in {"pixels": X.reshape(len(X), -1), "SimCLR": ssl.transform(
 # Each row shows a query on the left, and its ten nearest tiles. Tiles from another photograph have
 # a red frame.
 
-figure, axes = plt.subplots(7, 11, figsize=(8, 5.2), layout="constrained")
+figure, axes = plt.subplots(7, 11, figsize=(8, 5.2), dpi=160, layout="constrained")
 queries = np.flatnonzero(is_query)
 for row, name in zip(axes, PHOTOGRAPHS, strict=True):
     i = np.flatnonzero(source[queries] == name)[0]
