@@ -1,5 +1,6 @@
 """Base of image transformers: they read images, apply the network and name the features."""
 
+import contextlib
 import functools
 import os
 from abc import ABCMeta, abstractmethod
@@ -23,6 +24,7 @@ from sklearn_ssl._utils._torch import (
     autocast,
     deterministic_kernels,
     evaluation,
+    freed_memory_reused,
     isolated,
     own_settings,
     threads_that_survive_a_fork,
@@ -548,6 +550,7 @@ def apply(
         torch.no_grad(),
         deterministic_kernels(device, net.deterministic),
         evaluation(net.module_),
+        freed_memory_reused() if len(images) > size else contextlib.nullcontext(),
     ):
         if shown_by is not None and len(images) <= max(_SMALL_CHUNKS):
             with autocast(device, net.precision):

@@ -149,10 +149,11 @@ class DictionaryEncoder(Encoder):
 
     def _triangle(self, z: Tensor, atoms: Tensor) -> Tensor:
         """Return how much nearer each atom is than the average atom, or 0."""
-        products = (z.to(atoms.dtype) @ atoms.T).float()
-        squares = z.float().square().sum(1, keepdim=True) + atoms.float().square().sum(1)
-        distances = (squares - 2 * products).clamp_(min=0).sqrt_()
-        return (distances.mean(1, keepdim=True) - distances).relu_().to(atoms.dtype)
+        distances = (z.to(atoms.dtype) @ atoms.T).float()
+        distances.mul_(-2).add_(z.float().square().sum(1, keepdim=True))  # in place: large
+        distances.add_(atoms.float().square().sum(1)).clamp_(min=0).sqrt_()
+        average = distances.mean(1, keepdim=True)
+        return distances.neg_().add_(average).relu_().to(atoms.dtype)
 
     def _scale(self, images: Tensor) -> Tensor:
         """Return 1 / standard deviation of each patch, (positions, 1)."""
@@ -166,7 +167,8 @@ class DictionaryEncoder(Encoder):
         n = images.shape[0]
         if images.device.type != "cpu" or torch.compiler.is_compiling():
             return n
-        bytes_an_image = 2 * self.layers["patches"][0] * self.grid[0] * self.grid[1]
+        bytes_a_value = 4 if self.activation == "triangle" else 2  # distances are in float32
+        bytes_an_image = bytes_a_value * self.layers["patches"][0] * self.grid[0] * self.grid[1]
         most = max(1, min(n, _BYTES_AT_ONCE // bytes_an_image))
         return next(size for size in range(most, 0, -1) if n % size == 0)
 
