@@ -41,8 +41,8 @@ tested = np.concatenate([normal, strange])
 is_strange = np.arange(len(tested)) >= len(normal)
 
 # %%
-# Learn patches of the normal tiles, and average them over each tile: what counts is the texture, not
-# where it is. The score is the mean distance to the five nearest normal tiles, in which all
+# Learn patches of the normal tiles, and average them over each tile: what counts is the texture,
+# not where it is. The score is the mean distance to the five nearest normal tiles, in which all
 # directions count equally (``whiten``).
 
 dictionary = PatchDictionary(n_atoms=200, pool="avg", random_state=0)
