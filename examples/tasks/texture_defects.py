@@ -28,13 +28,13 @@ def crops(part, n):
     return np.stack([part[t : t + side, u : u + side] for t, u in zip(top, left, strict=True)])
 
 
-train, tested = crops(bricks[:, :256], 500), crops(bricks[:, 256:], 100)
+train, tested = crops(bricks[:, :256], 300), crops(bricks[:, 256:], 60)
 
 # %%
 # Half of the test crops get a defect: a dark crack, or a smooth stain of the average brightness.
 
 masks = np.zeros(tested.shape, bool)
-for i in range(50):
+for i in range(30):
     if i % 2:
         start, end = rng.integers(8, 56, size=2), rng.integers(8, 56, size=2)
         for shift in (0, 1):
