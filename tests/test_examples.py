@@ -169,7 +169,7 @@ def test_squared_hinge_svm(benchmarks):
     X, others = X[:800], X[800:]
     ours = SquaredHingeSVM(0.01).fit(X, y[:800])
     theirs = LinearSVC(C=0.01, intercept_scaling=100).fit(X, y[:800])
-    np.testing.assert_allclose(ours.coef_.numpy().T, theirs.coef_, atol=2e-3)
+    np.testing.assert_allclose(ours.coef_.numpy().T[:10], theirs.coef_, atol=2e-3)
     assert (ours.predict(others) == theirs.predict(others)).mean() > 0.995
 
 

@@ -124,7 +124,8 @@ class SquaredHingeSVM(ClassifierMixin, BaseEstimator):
         self.classes_, codes = np.unique(y, return_inverse=True)
         features = torch.from_numpy(X)
         signs = 2.0 * F.one_hot(torch.from_numpy(codes)).float() - 1
-        weights, bias = torch.zeros(X.shape[1], len(self.classes_)), torch.zeros(signs.shape[1])
+        signs = F.pad(signs, (0, -signs.shape[1] % 16))  # products of 16 columns are far faster
+        weights, bias = torch.zeros(X.shape[1], signs.shape[1]), torch.zeros(signs.shape[1])
         if hasattr(self, "coef_"):
             weights, bias = self.coef_, self.intercept_
         weights.requires_grad_()
@@ -151,7 +152,7 @@ class SquaredHingeSVM(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         scores = torch.from_numpy(X) @ self.coef_ + self.intercept_
-        return self.classes_[scores.argmax(1).numpy()]
+        return self.classes_[scores[:, : len(self.classes_)].argmax(1).numpy()]
 
 
 def train(learner, images, part):
@@ -237,7 +238,7 @@ def run_dictionary(name, images, labels, test, options):
     )
     some, held_out = features[rows[0]], features[rows[1]]
     scores, svm = {}, SquaredHingeSVM()
-    for C in (1e-5, 3e-5, 1e-4, 3e-4, 1e-3):
+    for C in (3e-4, 1e-3, 3e-3, 1e-2, 3e-2):
         svm.set_params(C=C).fit(some, labels[rows[0]])
         scores[C] = svm.score(held_out, labels[rows[1]])
         seconds = time.perf_counter() - began
