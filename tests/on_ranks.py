@@ -216,9 +216,7 @@ def with_own_draws(folder):
     X, y = digits.images, digits.target
     probe, scores = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)), []
     for seed in range(3):
-        ssl = SimCLR(max_epochs=2, batch_size=64, random_state=seed, precision="float32").fit(
-            X[:600]
-        )
+        ssl = SimCLR(max_epochs=2, batch_size=64, random_state=seed, precision="float32")
         F = ssl.fit(X[:600]).transform(X)
         scores.append(probe.fit(F[:300], y[:300]).score(F[900:], y[900:]))
     return {"scores": torch.tensor(scores), "module": ssl.net_.module_.state_dict()}

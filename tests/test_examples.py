@@ -61,6 +61,9 @@ def test_code_in_the_docs_runs(block, monkeypatch, tmp_path):
     quick = re.sub(r"max_epochs=\d+", "max_epochs=1", block)
     quick = re.sub(r"time_budget=\d+", "time_budget=2", quick)
     quick = re.sub(r"n_atoms=\d+, patch_size=8", "n_atoms=40, patch_size=3", quick)
+    quick = quick.replace("n_labels=(20, 50), verbose=1", "n_labels=(20,), n_splits=2, n_fits=1")
+    quick = quick.replace("n_labels=(20, 50), n_splits=3", "n_labels=(20,), n_splits=2")
+    quick = quick.replace("n_labels=(20, 50), n_fits=2", "n_labels=(20,), n_splits=2, n_fits=2")
     assert quick != block or "SimCLR(" not in block
     # Ray's workers wait for all else that runs, and Dask leaves in it what it sets for its own
     with mock.patch.dict(os.environ, {"RAY_worker_niceness": "0"}):
@@ -278,6 +281,7 @@ def test_examples_of_the_gallery(script, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(tempfile, "mkdtemp", lambda: str(tmp_path))
     code = re.sub(r"max_epochs=\d+", "max_epochs=1", script.read_text())
     code = re.sub(r"time_budget=\d+", "time_budget=2", code)
+    code = code.replace("n_labels=(20, 100), n_splits=3", "n_labels=(20,), n_splits=2")
     try:
         exec(compile(code, script, "exec"), {"__name__": script.stem})
         figures = [plt.figure(number) for number in plt.get_fignums()]

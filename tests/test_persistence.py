@@ -617,7 +617,7 @@ def test_mutated_files(tiny, tmp_path):
 
 @pytest.mark.slow
 def test_many_mutated_files(tiny, tmp_path):
-    check_mutated(2000, tiny, tmp_path)
+    check_mutated(1000, tiny, tmp_path)
 
 
 # Modules of torch
