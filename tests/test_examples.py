@@ -131,7 +131,7 @@ def test_published_figures(row, benchmarks, monkeypatch, tmp_path, capsys):
 
     images, labels = make_images(250, 32, 32), np.arange(250) % 2
     images[labels == 1, ..., 1] //= 4
-    monkeypatch.setattr(published, "load_images", lambda *args: (images, labels))
+    monkeypatch.setattr(published, "load_images", lambda *args, **kw: (images, labels))
     for i in range(120):
         Image.fromarray(images[i]).save(tmp_path / f"{i}.jpg")
     output = tmp_path / "published.jsonl"
@@ -141,6 +141,8 @@ def test_published_figures(row, benchmarks, monkeypatch, tmp_path, capsys):
     published.main()
     line = json.loads(output.read_text())
     assert line["row"] == row
+    if "n_features" in line:  # the last layer's average, as in the publications
+        assert line["n_features"] == 128
     assert all(line[probe] > 0.9 for probe in ("linear", "SVM", "kernel") if probe in line)
     monkeypatch.setattr(sys, "argv", [*argv, "--table"])
     capsys.readouterr()

@@ -12,16 +12,18 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 CACHE = Path.home() / ".cache" / "sklearn_ssl"
 
 
-def load_images(path: str | None, side: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def load_images(
+    path: str | None, side: int | None = None, *, train: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """Return all images (n, h, w, 3), uint8, and their labels (n,), sorted by class and name.
 
-    Without a path, torchvision downloads CIFAR-10's training set. With ``side``, images are cropped
-    to their middle square and resized.
+    Without a path, torchvision downloads CIFAR-10's training or test set. With ``side``, images are
+    cropped to their middle square and resized.
     """
     if path is None:
         from torchvision.datasets import CIFAR10
 
-        cifar = CIFAR10(CACHE, train=True, download=True)
+        cifar = CIFAR10(CACHE, train=train, download=True)
         return cifar.data, np.asarray(cifar.targets)
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:

@@ -1,12 +1,13 @@
 """Reproduce published figures: one command per row.
 
-    python examples/benchmarks/published.py simclr-200 --data train/ --test test/ --output p.jsonl
-    python examples/benchmarks/published.py simclr-200 ... --checkpoint runs/ --part 600
-    python examples/benchmarks/published.py --output published.jsonl --table
+    python examples/benchmarks/published.py simclr-200
+    python examples/benchmarks/published.py simclr-200 --checkpoint runs/ --part 600
+    python examples/benchmarks/published.py resnet50-224 --data photographs/
+    python examples/benchmarks/published.py --table
 
-Images are zips or folders of class/name images: CIFAR-10's training and test set, or, for
-"resnet50-224", a folder of photographs. Rows with networks are meant for a GPU, and those of
-patches for a CPU. Everything is decided beforehand: settings are the publication's where they are
+Images are those of CIFAR-10, which torchvision downloads; --data and --test name zips or folders of
+class/name images instead. "resnet50-224" needs a folder of photographs. Rows with networks are
+meant for a GPU, and those of patches for a CPU. Everything is decided beforehand: settings are the publication's where they are
 known, the network is that of the last epoch, and the test set is used once. With --part, training
 stops after so many seconds; the same command continues from the checkpoint. --dry-run uses 200
 images, one epoch and a small encoder, to see whether a row runs. Each run adds one line to the
@@ -16,6 +17,7 @@ output.
 import argparse
 import threading
 import time
+import warnings
 from _thread import interrupt_main
 from pathlib import Path
 
@@ -24,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from scipy.linalg.lapack import spotrf, spotrs
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
 from sklearn_ssl import (
@@ -54,6 +57,8 @@ LIGHTLY = {
     "lr": 0.24,
     "weight_decay": 5e-4,
     "warmup": 0.0,
+    "layer": "layer4",
+    "pool": "avg",
     "deterministic": False,
 }
 SIMCLR = {**LIGHTLY, "hidden_dim": 512, "projection_dim": 128, "temperature": 0.5}
@@ -83,6 +88,8 @@ EMP = {
     "weight_decay": 1e-4,
     "hidden_dim": 4096,
     "projection_dim": 1024,
+    "layer": "layer4",
+    "pool": "avg",
     "deterministic": False,
 }
 LEARNERS |= {f"emp-ssl-{n}": EMPSSL(max_epochs=n, **EMP) for n in (1, 2)}
@@ -140,13 +147,20 @@ class SquaredHingeSVM(ClassifierMixin, BaseEstimator):
 
         def loss():
             optimizer.zero_grad()
-            errors = (1 - signs * (features @ weights + bias)).relu().square().sum(0)
+            margins = signs * (features @ weights + bias)
+            errors = (signs.abs() - margins).relu().square().sum(0)  # 0 in columns of padding
             # dividing by C * n keeps gradients of a size that the line search is made for
             value = (weights.square().sum(0) / (2 * self.C) + errors).sum() / len(X)
             value.backward()
             return value
 
         optimizer.step(loss)
+        if optimizer.state_dict()["state"][0]["n_iter"] >= self.max_iter:
+            warnings.warn(
+                f"no convergence in max_iter={self.max_iter} iterations, C={self.C:g}",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
         self.coef_, self.intercept_ = weights.detach(), bias.detach()
         return self
 
@@ -190,10 +204,11 @@ def run_learner(name, images, labels, test, options):
     learner = LEARNERS[name]
     learner.set_params(random_state=options.seed, verbose=1)
     if options.checkpoint:
-        learner.set_params(checkpoint=options.checkpoint / name)
+        run = f"{name}-{options.seed}" + ("-dry" if options.dry_run else "")
+        learner.set_params(checkpoint=options.checkpoint / run)
     n_patches = 20
     if options.dry_run:
-        learner.set_params(encoder="small_convnet", max_epochs=1, batch_size=100)
+        learner.set_params(encoder="small_convnet", layer="layer3", max_epochs=1, batch_size=100)
         if name.startswith("emp"):
             n_patches = 2
             learner.set_params(n_patches=n_patches, hidden_dim=64, projection_dim=64)
@@ -213,6 +228,7 @@ def run_learner(name, images, labels, test, options):
         "epochs": learner.n_epochs_,
         "seconds": round(seconds, 1),
         "images_per_second": round(learner.n_epochs_ * len(images) / seconds),
+        "n_features": features.shape[1],
         "kNN": knn.score(others, test[1]),
         "linear": LinearProbe().fit(features, labels).score(others, test[1]),
         "settings": {key: str(value) for key, value in learner.get_params(deep=False).items()},
@@ -238,7 +254,7 @@ def run_dictionary(name, images, labels, test, options):
     )
     some, held_out = features[rows[0]], features[rows[1]]
     scores, svm = {}, SquaredHingeSVM()
-    for C in (3e-4, 1e-3, 3e-3, 1e-2, 3e-2):
+    for C in (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2):
         svm.set_params(C=C).fit(some, labels[rows[0]])
         scores[C] = svm.score(held_out, labels[rows[1]])
         seconds = time.perf_counter() - began
@@ -362,8 +378,8 @@ def run_photographs(files, options):
 
 
 def print_table(lines):
-    print("| row | published | ours | seed | images/s | minutes | device |")
-    print("|---|---|---|---|---|---|---|")
+    print("| row | published | ours | images | seed | images/s | minutes | device |")
+    print("|---|---|---|---|---|---|---|---|")
     for line in lines:
         published = "-"
         if line["row"] in PUBLISHED:
@@ -373,7 +389,8 @@ def print_table(lines):
             ours = [f"{line['ratio']:.2f} of a bare loop"]
         minutes = f"{line['seconds'] / 60:.1f}" if "seconds" in line else "-"
         print(
-            f"| {line['row']} | {published} | {' / '.join(ours)} | {line['seed']} | "
+            f"| {line['row']} | {published} | {' / '.join(ours)} | "
+            f"{line['images']} | {line['seed']} | "
             f"{line['images_per_second']:,} | {minutes} | {line['machine']['device']} |"
         )
 
@@ -402,7 +419,7 @@ def main():
         found = run_photographs(files[:200] if options.dry_run else files, options)
     else:
         images, labels = load_images(options.data)
-        test = load_images(options.test)
+        test = load_images(options.test, train=False)
         if options.dry_run:
             some = np.random.default_rng(0).permutation(len(images))[:200]
             images, labels, test = images[some], labels[some], tuple(each[:50] for each in test)
@@ -413,7 +430,9 @@ def main():
             found = run(options.row, images, labels, test, options)
     if found is not None:
         dry = {"dry_run": True} if options.dry_run else {}
-        add_line(options.output, {"row": options.row, "seed": options.seed, **dry, **found})
+        images = Path(options.data).name if options.data else "torchvision"
+        line = {"row": options.row, "seed": options.seed, **dry, **found, "images": images}
+        add_line(options.output, line)
 
 
 if __name__ == "__main__":
