@@ -186,6 +186,19 @@ def test_arguments_are_declared_once(Learner):
     assert all(Learner._parameter_constraints.values())
 
 
+def test_the_signature_has_positional_arguments_in_their_order():
+    class First(DeclaredArguments):
+        shared: int = argument(default=1, kw_only=False, group="G")
+
+    class Second(First):
+        own: int = argument(default=2, kw_only=False)
+        other: int = argument(default=3)
+
+    given = inspect.signature(Second).bind(7)
+    assert given.arguments == {"shared": 7}
+    assert Second(7).shared == 7
+
+
 def test_a_new_default_keeps_the_rest_of_a_declaration():
     assert Agree().lr == 1e-3
     assert Agree._arguments["lr"] is PretextLearner._arguments["lr"]

@@ -87,6 +87,22 @@ def test_features_are_those_of_a_loop(activation, channels, stride, pool):
         np.testing.assert_allclose(row, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("activation", ["soft_threshold", "triangle"])
+def test_gradients_pass_through(activation):
+    """To see what an atom responds to; compared with a finite difference."""
+    X = make_images(10, 9, 11)
+    module = tiny(activation=activation, precision="float32", pool=2).fit(X).to_torch()
+    images = torch.from_numpy(X[:2]).permute(0, 3, 1, 2).double() / 255
+    module = module.double()
+    images.requires_grad_()
+    features = module.encoder(images).sum()
+    (gradient,) = torch.autograd.grad(features, images)
+    step = 1e-4 * gradient / gradient.abs().max()
+    with torch.no_grad():
+        change = module.encoder(images + step).sum() - module.encoder(images - step).sum()
+    np.testing.assert_allclose(change, 2 * (gradient * step).sum(), rtol=2e-2)
+
+
 @pytest.mark.parametrize("mirror", [False, True])
 def test_features_are_pooled_maps(mirror, monkeypatch):
     """By products of matrices and in chunks, they are what other encoders' features are."""

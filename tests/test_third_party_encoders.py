@@ -321,6 +321,33 @@ def test_a_part_beside_the_last_layer_is_named():
         build(lambda: Aside(60), 8, 8)
 
 
+class Branches(nn.Module):
+    """A forward pass uses all but the last of its own kernels, and maybe a token."""
+
+    def __init__(self, n_kernels, n_used):
+        super().__init__()
+        kernels = [torch.randn(8, 8, 3, 3) for _ in range(n_kernels)]
+        self.n_used = n_used
+        self.kernels = nn.ParameterList(kernels)
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.last = nn.Conv2d(8, 8, 1)
+        self.stem.mask_token = nn.Parameter(torch.zeros(1, 1, 8))
+
+    def forward(self, x):
+        x = self.stem(x)
+        for kernel in self.kernels[: self.n_used]:
+            x = torch.nn.functional.conv2d(x, kernel, stride=2, padding=1)
+        return self.last(x)
+
+
+def test_a_kernel_that_is_not_used_is_named_and_a_token_is_not():
+    with pytest.warns(EncoderWarning, match="does not depend on 'kernels'"):
+        build(lambda: Branches(4, 3), 32, 32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", EncoderWarning)
+        build(lambda: Branches(3, 3), 32, 32)
+
+
 def test_a_classifier_is_left_out_without_a_word():
     class Classifier(nn.Module):
         def __init__(self):

@@ -249,9 +249,9 @@ def _order_signature(cls: Any) -> None:
     """Show the method's own arguments first in the signature."""
     signature = inspect.signature(cls.__init__)
     names = [name for names in arguments_by_group(cls).values() for name in names]
-    parameters = sorted(
+    parameters = sorted(  # positional ones stay where they are
         signature.parameters.values(),
-        key=lambda p: (p.kind, names.index(p.name) if p.name in names else -1),
+        key=lambda p: (p.kind, names.index(p.name) if p.kind == p.KEYWORD_ONLY else -1),
     )
     cls.__init__.__signature__ = signature.replace(parameters=parameters)
 

@@ -391,9 +391,13 @@ class Probe:
         unused = {name: p for name, p in body.items() if id(p) not in used}
         n_unused, n_weights = (sum(p.numel() for p in some.values()) for some in (unused, body))
         is_most = 2 * n_unused > n_weights
-        if not is_most:  # parts in use may hold more, such as a mask token
+        if not is_most:  # parts in use may hold another vector, such as a mask token
             in_use = {name.rpartition(".")[0] for name in body.keys() - unused.keys()} - {""}
-            unused = {n: p for n, p in unused.items() if n.rpartition(".")[0] not in in_use}
+            unused = {
+                n: p
+                for n, p in unused.items()
+                if p.squeeze().ndim > 1 or n.rpartition(".")[0] not in in_use
+            }
         if not used or not unused:  # all weights are frozen, or all are trained
             return
         message = (

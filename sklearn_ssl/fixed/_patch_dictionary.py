@@ -153,6 +153,8 @@ class DictionaryEncoder(Encoder):
         distances.mul_(-2).add_(z.float().square().sum(1, keepdim=True))  # in place: large
         distances.add_(atoms.float().square().sum(1)).clamp_(min=0).sqrt_()
         average = distances.mean(1, keepdim=True)
+        if distances.requires_grad:  # the gradient of sqrt_ needs its result
+            return (average - distances).relu().to(atoms.dtype)
         return distances.neg_().add_(average).relu_().to(atoms.dtype)
 
     def _scale(self, images: Tensor) -> Tensor:
