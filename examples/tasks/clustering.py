@@ -20,7 +20,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn_ssl import SimCLR
 
 # %%
-# Tiles of eight photographs, 140 of each. Four are gray.
+# Tiles of eight photographs, at most 140 of each. Four are gray.
 
 PHOTOGRAPHS = ("brick", "grass", "gravel", "page", "hubble_deep_field", "immunohistochemistry")
 PHOTOGRAPHS += ("chelsea", "retina")

@@ -14,7 +14,8 @@ from sklearn_ssl import DenseClassifier, SimCLR
 
 # %%
 # Each image consists of parts of two photographs, with a border at a random place. The classifier
-# has to tell which pixel is from which.
+# has to tell which pixel is from which. Training images are from the left half of the photographs,
+# test images from the right half.
 
 SIDE = 32
 rng = np.random.default_rng(0)
@@ -26,7 +27,7 @@ def part_of(photograph):
     return photograph[top : top + 2 * SIDE : 2, left : left + 2 * SIDE : 2]
 
 
-def scene():
+def scene(photographs):
     mask = np.zeros((SIDE, SIDE), int)
     mask[:, rng.integers(SIDE // 4, SIDE * 3 // 4) :] = 1
     mask = mask.T if rng.random() < 0.5 else mask
@@ -34,8 +35,9 @@ def scene():
     return np.where(mask[..., None], flower, temple), mask
 
 
-X, masks = map(np.stack, zip(*(scene() for _ in range(1200)), strict=True))
-X, X_test, masks, masks_test = X[:1000], X[1000:], masks[:1000], masks[1000:]
+left, right = zip(*(np.array_split(some, 2, axis=1) for some in photographs), strict=True)
+X, masks = map(np.stack, zip(*(scene(left) for _ in range(1000)), strict=True))
+X_test, masks_test = map(np.stack, zip(*(scene(right) for _ in range(200)), strict=True))
 
 # %%
 # Twenty images are labeled; -1 marks pixels without a label. The encoder is trained on all images.

@@ -36,17 +36,19 @@ dictionary = PatchDictionary(n_atoms=200, input_size=48, on_error="skip", random
 dictionary.fit([files[i] for i in few])
 
 # %%
-# Encode in chunks. A chunk that is complete need not be computed again, so the loop can be resumed
-# at any chunk.
+# Encode in chunks. The same code continues after an interruption, if the dictionary was saved:
+# chunks that are done have at least one value that is not zero.
 
 size = 100
 width = len(dictionary.get_feature_names_out())
-features = np.lib.format.open_memmap(
-    folder / "features.npy", mode="w+", dtype=np.float16, shape=(len(files), width)
-)
+path = folder / "features.npy"
+if not path.exists():
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(len(files), width))
+features = np.lib.format.open_memmap(path, mode="r+")
 for start in range(0, len(files), size):
-    features[start : start + size] = dictionary.transform(files[start : start + size])
-features.flush()
+    if not np.any(features[start : start + size]):
+        features[start : start + size] = dictionary.transform(files[start : start + size])
+        features.flush()
 is_read = np.isfinite(features[:, 0])
 print(f"{features.shape}, {features.nbytes / 2**20:.0f} MB, {np.sum(~is_read)} file not read")
 

@@ -66,10 +66,10 @@ print(f"{100 * found:.0f} % of the copies are in the group of their original")
 classifier = make_pipeline(StandardScaler(), LogisticRegression(C=10, max_iter=2000))
 scores = {}
 for name, folds in {
-    "random folds": KFold(5, shuffle=True, random_state=0),
-    "groups": GroupKFold(5),
+    "random folds": KFold(5, shuffle=True, random_state=0).split(features),
+    "groups": GroupKFold(5).split(features, groups=groups),
 }.items():
-    scores[name] = cross_val_score(classifier, features, y, groups=groups, cv=folds).mean()
+    scores[name] = cross_val_score(classifier, features, y, cv=folds).mean()
     print(f"{name}: {100 * scores[name]:.0f} %")
 
 # %%
