@@ -178,6 +178,18 @@ def test_squared_hinge_svm(benchmarks):
     assert (ours.predict(others) == theirs.predict(others)).mean() > 0.995
 
 
+def test_blocks_solve_what_lapack_solves(benchmarks):
+    from published import solved
+
+    generator = torch.Generator().manual_seed(0)
+    factor = torch.randn(70, 70, generator=generator, dtype=torch.float64)
+    matrix = factor @ factor.T + torch.eye(70)
+    targets = torch.randn(70, 3, generator=generator, dtype=torch.float64)
+    expected = torch.linalg.solve(matrix, targets)
+    lower = matrix.tril() + torch.full((70, 70), 9.0).triu(1)  # is not read
+    np.testing.assert_allclose(solved(lower, targets, size=16), expected, rtol=1e-8)
+
+
 @pytest.mark.parametrize(
     "name",
     [

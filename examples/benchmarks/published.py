@@ -19,12 +19,12 @@ import threading
 import time
 import warnings
 from _thread import interrupt_main
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.linalg.lapack import spotrf, spotrs
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
@@ -293,12 +293,8 @@ def run_kernel(images, labels, test, options):
     del features
     kernel.diagonal().fill_(1 + probe.alpha_)
     targets = 2.0 * F.one_hot(torch.from_numpy(np.unique(labels, return_inverse=True)[1])) - 1
-    # in place: torch would hold two matrices of 10 GB; the transpose is in LAPACK's order
-    factor, info = spotrf(kernel.numpy().T, lower=0, clean=0, overwrite_a=1)
-    dual, info_too = spotrs(factor, targets.float().numpy(), lower=0)
-    if info or info_too:
-        raise ValueError(f"alpha={probe.alpha_:g} is too small to invert the kernel")
-    predicted = np.unique(labels)[(across.numpy() @ dual).argmax(1)]
+    dual = solved(kernel, targets.float())
+    predicted = np.unique(labels)[(across @ dual).argmax(1)]
     return {
         "seconds": round(time.perf_counter() - began, 1),
         "images_per_second": round((n + tested) / seconds),
@@ -336,6 +332,32 @@ def gaussian(features, n, gamma):
     for start in range(n, len(features), 1000):
         across[start - n : start - n + 1000] = similar(slice(start, start + 1000), slice(n))
     return kernel, across
+
+
+def solved(matrix, targets, size=5000):
+    """Solve matrix @ x = targets in place, from the lower triangle of a positive matrix.
+
+    By blocks, since a copy would not fit, and LAPACK crashes with more than 2**31 values.
+    """
+    blocks = [slice(i, min(i + size, len(matrix))) for i in range(0, len(matrix), size)]
+    triangle = partial(torch.linalg.solve_triangular, upper=False)
+    for k, now in enumerate(blocks):
+        matrix[now, now] = torch.linalg.cholesky(matrix[now, now])
+        below = blocks[k + 1 :]
+        for rows in below:
+            matrix[rows, now] = triangle(matrix[now, now], matrix[rows, now].T).T
+        for j, columns in enumerate(below):
+            for rows in below[j:]:
+                matrix[rows, columns] -= matrix[rows, now] @ matrix[columns, now].T
+    for now in blocks:
+        before = slice(0, now.start)
+        rest = targets[now] - matrix[now, before] @ targets[before]
+        targets[now] = triangle(matrix[now, now], rest)
+    for now in reversed(blocks):
+        after = slice(now.stop, None)
+        rest = targets[now] - matrix[after, now].T @ targets[after]
+        targets[now] = torch.linalg.solve_triangular(matrix[now, now].T, rest, upper=True)
+    return targets
 
 
 def run_photographs(files, options):
