@@ -7,11 +7,11 @@
 
 Images are those of CIFAR-10, which torchvision downloads; --data and --test name zips or folders of
 class/name images instead. "resnet50-224" needs a folder of photographs. Rows with networks are
-meant for a GPU, and those of patches for a CPU. Everything is decided beforehand: settings are the publication's where they are
-known, the network is that of the last epoch, and the test set is used once. With --part, training
-stops after so many seconds; the same command continues from the checkpoint. --dry-run uses 200
-images, one epoch and a small encoder, to see whether a row runs. Each run adds one line to the
-output.
+meant for a GPU, and those of patches for a CPU. Everything is decided beforehand: settings are the
+publication's where they are known, the network is that of the last epoch, and the test set is used
+once. With --part, training stops after so many seconds; the same command continues from the
+checkpoint. --dry-run uses 200 images, one epoch and a small encoder, to see whether a row runs.
+Each run adds one line to the output.
 """
 
 import argparse

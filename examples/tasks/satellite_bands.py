@@ -2,8 +2,8 @@
 Land cover from satellite bands
 ===============================
 
-Fields and forest are both dark green from above. In near infrared they differ, and satellites record
-that, too. Features of four bands, learned from all of a scene, turn a few rectangles with a label
+Fields and forest are both dark green from above. In near infrared, which satellites record, too,
+they differ. Features of four bands, learned from all of a scene, turn a few rectangles with a label
 into a map.
 """
 
