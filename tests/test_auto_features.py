@@ -153,7 +153,7 @@ def test_colors_get_a_weight_where_they_matter():
     images = images.clip(0, 255).astype(np.uint8)
     auto.fit(images, np.where(np.arange(400) < 300, 2 * shape + color, -1))
     assert 0.1 <= auto.weights_["colors"] < 0.4
-    assert auto.fit(images).weights_ == {"dictionary": 1.0}
+    assert auto.fit(images).weights_ == {"dictionary": 0.9, "colors": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -246,6 +246,14 @@ def test_colors_must_not_take_the_time_of_other_parts(counting, is_there):
         parts = planned(speeds, False, seconds, 5000, 5000, True, None, None, most)
         assert ("colors" in parts) == is_there
         assert "dictionary" in parts
+
+
+def test_without_labels_colors_are_counted_where_there_are_any():
+    speeds = Speeds((8, 8, 3), 1e-5, 1e-4, 1e-6, 1e-11, of_networks(1e-3), of_networks(1e-4))
+    speeds.counting = 1e-5
+    assert "colors" in planned(speeds, False, 100.0, 5000, 5000, False, None, None, None)
+    speeds.image_shape = (8, 8, 1)
+    assert "colors" not in planned(speeds, False, 100.0, 5000, 5000, False, None, None, None)
 
 
 @pytest.mark.slow
@@ -674,7 +682,7 @@ def test_with_many_labels_the_network_that_is_tried_is_kept(monkeypatch):
     noise = np.random.default_rng(1).normal(size=(240, 4))
     classifier.learner_.fit(images)
     classifier.head_ = KernelProbe().fit(noise, labels)
-    classifier._fit_network(images, noise, labels, 3.0)
+    classifier._fit_network(images, noise, labels, 6.0)
     assert classifier.network_.n_labeled_ == 192  # of five folds, four
     assert classifier.network_weight_ >= 0.8
 

@@ -1,28 +1,34 @@
-"""Measure which weight a learner should have beside a dictionary, in AutoFeatures.
+"""Measure which weight a learner, or colors, should have beside a dictionary, in AutoFeatures.
 
     python examples/benchmarks/auto_weights.py --data cifar10/ --seconds 20 200
     python examples/benchmarks/auto_weights.py --data hands/ --side 64 --seconds 20 200
     python examples/benchmarks/auto_weights.py --digits --seconds 20 200
+    python examples/benchmarks/auto_weights.py --tiles --colors --labels 50 200
+    python examples/benchmarks/auto_weights.py --data cifar10/ --colors --labels 50 1000
 
 Prints accuracies of a kernel ridge classifier on the dictionary, the learner, and both with several
 shares of the learner in the squared distances, and what leave-one-out predictions choose. The test
 set is a fifth of the images, at most 2,000; the others serve for pretraining, and labels are drawn
-from them.
+from them. --colors compares shares of a color histogram beside a dictionary of 400 patches, on at
+most 3,000 images; --tiles are those of photographs.
 """
 
 import argparse
+import sys
+from pathlib import Path
 
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_ssl import KernelProbe
+from sklearn_ssl import ColorHistogram, KernelProbe, PatchDictionary
 from sklearn_ssl.auto._plan import make_dictionary, make_learner, measured
-from sklearn_ssl.auto._weighing import Labels, LeaveOneOut, usual_weights
+from sklearn_ssl.auto._weighing import Labels, LeaveOneOut
 
 from auto_features import read_images  # isort: skip
 from data import cell  # isort: skip
 
 N_TEST = 2000
+SHARES_OF_COLORS = (0.0, 0.05, 0.1, 0.2, 0.35)
 SHARES = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
 
 
@@ -41,16 +47,51 @@ def accuracy(parts, shares, train, test, labels):
     return KernelProbe().fit(joined[train], labels[train]).score(joined[test], labels[test])
 
 
+def print_colors(images, labels, n_labels, draws):
+    """Print accuracies of a dictionary and a color histogram, with several shares of colors."""
+    some = np.random.default_rng(2026).permutation(len(images))[:3000]
+    images, labels = images[some], labels[some]
+    parts = {
+        "dictionary": PatchDictionary(n_atoms=400, pool=3, mirror=True, random_state=0),
+        "colors": ColorHistogram(random_state=0),
+    }
+    for name, part in parts.items():
+        found = StandardScaler().fit_transform(part.fit_transform(images))
+        parts[name] = found / found.shape[1] ** 0.5
+    print("| labels | " + " | ".join(f"{share:g}" for share in SHARES_OF_COLORS) + " |")
+    print("|" + "---|" * (len(SHARES_OF_COLORS) + 1))
+    for n in n_labels:
+        cells = []
+        for share in SHARES_OF_COLORS:
+            shares, found = {"dictionary": 1 - share, "colors": share}, []
+            for draw in range(draws):
+                order = np.random.default_rng(draw).permutation(len(images))
+                found.append(100 * accuracy(parts, shares, order[:n], order[n:][-1000:], labels))
+            cells.append(cell(found))
+        print(f"| {n:,} | {' | '.join(cells)} |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", help="a zip or folder of class/name images")
     parser.add_argument("--digits", action="store_true", help="scikit-learn's 8 x 8 digits")
+    parser.add_argument("--tiles", action="store_true", help="tiles of photographs")
+    parser.add_argument("--colors", action="store_true", help="shares of colors")
     parser.add_argument("--side", type=int, help="resize images to this side")
     parser.add_argument("--seconds", type=float, nargs="*", default=[20, 200])
     parser.add_argument("--labels", type=int, nargs="*", default=[50, 200, 1000])
     parser.add_argument("--draws", type=int, default=3)
     options = parser.parse_args()
-    images, labels = read_images(options.data, options.digits, options.side)
+    if options.tiles:
+        sys.path.append(str(Path(__file__).parents[1]))
+        from photographs import load_tiles
+
+        images, labels = load_tiles()
+    else:
+        images, labels = read_images(options.data, options.digits, options.side)
+    if options.colors:
+        print_colors(images, labels, options.labels, options.draws)
+        return
     order = np.random.default_rng(2026).permutation(len(images))
     n_test = min(N_TEST, len(images) // 5)
     seen, test = order[:-n_test], order[-n_test:]
@@ -76,7 +117,7 @@ def main():
                 few = Labels(labels[some[train]], n)
                 own = {name: found[train] for name, found in parts.items()}
                 judge = LeaveOneOut(own, few, few.targets(np.arange(n)))
-                weights = judge.choose(usual_weights(fitted))
+                weights = judge.choose(fitted)
                 chosen.append(accuracy(parts, weights, train, rows, labels[some]))
             cells = [cell([100 * a for a in each]) for each in (*by_share.values(), chosen)]
             n_images = fitted["learner"].n_images_seen_

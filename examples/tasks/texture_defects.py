@@ -70,7 +70,7 @@ figure, axes = plt.subplots(3, 10, figsize=(8, 2.6), layout="constrained")
 for column, i in zip(axes.T, range(10), strict=True):
     column[0].imshow(tested[i], "gray", vmin=0, vmax=255)
     column[1].imshow(masks[i], "gray")
-    column[2].imshow(maps[i], vmin=np.quantile(maps, 0.05), vmax=np.quantile(maps, 0.999))
+    column[2].imshow(maps[i], vmin=np.quantile(maps, 0.05), vmax=np.quantile(maps, 0.99))
 for ax in axes.flat:
     ax.set(xticks=[], yticks=[])
 for ax, name in zip(axes[:, 0], ("crop", "defect", "map"), strict=True):

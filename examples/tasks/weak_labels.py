@@ -67,5 +67,5 @@ print(f"{100 * np.mean(weak[doubtful] != y[doubtful]):.0f} % of the 14 most doub
 figure, axes = plt.subplots(2, 7, figsize=(8, 2.9), layout="constrained")
 for ax, i in zip(axes.flat, doubtful, strict=True):
     ax.imshow(X[i])
-    ax.set_title(weak[i].replace("_", " ").split()[0], fontsize="small")
+    ax.set_title(weak[i].partition("_")[0][:9], fontsize="small")
     ax.set_axis_off()

@@ -41,7 +41,7 @@ from sklearn_ssl._utils._torch import draw_seed, n_processes
 from sklearn_ssl.auto._fit_cache import cached_fit
 from sklearn_ssl.auto._fit_checkpoint import FitCheckpoint
 from sklearn_ssl.auto._plan import Speeds, described, measured, planned, width_of
-from sklearn_ssl.auto._weighing import Labels, LeaveOneOut, usual_weights
+from sklearn_ssl.auto._weighing import Labels, LeaveOneOut
 from sklearn_ssl.base import (
     PretextLearner,
     describe,
@@ -97,8 +97,8 @@ class AutoFeatures(
 
     A fit measures the speed of this machine with a few of the images, plans which parts fit into
     the time, and fits them: a :class:`PatchDictionary`, which captures textures and parts, a
-    :class:`SimCLR` learner, which captures what images show, pretrained weights if given, and, if
-    there are labels to choose by, a :class:`ColorHistogram` and :class:`PixelFeatures`.
+    :class:`SimCLR` learner, which captures what images show, pretrained weights if given, a
+    :class:`ColorHistogram`, and, if there are labels to choose by, :class:`PixelFeatures`.
     Features are those of all parts, standardized and weighted. With labels, weights are chosen by
     leave-one-out predictions, unless the usual ones are about as good; a part that does not help
     gets none. Whether images may be mirrored is tested, too: in text, digits or hands, left and
@@ -481,7 +481,7 @@ class AutoFeatures(
             parts = {name: scalers[name].transform(f[judged]) for name, f in features.items()}
         judge = LeaveOneOut(parts, fit.labels, fit.labels.targets(places))
         if "weights" not in plan:
-            plan["weights"] = judge.choose(usual_weights(fitted))
+            plan["weights"] = judge.choose(fitted)
         weights = {name: w for name, w in plan["weights"].items() if w > 0}
         width = sum(features[name].shape[1] for name in weights)
         for name, weight in weights.items():

@@ -331,7 +331,7 @@ def planned(
     counting = (n_rows + min(n_training, 10_000)) * speeds.counting
     counting += a_feature * colors.n_colors
     if (
-        are_labeled
+        (are_labeled or (shape[2] > 1 and frozen is None))
         and most_features >= _LEAST_FEATURES + colors.n_colors
         and speeds.counting <= _SHARE_OF_COLORS * per_image
         and counting <= _SHARE_OF_COLORS * left

@@ -21,6 +21,7 @@ _GAMMAS = (0.25, 0.5, 1.0, 2.0)
 _ALPHAS = [10.0 ** (k / 2) for k in range(-6, 2)]  # 1e-3 to 3
 _SHARES = (0.2, 0.35, 0.5, 0.65, 0.8)  # of the first of two parts
 _SHARES_OF_COLORS = (0.1, 0.2, 0.35)  # beside other parts
+_UNLABELED_SHARE_OF_COLORS = 0.1
 _CLEARLY = 0.5  # standard errors by which other weights must be better than the usual ones
 
 _LITTLE_TRAINING = 20_000  # images seen, after which a learner's usual share is small
@@ -31,8 +32,20 @@ _SHARE_OF_FROZEN = 0.7
 Weights = dict[str, float]
 
 
+def unlabeled_weights(fitted: dict[str, Any]) -> Weights:
+    """Return the usual weights, and a small one for colors, which other parts hardly see.
+
+    A share of 0.1 beside a dictionary gave 5 to 7 points on tiles of photographs, about 1 on
+    Imagenette, and -1.4 to 0.2 on CIFAR-10 (examples/benchmarks/auto_weights.py --colors).
+    """
+    weights = usual_weights(fitted)
+    if "colors" not in fitted or "colors" in weights or "frozen" in weights:
+        return weights
+    return _mixed(weights, _UNLABELED_SHARE_OF_COLORS)
+
+
 def usual_weights(fitted: dict[str, Any]) -> Weights:
-    """Return the weights of parts without labels: a learner's grows with the images it has seen.
+    """Return the weights that labels must beat; a learner's grows with the images it has seen.
 
     The numbers are from CIFAR-10, digits and photographs of hands, with learners trained for 20 and
     200 seconds (examples/benchmarks/auto_weights.py).
@@ -52,6 +65,11 @@ def usual_weights(fitted: dict[str, Any]) -> Weights:
         return {"frozen": 1.0}
     rest = {name: (1 - _SHARE_OF_FROZEN) * part for name, part in shares.items()}
     return {"frozen": _SHARE_OF_FROZEN, **rest}
+
+
+def _mixed(weights: Weights, share: float) -> Weights:
+    """Return weights with a share for colors."""
+    return {name: (1 - share) * w for name, w in weights.items()} | {"colors": share}
 
 
 class Labels:
@@ -167,16 +185,17 @@ class LeaveOneOut:
         loss, _, predicted = self._judged({part: 1.0})
         return self.labels.score(self.targets, predicted) if np.isfinite(loss) else float("nan")
 
-    def choose(self, usual: Weights) -> Weights:
+    def choose(self, fitted: dict[str, Any]) -> Weights:
         """Return the weights with the smallest loss, or the usual ones if none is clearly better.
 
         Parameters
         ----------
-        usual : dict of str to float
-            Usual weights, which sum to 1.
+        fitted : dict of str to estimator
+            Fitted parts.
         """
         if not self.distances:
-            return usual
+            return unlabeled_weights(fitted)
+        usual = usual_weights(fitted)
         least, gamma, _ = self._judged(usual)
         limit, best = least - _CLEARLY * self._error(least), usual
         for weights in self._candidates(usual):
@@ -213,8 +232,7 @@ class LeaveOneOut:
     def _with_colors(self, weights: Weights) -> Iterator[Weights]:
         if "colors" in self.distances and "colors" not in weights:
             for share in _SHARES_OF_COLORS:
-                rest = {name: (1 - share) * weight for name, weight in weights.items()}
-                yield {**rest, "colors": share}
+                yield _mixed(weights, share)
 
     def _judged(
         self, weights: Weights, gammas: tuple[float, ...] = _GAMMAS
