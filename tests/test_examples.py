@@ -295,6 +295,7 @@ def test_examples_of_the_gallery(script, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(tempfile, "mkdtemp", lambda: str(tmp_path))
     code = re.sub(r"max_epochs=\d+", "max_epochs=1", script.read_text())
     code = re.sub(r"time_budget=\d+", "time_budget=2", code)
+    code = code.replace("side, step = 12, 4", "side, step = 12, 10")
     code = code.replace("n_labels=(20, 100), n_splits=3", "n_labels=(20,), n_splits=2")
     try:
         exec(compile(code, script, "exec"), {"__name__": script.stem})
