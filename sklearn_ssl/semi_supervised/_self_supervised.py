@@ -646,6 +646,12 @@ class SelfSupervisedRegressor(LabeledRegressorMixin, SelfSupervised):
         scaling = MinMaxScaler(clip=True), StandardScaler()
         return make_pipeline(*scaling, RidgeCV(np.logspace(-1, 5, 7)))
 
+    def _fit_head(self, learner: Any, head: Any, features: Any, labels: Any, **more: Any) -> Self:
+        if isinstance(head, Pipeline) and self.head is None:
+            # coefficients in double precision: sums in float32 depend on the number of images
+            features = np.asarray(features, dtype=np.float64)
+        return super()._fit_head(learner, head, features, labels, **more)
+
     def predict(self, X: Any) -> np.ndarray:
         """Predict the targets of images.
 
