@@ -36,7 +36,7 @@ def unlabeled_weights(fitted: dict[str, Any]) -> Weights:
     """Return the usual weights, and a small one for colors, which other parts hardly see.
 
     A share of 0.1 beside a dictionary gave 5 to 7 points on tiles of photographs, about 1 on
-    Imagenette, and -1.4 to 0.2 on CIFAR-10 (examples/benchmarks/auto_weights.py --colors).
+    Imagenette, and -1.4 to 0.7 on CIFAR-10 (examples/benchmarks/auto_weights.py --colors).
     """
     weights = usual_weights(fitted)
     if "colors" not in fitted or "colors" in weights or "frozen" in weights:
