@@ -252,6 +252,8 @@ def test_without_labels_colors_are_counted_where_there_are_any():
     speeds = Speeds((8, 8, 3), 1e-5, 1e-4, 1e-6, 1e-11, of_networks(1e-3), of_networks(1e-4))
     speeds.counting = 1e-5
     assert "colors" in planned(speeds, False, 100.0, 5000, 5000, False, None, None, None)
+    frozen = PretrainedEncoder(encoder="small_convnet", weights=None)  # sees colors itself
+    assert "colors" not in planned(speeds, False, 100.0, 5000, 5000, False, frozen, None, None)
     speeds.image_shape = (8, 8, 1)
     assert "colors" not in planned(speeds, False, 100.0, 5000, 5000, False, None, None, None)
 

@@ -180,7 +180,7 @@ def main():
             line = {"data": name, "method": method, "seed": seed, "seconds": round(seconds, 1)}
             if (name, method, seed) not in done:
                 add_line(options.output, line | {"accuracy": accuracy})
-            if linear is not None:
+            if linear is not None and (name, twin, seed) not in done:
                 add_line(options.output, line | {"method": twin, "accuracy": linear})
 
 
